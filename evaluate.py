@@ -1,0 +1,18 @@
+"""Test finished rankers: ``python evaluate.py models=runs/ranker_distill/6l/seed0``."""
+
+import hydra
+from omegaconf import DictConfig
+
+from rankdistil.cli import one_message
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
+def main(cfg: DictConfig) -> None:
+    """Evaluate what the config says."""
+    from rankdistil.run import evaluate  # torch is imported only once the config is known to be good
+
+    evaluate(cfg)
+
+
+if __name__ == "__main__":
+    one_message(main, "evaluate")

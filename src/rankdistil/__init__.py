@@ -1,0 +1,1 @@
+"""Small, fast BERT rankers by distillation."""

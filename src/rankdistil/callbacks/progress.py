@@ -1,0 +1,88 @@
+"""Progress of training and scoring: a bar with rate and time left on a terminal, a line now and then elsewhere."""
+
+import time
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LINE_EVERY_S = 10.0
+
+
+class ProgressReport(L.Callback):
+    """Shows steps, pairs per second and time left.
+
+    Args:
+        label: what runs, for example ``teacher minilm``.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._console = Console(stderr=True, highlight=False)
+        self._bar: Progress | None = None
+
+    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Open the training bar."""
+        self._open("train", trainer.max_steps, trainer.global_step)
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, *_: Any) -> None:
+        """Advance the training bar."""
+        loss = trainer.callback_metrics.get("train/loss")
+        self._advance(trainer.global_step, len(batch.query_ids), "" if loss is None else f"loss {float(loss):.4f}")
+
+    def on_train_end(self, *_: Any) -> None:
+        """Close the training bar."""
+        self._close()
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Say the validation measures."""
+        if not trainer.sanity_checking and "val/nDCG@10" in trainer.callback_metrics:
+            value = float(trainer.callback_metrics["val/nDCG@10"])
+            self._console.print(f"{self._label}: step {trainer.global_step}: val/nDCG@10 {value:.4f}")
+
+    def on_test_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Open the test bar."""
+        self._open("test", sum(trainer.num_test_batches), 0)
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        """Advance the test bar."""
+        self._advance(batch_idx + 1, len(batch.query_ids), "")
+
+    def on_test_epoch_end(self, *_: Any) -> None:
+        """Close the test bar."""
+        self._close()
+
+    def on_exception(self, *_: Any) -> None:
+        """Give the terminal back."""
+        self._close()
+
+    def _open(self, what: str, total: int, done: int) -> None:
+        self._what, self._total, self._first = f"{self._label}: {what}", total, done
+        self._pairs, self._started, self._said = 0, time.monotonic(), time.monotonic()
+        if self._console.is_terminal:
+            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+            left = TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[rate]:.0f} pairs/s {task.fields[note]}")
+            self._bar = Progress(*columns, *left, console=self._console)
+            self._task = self._bar.add_task(self._what, total=total, completed=done, rate=0.0, note="")
+            self._bar.start()
+
+    def _advance(self, done: int, pairs: int, note: str) -> None:
+        self._pairs += pairs
+        now = time.monotonic()
+        seconds = max(now - self._started, 1e-9)
+        rate = self._pairs / seconds
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, rate=rate, note=note)
+        elif now - self._said >= LINE_EVERY_S or done == self._total:
+            self._said = now
+            left = (self._total - done) * seconds / max(done - self._first, 1)
+            clock = f"{int(left) // 60}:{int(left) % 60:02d}"
+            self._console.print(f"{self._what} {done}/{self._total}, {rate:.0f} pairs/s, {clock} left {note}".rstrip())
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

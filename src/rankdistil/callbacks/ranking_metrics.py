@@ -1,0 +1,104 @@
+"""Ranking quality of the candidates that a ranker re-orders."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch.distributed as dist
+
+from rankdistil.data.batch import ScoredPairs
+from rankdistil.data.datamodule import RerankingTask
+from rankdistil.files import write_json, write_text
+from rankdistil.metrics.measures import means, per_query, ranked
+from rankdistil.metrics.trec import write_run
+
+
+class RankingMetrics(L.Callback):
+    """Ranks the candidates of each query by score and measures the ranking.
+
+    Scores are gathered from all processes by (query id, passage id), duplicates dropped, and every measure computed once, so
+    the numbers don't depend on the number of processes.
+
+    =====================  ==================================================================================================
+    logged                 ``val/<measure>`` (nDCG@10, RR@10, AP), means over the validation queries
+    ``metrics.json``       test: ``measures`` and ``first_stage`` (means), ``queries``, ``pairs``, ``queries_without_candidates``
+    ``per_query.jsonl``    test: one line per query: ``query_id``, ``measures``, ``first_stage``
+    ``test.run``           test: the ranking as a TREC run
+    =====================  ==================================================================================================
+
+    Args:
+        folder: where the test's files go.
+        relevance_level: lowest grade that RR and AP count as relevant.
+        tag: name of the run in ``test.run``.
+    """
+
+    def __init__(self, folder: Path, relevance_level: int, tag: str) -> None:
+        self._folder, self._level, self._tag = folder, relevance_level, tag
+        self._scored: list[ScoredPairs] = []
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget earlier scores."""
+        self._scored = []
+
+    on_test_start = on_validation_start
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: ScoredPairs, *_: Any
+    ) -> None:
+        """Keep the scores of a batch."""
+        self._scored.append(outputs._replace(scores=outputs.scores.cpu()))
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the validation measures."""
+        scores = self._gather(trainer)
+        if trainer.sanity_checking:
+            return
+        task = trainer.datamodule.task("valid")
+        values = means(per_query(ranked(scores), task.qrels, self._level))
+        for name, value in values.items():
+            pl_module.log(f"val/{name}", value, rank_zero_only=False, sync_dist=False)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the test's files."""
+        scores = self._gather(trainer)
+        if trainer.is_global_zero:
+            self._write(trainer.datamodule.task("test"), scores)
+
+    def _gather(self, trainer: L.Trainer) -> dict[str, dict[str, float]]:
+        rows = [
+            row
+            for scored in self._scored
+            for row in zip(scored.query_ids, scored.passage_ids, scored.scores.tolist(), strict=True)
+        ]
+        if trainer.world_size > 1:
+            everywhere: list[list[tuple[str, str, float]]] = [[] for _ in range(trainer.world_size)]
+            dist.all_gather_object(everywhere, rows)
+            rows = [row for part in everywhere for row in part]
+        scores: dict[str, dict[str, float]] = {}
+        for query_id, passage_id, score in rows:
+            scores.setdefault(query_id, {})[passage_id] = score
+        return scores
+
+    def _write(self, task: RerankingTask, scores: dict[str, dict[str, float]]) -> None:
+        ranking = dict(sorted(ranked(scores).items()))
+        values = per_query(ranking, task.qrels, self._level)
+        first_stage = per_query(task.candidates, task.qrels, self._level)
+        write_run(self._folder / "test.run", ranking, self._tag)
+        lines = (
+            json.dumps({"query_id": query, "measures": values[query], "first_stage": first_stage[query]}) for query in values
+        )
+        write_text(self._folder / "per_query.jsonl", "".join(f"{line}\n" for line in lines))
+        write_json(
+            self._folder / "metrics.json",
+            {
+                "dataset": task.name,
+                "measures": means(values),
+                "first_stage": means(first_stage),
+                "queries": len(values),
+                "pairs": sum(len(row) for row in scores.values()),
+                "queries_without_candidates": sum(not task.candidates.get(query) for query in values),
+            },
+        )

@@ -1,0 +1,85 @@
+"""One message instead of a stack of calls, for everything a user can get wrong.
+
+Imports little: a mistyped key should be answered before torch is loaded.
+"""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+FULL = "HYDRA_FULL_ERROR"
+
+
+def one_message(main: Callable[[], None], config_name: str) -> None:
+    """Run a Hydra main; on an error print one message and exit 1.
+
+    ``HYDRA_FULL_ERROR=1`` shows the stack instead.
+
+    Args:
+        main: the decorated function.
+        config_name: the root config, for suggestions.
+    """
+    full = os.environ.get(FULL) == "1"
+    os.environ[FULL] = "1"  # Hydra then lets errors through instead of printing its own account of them
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if full:
+            raise
+        print(f"error: {describe(error, config_name)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def describe(error: Exception, config_name: str) -> str:
+    """Say in one message what went wrong."""
+    from hydra.errors import ConfigCompositionException, HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(error, ConfigCompositionException) and str(error).startswith("Could not override '"):
+        return unknown_key(str(error).split("'")[1], known_keys(config_name))
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return str(error).strip()
+    if isinstance(error, ValueError | RuntimeError | OSError):
+        return str(error).strip() or repr(error)
+    return f"{type(error).__name__}: {error}\nThis looks like a fault of rankdistil. {FULL}=1 shows where it happened."
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """Say that a key doesn't exist, and which one may be meant."""
+    known = list(known)
+    section, _, name = key.rpartition(".")
+    siblings = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == section]
+    near = [f"{section}.{s}".lstrip(".") for s in difflib.get_close_matches(name, siblings, n=1, cutoff=0.5)]
+    near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    if near:
+        return f"there is no setting {key!r}. Did you mean {near[0]!r}?"
+    listed = f" {section or 'The root'} has: {', '.join(siblings)}." if siblings else ""
+    return f"there is no setting {key!r}.{listed}"
+
+
+def known_keys(config_name: str) -> list[str]:
+    """List the keys of the config that the command line's groups select."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import DictConfig
+
+    folder = Path(sys.argv[0]).resolve().parent / "conf"
+    groups = [
+        word for word in sys.argv[1:] if "=" in word and "," not in word and (folder / word.partition("=")[0].lstrip("+")).is_dir()
+    ]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        cfg = compose(config_name, overrides=groups)
+
+    def walk(node: DictConfig, prefix: str) -> Iterable[str]:
+        for key in node:
+            yield f"{prefix}{key}"
+            child = node._get_node(key)
+            if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+                yield from walk(child, f"{prefix}{key}.")
+
+    return list(walk(cfg, ""))

@@ -1,0 +1,41 @@
+"""The batches that travel from the data to the modules and back: NamedTuples, which Lightning moves and pins."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class PairBatch(NamedTuple):
+    """A batch of encoded query-passage pairs.
+
+    Attributes:
+        input_ids: [CLS] query [SEP] passage [SEP] and padding, int64, (B, T).
+        attention_mask: 1 for a real token, 0 for padding, int64, (B, T).
+        token_type_ids: 0 up to the first [SEP], 1 after it, int64, (B, T).
+        labels: 1 for a positive, 0 for a negative, float32, (B,).
+        groups: pairs of one triple share a number, int64, (B,).
+        query_ids: one per pair.
+        passage_ids: one per pair.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    token_type_ids: Tensor
+    labels: Tensor
+    groups: Tensor
+    query_ids: tuple[str, ...]
+    passage_ids: tuple[str, ...]
+
+
+class ScoredPairs(NamedTuple):
+    """What validation and test steps return: scores of pairs, with the ids they belong to.
+
+    Attributes:
+        query_ids: one per pair.
+        passage_ids: one per pair.
+        scores: logits in float32, (B,).
+    """
+
+    query_ids: tuple[str, ...]
+    passage_ids: tuple[str, ...]
+    scores: Tensor

@@ -1,0 +1,79 @@
+"""One job, one fresh process: parents and the jobs of a sweep share nothing but files.
+
+A job is the config in its run folder: ``python -m rankdistil.jobs <folder>`` carries it out. Launching with the sweep's own
+command line was rejected: child ranks of a distributed job would replay the whole sweep.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from rankdistil.files import write_json
+from rankdistil.lineage import fingerprint
+
+DISTRIBUTED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+def prepare(folder: Path, cfg: DictConfig, settings: dict[str, Any], hydra: DictConfig | None) -> None:
+    """Write ``.hydra/`` and a first ``run.json`` into a run folder that is locked and free.
+
+    Args:
+        folder: the run folder.
+        cfg: the job's config; references to the environment stay references.
+        settings: what decides the run's outcome.
+        hydra: Hydra's own config, for a job that the command line describes; None for a parent.
+    """
+    target = folder / ".hydra"
+    target.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, target / "config.yaml")
+    write_json(folder / "run.json", {"status": "prepared", "fingerprint": fingerprint(settings), "settings": settings})
+    if hydra is not None:
+        OmegaConf.save(hydra.overrides.task, target / "overrides.yaml")
+        OmegaConf.save(OmegaConf.create({"hydra": hydra}), target / "hydra.yaml")
+
+
+def discard_unstarted(folder: Path) -> None:
+    """Remove what a run wrote that ended before its first checkpoint: nothing in it could be continued or used."""
+    if (folder / "checkpoints").is_dir():
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ".lock":
+            path.unlink()
+
+
+def run_in_fresh_process(folder: Path, lock: int) -> None:
+    """Carry out a prepared job in a process of its own, which inherits the lock.
+
+    Raises:
+        RuntimeError: if it fails; its own message stands above.
+    """
+    environment = {key: value for key, value in os.environ.items() if key not in DISTRIBUTED}
+    command = [sys.executable, "-m", "rankdistil.jobs", str(folder)]
+    with subprocess.Popen(command, env=environment, pass_fds=(lock,)) as process:
+        try:
+            code = process.wait()
+        except BaseException:
+            process.terminate()
+            raise
+    if code:
+        raise RuntimeError(f"the job of {folder} failed (exit status {code}); its message stands above.")
+
+
+def main() -> None:
+    """Carry out the job of the folder named on the command line."""
+    from rankdistil.run import carry_out_prepared
+
+    carry_out_prepared(Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    from rankdistil.cli import one_message
+
+    one_message(main, "train")

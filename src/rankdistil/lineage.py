@@ -1,0 +1,108 @@
+"""Where a run comes from: the settings that decide its outcome, and ``run.json``."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from rankdistil.settings import plain
+
+PACKAGES = ("rankdistil", "torch", "lightning", "transformers", "ir-datasets", "ir-measures", "bm25s", "numpy")
+
+
+def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]:
+    """Flatten the settings that decide what a run computes.
+
+    Folders, logging and timing aren't among them, nor is the student in a stage that trains none.
+
+    Args:
+        cfg: a training config.
+        parents: fingerprint of each parent, by role.
+
+    Returns:
+        Value by dotted key.
+    """
+    parts: dict[str, Any] = {"seed": cfg.seed, "stage": plain(cfg.stage), "data": plain(cfg.data), "trainer": plain(cfg.trainer)}
+    parts["teacher"] = {"path": cfg.teacher.path}
+    if cfg.stage.learns == "student":
+        parts["student"] = plain(cfg.student)
+    parts["parents"] = parents
+    return _flat(parts)
+
+
+def fingerprint(settings: dict[str, Any]) -> str:
+    """Short hash of settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """List the settings that differ, as ``key: old -> new``."""
+    missing = "(absent)"
+    keys = sorted(key for key in old.keys() | new.keys() if old.get(key, missing) != new.get(key, missing))
+    return [f"{key}: {old.get(key, missing)} -> {new.get(key, missing)}" for key in keys]
+
+
+def origin() -> dict[str, Any]:
+    """Describe code and machine: commit, versions, device, threads."""
+    return {
+        "commit": _commit(),
+        "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def read_run(folder: Path) -> dict[str, Any] | None:
+    """Read ``run.json``; None if there is none.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    file = folder / "run.json"
+    if not file.is_file():
+        return None
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is damaged ({error}). Remove the folder {folder} to run afresh.") from None
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, child in value.items():
+        flat |= _flat(child, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    """Commit of the source tree; ``+changes`` if it was edited; ``unknown`` outside of a checkout."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty=+changes", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

@@ -1,0 +1,61 @@
+"""Hidden states: what the student thinks at each layer learns what the teacher thinks at the mapped one."""
+
+import torch
+from torch import Tensor, nn
+
+from rankdistil.data.batch import PairBatch
+from rankdistil.models.trace import Trace
+
+
+def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor, count_padding: bool = False) -> Tensor:
+    """Mean squared gap between two hidden states.
+
+    Args:
+        student: hidden states in the teacher's width, float, (B, T, D).
+        teacher: the same shape; receives no gradient.
+        mask: 1 for a real token, 0 for padding, (B, T).
+        count_padding: mean over all positions, as TinyBERT's code does; by default over real tokens only.
+
+    Returns:
+        Scalar, in float32. Real tokens and units weigh equally. A batch without a real token gives 0.
+
+    Raises:
+        ValueError: if the states differ in shape.
+
+    Source: Jiao et al. 2020, arXiv:1909.10351 (hidden-states-based distillation).
+    """
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"hidden states differ in shape: student {tuple(student.shape)}, teacher {tuple(teacher.shape)}. "
+            "Set stage.projection=auto so that a learned projection bridges the widths."
+        )
+    gap = (student.float() - teacher.detach().float()).square()
+    if count_padding:
+        return gap.mean()
+    real = mask[:, :, None].bool()
+    return gap.masked_fill(~real, 0.0).sum() / (real.sum() * gap.size(2)).clamp(min=1)
+
+
+class HiddenLoss(nn.Module):
+    """Sum over mapped layers of ``hidden_mse``; the embedding output has a loss of its own.
+
+    Args:
+        count_padding: see ``hidden_mse``.
+    """
+
+    needs = frozenset({"hidden"})
+
+    def __init__(self, count_padding: bool = False) -> None:
+        super().__init__()
+        self.count_padding = count_padding
+
+    def forward(self, student: Trace, teacher: Trace, batch: PairBatch) -> Tensor:
+        """Compute the loss of a batch.
+
+        Raises:
+            RuntimeError: if a trace holds no layer outputs, or not the same number on both sides.
+        """
+        states = student.hidden_states[1:], teacher.hidden_states[1:]
+        if not states[0] or len(states[0]) != len(states[1]):
+            raise RuntimeError(f"hidden loss over {len(states[0])} student and {len(states[1])} teacher layers")
+        return torch.stack([hidden_mse(s, t, batch.attention_mask, self.count_padding) for s, t in zip(*states, strict=True)]).sum()

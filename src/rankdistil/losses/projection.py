@@ -1,0 +1,44 @@
+"""A learned bridge between a narrow student and its wide teacher, used while training and never exported."""
+
+from torch import nn
+
+from rankdistil.models.trace import Trace
+
+KINDS = ("auto", "shared", "per_layer", "none")
+
+
+class Projection(nn.Module):
+    """Linear maps (with bias) from the student's width to the teacher's, applied to every hidden state of a trace.
+
+    Args:
+        kind: ``auto`` is ``shared`` where the widths differ and ``none`` where they are equal; ``shared`` is one map for all
+            states, the embedding included, as in TinyBERT; ``per_layer`` is one for each state; ``none`` compares directly.
+        student_width: D of the student.
+        teacher_width: D of the teacher.
+        states: number of hidden states compared, the embedding included.
+
+    Raises:
+        ValueError: for another kind, or ``none`` between different widths.
+    """
+
+    def __init__(self, kind: str, student_width: int, teacher_width: int, states: int) -> None:
+        super().__init__()
+        if kind not in KINDS:
+            raise ValueError(f"stage.projection is {kind!r}; expected one of {', '.join(KINDS)}.")
+        if kind == "auto":
+            kind = "none" if student_width == teacher_width else "shared"
+        if kind == "none" and student_width != teacher_width:
+            raise ValueError(
+                f"hidden states can't be compared without a projection: student.hidden_size={student_width}, teacher "
+                f"{teacher_width}. Set stage.projection=auto."
+            )
+        count = {"none": 0, "shared": 1, "per_layer": states}[kind]
+        self.maps = nn.ModuleList(nn.Linear(student_width, teacher_width) for _ in range(count))
+
+    def forward(self, trace: Trace) -> Trace:
+        """Return the trace with its hidden states in the teacher's width."""
+        if not self.maps:
+            return trace
+        last = len(self.maps) - 1
+        states = tuple(self.maps[min(index, last)](state) for index, state in enumerate(trace.hidden_states))
+        return trace._replace(hidden_states=states)

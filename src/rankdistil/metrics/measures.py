@@ -1,0 +1,78 @@
+"""Ranking measures by ir_measures, all computed from one total order.
+
+Libraries break ties differently (one call of ir_measures gives a constant scorer RR@10 = 1.0 and nDCG@10 = 0.29) and let NaN
+win. So scores are ordered here first: by score, equal scores by descending passage id as trec_eval does, NaN refused; every
+measure then sees distinct scores.
+"""
+
+import math
+from collections.abc import Mapping
+from statistics import fmean
+
+import ir_measures
+from ir_measures import AP, RR, nDCG
+
+from rankdistil.data.records import Candidate, Qrels, Ranking
+
+
+def measures(relevance_level: int = 1) -> list[ir_measures.Measure]:
+    """The measures that runs report; the level is the lowest grade that RR and AP count as relevant."""
+    if relevance_level == 1:
+        return [nDCG @ 10, RR @ 10, AP]
+    return [nDCG @ 10, RR(rel=relevance_level) @ 10, AP(rel=relevance_level)]
+
+
+def ranked(scores: Mapping[str, Mapping[str, float]]) -> Ranking:
+    """Put scored passages into a total order.
+
+    Args:
+        scores: query id -> passage id -> score.
+
+    Returns:
+        Candidates by descending score; equal scores by descending passage id.
+
+    Raises:
+        ValueError: for a score that is NaN or infinite, naming query and passage.
+    """
+    ranking: Ranking = {}
+    for query_id, row in scores.items():
+        for passage_id, score in row.items():
+            if not math.isfinite(score):
+                raise ValueError(f"query {query_id}, passage {passage_id}: the score is {score}. Nothing can be ranked by it.")
+        order = sorted(row.items(), key=lambda item: (item[1], item[0]), reverse=True)
+        ranking[query_id] = [Candidate(passage_id, score) for passage_id, score in order]
+    return ranking
+
+
+def per_query(ranking: Ranking, qrels: Qrels, relevance_level: int = 1) -> dict[str, dict[str, float]]:
+    """Compute every measure of every judged query.
+
+    Args:
+        ranking: candidates in their order; only the order counts. A judged query without candidates scores 0, a query
+            without judgments is left out.
+        qrels: judgments.
+        relevance_level: see ``measures``.
+
+    Returns:
+        Query id -> measure name -> value, queries in the order of the qrels.
+    """
+    wanted = measures(relevance_level)
+    run = {query: {hit.passage_id: -place for place, hit in enumerate(ranking.get(query, []))} for query in qrels}
+    values = {query: {str(measure): 0.0 for measure in wanted} for query in qrels}
+    found = {query: row for query, row in run.items() if row}
+    if found:
+        for metric in ir_measures.iter_calc(wanted, {query: qrels[query] for query in found}, found):
+            values[metric.query_id][str(metric.measure)] = float(metric.value)
+    return values
+
+
+def means(values: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Mean over queries of each measure.
+
+    Raises:
+        ValueError: if there is no query.
+    """
+    if not values:
+        raise ValueError("no judged query to average over.")
+    rows = list(values.values())
+    return {name: fmean(row[name] for row in rows) for name in rows[0]}

@@ -1,0 +1,94 @@
+"""Loading networks and tokenizers strictly: safetensors only, no remote code, no silently random weights."""
+
+import json
+from pathlib import Path
+
+import torch
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.locate import locate
+
+NEW_HEAD = {"classifier.weight", "classifier.bias"}
+POOLER = {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
+
+
+def read_config(path: str) -> BertConfig:
+    """Read a checkpoint's shape.
+
+    Raises:
+        ValueError: if it is no BERT, or asks for code of its own.
+    """
+    source = locate(path)
+    if isinstance(source, Path):
+        file = source / "config.json"
+        if not file.is_file():
+            raise FileNotFoundError(f"{source} holds no config.json: it is no checkpoint folder.")
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        if "auto_map" in raw:
+            raise ValueError(f"{file} asks for code of its own (auto_map); such checkpoints are refused.")
+        if raw.get("model_type") != "bert":
+            raise ValueError(f"{file}: model_type is {raw.get('model_type')!r}, expected 'bert'.")
+    config = BertConfig.from_pretrained(source, local_files_only=isinstance(source, Path))
+    if config.model_type != "bert":
+        raise ValueError(f"{path}: model_type is {config.model_type!r}, expected 'bert'.")
+    return config
+
+
+def load_tokenizer(path: str) -> BertTokenizerFast:
+    """Load the tokenizer of a checkpoint."""
+    source = locate(path)
+    return BertTokenizerFast.from_pretrained(source, local_files_only=isinstance(source, Path))
+
+
+def load_language_model(path: str, dropout: float | None = None, seed: int = 0) -> CrossEncoder:
+    """Put a new one-logit head on a pretrained language model.
+
+    Args:
+        path: see ``locate``.
+        dropout: dropout of hidden states, attention and head while training; the checkpoint's own by default.
+        seed: seed of the new head (and of the pooler where the checkpoint has none).
+
+    Raises:
+        ValueError: if weights other than the head and the pooler are missing from the checkpoint.
+    """
+    config = read_config(path)
+    config.num_labels = 1
+    if dropout is not None:
+        config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _load(path, config, allowed_missing=NEW_HEAD | POOLER)
+
+
+def load_ranker(path: str) -> CrossEncoder:
+    """Load a ranker with its head, for example an export of a run.
+
+    Raises:
+        ValueError: if the folder holds no one-logit ranker.
+    """
+    config = read_config(path)
+    if config.num_labels != 1:
+        raise ValueError(f"{path}: the head has {config.num_labels} labels, expected 1 (a ranker with one logit).")
+    return _load(path, config, allowed_missing=set())
+
+
+def _load(path: str, config: BertConfig, allowed_missing: set[str]) -> CrossEncoder:
+    source = locate(path)
+    bert, info = BertForSequenceClassification.from_pretrained(
+        source,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=isinstance(source, Path),
+        output_loading_info=True,
+    )
+    missing = set(info["missing_keys"]) - allowed_missing
+    unexpected = {key for key in info["unexpected_keys"] if not key.startswith("cls.") and "position_ids" not in key}
+    mismatched = {str(key) for key in info["mismatched_keys"]}
+    if missing or unexpected or mismatched:
+        found = [f"{name} {sorted(keys)[:3]}" for name, keys in
+                 (("missing", missing), ("unexpected", unexpected), ("of another shape", mismatched)) if keys]
+        wanted = "a ranker's weights and head" if not allowed_missing else "a pretrained BERT's weights"
+        raise ValueError(f"{path}: expected {wanted}; found keys {'; '.join(found)}.")
+    return CrossEncoder(bert)

@@ -1,0 +1,64 @@
+"""What every stage's module shares: the optimiser, training mode, logging, and scoring for validation and test."""
+
+import lightning as L
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+
+from rankdistil.data.batch import PairBatch, ScoredPairs
+from rankdistil.losses import LossValue, WeightedSum
+from rankdistil.models.bert import CrossEncoder
+from rankdistil.optim import OptimSettings, adamw
+
+
+class StageModule(L.LightningModule):
+    """Trains a ranker; subclasses say what from.
+
+    Logs ``train/loss``, ``train/<name>`` for each loss before its weight, and ``train/lr``.
+
+    Args:
+        ranker: the network that learns.
+        losses: what it minimises.
+        optim: learning rate, steps and the like.
+    """
+
+    def __init__(self, ranker: CrossEncoder, losses: WeightedSum, optim: OptimSettings) -> None:
+        super().__init__()
+        self.ranker, self.losses, self._optim = ranker, losses, optim
+
+    def loss(self, batch: PairBatch) -> LossValue:
+        """Compute the losses of a training batch."""
+        raise NotImplementedError
+
+    def on_fit_start(self) -> None:
+        """Switch dropout on: ``from_pretrained`` returns evaluation mode, and Lightning would keep it."""
+        self.train()
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> LossValue:
+        """Compute the loss that Lightning minimises."""
+        value = self.loss(batch)
+        rate = self.optimizers().param_groups[0]["lr"]
+        named = {"loss": value.total.detach(), **{name: part.detach() for name, part in value.parts.items()}, "lr": rate}
+        self.log_dict({f"train/{name}": part for name, part in named.items()}, batch_size=len(batch.query_ids))
+        return {"loss": value.total}
+
+    def validation_step(self, batch: PairBatch, batch_idx: int) -> ScoredPairs:
+        """Score a batch of candidates."""
+        trace = self.ranker(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        return ScoredPairs(batch.query_ids, batch.passage_ids, trace.logits.float())
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Build AdamW and its schedule."""
+        optimizer, schedule = adamw(self, self._optim)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class ScoringModule(L.LightningModule):
+    """Scores the test's candidates with a finished ranker."""
+
+    def __init__(self, ranker: CrossEncoder) -> None:
+        super().__init__()
+        self.ranker = ranker
+
+    def test_step(self, batch: PairBatch, batch_idx: int) -> ScoredPairs:
+        """Score a batch of candidates."""
+        trace = self.ranker(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        return ScoredPairs(batch.query_ids, batch.passage_ids, trace.logits.float())

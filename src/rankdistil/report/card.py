@@ -1,0 +1,83 @@
+"""The model card of an export: what it is, what it was measured at, how to load it."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from rankdistil.files import write_text
+from rankdistil.report.result import Result
+
+TEMPLATE = """---
+language: en
+library_name: sentence-transformers
+pipeline_tag: text-ranking
+tags: [sentence-transformers, cross-encoder, reranker, rankdistil]
+---
+
+# {title}
+
+A BERT cross-encoder that scores query-passage pairs; a higher logit means more relevant. Made with rankdistil {version}
+(commit {commit}), stage `{stage}`, seed {seed}.
+
+| | |
+|---|---|
+| shape | {layers} layers, width {width}, {heads} heads, {parameters:,} parameters |
+| learnt from | {learnt_from} |
+| training data | {train} |
+| losses | {losses} |
+| steps | {steps} |
+| input | at most {query_tokens} query tokens and {passage_tokens} passage tokens |
+
+The terms of the training data and of the starting checkpoint apply to these weights.
+
+## Measured
+
+Test: {test}, {queries} queries, the first stage's candidates re-ranked.
+
+| ranker | {names} | ms / query | passages/s |
+|---|{rules}---:|---:|
+{rows}
+
+Inference time: {device}, {dtype}, {threads} threads, {candidates:.0f} passages a query, {tokens:.0f} tokens a pair, tokenisation
+included, median of {samples} calls.
+
+## Use
+
+```python
+from sentence_transformers import CrossEncoder
+
+ranker = CrossEncoder("path/to/this/folder")
+ranker.rank("how long does a worker bee live", ["passage one", "passage two"])
+```
+"""
+
+
+def write_card(export: Path, cfg: DictConfig, results: list[Result], run: dict[str, Any], timing: dict[str, Any]) -> None:
+    """Write ``README.md`` into an export folder.
+
+    Args:
+        export: the folder.
+        cfg: the run's config.
+        results: rows of the table; the last one is the export itself.
+        run: the run's record.
+        timing: content of ``latency.json``.
+    """
+    own, setup, shape = results[-1], timing["setup"], run["shape"]
+    names = list(own.measures)
+    rows = []
+    for result in results:
+        numbers = [f"{result.measures[name]:.4f}" for name in names]
+        speed = result.speed
+        numbers += [f"{speed['latency_ms_p50']:.0f}", f"{speed['passages_per_second']:.0f}"] if speed else ["-", "-"]
+        rows.append(f"| {result.name} | {' | '.join(numbers)} |")
+    text = TEMPLATE.format(
+        title=f"{cfg.method} {own.name}", version=run["origin"]["versions"]["rankdistil"], commit=run["origin"]["commit"],
+        stage=cfg.stage.name, seed=cfg.seed, **shape, parameters=own.speed["parameters"],
+        learnt_from=run["learnt_from"], train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps,
+        query_tokens=cfg.data.query_tokens, passage_tokens=cfg.data.passage_tokens, test=run["test"],
+        queries=len(own.per_query), names=" | ".join(names), rules="---:|" * len(names), rows="\n".join(rows),
+        device=setup["device"], dtype=setup["dtype"], threads=setup["threads"], candidates=setup["candidates_per_query"],
+        tokens=setup["tokens_per_pair"], samples=setup["queries"] * setup["rounds"],
+    )  # fmt: skip
+    write_text(export / "README.md", text)

@@ -1,0 +1,58 @@
+"""What a finished run or evaluation left behind, read back for tables."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Result(NamedTuple):
+    """One ranker on one test split.
+
+    Attributes:
+        name: how tables call it.
+        measures: means by measure.
+        per_query: query id -> measure -> value.
+        speed: summary of its inference time, with ``parameters``; empty if it wasn't timed.
+    """
+
+    name: str
+    measures: dict[str, float]
+    per_query: dict[str, dict[str, float]]
+    speed: dict[str, float]
+
+
+def read_result(folder: Path, name: str) -> Result:
+    """Read the ranker of a folder with ``metrics.json``, ``per_query.jsonl`` and ``latency.json``.
+
+    Raises:
+        FileNotFoundError: if one is missing.
+    """
+    metrics, timing = _json(folder / "metrics.json"), _json(folder / "latency.json")
+    return Result(name, metrics["measures"], _per_query(folder, "measures"), timing["rankers"]["ranker"])
+
+
+def read_first_stage(folder: Path, name: str = "BM25") -> Result:
+    """Read the first stage's ranking that a folder's ranker re-ordered."""
+    return Result(name, _json(folder / "metrics.json")["first_stage"], _per_query(folder, "first_stage"), {})
+
+
+def same_test(a: Path, b: Path) -> bool:
+    """Whether two folders were tested on the same queries, judgments and candidates, as far as their files show."""
+    if not (a / "per_query.jsonl").is_file():
+        return False
+    keys = "dataset", "queries", "pairs"
+    left, right = _json(a / "metrics.json"), _json(b / "metrics.json")
+    return [left[key] for key in keys] == [right[key] for key in keys] and (
+        _per_query(a, "first_stage") == _per_query(b, "first_stage")
+    )
+
+
+def _per_query(folder: Path, what: str) -> dict[str, dict[str, float]]:
+    rows = (json.loads(line) for line in (folder / "per_query.jsonl").read_text(encoding="utf-8").splitlines())
+    return {row["query_id"]: row[what] for row in rows}
+
+
+def _json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is not there: the run or evaluation didn't end. Run it again.")
+    return json.loads(file.read_text(encoding="utf-8"))

@@ -1,0 +1,147 @@
+"""The two things a user starts: training, with everything it needs, and evaluation."""
+
+import json
+import sys
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from rich.console import Console
+
+from rankdistil import jobs, parts, plan, scoring
+from rankdistil.fit import quieten, run_stage
+from rankdistil.lineage import read_run
+from rankdistil.models.load import load_tokenizer, read_config
+from rankdistil.report.result import read_first_stage, read_result
+from rankdistil.report.table import comparison_table, differences, print_plain
+from rankdistil.runfolder import locked, remove_if_empty, state
+from rankdistil.settings import check, plain
+
+
+def console() -> Console:
+    """Return the console for tables: as wide as the terminal, wide enough for a table elsewhere."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
+
+
+def train(cfg: DictConfig) -> None:
+    """Carry out a composed training config: print the plan, run what is missing, then the run itself.
+
+    Raises:
+        ValueError: for a wrong setting, or a folder that holds another run.
+        RuntimeError: if a folder is in use, or a parent fails.
+    """
+    folder = Path(cfg.paths.runs) / cfg.folder
+    try:
+        _check(cfg)
+        steps = plan.make_plan(cfg, lambda overrides: hydra.compose("train", overrides=overrides))
+        plan.show(steps, console())
+        if cfg.plan == "show":
+            return
+        sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        for step in steps[:-1]:
+            _carry_out(step, fresh=True, wait=True, resume=True)
+        _carry_out(steps[-1], fresh=sweep, wait=False, resume=cfg.resume)
+    finally:
+        remove_if_empty(folder)
+
+
+def _check(cfg: DictConfig) -> None:
+    """Build every plain setting once, so that a wrong one is answered before anything is read or written."""
+    check(cfg)
+    parts.data_settings(cfg.data)
+    parts.optim_settings(cfg.stage)
+    if cfg.stage.learns == "student":
+        parts.check_student(cfg)
+    parts.build_losses(cfg, None)
+
+
+def carry_out_prepared(folder: Path) -> None:
+    """Carry out the job that another process prepared in a run folder, and locked for this one."""
+    cfg = OmegaConf.load(folder / ".hydra" / "config.yaml")
+    run_stage(cfg, folder, read_run(folder)["settings"], console())
+
+
+def _carry_out(step: plan.Step, fresh: bool, wait: bool, resume: bool) -> None:
+    if step.state.name == "finished":
+        out = console()
+        out.print(f"{step.folder}: {step.state.reason}; nothing to do.", markup=False, soft_wrap=True)
+        return
+    with locked(step.folder, wait) as lock:
+        now = state(step.folder, step.settings)  # another process may have finished it while this one waited
+        if now.name == "finished":
+            return
+        if now.name == "to resume" and not resume:
+            raise ValueError(f"{step.folder} {now.reason}. Add resume=true to continue it, or remove the folder to start again.")
+        parent = wait
+        jobs.prepare(step.folder, step.cfg, step.settings, None if parent else HydraConfig.get())
+        try:
+            if fresh:
+                sys.stdout.flush()
+                jobs.run_in_fresh_process(step.folder, lock)
+            else:
+                run_stage(step.cfg, step.folder, step.settings, console())
+        except BaseException:
+            jobs.discard_unstarted(step.folder)
+            raise
+
+
+def evaluate(cfg: DictConfig) -> None:
+    """Test finished rankers and print them in one table.
+
+    Raises:
+        FileNotFoundError: if a model isn't there.
+        ValueError: if models were tested on different queries.
+    """
+    quieten()
+    out = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        rows = [_evaluate_one(cfg, model, out) for model in _models(cfg.models)]
+    finally:
+        remove_if_empty(out)
+    results = [read_result(folder, name) for name, folder in rows]
+    first_stage = read_first_stage(rows[0][1])
+    if any(result.per_query.keys() != first_stage.per_query.keys() for result in results):
+        raise ValueError(f"the models were tested on different queries, so they share no table; each one's numbers are in {out}.")
+    screen = console()
+    screen.print(comparison_table([first_stage, *results], f"{len(first_stage.per_query)} queries"))
+    print_plain(screen, [*differences(results, first_stage), f"files: {out}/"])
+
+
+def _models(models: str | ListConfig) -> list[str]:
+    """Expand globs; a folder inside a run stands for the run."""
+    found: list[str] = []
+    for model in [models] if isinstance(models, str) else list(models):
+        matches = sorted(glob(model)) if any(sign in model for sign in "*?[") else [model]
+        if not matches:
+            raise FileNotFoundError(f"models={model} matches nothing. Name run folders or export folders.")
+        found += matches
+    return found
+
+
+def _evaluate_one(cfg: DictConfig, model: str, out: Path) -> tuple[str, Path]:
+    run = Path(model)
+    run = run.parent if not (run / "run.json").is_file() and (run.parent / "run.json").is_file() else run
+    is_run = (run / "run.json").is_file()
+    export = str(run / "export") if is_run else model
+    if is_run and json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] != "finished":
+        raise ValueError(f"{run} is not finished. Run its command again with resume=true first.")
+    settings = _test_settings(cfg, run / ".hydra" / "config.yaml" if is_run else None)
+    shape = read_config(export)
+    data = parts.build_data(settings, load_tokenizer(export), shape.max_position_embeddings, cfg.seed, train=False)
+    name = "_".join(run.parts[-3:]) if is_run else run.name
+    timing: dict[str, Any] = plain(cfg.callbacks.inference_time)
+    scoring.score_export(export, data, out / name, name, settings.data.test_relevance_level, plain(cfg.trainer), timing)
+    return name, out / name
+
+
+def _test_settings(cfg: DictConfig, run_config: Path | None) -> DictConfig:
+    """The data that a run was tested on (the default collection for a mere export), changed by what the command says."""
+    base = OmegaConf.load(run_config) if run_config else hydra.compose("train", overrides=["stage=teacher"])
+    settings = OmegaConf.create({"data": plain(base.data)})
+    with open_dict(settings):
+        settings.data = OmegaConf.merge(settings.data, cfg.data or {})
+    return settings

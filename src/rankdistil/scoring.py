@@ -1,0 +1,57 @@
+"""The test of an export: the same for the end of training and for ``evaluate.py``, so both give the same numbers.
+
+What is tested is what the user gets: the export is loaded back from its folder. Scores are computed in float32.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from rankdistil.callbacks.inference_time import InferenceTime
+from rankdistil.callbacks.progress import ProgressReport
+from rankdistil.callbacks.ranking_metrics import RankingMetrics
+from rankdistil.data.datamodule import RankingDataModule
+from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.load import load_ranker
+from rankdistil.modules import ScoringModule
+
+
+def score_export(
+    export: str,
+    data: RankingDataModule,
+    folder: Path,
+    label: str,
+    relevance_level: int,
+    trainer: dict[str, Any],
+    timing: dict[str, int],
+    teacher: CrossEncoder | None = None,
+) -> None:
+    """Test and time an export; the callbacks say which files they write.
+
+    Args:
+        export: folder or hub id.
+        data: gives the test split.
+        folder: where the files go.
+        label: name of the ranker in progress and run file.
+        relevance_level: lowest grade that RR and AP count as relevant.
+        trainer: arguments of Lightning's Trainer that say where to run.
+        timing: arguments of ``InferenceTime``.
+        teacher: timed beside the export.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    callbacks = [
+        RankingMetrics(folder, relevance_level, tag=label.replace(" ", "_")),
+        InferenceTime(folder, teacher, **timing),
+        ProgressReport(label),
+    ]
+    runner = L.Trainer(
+        **trainer | {"precision": "32-true"},
+        logger=False,
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    runner.test(ScoringModule(load_ranker(export)), datamodule=data, verbose=False)

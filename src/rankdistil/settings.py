@@ -1,0 +1,122 @@
+"""Checks of a composed config before anything is read or written, and the only place where ``_target_`` is followed.
+
+Hydra's own blocklist is no boundary: a config may name any importable function. Here a target must be one of ours, or a logger.
+"""
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from rankdistil.cli import unknown_key
+
+TARGETS = re.compile(r"rankdistil\.losses\.[A-Z]\w+|lightning\.pytorch\.loggers\.[A-Z]\w+Logger")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+SECRET = re.compile(r"(api_?key|token|password|secret)$", re.IGNORECASE)
+SECTIONS = (
+    "seed", "method", "run_name", "folder", "resume", "plan", "paths", "student", "teacher", "data", "trainer", "callbacks",
+    "logger", "sizes", "layer_map", "steps", "lr", "validations", "stage",
+)  # fmt: skip
+STAGE = (
+    "name", "learns", "teacher", "steps", "lr", "warmup_share", "weight_decay", "gradient_clip", "validations", "layer_map",
+    "projection", "losses",
+)  # fmt: skip
+TEACHER = ("name", "path", "run", "export")
+PLANS = ("run", "show")
+
+
+def plain(node: Any) -> Any:
+    """Resolve a config into dicts, lists and plain values."""
+    return OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig | ListConfig) else node
+
+
+def require_known(keys: Iterable[str], known: Iterable[str], section: str) -> None:
+    """Refuse keys that nothing reads: a ``+`` in front of an override doesn't make them heard.
+
+    Raises:
+        ValueError: with the key that may be meant.
+    """
+    prefix = f"{section}." if section else ""
+    known = list(known)
+    for key in keys:
+        if SECRET.search(key) and key not in known:  # query_tokens and the like are known
+            raise ValueError(f"{prefix}{key} looks like a secret, and settings are written to files. Use the environment.")
+        if key not in known:
+            raise ValueError(unknown_key(f"{prefix}{key}", [f"{prefix}{name}" for name in known]))
+
+
+def check(cfg: DictConfig) -> None:
+    """Check names and keys of a training config.
+
+    Raises:
+        ValueError: naming the key, what was found and what is expected.
+    """
+    import lightning as L
+
+    from rankdistil.data.datamodule import DataSettings
+    from rankdistil.models.student import StudentSize
+
+    require_known(cfg, SECTIONS, "")
+    require_known(cfg.stage, STAGE, "stage")
+    require_known(cfg.teacher, TEACHER, "teacher")
+    require_known(cfg.student, [*names(StudentSize), "init_from", "drop_losses"], "student")
+    require_known(cfg.trainer, inspect.signature(L.Trainer).parameters, "trainer")
+    require_known(cfg.data, [*names(DataSettings), *SOURCES], "data")
+    for name, node in cfg.stage.losses.items():
+        require_known(node, ("weight", "loss"), f"stage.losses.{name}")
+        bind(node.loss, f"stage.losses.{name}.loss")
+    bind(cfg.logger, "logger")
+    for key in ("method", "run_name", "student.name", "teacher.name"):
+        value = str(OmegaConf.select(cfg, key))
+        if not NAME.fullmatch(value):
+            raise ValueError(
+                f"{key} is {value!r}; expected a name of 1 to 64 letters, digits or any of . _ + - that starts with a letter "
+                "or digit: run folders are built from it."
+            )
+    if cfg.plan not in PLANS:
+        raise ValueError(f"plan is {cfg.plan!r}; expected one of {', '.join(PLANS)}.")
+    if isinstance(cfg.seed, bool) or not isinstance(cfg.seed, int) or cfg.seed < 0:
+        raise ValueError(f"seed is {cfg.seed!r}; expected a whole number of at least 0.")
+    if not isinstance(cfg.resume, bool):
+        raise ValueError(f"resume is {cfg.resume!r}; expected true or false.")
+
+
+SOURCES = ("name", "root", "corpus", "train", "valid", "test", "holdout", "test_relevance_level")
+
+
+def names(settings: type) -> list[str]:
+    """List the fields of a settings class."""
+    return [field.name for field in fields(settings)]
+
+
+def target(node: Mapping[str, Any], section: str) -> type:
+    """Return the class that ``_target_`` names.
+
+    Raises:
+        ValueError: if it isn't one of those allowed, or doesn't exist.
+    """
+    path = str(node.get("_target_"))
+    if not TARGETS.fullmatch(path):
+        raise ValueError(f"{section}._target_ is {path!r}; expected rankdistil.losses.<Loss> or lightning.pytorch.loggers.<Logger>.")
+    module, _, name = path.rpartition(".")
+    found = getattr(importlib.import_module(module), name, None)
+    if found is None:
+        raise ValueError(f"{section}._target_ is {path!r}, which doesn't exist.")
+    return found
+
+
+def bind(node: DictConfig, section: str) -> None:
+    """Check that a node's keys are parameters of its target."""
+    signature = inspect.signature(target(node, section))
+    require_known([key for key in node if key != "_target_"], signature.parameters, section)
+
+
+def build(node: DictConfig, section: str, **values: Any) -> Any:
+    """Build the object that a node describes, after checking its target."""
+    bind(node, section)
+    return hydra.utils.instantiate(node, **values)

@@ -1,0 +1,18 @@
+"""Train a stage: ``python train.py +experiment=ranker_distill_6l``. Parents that are missing are trained first."""
+
+import hydra
+from omegaconf import DictConfig
+
+from rankdistil.cli import one_message
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> None:
+    """Train what the config says."""
+    from rankdistil.run import train  # torch is imported only once the config is known to be good
+
+    train(cfg)
+
+
+if __name__ == "__main__":
+    one_message(main, "train")
