@@ -69,7 +69,9 @@ def known_keys(config_name: str) -> list[str]:
 
     folder = Path(sys.argv[0]).resolve().parent / "conf"
     groups = [
-        word for word in sys.argv[1:] if "=" in word and "," not in word and (folder / word.partition("=")[0].lstrip("+")).is_dir()
+        word
+        for word in sys.argv[1:]
+        if "=" in word and "," not in word and (folder / word.partition("=")[0].lstrip("+")).is_dir()
     ]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(folder), version_base="1.3"):

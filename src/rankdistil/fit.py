@@ -10,7 +10,6 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 from rich.console import Console
-from transformers.utils import logging as transformers_logging
 
 from rankdistil import parts
 from rankdistil.callbacks.checkpoints import AtomicCheckpointIO
@@ -50,9 +49,9 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], console: 
     L.seed_everything(cfg.seed, verbose=False)
     teacher = parts.load_teacher(cfg)
     tokenizer = load_tokenizer(parts.teacher_source(cfg))
-    if len(tokenizer) > teacher.config.vocab_size:
+    if len(tokenizer) > (known := teacher.config.vocab_size):
         raise ValueError(
-            f"{parts.teacher_source(cfg)}: its tokenizer knows {len(tokenizer)} tokens, its network {teacher.config.vocab_size}. "
+            f"{parts.teacher_source(cfg)}: its tokenizer has {len(tokenizer)} tokens, its network knows {known}. "
             "Tokenizer and weights don't belong together."
         )
     data = parts.build_data(cfg, tokenizer, teacher.config.max_position_embeddings, cfg.seed, train=True)
@@ -81,16 +80,16 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], console: 
 
 def quieten() -> None:
     """Silence what the libraries say about themselves; problems still show."""
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # tokenising is no bottleneck on a CPU
+    warnings.filterwarnings("ignore", message=".*has `__len__` defined.*")  # CandidateStream shards over workers itself
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning 2.6 under torch 2.13
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # the run folder, which holds .hydra/
 
 
 def _test(cfg: DictConfig, folder: Path, data: RankingDataModule, teacher: CrossEncoder | None) -> Path | None:
     """Test the export; return the folder with the teacher's results on the same test, made here if its run has none."""
-    timing, trainer, level = plain(cfg.callbacks.inference_time), plain(cfg.trainer), cfg.data.test_relevance_level
+    timing, trainer, level = plain(cfg.callbacks.inference_time), parts.trainer_arguments(cfg), cfg.data.test_relevance_level
     label = f"{cfg.stage.name} {cfg[cfg.stage.learns].name}"
     score_export(str(folder / "export"), data, folder, label, level, trainer, timing, teacher)
     if teacher is None:
@@ -98,9 +97,7 @@ def _test(cfg: DictConfig, folder: Path, data: RankingDataModule, teacher: Cross
     source = teacher_folder(cfg)
     if cfg.teacher.export is None and same_test(source, folder):
         return source
-    score_export(
-        parts.teacher_source(cfg), data, folder / "teacher", f"teacher {cfg.teacher.name}", level, trainer, timing
-    )
+    score_export(parts.teacher_source(cfg), data, folder / "teacher", f"teacher {cfg.teacher.name}", level, trainer, timing)
     return folder / "teacher"
 
 
@@ -122,12 +119,11 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: RankingDataMo
         ),
     ]
     trainer = L.Trainer(
-        **plain(cfg.trainer),
+        **parts.trainer_arguments(cfg),
         max_steps=cfg.stage.steps,
         val_check_interval=max(1, cfg.stage.steps // cfg.stage.validations),
         check_val_every_n_epoch=None,
         num_sanity_val_steps=1,
-        gradient_clip_val=cfg.stage.gradient_clip,
         log_every_n_steps=10,
         logger=logger,
         callbacks=callbacks,

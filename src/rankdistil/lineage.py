@@ -28,7 +28,12 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
     Returns:
         Value by dotted key.
     """
-    parts: dict[str, Any] = {"seed": cfg.seed, "stage": plain(cfg.stage), "data": plain(cfg.data), "trainer": plain(cfg.trainer)}
+    parts: dict[str, Any] = {
+        "seed": cfg.seed,
+        "stage": plain(cfg.stage),
+        "data": plain(cfg.data),
+        "trainer": plain(cfg.trainer),
+    }
     parts["teacher"] = {"path": cfg.teacher.path}
     if cfg.stage.learns == "student":
         parts["student"] = plain(cfg.student)

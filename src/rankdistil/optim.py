@@ -64,6 +64,6 @@ def learning_rate_factor(step: int, warmup_steps: int, steps: int) -> float:
 
 def adamw(module: nn.Module, settings: OptimSettings) -> tuple[Optimizer, LambdaLR]:
     """Build the optimiser and its schedule, which advances once per optimiser step."""
-    optimizer = AdamW(parameter_groups(module, settings.weight_decay), lr=settings.lr)
+    optimizer = AdamW(parameter_groups(module, settings.weight_decay), lr=settings.lr, fused=True)
     schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, settings.warmup_steps, settings.steps))
     return optimizer, schedule

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
 
@@ -67,7 +68,9 @@ def open_reader(data: DictConfig, split: str) -> Reader:
     return Reader(FolderSplit(root=str(data.root), corpus=data.corpus, **plain(source)), holdout)
 
 
-def build_data(cfg: DictConfig, tokenizer: PreTrainedTokenizerFast, positions: int, seed: int, train: bool) -> RankingDataModule:
+def build_data(
+    cfg: DictConfig, tokenizer: PreTrainedTokenizerFast, positions: int, seed: int, train: bool
+) -> RankingDataModule:
     """Build the DataModule; without training, only the test split is opened."""
     settings = data_settings(cfg.data)
     encoder = PairEncoder(tokenizer, settings.query_tokens, settings.passage_tokens, positions)
@@ -134,6 +137,22 @@ def build_module(cfg: DictConfig, teacher: CrossEncoder) -> StageModule:
     check_match(size, shape, losses.needs)  # again: a run may start from its folder's config
     student = build_student(size, teacher, cfg.student.init_from, cfg.seed)
     return DistillModule(student, losses, optim, FrozenTeacher(teacher), layer_map)
+
+
+def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
+    """Return the arguments of Lightning's Trainer that say where to run; ``precision=auto`` is decided here."""
+    arguments = plain(cfg.trainer)
+    if str(arguments.get("precision")).startswith("16"):
+        raise ValueError("trainer.precision=16 needs a loss scaler; use bf16-mixed, which doesn't overflow, or 32-true.")
+    if arguments.get("precision") == "auto":
+        arguments["precision"] = "bf16-mixed" if _computes_bfloat16(arguments.get("accelerator")) else "32-true"
+    return arguments
+
+
+def _computes_bfloat16(accelerator: str | None) -> bool:
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported()  # elsewhere bfloat16 is emulated and slower than float32
 
 
 def build_logger(cfg: DictConfig, folder: Path) -> L.pytorch.loggers.Logger:

@@ -43,7 +43,7 @@ def make_plan(cfg: DictConfig, compose: Callable[[list[str]], DictConfig]) -> li
     parents: list[Step] = []
     if cfg.stage.teacher == "ranker" and cfg.teacher.export is None:
         parents.append(_step(_teacher_config(cfg, compose), {}))
-    return [*parents, _step(cfg, {"teacher": fingerprint(step.settings) for step in parents})]
+    return [*parents, _step(cfg, {step.cfg.stage.name: fingerprint(step.settings) for step in parents})]
 
 
 def teacher_folder(cfg: DictConfig) -> Path:

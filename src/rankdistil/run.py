@@ -75,7 +75,9 @@ def _carry_out(step: plan.Step, fresh: bool, wait: bool, resume: bool) -> None:
         if now.name == "finished":
             return
         if now.name == "to resume" and not resume:
-            raise ValueError(f"{step.folder} {now.reason}. Add resume=true to continue it, or remove the folder to start again.")
+            raise ValueError(
+                f"{step.folder} {now.reason}. Add resume=true to continue it, or remove the folder to start again."
+            )
         parent = wait
         jobs.prepare(step.folder, step.cfg, step.settings, None if parent else HydraConfig.get())
         try:
@@ -105,7 +107,9 @@ def evaluate(cfg: DictConfig) -> None:
     results = [read_result(folder, name) for name, folder in rows]
     first_stage = read_first_stage(rows[0][1])
     if any(result.per_query.keys() != first_stage.per_query.keys() for result in results):
-        raise ValueError(f"the models were tested on different queries, so they share no table; each one's numbers are in {out}.")
+        raise ValueError(
+            f"the models were tested on different queries, so they share no table; each one's numbers are in {out}."
+        )
     screen = console()
     screen.print(comparison_table([first_stage, *results], f"{len(first_stage.per_query)} queries"))
     print_plain(screen, [*differences(results, first_stage), f"files: {out}/"])
@@ -134,7 +138,9 @@ def _evaluate_one(cfg: DictConfig, model: str, out: Path) -> tuple[str, Path]:
     data = parts.build_data(settings, load_tokenizer(export), shape.max_position_embeddings, cfg.seed, train=False)
     name = "_".join(run.parts[-3:]) if is_run else run.name
     timing: dict[str, Any] = plain(cfg.callbacks.inference_time)
-    scoring.score_export(export, data, out / name, name, settings.data.test_relevance_level, plain(cfg.trainer), timing)
+    scoring.score_export(
+        export, data, out / name, name, settings.data.test_relevance_level, parts.trainer_arguments(cfg), timing
+    )
     return name, out / name
 
 

@@ -36,7 +36,7 @@ def state(folder: Path, settings: dict[str, Any]) -> State:
     if changed:
         shown = "\n  ".join(changed[:12]) + (f"\n  and {len(changed) - 12} more" if len(changed) > 12 else "")
         fix = (
-            "To keep it, name another folder for the new run (run_name=...; for a teacher teacher.run=teacher/<name>/<run_name>); "
+            "To keep it, name another folder for the new run (run_name=..., for a teacher teacher.run=teacher/<name>/<name>); "
             "to use these settings, take back the override; to use it as it is as a teacher, "
             f"teacher.export={folder / 'export'}."
         )

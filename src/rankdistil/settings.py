@@ -102,7 +102,9 @@ def target(node: Mapping[str, Any], section: str) -> type:
     """
     path = str(node.get("_target_"))
     if not TARGETS.fullmatch(path):
-        raise ValueError(f"{section}._target_ is {path!r}; expected rankdistil.losses.<Loss> or lightning.pytorch.loggers.<Logger>.")
+        raise ValueError(
+            f"{section}._target_ is {path!r}; expected rankdistil.losses.<Loss> or lightning.pytorch.loggers.<Logger>."
+        )
     module, _, name = path.rpartition(".")
     found = getattr(importlib.import_module(module), name, None)
     if found is None:

@@ -9,7 +9,9 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, flushes, renames. Lightning's own way goes through the system's temporary folder, and a move
+    """Writes beside the target, flushes, renames.
+
+    Lightning's own way goes through the system's temporary folder, and a move
     from another file system leaves a broken file under the final name when it is interrupted. Loads plain tensors only.
     """
 
@@ -27,8 +29,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         finally:
             temporary.unlink(missing_ok=True)
 
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = None, weights_only: bool | None = True
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Load without executing anything."""
         return torch.load(path, map_location="cpu", weights_only=True)

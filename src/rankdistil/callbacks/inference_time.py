@@ -33,7 +33,14 @@ class InferenceTime(L.Callback):
     """
 
     def __init__(
-        self, folder: Path, teacher: CrossEncoder | None, queries: int, candidates: int, rounds: int, warmup: int, batch_size: int
+        self,
+        folder: Path,
+        teacher: CrossEncoder | None,
+        queries: int,
+        candidates: int,
+        rounds: int,
+        warmup: int,
+        batch_size: int,
     ) -> None:
         for name, value in (("queries", queries), ("candidates", candidates), ("rounds", rounds), ("batch_size", batch_size)):
             if value < 1:

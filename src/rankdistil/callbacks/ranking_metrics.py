@@ -21,8 +21,8 @@ class RankingMetrics(L.Callback):
     the numbers don't depend on the number of processes.
 
     =====================  ==================================================================================================
-    logged                 ``val/<measure>`` (nDCG@10, RR@10, AP), means over the validation queries
-    ``metrics.json``       test: ``measures`` and ``first_stage`` (means), ``queries``, ``pairs``, ``queries_without_candidates``
+    logged                 ``val/<measure>`` (nDCG@10, RR@10, AP), means over validation queries
+    ``metrics.json``       test: ``measures`` and ``first_stage`` (means), ``queries``, ``pairs``, and how many had no candidate
     ``per_query.jsonl``    test: one line per query: ``query_id``, ``measures``, ``first_stage``
     ``test.run``           test: the ranking as a TREC run
     =====================  ==================================================================================================
@@ -43,9 +43,7 @@ class RankingMetrics(L.Callback):
 
     on_test_start = on_validation_start
 
-    def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: ScoredPairs, *_: Any
-    ) -> None:
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: ScoredPairs, *_: Any) -> None:
         """Keep the scores of a batch."""
         self._scored.append(outputs._replace(scores=outputs.scores.cpu()))
 

@@ -3,6 +3,7 @@
 Rank ties are broken by passage id, so that candidates don't depend on the platform's sort.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 
 import bm25s
@@ -11,6 +12,7 @@ import Stemmer
 
 from rankdistil.data.records import Candidate, Ranking
 
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG when imported
 K1, B = 0.9, 0.4  # Anserini's values for MS MARCO passages
 
 

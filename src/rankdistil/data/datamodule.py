@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import lightning as L
 from torch.utils.data import DataLoader
 
-from rankdistil.data.batch import PairBatch
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair, Qrels, Ranking
@@ -145,7 +144,6 @@ class RankingDataModule(L.LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         """Return the test pairs."""
         return self._evaluation("test")
-
 
     def state_dict(self) -> dict[str, int]:
         """Return the position in the stream: batches trained by each process."""

@@ -46,8 +46,12 @@ class PairEncoder:
     def token_ids(self, texts: Sequence[str], budget: int) -> list[list[int]]:
         """Token ids of texts, without special tokens, cut to a budget."""
         encoded = self.tokenizer(
-            list(texts), add_special_tokens=False, truncation=True, max_length=budget,
-            return_attention_mask=False, return_token_type_ids=False,
+            list(texts),
+            add_special_tokens=False,
+            truncation=True,
+            max_length=budget,
+            return_attention_mask=False,
+            return_token_type_ids=False,
         )
         return encoded["input_ids"]
 

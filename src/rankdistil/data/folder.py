@@ -10,8 +10,18 @@ from functools import cached_property
 from pathlib import Path
 
 import ir_datasets
-from ir_datasets.formats import BaseDocPairs, BaseDocs, BaseQrels, BaseQueries, BaseScoredDocs
-from ir_datasets.formats import GenericDoc, GenericDocPair, GenericQrel, GenericQuery, GenericScoredDoc
+from ir_datasets.formats import (
+    BaseDocPairs,
+    BaseDocs,
+    BaseQrels,
+    BaseQueries,
+    BaseScoredDocs,
+    GenericDoc,
+    GenericDocPair,
+    GenericQrel,
+    GenericQuery,
+    GenericScoredDoc,
+)
 from ir_datasets.indices import Docstore
 
 from rankdistil.data import parse
@@ -41,7 +51,9 @@ class FolderSplit:
         """Build the dataset. Files are read on first use and kept in memory."""
         root = Path(self.root).expanduser()
         if not root.is_dir():
-            raise FileNotFoundError(f"data.root={self.root} is no folder. Set data.root to the folder that holds {self.corpus}.")
+            raise FileNotFoundError(
+                f"data.root={self.root} is no folder. Set data.root to the folder that holds {self.corpus}."
+            )
         for file in (self.corpus, self.queries, self.qrels, self.triples, self.candidates):
             if file is not None and not (root / file).is_file():
                 raise FileNotFoundError(f"{root / file} is not there. Set its name under data.*, or put the file in place.")

@@ -150,7 +150,9 @@ class Reader:
                 found[scored.query_id].append(Candidate(scored.doc_id, scored.score))
         for query_id, row in found.items():
             if len({candidate.passage_id for candidate in row}) < len(row):
-                raise ValueError(f"{self.name}: the candidates of query {query_id} name a passage twice. Remove the repetition.")
+                raise ValueError(
+                    f"{self.name}: the candidates of query {query_id} name a passage twice. Remove the repetition."
+                )
             row.sort(key=lambda candidate: candidate.passage_id, reverse=True)
             row.sort(key=lambda candidate: -candidate.score)
             del row[depth:]

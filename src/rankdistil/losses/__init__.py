@@ -9,5 +9,12 @@ from rankdistil.losses.projection import Projection
 from rankdistil.losses.weighted import LossValue, WeightedSum
 
 __all__ = [
-    "AttentionLoss", "EmbeddingLoss", "HiddenLoss", "LabelLoss", "LogitLoss", "LossValue", "Projection", "WeightedSum",
+    "AttentionLoss",
+    "EmbeddingLoss",
+    "HiddenLoss",
+    "LabelLoss",
+    "LogitLoss",
+    "LossValue",
+    "Projection",
+    "WeightedSum",
 ]

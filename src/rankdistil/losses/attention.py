@@ -60,4 +60,6 @@ class AttentionLoss(nn.Module):
         maps = student.attention_scores, teacher.attention_scores
         if not maps[0] or len(maps[0]) != len(maps[1]):
             raise RuntimeError(f"attention loss over {len(maps[0])} student and {len(maps[1])} teacher layers")
-        return torch.stack([attention_mse(s, t, batch.attention_mask, self.count_padding) for s, t in zip(*maps, strict=True)]).sum()
+        return torch.stack(
+            [attention_mse(s, t, batch.attention_mask, self.count_padding) for s, t in zip(*maps, strict=True)]
+        ).sum()

@@ -58,4 +58,6 @@ class HiddenLoss(nn.Module):
         states = student.hidden_states[1:], teacher.hidden_states[1:]
         if not states[0] or len(states[0]) != len(states[1]):
             raise RuntimeError(f"hidden loss over {len(states[0])} student and {len(states[1])} teacher layers")
-        return torch.stack([hidden_mse(s, t, batch.attention_mask, self.count_padding) for s, t in zip(*states, strict=True)]).sum()
+        return torch.stack(
+            [hidden_mse(s, t, batch.attention_mask, self.count_padding) for s, t in zip(*states, strict=True)]
+        ).sum()

@@ -61,4 +61,3 @@ def summary(samples: Sequence[Sample], passages: Sequence[int]) -> dict[str, flo
         "model_ms_p50": float(np.percentile(model, 50)) * 1e3,
         "passages_per_second": float(sum(passages) / total.sum()),
     }
-

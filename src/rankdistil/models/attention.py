@@ -31,9 +31,7 @@ def _attend(
     recorder = getattr(module, "score_recorder", None)
     if recorder is not None:
         recorder.append((query @ key.transpose(2, 3)) * scaling)
-    attended = F.scaled_dot_product_attention(
-        query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
-    )
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling)
     return attended.transpose(1, 2).contiguous(), None
 
 

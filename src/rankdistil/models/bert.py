@@ -24,9 +24,7 @@ class CrossEncoder(nn.Module):
         """The shape of the network."""
         return self.bert.config
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, layers: Layers | None = None
-    ) -> Trace:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, layers: Layers | None = None) -> Trace:
         """Score a batch of pairs.
 
         Args:

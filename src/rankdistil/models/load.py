@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.locate import locate
@@ -75,6 +76,8 @@ def load_ranker(path: str) -> CrossEncoder:
 
 def _load(path: str, config: BertConfig, allowed_missing: set[str]) -> CrossEncoder:
     source = locate(path)
+    transformers_logging.set_verbosity_error()  # what is missing is said below, once and exactly
+    transformers_logging.disable_progress_bar()
     bert, info = BertForSequenceClassification.from_pretrained(
         source,
         config=config,
@@ -87,8 +90,11 @@ def _load(path: str, config: BertConfig, allowed_missing: set[str]) -> CrossEnco
     unexpected = {key for key in info["unexpected_keys"] if not key.startswith("cls.") and "position_ids" not in key}
     mismatched = {str(key) for key in info["mismatched_keys"]}
     if missing or unexpected or mismatched:
-        found = [f"{name} {sorted(keys)[:3]}" for name, keys in
-                 (("missing", missing), ("unexpected", unexpected), ("of another shape", mismatched)) if keys]
+        found = [
+            f"{name} {sorted(keys)[:3]}"
+            for name, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", mismatched))
+            if keys
+        ]
         wanted = "a ranker's weights and head" if not allowed_missing else "a pretrained BERT's weights"
         raise ValueError(f"{path}: expected {wanted}; found keys {'; '.join(found)}.")
     return CrossEncoder(bert)

@@ -2,6 +2,8 @@
 
 import lightning as L
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
 
 from rankdistil.data.batch import PairBatch, ScoredPairs
 from rankdistil.losses import LossValue, WeightedSum
@@ -12,7 +14,7 @@ from rankdistil.optim import OptimSettings, adamw
 class StageModule(L.LightningModule):
     """Trains a ranker; subclasses say what from.
 
-    Logs ``train/loss``, ``train/<name>`` for each loss before its weight, and ``train/lr``.
+    Logs ``train/loss``, ``train/<name>`` for each loss before its weight, ``train/lr`` and ``train/gradient_norm``.
 
     Args:
         ranker: the network that learns.
@@ -44,6 +46,13 @@ class StageModule(L.LightningModule):
         """Score a batch of candidates."""
         trace = self.ranker(batch.input_ids, batch.attention_mask, batch.token_type_ids)
         return ScoredPairs(batch.query_ids, batch.passage_ids, trace.logits.float())
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip the norm over all parameters; Lightning refuses to where AdamW is fused. Logs ``train/gradient_norm``."""
+        norm = clip_grad_norm_(self.parameters(), self._optim.gradient_clip)
+        self.log("train/gradient_norm", norm)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build AdamW and its schedule."""

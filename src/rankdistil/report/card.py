@@ -39,8 +39,8 @@ Test: {test}, {queries} queries, the first stage's candidates re-ranked.
 |---|{rules}---:|---:|
 {rows}
 
-Inference time: {device}, {dtype}, {threads} threads, {candidates:.0f} passages a query, {tokens:.0f} tokens a pair, tokenisation
-included, median of {samples} calls.
+Inference time: {device}, {dtype}, {threads} threads, {candidates:.0f} passages a query, {tokens:.0f} tokens a pair,
+tokenisation included, median of {samples} calls.
 
 ## Use
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import ir_datasets
 from ir_datasets.formats import BaseDocPairs, BaseScoredDocs, GenericDoc, GenericDocPair, GenericQrel, GenericScoredDoc
+
 from rankdistil.data.bm25 import Bm25
 from rankdistil.data.folder import FileDocs, FileQrels, FileQueries
 

