@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from rankdistil.cli import one_message
+from rankdistil.cli import answer, one_message
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
@@ -11,7 +11,7 @@ def main(cfg: DictConfig) -> None:
     """Evaluate what the config says."""
     from rankdistil.run import evaluate  # torch is imported only once the config is known to be good
 
-    evaluate(cfg)
+    answer(evaluate, cfg, "evaluate")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,44 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 FULL = "HYDRA_FULL_ERROR"
+SEARCH_PATH = "\nConfig search path:"  # Hydra closes its list of options with it; the list is what helps
+
+_wanted_full = os.environ.get(FULL) == "1"
+failed_jobs: list[str] = []  # of a sweep: overrides and message, for the end
+
+
+class JobFailedError(Exception):
+    """A job of a sweep failed; its message was printed. The sweep goes on and exits 1 at its end."""
+
+
+def answer(task: Callable[[DictConfig], None], cfg: DictConfig, config_name: str) -> None:
+    """Carry out the task of a Hydra main; on an error print one message, and end the program or the sweep's job.
+
+    Hydra would add a line of its own to an error that leaves its main function.
+
+    Args:
+        task: what to do with the config.
+        cfg: the composed config.
+        config_name: the root config, for suggestions.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    try:
+        task(cfg)
+    except Exception as error:
+        if _wanted_full:
+            raise
+        message = describe(error, config_name)
+        print(f"error: {message}", file=sys.stderr)
+        hydra = HydraConfig.get()
+        if hydra.mode == RunMode.MULTIRUN:
+            failed_jobs.append(f"{' '.join(hydra.overrides.task)}: {message.splitlines()[0]}")
+            raise JobFailedError from error
+        sys.exit(1)
 
 
 def one_message(main: Callable[[], None], config_name: str) -> None:
@@ -21,14 +58,17 @@ def one_message(main: Callable[[], None], config_name: str) -> None:
         main: the decorated function.
         config_name: the root config, for suggestions.
     """
-    full = os.environ.get(FULL) == "1"
     os.environ[FULL] = "1"  # Hydra then lets errors through instead of printing its own account of them
     try:
         main()
     except KeyboardInterrupt:
         sys.exit(130)
+    except JobFailedError:
+        rows = "\n  ".join(failed_jobs)
+        print(f"{len(failed_jobs)} jobs of the sweep failed:\n  {rows}", file=sys.stderr)
+        sys.exit(1)
     except Exception as error:
-        if full:
+        if _wanted_full:
             raise
         print(f"error: {describe(error, config_name)}", file=sys.stderr)
         sys.exit(1)
@@ -37,12 +77,15 @@ def one_message(main: Callable[[], None], config_name: str) -> None:
 def describe(error: Exception, config_name: str) -> str:
     """Say in one message what went wrong."""
     from hydra.errors import ConfigCompositionException, HydraException
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     if isinstance(error, ConfigCompositionException) and str(error).startswith("Could not override '"):
         return unknown_key(str(error).split("'")[1], known_keys(config_name))
+    if isinstance(error, MissingMandatoryValue):
+        key = error.full_key or str(error).splitlines()[0].rpartition(": ")[2]
+        return f"{key} is not set. Give it on the command line: {key}=<value>."
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return str(error).strip()
+        return str(error).partition(SEARCH_PATH)[0].strip()
     if isinstance(error, ValueError | RuntimeError | OSError):
         return str(error).strip() or repr(error)
     return f"{type(error).__name__}: {error}\nThis looks like a fault of rankdistil. {FULL}=1 shows where it happened."
@@ -65,7 +108,6 @@ def known_keys(config_name: str) -> list[str]:
     """List the keys of the config that the command line's groups select."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
-    from omegaconf import DictConfig
 
     folder = Path(sys.argv[0]).resolve().parent / "conf"
     groups = [

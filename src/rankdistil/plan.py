@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rankdistil.lineage import fingerprint, outcome_settings
-from rankdistil.runfolder import State, state
+from rankdistil.runfolder import State, holder, state
 
 OWN = ("stage", "method", "run_name", "folder", "student", "resume")  # not handed down from a child to its parents
 
@@ -77,4 +77,5 @@ def _step(cfg: DictConfig, parents: dict[str, str]) -> Step:
         parents = {"teacher": str(cfg.teacher.export)}
     folder = Path(cfg.paths.runs) / cfg.folder
     settings = outcome_settings(cfg, parents)
-    return Step(cfg, folder, settings, state(folder, settings))
+    found, by = state(folder, settings), holder(folder)
+    return Step(cfg, folder, settings, found if by is None else State("running", f"in use by {by}"))

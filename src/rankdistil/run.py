@@ -9,13 +9,14 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 
 from rankdistil import jobs, parts, plan, scoring
 from rankdistil.fit import quieten, run_stage
 from rankdistil.lineage import read_run
 from rankdistil.models.load import load_tokenizer, read_config
+from rankdistil.models.locate import locate
 from rankdistil.report.result import read_first_stage, read_result
 from rankdistil.report.table import comparison_table, differences, print_plain
 from rankdistil.runfolder import locked, remove_if_empty, state
@@ -55,7 +56,9 @@ def _check(cfg: DictConfig) -> None:
     parts.data_settings(cfg.data)
     parts.optim_settings(cfg.stage)
     if cfg.stage.learns == "student":
-        parts.check_student(cfg)
+        parts.student_size(cfg.student)
+        if cfg.plan != "show" or isinstance(locate(str(cfg.teacher.export or cfg.teacher.path)), Path):
+            parts.check_student(cfg)  # needs the teacher's shape, for which a plan doesn't go to the hub
     parts.build_losses(cfg, None)
 
 
@@ -127,6 +130,7 @@ def _models(models: str | ListConfig) -> list[str]:
 
 
 def _evaluate_one(cfg: DictConfig, model: str, out: Path) -> tuple[str, Path]:
+    read_config(model if not (Path(model) / "run.json").is_file() else str(Path(model) / "export"))
     run = Path(model)
     run = run.parent if not (run / "run.json").is_file() and (run.parent / "run.json").is_file() else run
     is_run = (run / "run.json").is_file()
@@ -147,7 +151,4 @@ def _evaluate_one(cfg: DictConfig, model: str, out: Path) -> tuple[str, Path]:
 def _test_settings(cfg: DictConfig, run_config: Path | None) -> DictConfig:
     """The data that a run was tested on (the default collection for a mere export), changed by what the command says."""
     base = OmegaConf.load(run_config) if run_config else hydra.compose("train", overrides=["stage=teacher"])
-    settings = OmegaConf.create({"data": plain(base.data)})
-    with open_dict(settings):
-        settings.data = OmegaConf.merge(settings.data, cfg.data or {})
-    return settings
+    return OmegaConf.create({"data": OmegaConf.merge(plain(base.data), cfg.get("data") or {})})

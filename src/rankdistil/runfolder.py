@@ -13,7 +13,7 @@ from rankdistil.lineage import differences, read_run
 
 
 class State(NamedTuple):
-    """Attributes: name: ``finished``, ``to resume`` or ``to run``; reason: why, in words."""
+    """Attributes: name: ``finished``, ``running`` (another process), ``to resume`` or ``to run``; reason: why, in words."""
 
     name: str
     reason: str
@@ -36,9 +36,9 @@ def state(folder: Path, settings: dict[str, Any]) -> State:
     if changed:
         shown = "\n  ".join(changed[:12]) + (f"\n  and {len(changed) - 12} more" if len(changed) > 12 else "")
         fix = (
-            "To keep it, name another folder for the new run (run_name=..., for a teacher teacher.run=teacher/<name>/<name>); "
-            "to use these settings, take back the override; to use it as it is as a teacher, "
-            f"teacher.export={folder / 'export'}."
+            "Ways out: take back the override; name another folder for the new run (run_name=..., for a teacher "
+            "teacher.run=teacher/<name>/<name>; paths.runs=runs/<name> keeps all runs on other data apart); "
+            f"or use this one as a teacher as it is: teacher.export={folder / 'export'}."
         )
         raise ValueError(f"{folder} holds a run made with other settings (there -> asked for):\n  {shown}\n{fix}")
     if record["status"] == "finished":
@@ -49,6 +49,20 @@ def state(folder: Path, settings: dict[str, Any]) -> State:
     if last.is_file():
         return State("to resume", f"stopped before its end; {last} is there")
     return State("to run", "stopped before its first checkpoint")
+
+
+def holder(folder: Path) -> str | None:
+    """Say which process holds a folder; None if none does."""
+    file = folder / ".lock"
+    if not file.is_file():
+        return None
+    with file.open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            told = json.loads(lock.read().decode() or "{}")
+            return f"pid {told.get('pid', 'unknown')} since {told.get('since', 'unknown')}"
+    return None
 
 
 @contextmanager
@@ -73,9 +87,7 @@ def locked(folder: Path, wait: bool) -> Iterator[int]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = json.loads(os.pread(descriptor, 1000, 0).decode() or "{}")
-            who = f"pid {holder.get('pid', 'unknown')} since {holder.get('since', 'unknown')}"
-            raise RuntimeError(f"{folder} is in use by {who}. Wait for it, or choose another run_name.") from None
+            raise RuntimeError(f"{folder} is in use by {holder(folder)}. Wait for it, or choose another run_name.") from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}).encode(), 0)
         yield descriptor

@@ -32,7 +32,9 @@ PLANS = ("run", "show")
 
 def plain(node: Any) -> Any:
     """Resolve a config into dicts, lists and plain values."""
-    return OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig | ListConfig) else node
+    return (
+        OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if isinstance(node, DictConfig | ListConfig) else node
+    )
 
 
 def require_known(keys: Iterable[str], known: Iterable[str], section: str) -> None:
@@ -114,8 +116,13 @@ def target(node: Mapping[str, Any], section: str) -> type:
 
 def bind(node: DictConfig, section: str) -> None:
     """Check that a node's keys are parameters of its target."""
-    signature = inspect.signature(target(node, section))
-    require_known([key for key in node if key != "_target_"], signature.parameters, section)
+    found = target(node, section)
+    known = [*inspect.signature(found).parameters]
+    if found.__name__ == "WandbLogger":  # hands further keys on to wandb.init
+        import wandb
+
+        known += inspect.signature(wandb.init).parameters
+    require_known([key for key in node if key != "_target_"], known, section)
 
 
 def build(node: DictConfig, section: str, **values: Any) -> Any:

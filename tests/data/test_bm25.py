@@ -1,0 +1,87 @@
+"""BM25 against its formula, with ties and empty queries."""
+
+from itertools import islice
+from math import log
+
+import pytest
+
+from rankdistil.data import parse
+from rankdistil.data.bm25 import Bm25
+
+FRUIT = [("a", "red apple"), ("b", "red car"), ("c", "apple pie apple"), ("d", "red car")]  # 2.25 words on average
+
+
+def ids(passages, query, depth=10):
+    return [hit.passage_id for hit in Bm25(passages).search({"q": query}, depth)["q"]]
+
+
+def term(count: int, length: int, holding: int) -> float:
+    """A term's score: k1 = 0.9, b = 0.4, four passages of 2.25 words; ``holding`` of them hold the term."""
+    return log(1 + (4 - holding + 0.5) / (holding + 0.5)) * count / (count + 0.9 * (1 - 0.4 + 0.4 * length / 2.25))
+
+
+def test_scores_are_those_of_the_formula():
+    found = dict(Bm25(FRUIT).search({"q": "apple pie"}, 10)["q"])
+    assert found == pytest.approx({"c": term(2, 3, 2) + term(1, 3, 1), "a": term(1, 2, 2)}, rel=1e-5)
+
+
+def test_more_of_a_term_ranks_higher_and_a_rare_term_beats_a_frequent_one():
+    assert ids(FRUIT, "apple") == ["c", "a"]
+    assert ids(FRUIT, "red pie") == ["c", "a", "b", "d"]
+
+
+def test_equal_scores_rank_by_id():
+    assert ids(FRUIT, "car") == ["b", "d"]
+    assert ids(reversed(FRUIT), "car") == ["b", "d"]
+
+
+def test_ranking_does_not_depend_on_the_order_of_passages():
+    queries = {"1": "apple car", "2": "red pie", "3": "red"}
+    assert Bm25(FRUIT).search(queries, 10) == Bm25(FRUIT[::-1]).search(queries, 10)
+
+
+def test_depth_cuts_the_ranking():
+    assert ids(FRUIT, "red", depth=2) == ["a", "b"]
+
+
+@pytest.mark.parametrize("query", ["boat", "the", "", "?!"])
+def test_query_without_a_common_term_has_no_candidates(query):
+    assert Bm25(FRUIT).search({"q": query, "r": "pie"}, 10).keys() == {"q", "r"}
+    assert ids(FRUIT, query) == []
+
+
+def test_passage_without_a_common_term_is_no_candidate():
+    assert ids(FRUIT, "pie") == ["c"]
+
+
+def test_inflected_forms_and_capitals_match():
+    assert ids(FRUIT, "APPLES") == ids(FRUIT, "apple") == ["c", "a"]
+
+
+def test_stop_words_never_match():
+    assert ids([("a", "the car"), ("b", "the boat")], "the boat") == ["b"]
+
+
+def test_rankings_of_several_queries_do_not_mix():
+    together = Bm25(FRUIT).search({"1": "apple", "2": "car"}, 10)
+    apart = Bm25(FRUIT).search({"1": "apple"}, 10) | Bm25(FRUIT).search({"2": "car"}, 10)
+    assert together == apart
+
+
+def test_empty_collection_is_refused():
+    with pytest.raises(ValueError, match=r"^BM25 needs at least one passage; the collection is empty.$"):
+        Bm25([])
+
+
+def test_scores_equal_the_supplied_run_on_ms_marco(shared):
+    folder = shared / "data/msmarco-small"
+    supplied: dict[str, list[float]] = {}  # the run pads to 20 with passages that share no term
+    for _, (query, _, _, _, score, _) in islice(
+        parse.fields(folder / "run.bm25.train.txt", None, tuple("QIPRST")), 4000
+    ):
+        supplied.setdefault(query, []).extend([float(score)] if float(score) > 0 else [])
+    queries = {query: text for query, text in parse.texts(folder / "queries.train.tsv") if query in supplied}
+    found = Bm25(parse.texts(folder / "corpus.tsv")).search(queries, 20)
+    assert len(supplied) == 200
+    for query, scores in supplied.items():
+        assert [hit.score for hit in found[query]] == pytest.approx(scores, abs=1e-4), query

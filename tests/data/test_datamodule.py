@@ -1,0 +1,213 @@
+"""The DataModule over a small folder: what it trains on, what it re-ranks, which settings it refuses."""
+
+from dataclasses import replace
+from itertools import islice
+from types import SimpleNamespace
+
+import pytest
+
+from rankdistil.data.batch import PairBatch
+from rankdistil.data.datamodule import DataSettings, RankingDataModule
+from rankdistil.data.encode import PairEncoder
+from rankdistil.data.readers import Holdout, Reader
+
+SETTINGS = DataSettings(
+    batch_size=2, eval_batch_size=3, query_tokens=8, passage_tokens=16, train_on="docpairs", negatives_depth=10,
+    relevance_level=1, depth=10, valid_depth=2, valid_queries=10,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def encoder(tokenizer) -> PairEncoder:
+    return PairEncoder(tokenizer, SETTINGS.query_tokens, SETTINGS.passage_tokens)
+
+
+@pytest.fixture
+def build(collection, encoder):
+    """Build an opened DataModule whose three splits are one folder; ``files`` replaces some of its files."""
+
+    def build(seed: int = 0, files: dict[str, str] | None = None, **settings: object) -> RankingDataModule:
+        reader = Reader(collection(**(files or {})))
+        data = RankingDataModule(reader, reader, reader, encoder, replace(SETTINGS, **settings), seed)
+        data.open()
+        return data
+
+    return build
+
+
+def ids(task) -> dict[str, list[str]]:
+    return {query: [hit.passage_id for hit in row] for query, row in task.candidates.items()}
+
+
+def pairs_of(loader) -> list[tuple[str, str]]:
+    return [pair for batch in loader for pair in zip(batch.query_ids, batch.passage_ids, strict=True)]
+
+
+def test_train_batch_holds_two_encoded_pairs_per_triple(build, encoder, collection):
+    batch = next(iter(build().train_dataloader()))
+    assert batch.labels.tolist() == [1.0, 0.0, 1.0, 0.0]
+    assert batch.groups.tolist() == [0, 0, 1, 1]
+    reader = Reader(collection())
+    for row, (query, passage) in enumerate(zip(batch.query_ids, batch.passage_ids, strict=True)):
+        expected = encoder.tokenizer(reader.queries[query], reader.texts([passage])[passage])["input_ids"]
+        assert batch.input_ids[row, batch.attention_mask[row] == 1].tolist() == expected
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_arrive_as_they_were_made(build, workers):
+    data = build(workers=workers)
+    for loader in (data.train_dataloader(), data.test_dataloader()):
+        batch = next(iter(loader))
+        assert isinstance(batch, PairBatch)
+        assert (type(batch.query_ids), type(batch.passage_ids)) == (tuple, tuple)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_train_epoch_gives_the_triples_of_the_folder(build, workers):
+    batches = islice(build(workers=workers).train_dataloader(), 2)
+    found = [(batch.query_ids[at], *batch.passage_ids[at : at + 2]) for batch in batches for at in (0, 2)]
+    assert sorted(found) == [("1", "a", "b"), ("1", "a", "e"), ("2", "b", "c"), ("3", "c", "d")]
+
+
+def test_train_on_sampled_draws_from_judgments_and_candidates(build):
+    batches = islice(build(train_on="sampled", batch_size=3).train_dataloader(), 20)
+    found = {(batch.query_ids[at], *batch.passage_ids[at : at + 2]) for batch in batches for at in (0, 2, 4)}
+    assert found == {("1", "a", "e"), ("1", "a", "d"), ("2", "b", "c"), ("3", "c", "d")}
+
+
+def test_order_of_training_follows_the_seed(build):
+    orders = [[batch.passage_ids for batch in islice(build(seed).train_dataloader(), 6)] for seed in (0, 0, 1, 2, 3)]
+    assert orders[0] == orders[1]
+    assert any(order != orders[0] for order in orders[2:])
+
+
+def test_resumed_stream_continues_behind_the_batches_trained(build):
+    whole = [batch.passage_ids for batch in islice(build().train_dataloader(), 5)]
+    stopped, resumed = build(), build()
+    stopped.trained_batches = 3
+    resumed.load_state_dict(stopped.state_dict())
+    assert [batch.passage_ids for batch in islice(resumed.train_dataloader(), 2)] == whole[3:]
+
+
+def test_processes_share_training_batches_and_test_pairs(build):
+    shares = []
+    for rank in range(2):
+        data = build()
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=2)
+        shares.append((next(iter(data.train_dataloader())).passage_ids, pairs_of(data.test_dataloader())))
+    whole = build()
+    assert [share[0] for share in shares] == [batch.passage_ids for batch in islice(whole.train_dataloader(), 2)]
+    assert sorted(shares[0][1] + shares[1][1]) == sorted(pairs_of(whole.test_dataloader()))
+
+
+def test_test_task_has_the_candidates_and_judgments_of_the_split(build, tmp_path):
+    task = build().task("test")
+    assert task.name == f"{tmp_path}/queries.tsv"
+    assert ids(task) == {"1": ["a", "e", "d"], "2": ["b", "c"], "3": ["d", "c"]}
+    assert task.qrels == {"1": {"a": 2, "d": 0}, "2": {"b": 1}, "3": {"c": 1}}
+
+
+def test_validation_and_test_have_depths_of_their_own(build):
+    data = build(depth=1, valid_depth=2)
+    assert ids(data.task("test")) == {"1": ["a"], "2": ["b"], "3": ["d"]}
+    assert ids(data.task("valid")) == {"1": ["a", "e"], "2": ["b", "c"], "3": ["d", "c"]}
+
+
+@pytest.mark.parametrize(
+    ("limit", "chosen"), [(1, ["1"]), (2, ["1", "3"]), (3, ["1", "2", "3"]), (99, ["1", "2", "3"])]
+)
+def test_limited_queries_are_spread_over_the_ids(build, limit, chosen):
+    data = build(valid_queries=limit, test_queries=limit)
+    for split in ("valid", "test"):
+        assert list(data.task(split).qrels) == list(data.task(split).candidates) == chosen
+
+
+def test_limit_of_one_split_leaves_the_other_alone(build):
+    data = build(valid_queries=1)
+    assert (len(data.task("valid").qrels), len(data.task("test").qrels)) == (1, 3)
+
+
+def test_judged_query_without_candidates_stays_in_the_task(build):
+    task = build(files={"run": "2 Q0 b 1 2.0 tag\n"}).task("test")
+    assert ids(task) == {"1": [], "2": ["b"], "3": []}
+    assert list(task.qrels) == ["1", "2", "3"]
+
+
+def test_query_without_judgments_is_not_evaluated(build):
+    task = build(files={"qrels": "1 0 a 1\n3 0 c 1\n"}).task("test")
+    assert list(task.candidates) == list(task.qrels) == ["1", "3"]
+
+
+def test_loaders_give_every_candidate_once(build):
+    data = build()
+    assert sorted(pairs_of(data.val_dataloader())) == [
+        ("1", "a"),
+        ("1", "e"),
+        ("2", "b"),
+        ("2", "c"),
+        ("3", "c"),
+        ("3", "d"),
+    ]
+    assert sorted(pairs_of(data.test_dataloader())) == [
+        ("1", "a"), ("1", "d"), ("1", "e"), ("2", "b"), ("2", "c"), ("3", "c"), ("3", "d"),
+    ]  # fmt: skip
+
+
+def test_pairs_carry_the_texts_of_their_ids(build):
+    pair = build().pairs("test")[0]
+    assert (pair.query_id, pair.passage_id) == ("1", "a")
+    assert (pair.query, pair.passage) == ("where do apples grow", "Apples grow on trees.")
+
+
+def test_other_candidates_can_be_paired_too(build):
+    data = build()
+    found = data.pairs("test", data.timing_candidates(queries=2, depth=1))
+    assert [(pair.query_id, pair.passage_id) for pair in found] == [("1", "a"), ("2", "b")]
+
+
+def test_candidate_that_is_not_in_the_collection_is_answered_when_opened(build):
+    with pytest.raises(
+        ValueError, match="1 passages named by triples, judgments or candidates are not in the collection"
+    ):
+        build(files={"run": "1 Q0 elsewhere 1 2.0 tag\n"})
+
+
+def test_other_source_of_triples_is_answered_when_opened(build):
+    with pytest.raises(ValueError, match=r"^data.train_on is 'docpair'; expected 'docpairs' or 'sampled'.$"):
+        build(train_on="docpair")
+
+
+def test_names_of_the_splits_are_for_records(collection, tmp_path, encoder):
+    split = collection()
+    readers = [Reader(split, Holdout(1, inside)) for inside in (False, True)]
+    data = RankingDataModule(*readers, Reader(split), encoder, SETTINGS, 0)
+    path = f"{tmp_path}/queries.tsv"
+    assert data.names == {
+        "train": f"{path} (without 1 held-out queries)", "valid": f"{path} (only 1 held-out queries)", "test": path,
+    }  # fmt: skip
+
+
+def test_evaluation_needs_neither_training_nor_validation_data(collection, tmp_path, encoder):
+    split = replace(collection(), triples=None)
+    data = RankingDataModule(None, None, Reader(split), encoder, SETTINGS, 0)
+    assert data.names == {"train": None, "valid": None, "test": f"{tmp_path}/queries.tsv"}
+    assert len(pairs_of(data.test_dataloader())) == 7
+
+
+@pytest.mark.parametrize("name", [name for name in vars(SETTINGS) if name not in ("train_on", "workers")])
+@pytest.mark.parametrize("value", [0, -3, 1.5, "2", True])
+def test_setting_below_one_or_no_whole_number_names_its_key(name, value):
+    with pytest.raises(ValueError, match=f"^data.{name} is {value!r}; expected a whole number of at least 1.$"):
+        replace(SETTINGS, **{name: value})
+
+
+@pytest.mark.parametrize("name", [name for name in vars(SETTINGS) if name not in ("train_on", "test_queries")])
+def test_only_the_limit_of_test_queries_may_be_left_open(name):
+    with pytest.raises(ValueError, match=f"^data.{name} is None; expected a whole number of at least [01].$"):
+        replace(SETTINGS, **{name: None})
+
+
+def test_no_worker_is_a_choice_and_a_negative_number_is_not():
+    assert replace(SETTINGS, workers=0).workers == 0
+    with pytest.raises(ValueError, match=r"^data.workers is -1; expected a whole number of at least 0.$"):
+        replace(SETTINGS, workers=-1)

@@ -1,0 +1,142 @@
+"""Plain text files: what is accepted, and that every complaint names file and line."""
+
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from rankdistil.data import parse
+
+TRIPLES = partial(parse.fields, separator="\t", names=("query_id", "positive_id", "negative_id"))
+QRELS = partial(parse.fields, separator=None, names=("query_id", "0", "passage_id", "grade"))
+
+
+def file(folder: Path, content: str | bytes, name: str = "some.tsv") -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def complaint(path: Path, read: Callable[[Path], Iterator] = parse.texts) -> str:
+    """What the reader says about a file, behind the file's name."""
+    with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
+        list(read(path))
+    return str(caught.value).removeprefix(str(path))
+
+
+def test_ids_and_texts_of_a_tsv_come_in_file_order(tmp_path):
+    path = file(tmp_path, "b\tsecond letter\na\tfirst letter\n")
+    assert list(parse.texts(path)) == [("b", "second letter"), ("a", "first letter")]
+
+
+def test_byte_order_mark_belongs_to_no_id(tmp_path):
+    assert list(parse.texts(file(tmp_path, b"\xef\xbb\xbfa\tone\nb\ttwo\n"))) == [("a", "one"), ("b", "two")]
+
+
+def test_windows_line_ends_belong_to_no_text(tmp_path):
+    assert list(parse.texts(file(tmp_path, b"a\tone\r\nb\ttwo\r\n"))) == [("a", "one"), ("b", "two")]
+
+
+def test_last_line_needs_no_end(tmp_path):
+    assert list(parse.texts(file(tmp_path, "a\tone\nb\ttwo"))) == [("a", "one"), ("b", "two")]
+
+
+def test_only_line_feeds_end_a_line(tmp_path):
+    text = "one\u2028two\x0cthree\x85four"  # str.splitlines would cut at each of these
+    assert list(parse.texts(file(tmp_path, f"a\t{text}\n"))) == [("a", text)]
+
+
+def test_empty_lines_are_skipped_but_counted(tmp_path):
+    assert list(parse.lines(file(tmp_path, "one\n\n  \ntwo\n"))) == [(1, "one"), (4, "two")]
+
+
+def test_letters_beyond_ascii_survive(tmp_path):
+    assert list(parse.texts(file(tmp_path, "ä\tZürich, 東京\n"))) == [("ä", "Zürich, 東京")]
+
+
+def test_columns_found_and_expected_are_named(tmp_path):
+    path = file(tmp_path, "a\tone\nb\ttwo\tthree\n")
+    assert complaint(path) == ":2: 3 columns, expected 2 (id<TAB>text): 'b\\ttwo\\tthree'"
+
+
+def test_line_without_a_tab_has_one_column(tmp_path):
+    assert complaint(file(tmp_path, "a one\n")) == ":1: 1 columns, expected 2 (id<TAB>text): 'a one'"
+
+
+def test_columns_between_any_white_space_are_counted_too(tmp_path):
+    path = file(tmp_path, "1 0 a 1\n1 \t 0   b\n")
+    assert complaint(path, QRELS) == ":2: 3 columns, expected 4 (query_id 0 passage_id grade): '1 \\t 0   b'"
+
+
+def test_complaint_quotes_the_first_80_characters(tmp_path):
+    path = file(tmp_path, "x" * 500 + "\n")
+    assert complaint(path) == f":1: 1 columns, expected 2 (id<TAB>text): '{'x' * 80}'"
+
+
+def test_empty_id_is_refused(tmp_path):
+    assert complaint(file(tmp_path, " \tone\n")) == ":1: empty id: ' \\tone'"
+
+
+@pytest.mark.parametrize("line", ["\ta\tb", "1\t\tb", "1\ta\t"])
+def test_triple_with_any_empty_id_is_refused(tmp_path, line):
+    assert re.match(r":2: empty \w+_id: ", complaint(file(tmp_path, f"1\ta\tb\n{line}\n"), TRIPLES))
+
+
+def test_byte_that_is_not_utf8_is_located(tmp_path):
+    path = file(tmp_path, b"a\tone\nb\tt\xffo\n")
+    assert complaint(path) == ":2: byte 4 is not UTF-8. Convert the file to UTF-8."
+
+
+def test_missing_file_says_where_its_name_is_set(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        list(parse.lines(tmp_path / "none.tsv"))
+    assert (
+        str(caught.value) == f"{tmp_path}/none.tsv is not there. Set its name under data.*, or put the file in place."
+    )
+
+
+def test_id_with_another_text_names_both_lines(tmp_path):
+    path = file(tmp_path, "a\tone\nb\ttwo\na\tthree\n")
+    assert complaint(path) == ":3: id 'a' has another text than in line 1. Keep one of them."
+
+
+def test_repeated_line_counts_once(tmp_path):
+    assert list(parse.texts(file(tmp_path, "a\tone\nb\ttwo\na\tone\n"))) == [("a", "one"), ("b", "two")]
+
+
+def test_beir_title_is_put_in_front_of_the_text(tmp_path):
+    lines = '{"_id": "a", "title": "Wings", "text": "They lift."}\n{"_id": "b", "title": "", "text": "No title."}\n'
+    path = file(tmp_path, lines + '{"_id": 7, "text": "A number as id.", "metadata": {}}\n', "corpus.jsonl")
+    assert list(parse.texts(path)) == [("a", "Wings They lift."), ("b", "No title."), ("7", "A number as id.")]
+
+
+def test_beir_id_with_another_text_names_both_lines(tmp_path):
+    path = file(tmp_path, '{"_id": "a", "text": "one"}\n\n{"_id": "a", "text": "two"}\n', "corpus.jsonl")
+    assert complaint(path) == ":3: id 'a' has another text than in line 1. Keep one of them."
+
+
+@pytest.mark.parametrize("line", ["no json", "[1, 2]", "5", '{"text": "one"}', '{"_id": "a"}'])
+def test_beir_line_without_id_or_text_is_quoted(tmp_path, line):
+    message = complaint(file(tmp_path, f'{{"_id": "a", "text": "one"}}\n{line}\n', "corpus.jsonl"))
+    assert message.startswith(":2: expected a JSON object with _id and text (")
+    assert message.endswith(f"): {line!r}")
+
+
+@pytest.mark.parametrize(
+    "line", ['{"_id": "b", "text": null}', '{"_id": "b", "text": 5}', '{"_id": "", "text": "one"}']
+)
+def test_beir_text_that_is_no_string_and_empty_id_are_refused(tmp_path, line):
+    assert complaint(file(tmp_path, f'{{"_id": "a", "text": "one"}}\n{line}\n', "corpus.jsonl")).startswith(":2: ")
+
+
+@pytest.mark.parametrize(("kind", "what"), [(int, "a whole number"), (float, "a number")])
+def test_column_that_is_no_number_is_named(kind, what):
+    with pytest.raises(ValueError, match=f"^run.txt:9: score is 'high', expected {what}.$"):
+        parse.number_in(Path("run.txt"), 9, "high", kind, "score")
+
+
+def test_grade_is_no_fraction():
+    with pytest.raises(ValueError, match=r"^qrels.txt:2: grade is '1.5', expected a whole number.$"):
+        parse.number_in(Path("qrels.txt"), 2, "1.5", int, "grade")

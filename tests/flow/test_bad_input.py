@@ -1,0 +1,54 @@
+"""Bad input gets one message and exit status 1, and leaves nothing behind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import REPOSITORY
+
+
+def answer(tmp_path: Path, script: str, *arguments: str) -> str:
+    """Run a command that must fail; return its message."""
+    where = f"paths.runs={tmp_path / 'runs'}" if script == "train.py" else f"paths.evaluations={tmp_path / 'evaluations'}"
+    line = [sys.executable, str(REPOSITORY / script), *arguments, where]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert not any(tmp_path.iterdir()), "something was left behind"
+    assert done.stderr.count("error: ") == 1
+    return done.stderr.partition("error: ")[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["+experiment=nope"], ["Could not find 'experiment/nope'", "ranker_distill_6l", "smoke", "teacher"]),
+        (["+experiment=smoke", "student=nope"], ["Could not find 'student/nope'", "2l", "3l", "4l", "6l"]),
+        (["+experiment=smoke", "data=nope"], ["Could not find 'data/nope'", "almanac", "files", "msmarco_passage"]),
+        (["+experiment=smoke", "stage.lrr=1"], ["there is no setting 'stage.lrr'. Did you mean 'stage.lr'?"]),
+        (["+experiment=smoke", "student.heads=6"], ["student 2l has student.heads=6, its teacher 12"]),
+        (["+experiment=smoke", "teacher.path=package:no_such/model"], ["pip install no-such"]),
+        (["+experiment=smoke", "teacher.path=https://host/x"], ["is a URL", "local folders or hub ids only"]),
+        (["+experiment=smoke", "data=files"], ["data.root is not set. Give it on the command line: data.root=<value>."]),
+        (["+experiment=smoke", "data=files", "data.root=/no/such"], ["data.root=/no/such is no folder"]),
+        (["+experiment=smoke", "data.train=no/such/id"], ["ir_datasets knows no dataset 'no/such/id'"]),
+    ],
+)
+def test_training_says_what_is_wrong(tmp_path: Path, arguments: list[str], expected: list[str]) -> None:
+    message = answer(tmp_path, "train.py", *arguments)
+    assert all(part in message for part in expected), message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], ["models is not set. Give it on the command line: models=<value>."]),
+        (["models=./nothing"], ["no checkpoint folder at './nothing'"]),
+        (["models=./runs/*/*"], ["models=./runs/*/* matches nothing"]),
+        (["models=http://host/model"], ["is a URL"]),
+    ],
+)
+def test_evaluation_says_what_is_wrong(tmp_path: Path, arguments: list[str], expected: list[str]) -> None:
+    message = answer(tmp_path, "evaluate.py", *arguments)
+    assert all(part in message for part in expected), message

@@ -1,0 +1,156 @@
+"""The commands of the README, run as a user runs them, on the smoke experiment."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import ir_measures
+import pytest
+import torch
+from ir_measures import AP, RR, nDCG
+from safetensors.torch import load_file
+from support import REPOSITORY
+
+FILES = {
+    ".hydra", "run.json", "checkpoints", "export", "metrics.json", "per_query.jsonl", "test.run", "latency.json", "metrics.csv",
+}  # fmt: skip
+
+
+def command(script: str, *arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    """Run a script of the repository as a user does."""
+    line = [sys.executable, str(REPOSITORY / script), *arguments]
+    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def smoke(runs: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return command("train.py", "+experiment=smoke", f"paths.runs={runs}", *arguments)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of runs after the smoke experiment has been run once."""
+    folder = tmp_path_factory.mktemp("runs")
+    done = smoke(folder)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr, done.stderr
+    assert "error" not in done.stderr, done.stderr
+    (folder / "stdout.txt").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(runs: Path) -> Path:
+    return runs / "smoke/2l/seed0"
+
+
+def test_the_run_and_the_teacher_that_it_needed_leave_complete_folders(runs: Path, run: Path) -> None:
+    for folder in (run, runs / "smoke_teacher/minilm/seed0"):
+        assert {path.name for path in folder.iterdir()} >= FILES
+        assert json.loads((folder / "run.json").read_text())["status"] == "finished"
+
+
+def test_the_plan_and_the_table_with_bm25_teacher_and_student_are_printed(runs: Path) -> None:
+    text = (runs / "stdout.txt").read_text()
+    assert "to run" in text
+    for row in ("BM25", "teacher minilm", "student 2l", "nDCG@10", "RR@10", "AP", "speed-up", "paired randomisation test"):
+        assert row in text
+
+
+def test_the_student_is_smaller_and_its_record_names_its_parent(runs: Path, run: Path) -> None:
+    sizes = {name: row["parameters"] for name, row in json.loads((run / "latency.json").read_text())["rankers"].items()}
+    assert sizes["ranker"] < sizes["teacher"] / 5
+    parent = json.loads((runs / "smoke_teacher/minilm/seed0/run.json").read_text())
+    assert json.loads((run / "run.json").read_text())["parents"]["teacher"]["fingerprint"] == parent["fingerprint"]
+
+
+def test_a_second_call_does_no_work_and_says_so(runs: Path, run: Path) -> None:
+    before = (run / "run.json").read_text()
+    done = smoke(runs)
+    assert done.returncode == 0
+    assert f"{run}: finished" in done.stdout.replace("\n", "")
+    assert (run / "run.json").read_text() == before
+
+
+def test_a_finished_run_of_other_settings_is_refused_with_the_difference_and_left_alone(runs: Path, run: Path) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    done = smoke(runs, "stage.lr=0.123")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {run} holds a run made with other settings")
+    assert "stage.lr: 0.0005 -> 0.123" in done.stderr
+    assert "run_name=..." in done.stderr
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_every_checkpoint_loads_as_plain_tensors_and_holds_no_teacher(run: Path) -> None:
+    for file in (run / "checkpoints").glob("*.ckpt"):
+        state = torch.load(file, weights_only=True)["state_dict"]
+        assert state
+        assert all(key.startswith(("ranker.", "losses.")) for key in state)
+
+
+def test_the_export_holds_the_best_checkpoint_and_nothing_of_the_training(run: Path) -> None:
+    best = torch.load(run / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    export = load_file(run / "export/model.safetensors")
+    assert {f"ranker.bert.{key}" for key in export} == {key for key in best if key.startswith("ranker.")}
+    assert all(torch.equal(best[f"ranker.bert.{key}"], value) for key, value in export.items())
+
+
+def test_evaluate_equals_the_training_runs_test_exactly(runs: Path, run: Path, tmp_path: Path) -> None:
+    for model in (run, run / "export"):
+        out = tmp_path / model.name
+        done = command("evaluate.py", f"models={model}", f"hydra.run.dir={out}", "callbacks.inference_time.queries=1")
+        assert done.returncode == 0, done.stderr
+        (found,) = (path for path in out.iterdir() if path.is_dir())
+        for name in ("metrics.json", "per_query.jsonl"):
+            assert (found / name).read_text() == (run / name).read_text()
+        ours, theirs = (
+            [line.split()[:5] for line in (folder / "test.run").read_text().splitlines()] for folder in (found, run)
+        )
+        assert ours == theirs
+
+
+def test_metrics_json_equals_ir_measures_on_the_written_run_file(run: Path) -> None:
+    from rankdistil.data.readers import Reader
+
+    told = json.loads((run / "metrics.json").read_text())
+    ranking = list(ir_measures.read_trec_run(str(run / "test.run")))
+    queries = {line.query_id for line in ranking}
+    qrels = {query: row for query, row in Reader("rankdistil/almanac/test").qrels.items() if query in queries}
+    values = ir_measures.pytrec_eval.calc_aggregate([nDCG @ 10, AP, RR], qrels, ranking)
+    assert told["queries"] == len(queries)
+    assert told["measures"]["nDCG@10"] == pytest.approx(values[nDCG @ 10], abs=1e-9)
+    assert told["measures"]["AP"] == pytest.approx(values[AP], abs=1e-9)
+    assert told["measures"]["RR@10"] == pytest.approx(values[RR], abs=1e-9)  # ten candidates: RR and RR@10 agree
+
+
+def test_the_export_gives_the_same_scores_in_sentence_transformers(run: Path) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    from rankdistil.data.readers import Reader
+
+    reader = Reader("rankdistil/almanac/test")
+    rows = [line.split() for line in (run / "test.run").read_text().splitlines()]
+    texts = reader.texts(row[2] for row in rows)
+    ranker = sentence_transformers.CrossEncoder(str(run / "export"), device="cpu")
+    scores = ranker.predict([(reader.queries[row[0]], texts[row[2]]) for row in rows])
+    assert ranker.num_labels == 1
+    assert type(ranker.activation_fn).__name__ == "Identity"
+    assert scores == pytest.approx([float(row[4]) for row in rows], abs=1e-5)
+
+
+def test_a_sweep_over_students_leaves_a_complete_folder_each_and_trains_no_parent_twice(runs: Path) -> None:
+    teacher = (runs / "smoke_teacher/minilm/seed0/run.json").read_text()
+    done = command("train.py", "-m", "+experiment=smoke", "student=6l,4l", f"paths.runs={runs}", "logger=wandb")
+    assert done.returncode == 0, done.stderr
+    for student in ("6l", "4l"):
+        folder = runs / f"smoke/{student}/seed0"
+        assert {path.name for path in folder.iterdir()} >= FILES - {"metrics.csv"} | {"wandb"}
+        assert json.loads((folder / "run.json").read_text())["shape"]["layers"] == int(student[0])
+    assert (runs / "smoke_teacher/minilm/seed0/run.json").read_text() == teacher
+
+
+def test_a_sweep_goes_on_after_a_failing_job_and_names_it(runs: Path) -> None:
+    done = command("train.py", "-m", "+experiment=smoke", "stage.lr=-1,0.0005", f"paths.runs={runs}")
+    assert done.returncode == 1
+    assert "1 jobs of the sweep failed:\n  +experiment=smoke stage.lr=-1" in done.stderr
+    assert f"{runs}/smoke/2l/seed0: finished" in done.stdout.replace("\n", "")

@@ -1,0 +1,84 @@
+"""Hidden-state loss: which positions count, and what is refused."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from rankdistil.losses.hidden import HiddenLoss, hidden_mse
+from rankdistil.models.trace import Trace
+
+LOGITS = torch.zeros(1)
+
+
+def test_identical_states_cost_nothing():
+    states = torch.randn(2, 3, 5)
+    assert hidden_mse(states, states, torch.ones(2, 3)) == 0
+
+
+def test_real_tokens_and_units_weigh_equally():
+    student = torch.zeros(2, 2, 4)
+    student[0, 0] = torch.tensor([1.0, 2.0, 3.0, 4.0])  # the only real token of its text; three real tokens in all
+    loss = hidden_mse(student, torch.zeros_like(student), torch.tensor([[1, 0], [1, 1]]))
+    assert_close(loss, torch.tensor((1 + 4 + 9 + 16) / (3 * 4)))
+
+
+def test_padding_never_changes_the_loss():
+    student, teacher, mask = torch.randn(2, 3, 5), torch.randn(2, 3, 5), torch.tensor([[1, 1, 1], [1, 1, 0]])
+    longer = F.pad(student, (0, 0, 0, 4), value=99.0), F.pad(teacher, (0, 0, 0, 4), value=-7.0)
+    padded = hidden_mse(*longer, F.pad(mask, (0, 4)))
+    assert_close(padded, hidden_mse(student, teacher, mask))
+
+
+def test_counted_padding_is_the_mean_over_all_positions():
+    student = torch.tensor([[[1.0, 1.0], [3.0, 3.0]]])
+    loss = hidden_mse(student, torch.zeros_like(student), torch.tensor([[1, 0]]), count_padding=True)
+    assert_close(loss, torch.tensor((1.0 + 9.0) / 2))
+
+
+def test_a_batch_without_real_tokens_costs_zero_and_gives_zero_gradient():
+    student = torch.randn(1, 3, 2, requires_grad=True)
+    loss = hidden_mse(student, torch.randn(1, 3, 2), torch.zeros(1, 3))
+    loss.backward()
+    assert loss == 0
+    assert_close(student.grad, torch.zeros_like(student))
+
+
+def test_gradient_reaches_real_tokens_of_the_student_and_never_the_teacher():
+    student, teacher = torch.ones(1, 2, 2, requires_grad=True), torch.zeros(1, 2, 2, requires_grad=True)
+    hidden_mse(student, teacher, torch.tensor([[1, 0]])).backward()
+    assert_close(student.grad, torch.tensor([[[1.0, 1.0], [0.0, 0.0]]]))
+    assert teacher.grad is None
+
+
+def test_half_precision_states_are_compared_in_float32():
+    gap = torch.full((1, 2, 2), 300.0, dtype=torch.float16)  # 300 squared is beyond float16
+    loss = hidden_mse(gap, torch.zeros_like(gap), torch.ones(1, 2))
+    assert loss.dtype == torch.float32
+    assert loss == 90_000
+
+
+def test_different_widths_name_the_projection():
+    with pytest.raises(ValueError, match=r"\(1, 4, 2\).*\(1, 4, 3\).*Set stage\.projection=auto"):
+        hidden_mse(torch.zeros(1, 4, 2), torch.zeros(1, 4, 3), torch.ones(1, 4))
+
+
+def test_the_loss_of_a_trace_sums_over_layers_without_the_embedding(batch_of):
+    zeros = torch.zeros(1, 2, 3)
+    student, teacher = Trace(LOGITS, (zeros + 100, zeros + 1, zeros + 2)), Trace(LOGITS, (zeros, zeros, zeros))
+    assert_close(HiddenLoss()(student, teacher, batch_of([[1, 1]])), torch.tensor(1.0 + 4.0))
+
+
+def test_the_module_passes_count_padding_on(batch_of):
+    states = torch.tensor([[[1.0], [3.0]]])
+    student, teacher = Trace(LOGITS, (states, states)), Trace(LOGITS, (states, torch.zeros_like(states)))
+    assert HiddenLoss(count_padding=True)(student, teacher, batch_of([[1, 0]])) == 5
+    assert HiddenLoss(count_padding=False)(student, teacher, batch_of([[1, 0]])) == 1
+
+
+@pytest.mark.parametrize(("layers", "teacher_layers"), [(0, 0), (0, 2), (1, 2), (2, 1)])
+def test_no_layer_or_unequal_layers_are_refused_instead_of_costing_zero(batch_of, layers, teacher_layers):
+    state = torch.zeros(1, 2, 3)
+    student, teacher = Trace(LOGITS, (state,) * (layers + 1)), Trace(LOGITS, (state,) * (teacher_layers + 1))
+    with pytest.raises(RuntimeError, match=f"over {layers} student and {teacher_layers} teacher layers"):
+        HiddenLoss()(student, teacher, batch_of([[1, 1]]))

@@ -1,0 +1,74 @@
+"""Soft-label loss: one and two classes, and the temperature."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from rankdistil.losses.logits import LogitLoss, soft_cross_entropy
+from rankdistil.models.trace import Trace
+
+
+def test_one_logit_costs_what_two_logits_that_differ_by_it_cost():
+    student, teacher, shift = torch.randn(6), torch.randn(6), torch.randn(6)
+    two = soft_cross_entropy(torch.stack([shift, shift + student], 1), torch.stack([-shift, teacher - shift], 1), 1.7)
+    assert_close(soft_cross_entropy(student, teacher, 1.7), two)
+
+
+def test_a_certain_teacher_leaves_the_cross_entropy_of_a_label():
+    loss = soft_cross_entropy(torch.tensor([2.0]), torch.tensor([100.0]))
+    assert_close(loss, torch.tensor(math.log(1 + math.exp(-2.0))))
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 3)], ids=str)
+def test_an_equal_student_costs_the_entropy_of_the_teacher_and_gets_no_gradient(shape):
+    teacher = torch.randn(shape)
+    student = teacher.clone().requires_grad_()
+    loss = soft_cross_entropy(student, teacher)
+    loss.backward()
+    p = torch.stack([teacher.sigmoid(), 1 - teacher.sigmoid()], 1) if len(shape) == 1 else teacher.softmax(1)
+    assert_close(loss.detach(), -(p * p.log()).sum(1).mean())
+    assert_close(student.grad, torch.zeros(shape), rtol=0, atol=1e-7)
+
+
+def test_temperature_divides_both_sides_and_is_not_squared_back():
+    student, teacher = torch.randn(5), torch.randn(5)
+    assert_close(soft_cross_entropy(student, teacher, 4.0), soft_cross_entropy(student / 4, teacher / 4))
+    assert_close(soft_cross_entropy(torch.zeros(5), teacher, 4.0), torch.tensor(math.log(2)))
+
+
+def test_the_loss_is_a_sum_over_classes_and_a_mean_over_pairs():
+    student, teacher = torch.zeros(2, 4), torch.tensor([[100.0, 0, 0, 0], [0, 0, 0, 100.0]])
+    assert_close(soft_cross_entropy(student, teacher), torch.tensor(math.log(4)))
+
+
+def test_no_gradient_reaches_the_teacher():
+    student, teacher = torch.zeros(2, requires_grad=True), torch.tensor([3.0, -3.0], requires_grad=True)
+    soft_cross_entropy(student, teacher).backward()
+    assert_close(student.grad, (torch.tensor(0.5) - torch.sigmoid(torch.tensor([3.0, -3.0]))) / 2)
+    assert teacher.grad is None
+
+
+def test_half_precision_logits_are_compared_in_float32():
+    student, teacher = torch.tensor([0.1, 2.0], dtype=torch.bfloat16), torch.tensor([1.0, -1.0], dtype=torch.bfloat16)
+    loss = soft_cross_entropy(student, teacher, 3.0)
+    assert loss.dtype == torch.float32
+    assert_close(loss, soft_cross_entropy(student.float(), teacher.float(), 3.0))
+
+
+def test_one_logit_against_two_is_refused_with_both_shapes():
+    with pytest.raises(ValueError, match=r"student \(3,\), teacher \(3, 2\)"):
+        soft_cross_entropy(torch.zeros(3), torch.zeros(3, 2))
+
+
+def test_the_module_uses_its_temperature(batch_of):
+    student, teacher = Trace(torch.tensor([2.0])), Trace(torch.tensor([-6.0]))
+    expected = soft_cross_entropy(torch.tensor([1.0]), torch.tensor([-3.0]))
+    assert_close(LogitLoss(temperature=2.0)(student, teacher, batch_of()), expected)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_a_temperature_that_is_not_above_zero_names_its_key(temperature):
+    with pytest.raises(ValueError, match=r"stage\.losses\.logits\.loss\.temperature is .* greater than 0"):
+        LogitLoss(temperature)

@@ -1,0 +1,69 @@
+"""The paired randomisation test: values by enumeration, and what is refused."""
+
+import numpy as np
+import pytest
+from scipy.stats import permutation_test
+
+from rankdistil.metrics.significance import randomisation_test
+
+
+def _values(numbers):
+    return {f"q{index}": float(value) for index, value in enumerate(numbers)}
+
+
+def test_equal_rankers_differ_by_nothing():
+    values = _values([0.1, 0.5, 1.0])
+    assert randomisation_test(values, dict(values)) == (0.0, 1.0, 3)
+
+
+def test_the_difference_is_the_mean_of_a_minus_b():
+    result = randomisation_test(_values([1.0, 0.5, 0.0]), _values([0.0, 0.0, 0.25]))
+    assert result.difference == pytest.approx((1 + 0.5 - 0.25) / 3)
+    assert result.queries == 3
+
+
+def test_five_gains_of_one_are_as_extreme_as_two_of_thirty_two_sign_patterns():
+    result = randomisation_test(_values([1] * 5), _values([0] * 5), samples=20_000)
+    assert result.p_value == pytest.approx(2 / 32, abs=0.006)  # more than three standard errors
+
+
+def test_p_values_are_those_of_scipy_over_all_sign_patterns():
+    gaps = np.random.default_rng(0).normal(0.3, 1, size=12)
+    difference = {"statistic": lambda a, b: (a - b).mean(), "permutation_type": "samples", "n_resamples": 2**12}
+    exact = permutation_test((gaps, np.zeros(12)), **difference)
+    result = randomisation_test(_values(gaps), _values(np.zeros(12)), samples=20_000)
+    assert result.p_value == pytest.approx(exact.pvalue, abs=0.015)
+    assert 0.05 < result.p_value < 0.95  # or the comparison would say little
+
+
+def test_exchanging_the_rankers_turns_the_sign_only():
+    a, b = _values([0.2, 0.9, 0.4, 1.0]), _values([0.1, 1.0, 0.0, 0.5])
+    forth, back = randomisation_test(a, b), randomisation_test(b, a)
+    assert (forth.difference, forth.p_value) == (-back.difference, back.p_value)
+
+
+def test_the_order_of_queries_never_matters():
+    a, b = _values([0.2, 0.9, 0.4, 1.0]), _values([0.1, 1.0, 0.0, 0.5])
+    assert randomisation_test(dict(reversed(a.items())), b) == randomisation_test(a, b)
+
+
+@pytest.mark.parametrize("samples", [9, 999, 1000, 2500])
+def test_the_smallest_p_value_is_one_over_samples_plus_one(samples):
+    assert randomisation_test(_values([1] * 60), _values([0] * 60), samples).p_value == 1 / (samples + 1)
+
+
+def test_the_seed_decides_the_p_value():
+    a, b = _values([0.2, 0.9, 0.4, 1.0, 0.3, 0.8]), _values([0.1, 1.0, 0.0, 0.5, 0.2, 0.4])
+    p_values = [randomisation_test(a, b, samples=501, seed=seed).p_value for seed in (0, 0, 1, 2, 3)]
+    assert p_values[0] == p_values[1]
+    assert len(set(p_values)) > 1
+
+
+def test_different_queries_are_refused_and_counted():
+    with pytest.raises(ValueError, match="same queries on both sides; 2 of them differ"):
+        randomisation_test({"q1": 1.0, "q2": 1.0}, {"q1": 1.0, "q3": 1.0})
+
+
+def test_no_query_at_all_is_refused():
+    with pytest.raises(ValueError, match="a paired test needs the same queries"):
+        randomisation_test({}, {})

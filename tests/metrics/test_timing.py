@@ -1,0 +1,62 @@
+"""Inference time: who is called when, and how seconds become numbers."""
+
+import pytest
+
+from rankdistil.metrics.timing import Sample, measure, summary
+
+
+def _clock(name, calls):
+    """Make a ranker that writes its calls down and takes as many seconds as it was called before."""
+
+    def ranker(query):
+        calls.append((name, query))
+        return Sample(0.0, float(sum(1 for who, _ in calls if who == name)))
+
+    return ranker
+
+
+def test_rankers_take_turns_on_every_query():
+    calls = []
+    measure({"a": _clock("a", calls), "b": _clock("b", calls)}, ["q1", "q2"], rounds=2, warmup=0)
+    assert calls == [("a", "q1"), ("b", "q1"), ("a", "q2"), ("b", "q2")] * 2
+
+
+def test_each_ranker_gets_one_sample_per_query_and_round():
+    calls = []
+    samples = measure({"a": _clock("a", calls), "b": _clock("b", calls)}, ["q1", "q2", "q3"], rounds=2, warmup=0)
+    assert {name: [sample.model for sample in rows] for name, rows in samples.items()} == {
+        "a": [1, 2, 3, 4, 5, 6],
+        "b": [1, 2, 3, 4, 5, 6],
+    }
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 3, 7])
+def test_warm_up_calls_are_made_first_and_not_counted(warmup):
+    calls = []
+    samples = measure({"a": _clock("a", calls)}, ["q1", "q2"], rounds=1, warmup=warmup)
+    assert [query for _, query in calls[:warmup]] == (["q1", "q2"] * 4)[:warmup]
+    assert [sample.model for sample in samples["a"]] == [warmup + 1, warmup + 2]
+
+
+def test_latency_is_end_to_end_in_milliseconds_and_its_parts_are_apart():
+    numbers = summary([Sample(0.001, 0.010), Sample(0.002, 0.020), Sample(0.003, 0.060)], [100, 100, 100])
+    assert numbers["latency_ms_p50"] == pytest.approx(22)
+    assert numbers["tokenise_ms_p50"] == pytest.approx(2)
+    assert numbers["model_ms_p50"] == pytest.approx(20)
+
+
+def test_the_slow_tail_is_interpolated_between_samples():
+    numbers = summary([Sample(0.0, second / 1000) for second in range(101)], [1] * 101)
+    assert numbers["latency_ms_p95"] == pytest.approx(95)
+    assert summary([Sample(0.0, 0.0), Sample(0.0, 1.0)], [1, 1])["latency_ms_p95"] == pytest.approx(950)
+
+
+def test_the_median_is_over_whole_queries_and_not_the_sum_of_medians():
+    numbers = summary([Sample(0.0, 0.004), Sample(0.004, 0.0), Sample(0.001, 0.001)], [1, 1, 1])
+    assert numbers["latency_ms_p50"] == pytest.approx(4)
+    assert numbers["tokenise_ms_p50"] + numbers["model_ms_p50"] == pytest.approx(2)
+
+
+def test_throughput_is_all_passages_over_all_seconds():
+    numbers = summary([Sample(0.5, 0.5), Sample(1.0, 2.0)], [100, 20])
+    assert numbers["passages_per_second"] == pytest.approx(120 / 4)

@@ -1,0 +1,140 @@
+"""Loading checkpoints: what is taken, and what is refused instead of being filled with random weights."""
+
+import json
+
+import pytest
+import torch
+from conftest import MINILM
+from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
+
+from rankdistil.models.load import NEW_HEAD, load_language_model, load_ranker, load_tokenizer, read_config
+from rankdistil.models.locate import locate
+
+IDS = torch.tensor([[2, 7, 9, 3, 11, 3]])
+INPUTS = IDS, torch.ones_like(IDS), torch.tensor([[0, 0, 0, 0, 1, 1]])
+
+
+@pytest.fixture
+def folder(tiny_ranker, tmp_path):
+    tiny_ranker.bert.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def _edit_weights(folder, edit):
+    weights = load_file(folder / "model.safetensors")
+    save_file(edit(weights) or weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _edit_config(folder, **values):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def test_a_saved_ranker_comes_back_with_the_same_score_in_evaluation_mode(folder, tiny_ranker):
+    loaded = load_ranker(str(folder))
+    assert not any(part.training for part in loaded.bert.modules())
+    assert torch.equal(loaded(*INPUTS).logits, tiny_ranker(*INPUTS).logits)
+
+
+def test_weights_stored_in_half_precision_are_loaded_as_float32(folder):
+    _edit_weights(folder, lambda weights: {name: value.half() for name, value in weights.items()})
+    assert {parameter.dtype for parameter in load_ranker(str(folder)).parameters()} == {torch.float32}
+
+
+def test_a_ranker_without_its_head_is_refused_and_the_keys_are_named(folder):
+    _edit_weights(folder, lambda weights: {name: value for name, value in weights.items() if name not in NEW_HEAD})
+    with pytest.raises(ValueError, match="expected a ranker's weights and head; found keys missing") as error:
+        load_ranker(str(folder))
+    assert "['classifier.bias', 'classifier.weight']" in str(error.value)
+    assert str(folder) in str(error.value)
+
+
+def test_a_language_model_without_a_layer_is_refused_and_the_keys_are_named(folder):
+    _edit_weights(folder, lambda weights: {name: value for name, value in weights.items() if ".layer.3." not in name})
+    with pytest.raises(ValueError, match=r"expected a pretrained BERT's weights; .*missing \['bert\.encoder.layer.3\."):
+        load_language_model(str(folder))
+
+
+def test_weights_that_belong_nowhere_are_refused(folder):
+    _edit_weights(folder, lambda weights: weights | {"fit_dense.weight": torch.zeros(2, 2)})
+    with pytest.raises(ValueError, match=r"unexpected \['fit_dense\.weight'\]"):
+        load_ranker(str(folder))
+
+
+def test_weights_of_another_shape_are_refused(folder):
+    _edit_config(folder, vocab_size=51)
+    with pytest.raises(ValueError, match=r"of another shape .*word_embeddings"):
+        load_ranker(str(folder))
+
+
+def test_a_folder_with_pickled_weights_only_is_refused(folder):
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(OSError, match="safetensors"):
+        load_ranker(str(folder))
+
+
+def test_a_checkpoint_that_brings_code_is_refused(folder):
+    _edit_config(folder, auto_map={"AutoModel": "evil.Model"})
+    with pytest.raises(ValueError, match=r"config\.json asks for code of its own \(auto_map\)"):
+        load_ranker(str(folder))
+
+
+def test_another_architecture_is_refused(folder):
+    _edit_config(folder, model_type="roberta")
+    with pytest.raises(ValueError, match="model_type is 'roberta', expected 'bert'"):
+        read_config(str(folder))
+
+
+def test_a_folder_without_config_is_no_checkpoint(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no config\.json: it is no checkpoint folder"):
+        read_config(str(tmp_path))
+
+
+def test_a_language_model_is_no_ranker():
+    with pytest.raises(ValueError, match="the head has 2 labels, expected 1"):
+        load_ranker(MINILM)
+
+
+def test_minilm_loads_with_only_a_new_head():
+    stored = load_file(locate(MINILM) / "model.safetensors")
+    loaded = load_language_model(MINILM).bert.state_dict()
+    assert set(loaded) - {f"bert.{name}" for name in stored} == NEW_HEAD
+    for name, value in stored.items():
+        if "position_ids" not in name:
+            assert_close(loaded[f"bert.{name}"], value.float(), rtol=0, atol=0)
+
+
+def test_the_new_head_follows_the_seed_and_the_global_generator_is_untouched(folder):
+    _edit_weights(folder, lambda weights: {name: value for name, value in weights.items() if name not in NEW_HEAD})
+    before = torch.get_rng_state()
+    heads = [load_language_model(str(folder), seed=seed).bert.classifier.weight for seed in (1, 1, 2)]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+def test_a_language_model_of_two_labels_gets_one_logit(folder):
+    _edit_weights(folder, lambda weights: {name: value for name, value in weights.items() if name not in NEW_HEAD})
+    _edit_config(folder, id2label={"0": "no", "1": "yes"}, label2id={"no": 0, "yes": 1})
+    assert load_language_model(str(folder)).bert.classifier.out_features == 1
+
+
+def test_dropout_is_the_checkpoint_s_own_unless_given(folder):
+    def dropouts(ranker):
+        return {part.p for part in ranker.modules() if isinstance(part, torch.nn.Dropout)}
+
+    assert dropouts(load_language_model(str(folder))) == {0.1}
+    assert dropouts(load_language_model(str(folder), dropout=0.25)) == {0.25}
+
+
+def test_the_head_of_masked_language_modelling_is_left_behind(folder):
+    _edit_weights(folder, lambda weights: weights | {"cls.predictions.bias": torch.zeros(50)})
+    assert load_language_model(str(folder)).config.num_hidden_layers == 4
+
+
+def test_the_tokenizer_of_minilm_reads_a_pair_as_query_and_passage():
+    encoded = load_tokenizer(MINILM)("a b", "c")
+    assert encoded["input_ids"] == [101, 1037, 1038, 102, 1039, 102]
+    assert encoded["token_type_ids"] == [0, 0, 0, 0, 1, 1]

@@ -1,0 +1,96 @@
+"""Wrong settings are answered by one message before anything is read."""
+
+import pytest
+from omegaconf import OmegaConf
+from support import composed
+
+from rankdistil import parts
+from rankdistil.settings import bind, build, check
+
+SMOKE = "+experiment=smoke"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+trainer.max_epochz=3", "there is no setting 'trainer.max_epochz'. Did you mean 'trainer.max_epochs'?"),
+        ("+stage.lrr=1", "there is no setting 'stage.lrr'. Did you mean 'stage.lr'?"),
+        ("+data.dept=1", "there is no setting 'data.dept'. Did you mean 'data.depth'?"),
+        ("+stage.losses.logits.loss.temprature=2", "Did you mean 'stage.losses.logits.loss.temperature'?"),
+        ("+logger.api_key=x", "logger.api_key looks like a secret, and settings are written to files. Use the environment."),
+        ("run_name=..", "run_name is '..'; expected a name of 1 to 64 letters"),
+        ("run_name=a/b", "run_name is 'a/b'; expected a name"),
+        ("plan=maybe", "plan is 'maybe'; expected one of run, show."),
+        ("seed=-1", "seed is -1; expected a whole number of at least 0."),
+        ("resume=perhaps", "resume is 'perhaps'; expected true or false."),
+    ],
+)
+def test_a_wrong_setting_gets_one_message(override: str, message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        check(composed(SMOKE, override))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stage.lr=-1", "stage.lr is -1; expected a number greater than 0."),
+        ("stage.lr=abc", "stage.lr is 'abc'; expected a number greater than 0."),
+        ("stage.lr=", "stage.lr is ''; expected a number greater than 0."),
+        ("stage.steps=0", "stage.steps is 0; expected a whole number of at least 1."),
+        ("stage.weight_decay=1.5", "stage.weight_decay is 1.5; expected a number in [0, 1)."),
+        ("stage.warmup_share=2", "stage.warmup_share is 2; expected a number in [0, 1)."),
+    ],
+)
+def test_an_optimiser_setting_out_of_range_names_key_and_range(override: str, message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        parts.optim_settings(composed(SMOKE, override).stage)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stage.losses.logits.weight=-1", "stage.losses.logits.weight is -1; expected a number of at least 0."),
+        ("stage.losses.logits.loss.temperature=0", "stage.losses.logits.loss.temperature is 0; expected a number greater than 0."),
+        ("stage.losses.logits.weight=much", "stage.losses.logits.weight is 'much'; expected a number of at least 0."),
+    ],
+)
+def test_a_loss_setting_out_of_range_names_key_and_range(override: str, message: str) -> None:
+    with pytest.raises(Exception) as caught:
+        parts.build_losses(composed(SMOKE, override), None)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("student.heads=6", "student 2l has student.heads=6, its teacher 12. Set student.heads=12"),
+        ("student.hidden_size=100", "student.hidden_size=100 is not a multiple of student.heads=12. Set student.hidden_size to 96 or 108."),
+        ("student.layers=7", "the student has 7 layers and its teacher 6"),
+        ("stage.projection=none", "student.hidden_size=96, teacher 384. Set stage.projection=auto."),
+    ],
+)
+def test_a_student_that_cannot_match_its_teacher_says_which_and_what_to_do(override: str, message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        parts.check_student(composed(SMOKE, override))
+    assert message in str(caught.value)
+
+
+def test_uniform_layers_that_do_not_divide_list_the_possible_depths() -> None:
+    cfg = composed(SMOKE, "student=4l", "stage.layer_map=uniform")
+    with pytest.raises(ValueError, match=r"Set student\.layers to one of 1, 2, 3, 6, or stage\.layer_map=spread\."):
+        parts.check_student(cfg)
+
+
+@pytest.mark.parametrize("target", ["os.system", "torch.load", "rankdistil.losses.os.system", "lightning.pytorch.Trainer"])
+def test_a_target_outside_of_the_allowed_ones_is_never_followed(target: str) -> None:
+    node = OmegaConf.create({"_target_": target, "command": "true"})
+    with pytest.raises(ValueError, match=r"expected rankdistil\.losses\.<Loss>"):
+        build(node, "stage.losses.x.loss")
+
+
+def test_a_loss_that_does_not_exist_is_named() -> None:
+    node = OmegaConf.create({"_target_": "rankdistil.losses.NoLoss"})
+    with pytest.raises(ValueError, match=r"'rankdistil\.losses\.NoLoss', which doesn't exist"):
+        bind(node, "stage.losses.x.loss")
