@@ -52,7 +52,10 @@ def test_an_optimiser_setting_out_of_range_names_key_and_range(override: str, me
     ("override", "message"),
     [
         ("stage.losses.logits.weight=-1", "stage.losses.logits.weight is -1; expected a number of at least 0."),
-        ("stage.losses.logits.loss.temperature=0", "stage.losses.logits.loss.temperature is 0; expected a number greater than 0."),
+        (
+            "stage.losses.logits.loss.temperature=0",
+            "stage.losses.logits.loss.temperature is 0; expected a number greater than 0.",
+        ),
         ("stage.losses.logits.weight=much", "stage.losses.logits.weight is 'much'; expected a number of at least 0."),
     ],
 )
@@ -66,7 +69,10 @@ def test_a_loss_setting_out_of_range_names_key_and_range(override: str, message:
     ("override", "message"),
     [
         ("student.heads=6", "student 2l has student.heads=6, its teacher 12. Set student.heads=12"),
-        ("student.hidden_size=100", "student.hidden_size=100 is not a multiple of student.heads=12. Set student.hidden_size to 96 or 108."),
+        (
+            "student.hidden_size=100",
+            "student.hidden_size=100 is not a multiple of student.heads=12. Set student.hidden_size to 96 or 108.",
+        ),
         ("student.layers=7", "the student has 7 layers and its teacher 6"),
         ("stage.projection=none", "student.hidden_size=96, teacher 384. Set stage.projection=auto."),
     ],

@@ -14,8 +14,12 @@ from omegaconf import DictConfig
 FULL = "HYDRA_FULL_ERROR"
 SEARCH_PATH = "\nConfig search path:"  # Hydra closes its list of options with it; the list is what helps
 
-_wanted_full = os.environ.get(FULL) == "1"
+wanted_full = os.environ.get(FULL) == "1"
 failed_jobs: list[str] = []  # of a sweep: overrides and message, for the end
+
+
+class ChildFailedError(Exception):
+    """A job in a process of its own failed, and said why."""
 
 
 class JobFailedError(Exception):
@@ -38,10 +42,11 @@ def answer(task: Callable[[DictConfig], None], cfg: DictConfig, config_name: str
     try:
         task(cfg)
     except Exception as error:
-        if _wanted_full:
+        if wanted_full:
             raise
         message = describe(error, config_name)
-        print(f"error: {message}", file=sys.stderr)
+        if not isinstance(error, ChildFailedError):
+            print(f"error: {message}", file=sys.stderr)
         hydra = HydraConfig.get()
         if hydra.mode == RunMode.MULTIRUN:
             failed_jobs.append(f"{' '.join(hydra.overrides.task)}: {message.splitlines()[0]}")
@@ -68,7 +73,7 @@ def one_message(main: Callable[[], None], config_name: str) -> None:
         print(f"{len(failed_jobs)} jobs of the sweep failed:\n  {rows}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
-        if _wanted_full:
+        if wanted_full:
             raise
         print(f"error: {describe(error, config_name)}", file=sys.stderr)
         sys.exit(1)
@@ -86,7 +91,7 @@ def describe(error: Exception, config_name: str) -> str:
         return f"{key} is not set. Give it on the command line: {key}=<value>."
     if isinstance(error, HydraException | OmegaConfBaseException):
         return str(error).partition(SEARCH_PATH)[0].strip()
-    if isinstance(error, ValueError | RuntimeError | OSError):
+    if isinstance(error, ValueError | RuntimeError | OSError | ChildFailedError):
         return str(error).strip() or repr(error)
     return f"{type(error).__name__}: {error}\nThis looks like a fault of rankdistil. {FULL}=1 shows where it happened."
 

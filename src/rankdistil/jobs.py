@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from rankdistil.cli import FULL, ChildFailedError, wanted_full
 from rankdistil.files import write_json
 from rankdistil.lineage import fingerprint
 
@@ -52,9 +53,11 @@ def run_in_fresh_process(folder: Path, lock: int) -> None:
     """Carry out a prepared job in a process of its own, which inherits the lock.
 
     Raises:
-        RuntimeError: if it fails; its own message stands above.
+        ChildFailedError: if it fails; it has printed its own message.
     """
-    environment = {key: value for key, value in os.environ.items() if key not in DISTRIBUTED}
+    environment = {key: value for key, value in os.environ.items() if key not in DISTRIBUTED and key != FULL}
+    if wanted_full:
+        environment[FULL] = "1"
     command = [sys.executable, "-m", "rankdistil.jobs", str(folder)]
     with subprocess.Popen(command, env=environment, pass_fds=(lock,)) as process:
         try:
@@ -63,7 +66,7 @@ def run_in_fresh_process(folder: Path, lock: int) -> None:
             process.terminate()
             raise
     if code:
-        raise RuntimeError(f"the job of {folder} failed (exit status {code}); its message stands above.")
+        raise ChildFailedError(f"the job of {folder} failed (exit status {code}); its message stands above.")
 
 
 def main() -> None:

@@ -60,6 +60,8 @@ def _check(cfg: DictConfig) -> None:
         if cfg.plan != "show" or isinstance(locate(str(cfg.teacher.export or cfg.teacher.path)), Path):
             parts.check_student(cfg)  # needs the teacher's shape, for which a plan doesn't go to the hub
     parts.build_losses(cfg, None)
+    for split in ("train", "valid", "test"):
+        _ = parts.open_reader(cfg.data, split).dataset  # files are there, ids are known; nothing is read or fetched yet
 
 
 def carry_out_prepared(folder: Path) -> None:

@@ -35,6 +35,11 @@ def test_equal_scores_rank_by_id():
     assert ids(reversed(FRUIT), "car") == ["b", "d"]
 
 
+def test_many_equal_scores_rank_by_id_too():  # an unstable sort keeps the order of a few
+    passages = [(f"{number:03}", "red car" if number % 3 else "blue boat") for number in range(300)]
+    assert ids(passages, "car", depth=300) == [key for key, text in passages if text == "red car"]
+
+
 def test_ranking_does_not_depend_on_the_order_of_passages():
     queries = {"1": "apple car", "2": "red pie", "3": "red"}
     assert Bm25(FRUIT).search(queries, 10) == Bm25(FRUIT[::-1]).search(queries, 10)

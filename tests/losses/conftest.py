@@ -8,7 +8,7 @@ import torch
 from rankdistil.data.batch import PairBatch
 
 
-def _batch(mask: Sequence[Sequence[int]] = ((1,),), labels: Sequence[int] = (), groups: Sequence[int] = ()) -> PairBatch:
+def _batch(mask: Sequence[Sequence[int]] = ((1,),), labels: Sequence[int] = (), groups: Sequence[int] = ()):
     real = torch.tensor(mask)
     return PairBatch(
         input_ids=torch.zeros_like(real),

@@ -11,9 +11,10 @@ def _values(numbers):
     return {f"q{index}": float(value) for index, value in enumerate(numbers)}
 
 
-def test_equal_rankers_differ_by_nothing():
+@pytest.mark.parametrize("samples", [9, 1500])
+def test_equal_rankers_differ_by_nothing_in_any_sample(samples):
     values = _values([0.1, 0.5, 1.0])
-    assert randomisation_test(values, dict(values)) == (0.0, 1.0, 3)
+    assert randomisation_test(values, dict(values), samples) == (0.0, 1.0, 3)
 
 
 def test_the_difference_is_the_mean_of_a_minus_b():

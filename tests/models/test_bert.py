@@ -65,12 +65,11 @@ def test_dropout_is_on_in_training_only(tiny_ranker):
     assert not torch.equal(tiny_ranker(IDS, MASK, SEGMENTS).logits, tiny_ranker(IDS, MASK, SEGMENTS).logits)
 
 
-def test_attention_has_dropout_of_its_own_in_training(tiny_ranker):
-    dropouts = [part for part in tiny_ranker.modules() if isinstance(part, torch.nn.Dropout)]
-    for part in dropouts:
-        part.p = 0.0
-    for layer in tiny_ranker.bert.bert.encoder.layer:
-        layer.attention.self.dropout.p = 0.5
+@pytest.mark.parametrize("place", ["bert.bert.encoder.layer.2.attention.self.dropout", "bert.dropout"])
+def test_attention_and_head_have_dropouts_of_their_own_in_training(tiny_ranker, place):
+    for name, part in tiny_ranker.named_modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.5 if name == place else 0.0
     tiny_ranker.train()
     assert not torch.equal(tiny_ranker(IDS, MASK, SEGMENTS).logits, tiny_ranker(IDS, MASK, SEGMENTS).logits)
 

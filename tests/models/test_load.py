@@ -39,6 +39,7 @@ def test_a_saved_ranker_comes_back_with_the_same_score_in_evaluation_mode(folder
 
 def test_weights_stored_in_half_precision_are_loaded_as_float32(folder):
     _edit_weights(folder, lambda weights: {name: value.half() for name, value in weights.items()})
+    _edit_config(folder, dtype="float16")
     assert {parameter.dtype for parameter in load_ranker(str(folder)).parameters()} == {torch.float32}
 
 

@@ -1,6 +1,6 @@
 """BM25 over a collection that fits in memory: first-stage candidates and hard negatives, by bm25s.
 
-Rank ties are broken by passage id, so that candidates don't depend on the platform's sort.
+Equal scores rank by descending passage id, as everywhere here, so candidates don't depend on the platform's sort.
 """
 
 import logging
@@ -27,7 +27,7 @@ class Bm25:
     """
 
     def __init__(self, passages: Iterable[tuple[str, str]]) -> None:
-        ordered = sorted(passages)  # by id: equal scores then rank in id order
+        ordered = sorted(passages, reverse=True)  # equal scores then rank by descending id, as in trec_eval
         if not ordered:
             raise ValueError("BM25 needs at least one passage; the collection is empty.")
         self.ids = [key for key, _ in ordered]

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import lightning as L
 from torch.utils.data import DataLoader
 
+from rankdistil.data.batch import PairBatch
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair, Qrels, Ranking
 from rankdistil.data.stream import CandidateStream, TripleStream
-from rankdistil.data.triples import open_triples
+from rankdistil.data.triples import TRAIN_ON, open_triples
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,13 @@ class DataSettings:
     workers: int = 0
 
     def __post_init__(self) -> None:
+        if self.train_on not in TRAIN_ON:
+            raise ValueError(f"data.train_on is {self.train_on!r}; expected one of {', '.join(TRAIN_ON)}.")
         for name, value in vars(self).items():
+            if name == "train_on" or (name == "test_queries" and value is None):
+                continue
             low = 0 if name == "workers" else 1
-            if isinstance(value, bool) or (isinstance(value, int) and value < low):
-                raise ValueError(f"data.{name} is {value}; expected a whole number of at least {low}.")
-            if not isinstance(value, int) and not (name == "train_on" or (name == "test_queries" and value is None)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise ValueError(f"data.{name} is {value!r}; expected a whole number of at least {low}.")
 
 
@@ -158,10 +161,15 @@ class RankingDataModule(L.LightningDataModule):
         return self._loader(stream)
 
     def _loader(self, stream: TripleStream | CandidateStream) -> DataLoader:
-        return DataLoader(stream, batch_size=None, num_workers=self.settings.workers)
+        return DataLoader(stream, batch_size=None, num_workers=self.settings.workers, collate_fn=_as_it_is)
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def _as_it_is(batch: PairBatch) -> PairBatch:
+    """Keep a batch's tuples of ids: torch's own conversion would make lists of them."""
+    return batch
 
 
 def _stride(have: int, limit: int | None) -> int:

@@ -1,6 +1,7 @@
 """Plain text files, one record a line: every complaint names the file and the line."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,8 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
-                raise ValueError(f"{path}:{number}: byte {error.start + 1} is not UTF-8. Convert the file to UTF-8.") from None
+                place = raw.index(error.object[error.start :]) + 1  # the decoder's own count leaves a BOM out
+                raise ValueError(f"{path}:{number}: byte {place} is not UTF-8. Convert the file to UTF-8.") from None
             if line.strip():
                 yield number, line
 
@@ -40,8 +42,9 @@ def fields(path: Path, separator: str | None, names: tuple[str, ...]) -> Iterato
         if len(parts) != len(names):
             wanted = ("<TAB>" if separator else " ").join(names)
             raise ValueError(f"{path}:{number}: {len(parts)} columns, expected {len(names)} ({wanted}): {line[:80]!r}")
-        if not parts[0].strip():
-            raise ValueError(f"{path}:{number}: empty {names[0]}: {line[:80]!r}")
+        for name, part in zip(names, parts, strict=True):
+            if name.endswith("id") and not part.strip():
+                raise ValueError(f"{path}:{number}: empty {name}: {line[:80]!r}")
         yield number, parts
 
 
@@ -71,11 +74,13 @@ def _json_texts(path: Path) -> Iterator[tuple[int, str, str]]:
     for number, line in lines(path):
         try:
             record = json.loads(line)
-            key, text = str(record["_id"]), record["text"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}:{number}: expected a JSON object with _id and text ({error!r}): {line[:80]!r}") from None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}:{number}: no JSON object ({error}): {line[:80]!r}") from None
+        if not isinstance(record, dict) or not isinstance(record.get("text"), str) or not str(record.get("_id") or ""):
+            raise ValueError(f"{path}:{number}: expected a JSON object with an _id and a text: {line[:80]!r}")
         title = record.get("title") or ""
-        yield number, key, f"{title} {text}" if title else text
+        text = record["text"]
+        yield number, str(record["_id"]), f"{title} {text}" if title else text
 
 
 def number_in(path: Path, line: int, text: str, kind: type[int] | type[float], name: str) -> int | float:
@@ -84,8 +89,11 @@ def number_in(path: Path, line: int, text: str, kind: type[int] | type[float], n
     Raises:
         ValueError: naming file, line and column if it is none.
     """
+    what = "a whole number" if kind is int else "a finite number"
     try:
-        return kind(text)
+        value = kind(text)
+        if not math.isfinite(value):
+            raise ValueError
+        return value
     except ValueError:
-        what = "a whole number" if kind is int else "a number"
         raise ValueError(f"{path}:{line}: {name} is {text!r}, expected {what}.") from None

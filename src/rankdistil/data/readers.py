@@ -73,6 +73,8 @@ class Reader:
     @cached_property
     def queries(self) -> dict[str, str]:
         """Text by query id."""
+        if not self.dataset.has_queries():
+            raise ValueError(f"{self.name} has no queries: name a split of it, for example {self.name}/train.")
         texts = {query.query_id: query.default_text() for query in self.dataset.queries_iter()}
         if self.holdout is None:
             return texts

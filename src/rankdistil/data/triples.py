@@ -11,6 +11,8 @@ import numpy as np
 from rankdistil.data.readers import Reader
 from rankdistil.data.records import Qrels, Ranking, Triple
 
+TRAIN_ON = ("docpairs", "sampled")
+
 
 class TripleSource(Protocol):
     """A source of triples, read in epochs."""
@@ -81,17 +83,13 @@ def open_triples(reader: Reader, train_on: str, relevance_level: int, negatives_
 
     Args:
         reader: the training split.
-        train_on: ``docpairs`` (the dataset's own) or ``sampled``.
+        train_on: one of ``TRAIN_ON``: ``docpairs`` (the dataset's own) or ``sampled``.
         relevance_level: lowest grade of a positive.
         negatives_depth: how many candidates of a query negatives are drawn from.
 
-    Raises:
-        ValueError: for another value of ``train_on``.
     """
     if train_on == "docpairs":
         return ListedTriples(list(reader.docpairs()))
-    if train_on != "sampled":
-        raise ValueError(f"data.train_on is {train_on!r}; expected 'docpairs' or 'sampled'.")
     positives = {
         query: [passage for passage, grade in row.items() if grade >= relevance_level and reader.contains(passage)]
         for query, row in reader.qrels.items()
