@@ -82,17 +82,18 @@ def locked(folder: Path, wait: bool) -> Iterator[int]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / ".lock"
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor, held = os.open(file, os.O_RDWR | os.O_CREAT, 0o644), False
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RuntimeError(f"{folder} is in use by {holder(folder)}. Wait for it, or choose another run_name.") from None
+        held = True
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}).encode(), 0)
         yield descriptor
     finally:
-        if [path.name for path in folder.iterdir()] == [file.name]:
+        if held and [path.name for path in folder.iterdir()] == [file.name]:
             file.unlink()
         os.close(descriptor)
         remove_if_empty(folder)

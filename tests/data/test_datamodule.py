@@ -113,9 +113,7 @@ def test_validation_and_test_have_depths_of_their_own(build):
     assert ids(data.task("valid")) == {"1": ["a", "e"], "2": ["b", "c"], "3": ["d", "c"]}
 
 
-@pytest.mark.parametrize(
-    ("limit", "chosen"), [(1, ["1"]), (2, ["1", "3"]), (3, ["1", "2", "3"]), (99, ["1", "2", "3"])]
-)
+@pytest.mark.parametrize(("limit", "chosen"), [(1, ["1"]), (2, ["1", "3"]), (3, ["1", "2", "3"]), (99, ["1", "2", "3"])])
 def test_limited_queries_are_spread_over_the_ids(build, limit, chosen):
     data = build(valid_queries=limit, test_queries=limit)
     for split in ("valid", "test"):
@@ -166,14 +164,12 @@ def test_other_candidates_can_be_paired_too(build):
 
 
 def test_candidate_that_is_not_in_the_collection_is_answered_when_opened(build):
-    with pytest.raises(
-        ValueError, match="1 passages named by triples, judgments or candidates are not in the collection"
-    ):
+    with pytest.raises(ValueError, match="1 passages named by triples, judgments or candidates are not in the collection"):
         build(files={"run": "1 Q0 elsewhere 1 2.0 tag\n"})
 
 
-def test_other_source_of_triples_is_answered_when_opened(build):
-    with pytest.raises(ValueError, match=r"^data.train_on is 'docpair'; expected 'docpairs' or 'sampled'.$"):
+def test_other_source_of_triples_names_the_key(build):
+    with pytest.raises(ValueError, match=r"^data.train_on is 'docpair'; expected one of docpairs, sampled.$"):
         build(train_on="docpair")
 
 

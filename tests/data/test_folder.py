@@ -95,7 +95,7 @@ def test_grade_and_score_must_be_numbers(collection):
     dataset = collection(qrels="1 0 a good\n", run="1 Q0 a 1 2.0 tag\n1 Q0 b 2 best tag\n").open()
     with pytest.raises(ValueError, match=r"qrels.txt:1: grade is 'good', expected a whole number.$"):
         list(dataset.qrels_iter())
-    with pytest.raises(ValueError, match=r"run.txt:2: score is 'best', expected a number.$"):
+    with pytest.raises(ValueError, match=r"run.txt:2: score is 'best', expected a finite number.$"):
         list(dataset.scoreddocs_iter())
 
 

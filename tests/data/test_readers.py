@@ -47,9 +47,7 @@ def test_held_out_queries_do_not_depend_on_the_order_of_the_file(collection):
 
 def test_larger_holdout_holds_the_smaller(collection):
     split = collection(queries=TWENTY)
-    assert (
-        Reader(split, Holdout(3, inside=True)).queries.items() < Reader(split, Holdout(9, inside=True)).queries.items()
-    )
+    assert Reader(split, Holdout(3, inside=True)).queries.items() < Reader(split, Holdout(9, inside=True)).queries.items()
 
 
 @pytest.mark.parametrize("queries", [3, 4])
@@ -80,9 +78,7 @@ def test_negative_grade_counts_as_not_relevant(collection):
 
 def test_split_without_any_judgment_is_refused(collection):
     reader = Reader(collection(qrels="77 0 b 1\n"))
-    with pytest.raises(
-        ValueError, match=r"queries.tsv: no query of the split has a judgment. Do queries and qrels belong"
-    ):
+    with pytest.raises(ValueError, match=r"queries.tsv: no query of the split has a judgment. Do queries and qrels belong"):
         _ = reader.qrels
 
 

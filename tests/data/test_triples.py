@@ -1,7 +1,6 @@
 """Training triples: listed by the dataset, or drawn from judgments and candidates."""
 
 from collections import Counter
-from dataclasses import replace
 from itertools import chain
 
 import pytest
@@ -17,9 +16,7 @@ LISTED = [Triple(f"q{number}", f"p{number}", f"n{number}") for number in range(5
 def sampled() -> SampledTriples:
     """Fifty queries with two positives and three negatives each."""
     keys = range(50)
-    return SampledTriples(
-        {f"q{k}": [f"p{k}", f"P{k}"] for k in keys}, {f"q{k}": [f"n{k}", f"m{k}", f"o{k}"] for k in keys}
-    )
+    return SampledTriples({f"q{k}": [f"p{k}", f"P{k}"] for k in keys}, {f"q{k}": [f"n{k}", f"m{k}", f"o{k}"] for k in keys})
 
 
 @pytest.fixture(params=["listed", "sampled"])
@@ -45,9 +42,7 @@ def test_epoch_does_not_depend_on_the_epochs_read_before(source):
 
 def test_every_query_comes_once_per_epoch(source):
     for epoch in range(3):
-        assert Counter(triple.query_id for triple in source.epoch(0, epoch)) == {
-            f"q{number}": 1 for number in range(50)
-        }
+        assert Counter(triple.query_id for triple in source.epoch(0, epoch)) == {f"q{number}": 1 for number in range(50)}
 
 
 def test_listed_triples_come_once_each_even_where_listed_twice():
@@ -137,9 +132,3 @@ def test_triples_of_no_query_are_answered_before_training(collection):
     message = "^the training split has no triple for its queries. Do triples and queries belong together"
     with pytest.raises(ValueError, match=message):
         open_triples(reader, "docpairs", relevance_level=1, negatives_depth=10)
-
-
-def test_other_source_names_the_key(collection):
-    reader = Reader(replace(collection(), triples=None))
-    with pytest.raises(ValueError, match=r"^data.train_on is 'triples'; expected 'docpairs' or 'sampled'.$"):
-        open_triples(reader, "triples", relevance_level=1, negatives_depth=10)

@@ -36,9 +36,15 @@ class Projection(nn.Module):
         self.maps = nn.ModuleList(nn.Linear(student_width, teacher_width) for _ in range(count))
 
     def forward(self, trace: Trace) -> Trace:
-        """Return the trace with its hidden states in the teacher's width."""
+        """Return the trace with its hidden states in the teacher's width.
+
+        Raises:
+            RuntimeError: if there is one map per state, and another number of states.
+        """
         if not self.maps:
             return trace
         last = len(self.maps) - 1
+        if last and len(trace.hidden_states) != len(self.maps):
+            raise RuntimeError(f"{len(self.maps)} projections for {len(trace.hidden_states)} hidden states")
         states = tuple(self.maps[min(index, last)](state) for index, state in enumerate(trace.hidden_states))
         return trace._replace(hidden_states=states)

@@ -57,7 +57,7 @@ def load_language_model(path: str, dropout: float | None = None, seed: int = 0) 
     config.num_labels = 1
     if dropout is not None:
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         return _load(path, config, allowed_missing=NEW_HEAD | POOLER)
 
@@ -84,6 +84,7 @@ def _load(path: str, config: BertConfig, allowed_missing: set[str]) -> CrossEnco
         dtype=torch.float32,
         use_safetensors=True,
         local_files_only=isinstance(source, Path),
+        ignore_mismatched_sizes=True,  # reported and refused below, with the names of the keys
         output_loading_info=True,
     )
     missing = set(info["missing_keys"]) - allowed_missing

@@ -26,7 +26,7 @@ def locate(path: str) -> Path | str:
     if path.startswith(PACKAGE):
         return _in_package(path.removeprefix(PACKAGE))
     folder = Path(path).expanduser()
-    if folder.is_dir():
+    if path and folder.is_dir():
         return folder
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise FileNotFoundError(f"no checkpoint folder at {path!r}. Give a folder with config.json, or a hub id owner/name.")
@@ -37,6 +37,8 @@ def locate(path: str) -> Path | str:
 
 def _in_package(path: str) -> Path:
     module, _, inside = path.partition("/")
+    if not module.isidentifier():
+        raise ValueError(f"{PACKAGE}{path}: expected {PACKAGE}<module>/<folder>, with the name of an installed package.")
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         extra = EXTRAS.get(module)

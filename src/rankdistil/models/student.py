@@ -74,7 +74,7 @@ def build_student(size: StudentSize, teacher: CrossEncoder, init_from: str = "ra
     """
     if init_from not in STARTS:
         raise ValueError(f"student.init_from is {init_from!r}; expected one of {', '.join(STARTS)}.")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         return STARTS[init_from](size, teacher)
 

@@ -1,0 +1,141 @@
+"""Run folders: who may write, what state they are in, and what is left when nothing was written."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from support import composed
+
+from rankdistil import jobs, plan
+from rankdistil.lineage import differences, fingerprint, outcome_settings, read_run
+from rankdistil.runfolder import holder, locked, remove_if_empty, state
+
+SETTINGS = {"seed": 0, "stage.lr": 0.1}
+
+
+def record(folder: Path, status: str, **more: object) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text(json.dumps({"status": status, "settings": SETTINGS} | more))
+
+
+def test_a_folder_without_a_run_is_to_run(tmp_path: Path) -> None:
+    assert state(tmp_path / "new", SETTINGS).name == "to run"
+
+
+def test_a_finished_run_of_the_same_settings_is_finished(tmp_path: Path) -> None:
+    record(tmp_path, "finished", finished="then")
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export/config.json").touch()
+    assert state(tmp_path, SETTINGS) == ("finished", "finished then, same settings")
+
+
+def test_a_finished_run_without_its_export_is_refused(tmp_path: Path) -> None:
+    record(tmp_path, "finished", finished="then")
+    with pytest.raises(ValueError, match="is a finished run without its export"):
+        state(tmp_path, SETTINGS)
+
+
+def test_a_stopped_run_is_to_resume_only_if_it_left_a_checkpoint(tmp_path: Path) -> None:
+    record(tmp_path, "failed")
+    assert state(tmp_path, SETTINGS).name == "to run"
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/last.ckpt").touch()
+    assert state(tmp_path, SETTINGS).name == "to resume"
+
+
+def test_other_settings_are_refused_with_each_difference(tmp_path: Path) -> None:
+    record(tmp_path, "finished")
+    with pytest.raises(ValueError) as caught:
+        state(tmp_path, {"seed": 0, "stage.lr": 0.2, "stage.steps": 5})
+    assert "\n  stage.lr: 0.1 -> 0.2\n  stage.steps: (absent) -> 5\nWays out: " in str(caught.value)
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"status"')
+    with pytest.raises(ValueError, match=r"run\.json is damaged .* Remove the folder"):
+        read_run(tmp_path)
+
+
+def test_a_folder_held_by_another_process_is_refused_with_its_pid(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from rankdistil.runfolder import locked\n"
+        f"with locked(pathlib.Path({str(tmp_path)!r}), wait=False): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RuntimeError, match=rf"is in use by pid {other.pid} since "), locked(tmp_path, wait=False):
+            raise AssertionError("the folder was free")
+        assert holder(tmp_path).startswith(f"pid {other.pid} ")
+        other.communicate("")
+    assert holder(tmp_path) is None
+
+
+def test_a_lock_that_leads_to_nothing_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), locked(tmp_path / "runs/a/b", wait=False):
+        raise ZeroDivisionError
+    assert not (tmp_path / "runs").exists()
+
+
+def test_folders_that_hold_something_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/kept").touch()
+    remove_if_empty(tmp_path / "a/b")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["kept"]
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_leaves_nothing_and_one_that_has_one_stays(tmp_path: Path) -> None:
+    for name in ("early", "late"):
+        jobs.prepare(tmp_path / name, OmegaConf.create({"a": 1}), SETTINGS, None)
+    (tmp_path / "late/checkpoints").mkdir()
+    for name in ("early", "late"):
+        jobs.discard_unstarted(tmp_path / name)
+    assert not any((tmp_path / "early").iterdir())
+    assert {path.name for path in (tmp_path / "late").iterdir()} == {".hydra", "run.json", "checkpoints"}
+
+
+def test_the_environment_stays_a_reference_in_the_written_config(tmp_path: Path) -> None:
+    jobs.prepare(tmp_path, OmegaConf.create({"a": "${oc.env:HOME}"}), SETTINGS, None)
+    assert (tmp_path / ".hydra/config.yaml").read_text() == "a: ${oc.env:HOME}\n"
+
+
+def test_folders_logging_and_timing_do_not_decide_an_outcome_and_the_rest_does() -> None:
+    base = outcome_settings(composed("+experiment=smoke"), {})
+    for override in ("run_name=x", "logger=wandb", "callbacks.inference_time.rounds=9", "paths.runs=y"):
+        assert outcome_settings(composed("+experiment=smoke", override), {}) == base
+    for override in ("seed=1", "stage.lr=0.1", "data.depth=3", "student=4l", "stage.losses.logits.weight=2"):
+        changed = outcome_settings(composed("+experiment=smoke", override), {})
+        assert fingerprint(changed) != fingerprint(base)
+        assert differences(base, changed)
+
+
+def test_the_student_does_not_decide_what_a_teacher_becomes() -> None:
+    teachers = [outcome_settings(composed("+experiment=teacher", f"student={size}"), {}) for size in ("6l", "2l")]
+    assert teachers[0] == teachers[1]
+
+
+def test_a_teacher_trained_by_itself_is_the_one_that_a_student_asks_for(tmp_path: Path) -> None:
+    where = f"paths.runs={tmp_path}"
+    (alone,) = plan.make_plan(composed("+experiment=teacher", where), lambda overrides: composed(*overrides))
+    parent, _ = plan.make_plan(
+        composed("+experiment=ranker_distill_6l", "student=4l", "stage.lr=0.3", "run_name=other", where),
+        lambda overrides: composed(*overrides),
+    )
+    assert (parent.folder, parent.settings) == (alone.folder, alone.settings)
+
+
+def test_settings_for_all_stages_reach_the_parent_and_those_of_the_stage_do_not(tmp_path: Path) -> None:
+    cfg = composed("+experiment=smoke", "steps.teacher=77", "stage.steps=5", "seed=3", f"paths.runs={tmp_path}")
+    parent, child = plan.make_plan(cfg, lambda overrides: composed(*overrides))
+    assert (parent.cfg.stage.steps, child.cfg.stage.steps) == (77, 5)
+    assert parent.folder == tmp_path / "smoke_teacher/minilm/seed3"
+    assert parent.cfg.stage.learns == "teacher"
+
+
+def test_an_export_named_as_teacher_needs_no_parent(tmp_path: Path) -> None:
+    cfg = composed("+experiment=smoke", "teacher.export=some/folder", f"paths.runs={tmp_path}")
+    steps = plan.make_plan(cfg, lambda overrides: composed(*overrides))
+    assert [step.cfg.stage.name for step in steps] == ["ranker_distill"]
+    assert steps[0].settings["parents.teacher"] == "some/folder"
