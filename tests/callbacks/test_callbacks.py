@@ -1,0 +1,139 @@
+"""Callbacks hear step outputs and write files; here the trainer around them is a stand-in with exactly what they use."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from rankdistil.callbacks.checkpoints import AtomicCheckpointIO
+from rankdistil.callbacks.finite_loss import FiniteLoss
+from rankdistil.callbacks.progress import ProgressReport
+from rankdistil.callbacks.ranking_metrics import RankingMetrics
+from rankdistil.callbacks.stream_position import StreamPosition
+from rankdistil.data.batch import ScoredPairs
+from rankdistil.data.datamodule import RerankingTask
+from rankdistil.data.records import Candidate
+
+TASK = RerankingTask(
+    name="toy",
+    candidates={"q1": [Candidate("a", 2.0), Candidate("b", 1.0)], "q2": [Candidate("c", 1.0)], "q3": []},
+    qrels={"q1": {"b": 1}, "q2": {"c": 1}, "q3": {"d": 1}},
+)
+
+
+def trainer() -> SimpleNamespace:
+    data = SimpleNamespace(task=lambda split: TASK, trained_batches=0)
+    return SimpleNamespace(
+        datamodule=data, world_size=1, global_rank=0, is_global_zero=True, sanity_checking=False, global_step=7
+    )
+
+
+def measured(folder: Path, *batches: ScoredPairs) -> dict:
+    callback, around = RankingMetrics(folder, 1, "toy"), trainer()
+    callback.on_test_start(around, None)
+    for batch in batches:
+        callback.on_test_batch_end(around, None, batch, None, 0)
+    callback.on_test_epoch_end(around, None)
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def scored(*rows: tuple[str, str, float]) -> ScoredPairs:
+    queries, passages, scores = zip(*rows, strict=True)
+    return ScoredPairs(queries, passages, torch.tensor(scores))
+
+
+def test_metrics_are_those_of_the_new_order_beside_those_of_the_first_stage(tmp_path: Path) -> None:
+    told = measured(tmp_path, scored(("q1", "a", 0.0), ("q1", "b", 5.0)), scored(("q2", "c", -1.0)))
+    assert told["measures"]["RR@10"] == pytest.approx((1 + 1 + 0) / 3)
+    assert told["first_stage"]["RR@10"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert (told["queries"], told["pairs"], told["queries_without_candidates"]) == (3, 3, 1)
+
+
+def test_the_run_file_and_the_lines_per_query_are_complete(tmp_path: Path) -> None:
+    measured(tmp_path, scored(("q1", "a", 0.0), ("q1", "b", 5.0), ("q2", "c", -1.0)))
+    assert (tmp_path / "test.run").read_text() == "q1 Q0 b 1 5 toy\nq1 Q0 a 2 0 toy\nq2 Q0 c 1 -1 toy\n"
+    rows = [json.loads(line) for line in (tmp_path / "per_query.jsonl").read_text().splitlines()]
+    assert [row["query_id"] for row in rows] == ["q1", "q2", "q3"]
+    assert rows[2]["measures"]["nDCG@10"] == 0.0
+
+
+def test_batches_pairs_seen_twice_and_their_order_change_nothing(tmp_path: Path) -> None:
+    rows = [("q1", "a", 0.5), ("q1", "b", 0.25), ("q2", "c", 1.0)]
+    (tmp_path / "x").mkdir()
+    (tmp_path / "y").mkdir()
+    once = measured(tmp_path / "x", scored(*rows))
+    again = measured(tmp_path / "y", scored(rows[2]), scored(rows[1], rows[0]), scored(rows[1]))
+    assert once == again
+    assert (tmp_path / "x/test.run").read_text() == (tmp_path / "y/test.run").read_text()
+
+
+def test_a_score_that_is_no_number_is_refused_by_query_and_passage_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^query q1, passage a: the score is nan"):
+        measured(tmp_path, scored(("q1", "a", float("nan"))))
+    assert not any(tmp_path.iterdir())
+
+
+def test_validation_logs_the_means_and_forgets_the_previous_round() -> None:
+    callback, around, logged = RankingMetrics(Path(), 1, "toy"), trainer(), {}
+    module = SimpleNamespace(log=lambda name, value, **_: logged.__setitem__(name, value))
+    for score in (5.0, -5.0):
+        callback.on_validation_start(around, module)
+        callback.on_validation_batch_end(around, module, scored(("q1", "a", 0.0), ("q1", "b", score)), None, 0)
+        callback.on_validation_epoch_end(around, module)
+    assert logged["val/RR@10"] == pytest.approx(1 / 2 / 3)
+    assert logged.keys() == {"val/nDCG@10", "val/RR@10", "val/AP"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_the_run_before_the_update(value: float) -> None:
+    with pytest.raises(RuntimeError, match=rf"^the loss is {value} at step 7: stopped before the update"):
+        FiniteLoss().on_before_backward(trainer(), None, torch.tensor(value))
+
+
+def test_every_step_has_its_own_randomness_whatever_ran_before() -> None:
+    def draws(noise: int) -> list[float]:
+        callback, around, found = StreamPosition(seed=3), trainer(), []
+        for _ in range(3):
+            torch.rand(noise)
+            callback.on_train_batch_start(around)
+            found.append(float(torch.rand(1)))
+            callback.on_train_batch_end(around)
+        assert around.datamodule.trained_batches == 3
+        return found
+
+    assert draws(0) == draws(5)
+    assert len(set(draws(0))) == 3
+
+
+def test_a_save_that_fails_leaves_the_old_checkpoint_and_no_other_file(tmp_path: Path) -> None:
+    io, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
+    io.save_checkpoint({"step": 1}, path)
+    with pytest.raises(AttributeError):
+        io.save_checkpoint({"step": lambda: 2}, path)  # can't be pickled
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    assert io.load_checkpoint(path) == {"step": 1}
+
+
+def test_a_hostile_checkpoint_is_refused_and_not_executed(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple:
+            return Path.touch, (tmp_path / "executed",)
+
+    torch.save({"state_dict": Hostile()}, tmp_path / "last.ckpt")
+    with pytest.raises(Exception, match="Weights only load failed"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "last.ckpt", weights_only=False)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_progress_without_a_terminal_says_a_last_line_with_rate_and_time_left(capsys: pytest.CaptureFixture) -> None:
+    report, around = ProgressReport("teacher toy"), trainer()
+    around.max_steps, around.global_step, around.callback_metrics = 2, 0, {"train/loss": torch.tensor(0.5)}
+    batch = SimpleNamespace(query_ids=("q",) * 4)
+    report.on_train_start(around)
+    for step in (1, 2):
+        around.global_step = step
+        report.on_train_batch_end(around, None, None, batch, 0)
+    assert "teacher toy: train 2/2, " in (said := capsys.readouterr().err)
+    assert "pairs/s, 0:00 left loss 0.5000" in said
