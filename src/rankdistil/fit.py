@@ -1,6 +1,7 @@
 """One stage from its config to its finished folder: train, export, test, card, table."""
 
 import logging
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -142,8 +143,6 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: RankingDataMo
 
 def _finish_wandb() -> None:
     """End the W&B run: a sweep's next job would go on logging into it."""
-    import sys
-
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
         wandb.finish(quiet=True)

@@ -1,10 +1,8 @@
 """The two things a user starts: training, with everything it needs, and evaluation."""
 
-import json
 import sys
 from glob import glob
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -20,7 +18,7 @@ from rankdistil.models.locate import locate
 from rankdistil.report.result import read_first_stage, read_result
 from rankdistil.report.table import comparison_table, differences, print_plain
 from rankdistil.runfolder import locked, remove_if_empty, state
-from rankdistil.settings import check, plain
+from rankdistil.settings import check, check_data, plain
 
 
 def console() -> Console:
@@ -44,8 +42,8 @@ def train(cfg: DictConfig) -> None:
             return
         sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         for step in steps[:-1]:
-            _carry_out(step, fresh=True, wait=True, resume=True)
-        _carry_out(steps[-1], fresh=sweep, wait=False, resume=cfg.resume)
+            _carry_out(step, parent=True, fresh=True)
+        _carry_out(steps[-1], parent=False, fresh=sweep)
     finally:
         remove_if_empty(folder)
 
@@ -70,20 +68,20 @@ def carry_out_prepared(folder: Path) -> None:
     run_stage(cfg, folder, read_run(folder)["settings"], console())
 
 
-def _carry_out(step: plan.Step, fresh: bool, wait: bool, resume: bool) -> None:
+def _carry_out(step: plan.Step, parent: bool, fresh: bool) -> None:
+    """Run a step unless it is finished. Parents wait for another process that builds them, and always resume."""
     if step.state.name == "finished":
         out = console()
         out.print(f"{step.folder}: {step.state.reason}; nothing to do.", markup=False, soft_wrap=True)
         return
-    with locked(step.folder, wait) as lock:
+    with locked(step.folder, wait=parent) as lock:
         now = state(step.folder, step.settings)  # another process may have finished it while this one waited
         if now.name == "finished":
             return
-        if now.name == "to resume" and not resume:
+        if now.name == "to resume" and not (parent or step.cfg.resume):
             raise ValueError(
                 f"{step.folder} {now.reason}. Add resume=true to continue it, or remove the folder to start again."
             )
-        parent = wait
         jobs.prepare(step.folder, step.cfg, step.settings, None if parent else HydraConfig.get())
         try:
             if fresh:
@@ -132,25 +130,22 @@ def _models(models: str | ListConfig) -> list[str]:
 
 
 def _evaluate_one(cfg: DictConfig, model: str, out: Path) -> tuple[str, Path]:
-    read_config(model if not (Path(model) / "run.json").is_file() else str(Path(model) / "export"))
-    run = Path(model)
-    run = run.parent if not (run / "run.json").is_file() and (run.parent / "run.json").is_file() else run
-    is_run = (run / "run.json").is_file()
-    export = str(run / "export") if is_run else model
-    if is_run and json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] != "finished":
+    run = next((folder for folder in (Path(model), Path(model).parent) if (folder / "run.json").is_file()), None)
+    if run is not None and read_run(run)["status"] != "finished":
         raise ValueError(f"{run} is not finished. Run its command again with resume=true first.")
-    settings = _test_settings(cfg, run / ".hydra" / "config.yaml" if is_run else None)
+    export = str(run / "export") if run else model
     shape = read_config(export)
+    settings = _test_settings(cfg, run)
     data = parts.build_data(settings, load_tokenizer(export), shape.max_position_embeddings, cfg.seed, train=False)
-    name = "_".join(run.parts[-3:]) if is_run else run.name
-    timing: dict[str, Any] = plain(cfg.callbacks.inference_time)
-    scoring.score_export(
-        export, data, out / name, name, settings.data.test_relevance_level, parts.trainer_arguments(cfg), timing
-    )
+    name = "_".join(run.parts[-3:]) if run else Path(model).name
+    timing, trainer = plain(cfg.callbacks.inference_time), parts.trainer_arguments(cfg)
+    scoring.score_export(export, data, out / name, name, settings.data.test_relevance_level, trainer, timing)
     return name, out / name
 
 
-def _test_settings(cfg: DictConfig, run_config: Path | None) -> DictConfig:
+def _test_settings(cfg: DictConfig, run: Path | None) -> DictConfig:
     """The data that a run was tested on (the default collection for a mere export), changed by what the command says."""
-    base = OmegaConf.load(run_config) if run_config else hydra.compose("train", overrides=["stage=teacher"])
-    return OmegaConf.create({"data": OmegaConf.merge(plain(base.data), cfg.get("data") or {})})
+    base = OmegaConf.load(run / ".hydra" / "config.yaml") if run else hydra.compose("train", overrides=["stage=teacher"])
+    settings = OmegaConf.create({"data": OmegaConf.merge(plain(base.data), cfg.get("data") or {})})
+    check_data(settings.data)
+    return settings

@@ -27,6 +27,7 @@ STAGE = (
     "projection", "losses",
 )  # fmt: skip
 TEACHER = ("name", "path", "run", "export")
+SOURCES = ("name", "root", "corpus", "train", "valid", "test", "holdout", "test_relevance_level")
 PLANS = ("run", "show")
 
 
@@ -60,7 +61,6 @@ def check(cfg: DictConfig) -> None:
     """
     import lightning as L
 
-    from rankdistil.data.datamodule import DataSettings
     from rankdistil.models.student import StudentSize
 
     require_known(cfg, SECTIONS, "")
@@ -68,7 +68,7 @@ def check(cfg: DictConfig) -> None:
     require_known(cfg.teacher, TEACHER, "teacher")
     require_known(cfg.student, [*names(StudentSize), "init_from", "drop_losses"], "student")
     require_known(cfg.trainer, inspect.signature(L.Trainer).parameters, "trainer")
-    require_known(cfg.data, [*names(DataSettings), *SOURCES], "data")
+    check_data(cfg.data)
     for name, node in cfg.stage.losses.items():
         require_known(node, ("weight", "loss"), f"stage.losses.{name}")
         bind(node.loss, f"stage.losses.{name}.loss")
@@ -88,7 +88,15 @@ def check(cfg: DictConfig) -> None:
         raise ValueError(f"resume is {cfg.resume!r}; expected true or false.")
 
 
-SOURCES = ("name", "root", "corpus", "train", "valid", "test", "holdout", "test_relevance_level")
+def check_data(data: DictConfig) -> None:
+    """Check the keys of ``data``.
+
+    Raises:
+        ValueError: for a key that nothing reads.
+    """
+    from rankdistil.data.datamodule import DataSettings
+
+    require_known(data, [*names(DataSettings), *SOURCES], "data")
 
 
 def names(settings: type) -> list[str]:
