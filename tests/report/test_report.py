@@ -1,0 +1,86 @@
+"""Tables say what the files say, and cards what the tables say."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from support import composed
+
+from rankdistil.report.card import write_card
+from rankdistil.report.result import Result, read_first_stage, read_result, same_test
+from rankdistil.report.table import comparison_table, differences
+
+SPEED = {"latency_ms_p50": 200.0, "passages_per_second": 500.0, "parameters": 22_000_000}
+FAST = {"latency_ms_p50": 50.0, "passages_per_second": 2000.0, "parameters": 3_000_000}
+
+
+def result(name: str, speed: dict[str, float], *values: float) -> Result:
+    rows = {f"q{number}": {"nDCG@10": value} for number, value in enumerate(values)}
+    return Result(name, {"nDCG@10": sum(values) / len(values)}, rows, speed)
+
+
+ROWS = [result("BM25", {}, 0.5, 0.0), result("teacher toy", SPEED, 1.0, 0.5), result("student 2l", FAST, 0.5, 0.5)]
+
+
+def printed(table: object) -> str:
+    console = Console(width=120, file=io.StringIO())
+    console.print(table)
+    return console.file.getvalue()
+
+
+def test_speed_up_is_the_teachers_latency_over_each_rankers_own() -> None:
+    lines = printed(comparison_table(ROWS, "toy", slowest="teacher toy")).splitlines()
+    assert [line.split("│")[-2].strip() for line in lines if "│" in line] == ["-", "1.00x", "4.00x"]
+
+
+def test_measures_have_four_digits_and_a_first_stage_no_speed() -> None:
+    text = printed(comparison_table(ROWS, "toy"))
+    assert "0.7500" in text
+    assert "22.00 M" in text
+    (line,) = (line for line in text.splitlines() if "BM25" in line)
+    assert [cell.strip() for cell in line.strip("│").split("│")] == ["BM25", "0.2500", "-", "-", "-"]
+
+
+def test_a_difference_is_said_with_its_p_value_and_number_of_queries() -> None:
+    (line,) = differences([ROWS[1]], ROWS[0])
+    assert line.startswith("teacher toy - BM25: nDCG@10 +0.5000, p = ")
+    assert line.endswith("(paired randomisation test, 2 queries, 10000 samples)")
+    assert 0.4 < float(line.split("p = ")[1].split()[0]) < 0.6  # both signs alike: 2 of 4 assignments are as extreme
+
+
+def test_results_are_read_back_from_the_files_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text(json.dumps({"measures": {"AP": 1.0}, "first_stage": {"AP": 0.5}}))
+    (tmp_path / "per_query.jsonl").write_text('{"query_id": "1", "measures": {"AP": 1.0}, "first_stage": {"AP": 0.5}}\n')
+    (tmp_path / "latency.json").write_text(json.dumps({"rankers": {"ranker": SPEED}}))
+    assert read_result(tmp_path, "x") == Result("x", {"AP": 1.0}, {"1": {"AP": 1.0}}, SPEED)
+    assert read_first_stage(tmp_path) == Result("BM25", {"AP": 0.5}, {"1": {"AP": 0.5}}, {})
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"metrics\.json is not there: the run or evaluation didn't end"):
+        read_result(tmp_path, "x")
+
+
+def test_a_teacher_tested_on_other_candidates_is_not_the_same_test(tmp_path: Path) -> None:
+    for name, pairs in (("a", 10), ("b", 10), ("c", 20)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"dataset": "d", "queries": 1, "pairs": pairs}))
+        (tmp_path / name / "per_query.jsonl").write_text('{"query_id": "1", "first_stage": {"AP": 0.5}}\n')
+    assert same_test(tmp_path / "a", tmp_path / "b")
+    assert not same_test(tmp_path / "a", tmp_path / "c")
+    assert not same_test(tmp_path / "nothing", tmp_path / "a")
+
+
+def test_the_model_card_holds_the_measured_numbers_and_how_to_load(tmp_path: Path) -> None:
+    shape = {"layers": 2, "width": 96, "heads": 12}
+    origin = {"commit": "abc", "versions": {"rankdistil": "0.1.0"}}
+    run = {"origin": origin, "shape": shape, "learnt_from": "t", "train": "d/train", "test": "d/test", "losses": ["logits"]}
+    setup = {"device": "cpu", "dtype": "float32", "threads": 2, "candidates_per_query": 100.0, "tokens_per_pair": 80.0}
+    write_card(tmp_path, composed("+experiment=smoke"), ROWS, run, {"setup": setup | {"queries": 4, "rounds": 3}})
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith("---\nlanguage: en\n")
+    assert "| student 2l | 0.5000 | 50 | 2000 |" in text
+    assert "3,000,000 parameters" in text
+    assert 'CrossEncoder("path/to/this/folder")' in text
