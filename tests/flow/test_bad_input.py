@@ -29,10 +29,8 @@ def answer(tmp_path: Path, script: str, *arguments: str) -> str:
         (["+experiment=smoke", "stage.lrr=1"], ["there is no setting 'stage.lrr'. Did you mean 'stage.lr'?"]),
         (["+experiment=smoke", "student.heads=6"], ["student 2l has student.heads=6, its teacher 12"]),
         (["+experiment=smoke", "teacher.path=package:no_such/model"], ["pip install no-such"]),
-        (["+experiment=smoke", "teacher.path=https://host/x"], ["is a URL", "local folders or hub ids only"]),
         (["+experiment=smoke", "data=files"], ["data.root is not set. Give it on the command line: data.root=<value>."]),
         (["+experiment=smoke", "data=files", "data.root=/no/such"], ["data.root=/no/such is no folder"]),
-        (["+experiment=smoke", "data.train=no/such/id"], ["ir_datasets knows no dataset 'no/such/id'"]),
     ],
 )
 def test_training_says_what_is_wrong(tmp_path: Path, arguments: list[str], expected: list[str]) -> None:
@@ -44,8 +42,6 @@ def test_training_says_what_is_wrong(tmp_path: Path, arguments: list[str], expec
     ("arguments", "expected"),
     [
         ([], ["models is not set. Give it on the command line: models=<value>."]),
-        (["models=./nothing"], ["no checkpoint folder at './nothing'"]),
-        (["models=./runs/*/*"], ["models=./runs/*/* matches nothing"]),
         (["models=http://host/model"], ["is a URL"]),
     ],
 )
