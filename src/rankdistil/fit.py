@@ -103,8 +103,8 @@ def _test(cfg: DictConfig, folder: Path, data: RankingDataModule, teacher: Cross
 
 
 def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: RankingDataModule) -> None:
-    last = folder / "checkpoints" / "last.ckpt"
-    resume = last if last.is_file() else None
+    checkpoints = folder / "checkpoints"
+    resume = checkpoints / "last.ckpt" if (checkpoints / "last.ckpt").is_file() else None
     if resume is not None and (folder / "metrics.csv").is_file():
         (folder / "metrics.csv").replace(folder / f"metrics.before-{time.strftime('%Y%m%d-%H%M%S')}.csv")
     logger = parts.build_logger(cfg, folder)
@@ -115,9 +115,9 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: RankingDataMo
         RankingMetrics(folder, cfg.data.relevance_level, tag=cfg.stage.name),
         ProgressReport(f"{cfg.stage.name} {cfg[cfg.stage.learns].name}"),
         SaveExport(folder / "export", data.encoder.tokenizer, data.encoder.max_tokens),
-        ModelCheckpoint(
-            folder / "checkpoints", filename="best", monitor=MONITOR, mode="max", save_last=True, enable_version_counter=False
-        ),
+        # Two of them: Lightning's save_last follows the best one, and so stays behind while nothing improves.
+        ModelCheckpoint(checkpoints, "best", monitor=MONITOR, mode="max", enable_version_counter=False),
+        ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=False, enable_version_counter=False),
     ]
     trainer = L.Trainer(
         **parts.trainer_arguments(cfg),
@@ -145,7 +145,7 @@ def _finish_wandb() -> None:
     """End the W&B run: a sweep's next job would go on logging into it."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
-        wandb.finish(quiet=True)
+        wandb.finish()
 
 
 def _record(cfg: DictConfig, settings: dict[str, Any], module: StageModule, data: RankingDataModule) -> dict[str, Any]:
