@@ -71,8 +71,8 @@ def carry_out_prepared(folder: Path) -> None:
 def _carry_out(step: plan.Step, parent: bool, fresh: bool) -> None:
     """Run a step unless it is finished. Parents wait for another process that builds them, and always resume."""
     if step.state.name == "finished":
-        out = console()
-        out.print(f"{step.folder}: {step.state.reason}; nothing to do.", markup=False, soft_wrap=True)
+        what = "reused" if parent else "nothing to do"
+        print_plain(console(), [f"{step.folder}: {step.state.reason}: {what}."])
         return
     with locked(step.folder, wait=parent) as lock:
         now = state(step.folder, step.settings)  # another process may have finished it while this one waited

@@ -102,7 +102,7 @@ def test_processes_share_training_batches_and_test_pairs(build):
 
 def test_test_task_has_the_candidates_and_judgments_of_the_split(build, tmp_path):
     task = build().task("test")
-    assert task.name == f"{tmp_path}/queries.tsv"
+    assert task.name == f"{tmp_path.name}/queries.tsv"
     assert ids(task) == {"1": ["a", "e", "d"], "2": ["b", "c"], "3": ["d", "c"]}
     assert task.qrels == {"1": {"a": 2, "d": 0}, "2": {"b": 1}, "3": {"c": 1}}
 
@@ -177,7 +177,7 @@ def test_names_of_the_splits_are_for_records(collection, tmp_path, encoder):
     split = collection()
     readers = [Reader(split, Holdout(1, inside)) for inside in (False, True)]
     data = RankingDataModule(*readers, Reader(split), encoder, SETTINGS, 0)
-    path = f"{tmp_path}/queries.tsv"
+    path = f"{tmp_path.name}/queries.tsv"
     assert data.names == {
         "train": f"{path} (without 1 held-out queries)", "valid": f"{path} (only 1 held-out queries)", "test": path,
     }  # fmt: skip

@@ -68,7 +68,9 @@ def test_a_second_call_does_no_work_and_says_so(runs: Path, run: Path) -> None:
     before = (run / "run.json").read_text()
     done = smoke(runs)
     assert done.returncode == 0
-    assert f"{run}: finished" in done.stdout.replace("\n", "")
+    said = done.stdout.splitlines()
+    assert any(line.startswith(f"{runs}/smoke_teacher/minilm/seed0: finished") and line.endswith("reused.") for line in said)
+    assert any(line.startswith(f"{run}: finished") and line.endswith("nothing to do.") for line in said)
     assert (run / "run.json").read_text() == before
 
 

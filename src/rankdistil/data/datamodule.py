@@ -96,7 +96,7 @@ class RankingDataModule(L.LightningDataModule):
     def names(self) -> dict[str, str | None]:
         """Name of each split, for records."""
         readers = {"train": self._train, "valid": self._valid, "test": self._test}
-        return {split: reader and reader.name for split, reader in readers.items()}
+        return {split: reader and reader.label for split, reader in readers.items()}
 
     def open(self) -> None:
         """Read everything that training needs, so that bad data are answered before the first step."""
@@ -112,7 +112,7 @@ class RankingDataModule(L.LightningDataModule):
             limit = self.settings.valid_queries if split == "valid" else self.settings.test_queries
             depth = self.settings.valid_depth if split == "valid" else self.settings.depth
             qrels = dict(sorted(reader.qrels.items())[:: _stride(len(reader.qrels), limit)])
-            self._tasks[split] = RerankingTask(reader.name, reader.candidates(depth, qrels), qrels)
+            self._tasks[split] = RerankingTask(reader.label, reader.candidates(depth, qrels), qrels)
         return self._tasks[split]
 
     def pairs(self, split: str, candidates: Ranking | None = None) -> list[Pair]:

@@ -6,6 +6,7 @@ A reader holds no open file until it is used and can be pickled, because ir_data
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from hashlib import sha256
+from pathlib import Path
 from typing import NamedTuple
 
 import ir_datasets
@@ -46,8 +47,17 @@ class Reader:
 
     @property
     def name(self) -> str:
-        """The id, or the files, for messages and records."""
-        text = self.source if isinstance(self.source, str) else f"{self.source.root}/{self.source.queries}"
+        """The id, or where the files are, for messages."""
+        return self._named(self.source if isinstance(self.source, str) else f"{self.source.root}/{self.source.queries}")
+
+    @property
+    def label(self) -> str:
+        """The id, or folder and file, for records and model cards: a path of this machine means nothing elsewhere."""
+        if isinstance(self.source, str):
+            return self._named(self.source)
+        return self._named(f"{Path(self.source.root).expanduser().resolve().name}/{self.source.queries}")
+
+    def _named(self, text: str) -> str:
         if self.holdout is None:
             return text
         return f"{text} ({'only' if self.holdout.inside else 'without'} {self.holdout.queries} held-out queries)"
