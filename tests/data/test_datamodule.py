@@ -186,7 +186,7 @@ def test_names_of_the_splits_are_for_records(collection, tmp_path, encoder):
 def test_evaluation_needs_neither_training_nor_validation_data(collection, tmp_path, encoder):
     split = replace(collection(), triples=None)
     data = RankingDataModule(None, None, Reader(split), encoder, SETTINGS, 0)
-    assert data.names == {"train": None, "valid": None, "test": f"{tmp_path}/queries.tsv"}
+    assert data.names == {"train": None, "valid": None, "test": f"{tmp_path.name}/queries.tsv"}
     assert len(pairs_of(data.test_dataloader())) == 7
 
 
