@@ -1,5 +1,7 @@
 """Wrong settings are answered by one message before anything is read."""
 
+from pathlib import Path
+
 import pytest
 from omegaconf import OmegaConf
 from support import composed
@@ -100,3 +102,18 @@ def test_a_loss_that_does_not_exist_is_named() -> None:
     node = OmegaConf.create({"_target_": "rankdistil.losses.NoLoss"})
     with pytest.raises(ValueError, match=r"'rankdistil\.losses\.NoLoss', which doesn't exist"):
         bind(node, "stage.losses.x.loss")
+
+
+def test_a_logger_whose_package_is_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(parts, "build", lambda *_, **__: (_ for _ in ()).throw(ModuleNotFoundError("No module named 'x'")))
+    with pytest.raises(ValueError, match=r"logger=tensorboard needs .* pip install 'rankdistil\[tensorboard\]'"):
+        parts.build_logger(composed(SMOKE, "logger=tensorboard"), tmp_path)
+
+
+def test_half_precision_without_a_scaler_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^trainer\.precision=16 needs a loss scaler; use bf16-mixed"):
+        parts.trainer_arguments(composed(SMOKE, "trainer.precision=16-mixed"))
+
+
+def test_automatic_precision_is_decided_before_lightning_sees_it() -> None:
+    assert parts.trainer_arguments(composed(SMOKE))["precision"] in {"bf16-mixed", "32-true"}

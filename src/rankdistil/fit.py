@@ -79,6 +79,11 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], console: 
     write_json(folder / "run.json", record)
 
 
+def run_label(folder: Path) -> str:
+    """Name a run as its test files do: method, student and run name."""
+    return "_".join(folder.parts[-3:])
+
+
 def quieten() -> None:
     """Silence what the libraries say about themselves; problems still show."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -91,7 +96,7 @@ def quieten() -> None:
 def _test(cfg: DictConfig, folder: Path, data: RankingDataModule, teacher: CrossEncoder | None) -> Path | None:
     """Test the export; return the folder with the teacher's results on the same test, made here if its run has none."""
     timing, trainer, level = plain(cfg.callbacks.inference_time), parts.trainer_arguments(cfg), cfg.data.test_relevance_level
-    label = f"{cfg.stage.name} {cfg[cfg.stage.learns].name}"
+    label = run_label(folder)
     score_export(str(folder / "export"), data, folder, label, level, trainer, timing, teacher)
     if teacher is None:
         return None
@@ -108,7 +113,7 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: RankingDataMo
     if resume is not None and (folder / "metrics.csv").is_file():
         (folder / "metrics.csv").replace(folder / f"metrics.before-{time.strftime('%Y%m%d-%H%M%S')}.csv")
     logger = parts.build_logger(cfg, folder)
-    logger.log_hyperparams(parts.hyperparameters(cfg))
+    logger.log_hyperparams(plain(cfg))
     callbacks = [
         StreamPosition(cfg.seed),
         FiniteLoss(),

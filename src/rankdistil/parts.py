@@ -156,23 +156,17 @@ def _computes_bfloat16(accelerator: str | None) -> bool:
 
 
 def build_logger(cfg: DictConfig, folder: Path) -> L.pytorch.loggers.Logger:
-    """Build the logger; the config's plain values go with it.
+    """Build the logger.
 
     Raises:
         ValueError: if the logger's package isn't installed, with the command that installs it.
     """
     name = str(cfg.logger._target_).rpartition(".")[2]
     try:
-        logger = build(cfg.logger, "logger", save_dir=str(folder))
+        return build(cfg.logger, "logger", save_dir=str(folder))
     except ModuleNotFoundError as error:
         extra = name.removesuffix("Logger").lower()
         raise ValueError(
             f"logger={extra} needs a package that isn't installed. Run: pip install 'rankdistil[{extra}]' "
             f"(from a clone: pip install -e '.[{extra}]'). {error}"
         ) from None
-    return logger
-
-
-def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
-    """Return the config as plain values, for the logger."""
-    return plain(cfg)

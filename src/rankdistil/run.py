@@ -11,7 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 
 from rankdistil import jobs, parts, plan, scoring
-from rankdistil.fit import quieten, run_stage
+from rankdistil.fit import quieten, run_label, run_stage
 from rankdistil.lineage import read_run
 from rankdistil.models.load import load_tokenizer, read_config
 from rankdistil.models.locate import locate
@@ -137,7 +137,7 @@ def _evaluate_one(cfg: DictConfig, model: str, out: Path) -> tuple[str, Path]:
     shape = read_config(export)
     settings = _test_settings(cfg, run)
     data = parts.build_data(settings, load_tokenizer(export), shape.max_position_embeddings, cfg.seed, train=False)
-    name = "_".join(run.parts[-3:]) if run else Path(model).name
+    name = run_label(run) if run else Path(model).name
     timing, trainer = plain(cfg.callbacks.inference_time), parts.trainer_arguments(cfg)
     scoring.score_export(export, data, out / name, name, settings.data.test_relevance_level, trainer, timing)
     return name, out / name
