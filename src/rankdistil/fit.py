@@ -80,8 +80,8 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], console: 
 
 
 def run_label(folder: Path) -> str:
-    """Name a run as its test files do: method, student and run name."""
-    return "_".join(folder.parts[-3:])
+    """Name a run (method, student, run name) or any other folder by the last parts of its path, as its test files do."""
+    return "_".join(part for part in folder.parts[-3:] if part != folder.anchor)
 
 
 def quieten() -> None:

@@ -104,7 +104,8 @@ def evaluate(cfg: DictConfig) -> None:
     quieten()
     out = Path(HydraConfig.get().runtime.output_dir)
     try:
-        rows = [_evaluate_one(cfg, model, out) for model in _models(cfg.models)]
+        models = _models(cfg.models)
+        rows = [(name, _evaluate_one(cfg, model, out / name)) for name, model in models.items()]
     finally:
         remove_if_empty(out)
     results = [read_result(folder, name) for name, folder in rows]
@@ -118,29 +119,37 @@ def evaluate(cfg: DictConfig) -> None:
     print_plain(screen, [*differences(results, first_stage), f"files: {out}/"])
 
 
-def _models(models: str | ListConfig) -> list[str]:
-    """Expand globs; a folder inside a run stands for the run."""
-    found: list[str] = []
+def _models(models: str | ListConfig) -> dict[str, str]:
+    """Expand globs; return each model's path by the name that its results get."""
+    found: dict[str, str] = {}
     for model in [models] if isinstance(models, str) else list(models):
         matches = sorted(glob(model)) if any(sign in model for sign in "*?[") else [model]
         if not matches:
             raise FileNotFoundError(f"models={model} matches nothing. Name run folders or export folders.")
-        found += matches
+        for match in matches:
+            name = run_label(_run_of(match) or Path(match))
+            if name in found:
+                raise ValueError(f"models names {name} twice: {found[name]} and {match}. Their results would share a folder.")
+            found[name] = match
     return found
 
 
-def _evaluate_one(cfg: DictConfig, model: str, out: Path) -> tuple[str, Path]:
-    run = next((folder for folder in (Path(model), Path(model).parent) if (folder / "run.json").is_file()), None)
+def _run_of(model: str) -> Path | None:
+    """Return the run that a path names: its folder, or the export inside of it."""
+    return next((folder for folder in (Path(model), Path(model).parent) if (folder / "run.json").is_file()), None)
+
+
+def _evaluate_one(cfg: DictConfig, model: str, folder: Path) -> Path:
+    run = _run_of(model)
     if run is not None and read_run(run)["status"] != "finished":
         raise ValueError(f"{run} is not finished. Run its command again with resume=true first.")
     export = str(run / "export") if run else model
     shape = read_config(export)
     settings = _test_settings(cfg, run)
     data = parts.build_data(settings, load_tokenizer(export), shape.max_position_embeddings, cfg.seed, train=False)
-    name = run_label(run) if run else Path(model).name
     timing, trainer = plain(cfg.callbacks.inference_time), parts.trainer_arguments(cfg)
-    scoring.score_export(export, data, out / name, name, settings.data.test_relevance_level, trainer, timing)
-    return name, out / name
+    scoring.score_export(export, data, folder, folder.name, settings.data.test_relevance_level, trainer, timing)
+    return folder
 
 
 def _test_settings(cfg: DictConfig, run: Path | None) -> DictConfig:

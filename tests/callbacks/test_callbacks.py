@@ -20,6 +20,7 @@ TASK = RerankingTask(
     name="toy",
     candidates={"q1": [Candidate("a", 2.0), Candidate("b", 1.0)], "q2": [Candidate("c", 1.0)], "q3": []},
     qrels={"q1": {"b": 1}, "q2": {"c": 1}, "q3": {"d": 1}},
+    first_stage="toy.run",
 )
 
 
@@ -48,6 +49,7 @@ def test_metrics_are_those_of_the_new_order_beside_those_of_the_first_stage(tmp_
     told = measured(tmp_path, scored(("q1", "a", 0.0), ("q1", "b", 5.0)), scored(("q2", "c", -1.0)))
     assert told["measures"]["RR@10"] == pytest.approx((1 + 1 + 0) / 3)
     assert told["first_stage"]["RR@10"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert told["first_stage_name"] == "toy.run"
     assert (told["queries"], told["pairs"], told["queries_without_candidates"]) == (3, 3, 1)
 
 

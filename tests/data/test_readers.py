@@ -177,3 +177,9 @@ def test_supplied_runs_have_their_known_scores_on_trec_dl_2019(shared: Path, run
     reader = Reader(files)
     assert len(reader.qrels) == 43
     assert means(per_query(reader.candidates(100), reader.qrels))["nDCG@10"] == pytest.approx(expected, abs=5e-5)
+
+
+def test_the_first_stage_is_named_after_what_ranked(collection):
+    given, without = Reader(collection()), Reader(replace(collection(), candidates=None))
+    assert (given.first_stage, without.first_stage) == (collection().candidates, "BM25")
+    assert Reader("rankdistil/almanac/test").first_stage == "BM25"

@@ -152,3 +152,14 @@ def test_a_sweep_goes_on_after_a_failing_job_and_names_it(runs: Path) -> None:
     assert done.returncode == 1
     assert "1 jobs of the sweep failed:\n  +experiment=smoke stage.lr=-1" in done.stderr
     assert f"{runs}/smoke/2l/seed0: finished" in done.stdout.replace("\n", "")
+
+
+def test_several_models_share_one_table_and_two_of_one_name_are_refused(runs: Path, run: Path, tmp_path: Path) -> None:
+    where = [f"hydra.run.dir={tmp_path}/out", "callbacks.inference_time.queries=1"]
+    done = command("evaluate.py", f"models={runs}/smoke*/*/seed0", *where)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in ("BM25", "smoke_2l_seed0", "smoke_teacher_minilm_seed0"))
+    done = command("evaluate.py", f"models=[{run},{run}/export]", f"hydra.run.dir={tmp_path}/twice")
+    assert done.returncode == 1
+    assert "models names smoke_2l_seed0 twice" in done.stderr
+    assert not (tmp_path / "twice").exists()

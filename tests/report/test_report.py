@@ -51,11 +51,13 @@ def test_a_difference_is_said_with_its_p_value_and_number_of_queries() -> None:
 
 
 def test_results_are_read_back_from_the_files_of_a_run(tmp_path: Path) -> None:
-    (tmp_path / "metrics.json").write_text(json.dumps({"measures": {"AP": 1.0}, "first_stage": {"AP": 0.5}}))
+    (tmp_path / "metrics.json").write_text(
+        json.dumps({"measures": {"AP": 1.0}, "first_stage": {"AP": 0.5}, "first_stage_name": "x.run"})
+    )
     (tmp_path / "per_query.jsonl").write_text('{"query_id": "1", "measures": {"AP": 1.0}, "first_stage": {"AP": 0.5}}\n')
     (tmp_path / "latency.json").write_text(json.dumps({"rankers": {"ranker": SPEED}}))
     assert read_result(tmp_path, "x") == Result("x", {"AP": 1.0}, {"1": {"AP": 1.0}}, SPEED)
-    assert read_first_stage(tmp_path) == Result("BM25", {"AP": 0.5}, {"1": {"AP": 0.5}}, {})
+    assert read_first_stage(tmp_path) == Result("x.run", {"AP": 0.5}, {"1": {"AP": 0.5}}, {})
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ class RankingMetrics(L.Callback):
 
     =====================  ==================================================================================================
     logged                 ``val/<measure>`` (nDCG@10, RR@10, AP), means over validation queries
-    ``metrics.json``       test: ``measures`` and ``first_stage`` (means), ``queries``, ``pairs``, and how many had no candidate
+    ``metrics.json``       test: means in ``measures`` and ``first_stage``, its name, ``queries``, ``pairs`` and the like
     ``per_query.jsonl``    test: one line per query: ``query_id``, ``measures``, ``first_stage``
     ``test.run``           test: the ranking as a TREC run
     =====================  ==================================================================================================
@@ -95,6 +95,7 @@ class RankingMetrics(L.Callback):
                 "dataset": task.name,
                 "measures": means(values),
                 "first_stage": means(first_stage),
+                "first_stage_name": task.first_stage,
                 "queries": len(values),
                 "pairs": sum(len(row) for row in scores.values()),
                 "queries_without_candidates": sum(not task.candidates.get(query) for query in values),

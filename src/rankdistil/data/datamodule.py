@@ -64,11 +64,13 @@ class RerankingTask:
         name: the split, for records.
         candidates: the first stage's ranking, cut to the depth.
         qrels: judgments of exactly the queries evaluated; a query without candidates is among them.
+        first_stage: what ranked the candidates, for tables.
     """
 
     name: str
     candidates: Ranking
     qrels: Qrels
+    first_stage: str
 
 
 class RankingDataModule(L.LightningDataModule):
@@ -112,7 +114,7 @@ class RankingDataModule(L.LightningDataModule):
             limit = self.settings.valid_queries if split == "valid" else self.settings.test_queries
             depth = self.settings.valid_depth if split == "valid" else self.settings.depth
             qrels = dict(sorted(reader.qrels.items())[:: _stride(len(reader.qrels), limit)])
-            self._tasks[split] = RerankingTask(reader.label, reader.candidates(depth, qrels), qrels)
+            self._tasks[split] = RerankingTask(reader.label, reader.candidates(depth, qrels), qrels, reader.first_stage)
         return self._tasks[split]
 
     def pairs(self, split: str, candidates: Ranking | None = None) -> list[Pair]:

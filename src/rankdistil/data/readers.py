@@ -143,6 +143,14 @@ class Reader:
             raise ValueError(f"{self.name} has no docpairs (triples). Set data.train_on=sampled, or name a triples file.")
         return (Triple(*pair[:3]) for pair in self.dataset.docpairs_iter() if pair.query_id in self.queries)
 
+    @property
+    def first_stage(self) -> str:
+        """What ranked the candidates: the name of the run file, BM25 where it is built here, else the dataset's own."""
+        if isinstance(self.source, FolderSplit) and self.source.candidates:
+            return Path(self.source.candidates).name
+        built_here = isinstance(self.source, FolderSplit) or self.source in almanac.IDS or not self.dataset.has_scoreddocs()
+        return "BM25" if built_here else "scoreddocs"
+
     def candidates(self, depth: int, query_ids: Iterable[str] | None = None) -> Ranking:
         """Rank the first stage's candidates: the dataset's scoreddocs, or BM25 over the collection where it has none.
 

@@ -31,9 +31,10 @@ def read_result(folder: Path, name: str) -> Result:
     return Result(name, metrics["measures"], _per_query(folder, "measures"), timing["rankers"]["ranker"])
 
 
-def read_first_stage(folder: Path, name: str = "BM25") -> Result:
+def read_first_stage(folder: Path) -> Result:
     """Read the first stage's ranking that a folder's ranker re-ordered."""
-    return Result(name, _json(folder / "metrics.json")["first_stage"], _per_query(folder, "first_stage"), {})
+    metrics = _json(folder / "metrics.json")
+    return Result(metrics["first_stage_name"], metrics["first_stage"], _per_query(folder, "first_stage"), {})
 
 
 def same_test(a: Path, b: Path) -> bool:
