@@ -9,7 +9,7 @@ from rankdistil.cli import answer, one_message
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Evaluate what the config says."""
-    from rankdistil.run import evaluate  # torch is imported only once the config is known to be good
+    from rankdistil.evaluation import evaluate  # torch is imported only once the config is known to be good
 
     answer(evaluate, cfg, "evaluate")
 

@@ -7,11 +7,11 @@ from rankdistil.cli import answer, one_message
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig) -> float | None:
     """Train what the config says."""
     from rankdistil.run import train  # torch is imported only once the config is known to be good
 
-    answer(train, cfg, "train")
+    return answer(train, cfg, "train")
 
 
 if __name__ == "__main__":

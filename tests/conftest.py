@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
+from rankdistil.data.batch import PairBatch
 from rankdistil.models.bert import CrossEncoder
 
 torch.set_num_threads(2)
@@ -34,3 +35,13 @@ def tiny_ranker() -> CrossEncoder:
         max_position_embeddings=40, num_labels=1,
     )  # fmt: skip
     return CrossEncoder(BertForSequenceClassification(config)).eval()
+
+
+@pytest.fixture
+def batch() -> PairBatch:
+    """Two triples, four pairs of unequal length, for the tiny ranker."""
+    ids = torch.randint(5, 50, (4, 9), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    mask[1, 6:] = 0
+    types = torch.zeros_like(ids)
+    return PairBatch(ids, mask, types, torch.tensor([1.0, 0, 1, 0]), torch.tensor([0, 0, 1, 1]), ("q",) * 4, tuple("abcd"))

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 from support import composed
 
-from rankdistil import jobs, plan
+from rankdistil import jobs
 from rankdistil.lineage import differences, fingerprint, outcome_settings, read_run
 from rankdistil.runfolder import holder, locked, remove_if_empty, state
 
@@ -86,9 +86,17 @@ def test_folders_that_hold_something_are_kept(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["kept"]
 
 
+def test_removing_ends_at_the_folder_one_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs/a").mkdir(parents=True)
+    remove_if_empty(Path("runs/a"))  # as with the default paths.runs, which is relative
+    assert tmp_path.is_dir()
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_run_that_ended_before_its_first_checkpoint_leaves_nothing_and_one_that_has_one_stays(tmp_path: Path) -> None:
     for name in ("early", "late"):
-        jobs.prepare(tmp_path / name, OmegaConf.create({"a": 1}), SETTINGS, None)
+        jobs.prepare(tmp_path / name, OmegaConf.create({"a": 1}), SETTINGS, {}, None)
     (tmp_path / "late/checkpoints").mkdir()
     for name in ("early", "late"):
         jobs.discard_unstarted(tmp_path / name)
@@ -96,8 +104,15 @@ def test_a_run_that_ended_before_its_first_checkpoint_leaves_nothing_and_one_tha
     assert {path.name for path in (tmp_path / "late").iterdir()} == {".hydra", "run.json", "checkpoints"}
 
 
+def test_the_first_record_holds_settings_and_parents_before_anything_ran(tmp_path: Path) -> None:
+    parents = {"teacher": {"source": "a/export", "fingerprint": "f"}}
+    jobs.prepare(tmp_path, OmegaConf.create({"a": 1}), SETTINGS, parents, None)
+    record = {"status": "prepared", "fingerprint": fingerprint(SETTINGS), "settings": SETTINGS, "parents": parents}
+    assert read_run(tmp_path) == record
+
+
 def test_the_environment_stays_a_reference_in_the_written_config(tmp_path: Path) -> None:
-    jobs.prepare(tmp_path, OmegaConf.create({"a": "${oc.env:HOME}"}), SETTINGS, None)
+    jobs.prepare(tmp_path, OmegaConf.create({"a": "${oc.env:HOME}"}), SETTINGS, {}, None)
     assert (tmp_path / ".hydra/config.yaml").read_text() == "a: ${oc.env:HOME}\n"
 
 
@@ -114,28 +129,3 @@ def test_folders_logging_and_timing_do_not_decide_an_outcome_and_the_rest_does()
 def test_the_student_does_not_decide_what_a_teacher_becomes() -> None:
     teachers = [outcome_settings(composed("+experiment=teacher", f"student={size}"), {}) for size in ("6l", "2l")]
     assert teachers[0] == teachers[1]
-
-
-def test_a_teacher_trained_by_itself_is_the_one_that_a_student_asks_for(tmp_path: Path) -> None:
-    where = f"paths.runs={tmp_path}"
-    (alone,) = plan.make_plan(composed("+experiment=teacher", where), lambda overrides: composed(*overrides))
-    parent, _ = plan.make_plan(
-        composed("+experiment=ranker_distill_6l", "student=4l", "stage.lr=0.3", "run_name=other", where),
-        lambda overrides: composed(*overrides),
-    )
-    assert (parent.folder, parent.settings) == (alone.folder, alone.settings)
-
-
-def test_settings_for_all_stages_reach_the_parent_and_those_of_the_stage_do_not(tmp_path: Path) -> None:
-    cfg = composed("+experiment=smoke", "steps.teacher=77", "stage.steps=5", "seed=3", f"paths.runs={tmp_path}")
-    parent, child = plan.make_plan(cfg, lambda overrides: composed(*overrides))
-    assert (parent.cfg.stage.steps, child.cfg.stage.steps) == (77, 5)
-    assert parent.folder == tmp_path / "smoke_teacher/minilm/seed3"
-    assert parent.cfg.stage.learns == "teacher"
-
-
-def test_an_export_named_as_teacher_needs_no_parent(tmp_path: Path) -> None:
-    cfg = composed("+experiment=smoke", "teacher.export=some/folder", f"paths.runs={tmp_path}")
-    steps = plan.make_plan(cfg, lambda overrides: composed(*overrides))
-    assert [step.cfg.stage.name for step in steps] == ["ranker_distill"]
-    assert steps[0].settings["parents.teacher"] == "some/folder"

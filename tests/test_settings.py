@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from support import composed
+from support import MINILM, composed
 
-from rankdistil import parts
+from rankdistil import networks, parts
 from rankdistil.settings import bind, build, check
 
 SMOKE = "+experiment=smoke"
@@ -25,6 +25,12 @@ SMOKE = "+experiment=smoke"
         ("plan=maybe", "plan is 'maybe'; expected one of run, show."),
         ("seed=-1", "seed is -1; expected a whole number of at least 0."),
         ("resume=perhaps", "resume is 'perhaps'; expected true or false."),
+        ("teacher.seed=1.5", "teacher.seed is 1.5; expected a whole number of at least 0."),
+        ("student.init_run=../other", "student.init_run is '../other'; expected a name of 1 to 64 letters"),
+        ("stage.reads=books", "stage.reads is 'books'; expected one of triples, passages."),
+        ("stage.teacher=none_at_all", "stage.teacher is 'none_at_all'; expected one of none, ranker, language_model."),
+        ("+student.init_form=random", "there is no setting 'student.init_form'. Did you mean 'student.init_from'?"),
+        ("+data.passage=x", "there is no setting 'data.passage'. Did you mean 'data.passages'?"),
     ],
 )
 def test_a_wrong_setting_gets_one_message(override: str, message: str) -> None:
@@ -46,7 +52,7 @@ def test_a_wrong_setting_gets_one_message(override: str, message: str) -> None:
 )
 def test_an_optimiser_setting_out_of_range_names_key_and_range(override: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
-        parts.optim_settings(composed(SMOKE, override).stage)
+        networks.optim_settings(composed(SMOKE, override).stage)
     assert str(caught.value) == message
 
 
@@ -63,7 +69,7 @@ def test_an_optimiser_setting_out_of_range_names_key_and_range(override: str, me
 )
 def test_a_loss_setting_out_of_range_names_key_and_range(override: str, message: str) -> None:
     with pytest.raises(Exception) as caught:
-        parts.build_losses(composed(SMOKE, override), None)
+        networks.build_losses(composed(SMOKE, override), None)
     assert message in str(caught.value)
 
 
@@ -76,19 +82,33 @@ def test_a_loss_setting_out_of_range_names_key_and_range(override: str, message:
             "student.hidden_size=100 is not a multiple of student.heads=12. Set student.hidden_size to 96 or 108.",
         ),
         ("student.layers=7", "the student has 7 layers and its teacher 6"),
+        ("student.init_from=wiki", "student.init_from is 'wiki'; expected one of random, teacher_layers, subclone, export:"),
+        ("student.init_from=teacher_layers", "of width 384 with 12 heads and feed-forward width 1536; student 2l has"),
+        (f"student.init_from=pretrained:{MINILM}", "is a network of width 384 with 12 heads"),
         ("stage.projection=none", "student.hidden_size=96, teacher 384. Set stage.projection=auto."),
     ],
 )
 def test_a_student_that_cannot_match_its_teacher_says_which_and_what_to_do(override: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
-        parts.check_student(composed(SMOKE, override))
+        networks.check_student(composed(SMOKE, override))
     assert message in str(caught.value)
+
+
+def test_a_start_that_is_not_there_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match="no checkpoint folder at 'no/such/folder'"):
+        networks.check_student(composed(SMOKE, "student.init_from=export:no/such/folder"))
+
+
+def test_a_subclone_wider_than_its_source_is_refused_before_anything_is_trained() -> None:
+    cfg = composed(SMOKE, "student.init_from=subclone", "student.hidden_size=396")
+    with pytest.raises(ValueError, match=r"student\.hidden_size is 396, the network has 384\. Set it to 384 or less"):
+        networks.check_student(cfg)
 
 
 def test_uniform_layers_that_do_not_divide_list_the_possible_depths() -> None:
     cfg = composed(SMOKE, "student=4l", "stage.layer_map=uniform")
     with pytest.raises(ValueError, match=r"Set student\.layers to one of 1, 2, 3, 6, or stage\.layer_map=spread\."):
-        parts.check_student(cfg)
+        networks.check_student(cfg)
 
 
 @pytest.mark.parametrize("target", ["os.system", "torch.load", "rankdistil.losses.os.system", "lightning.pytorch.Trainer"])

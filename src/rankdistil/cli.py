@@ -8,8 +8,12 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FULL = "HYDRA_FULL_ERROR"
 SEARCH_PATH = "\nConfig search path:"  # Hydra closes its list of options with it; the list is what helps
@@ -26,7 +30,7 @@ class JobFailedError(Exception):
     """A job of a sweep failed; its message was printed. The sweep goes on and exits 1 at its end."""
 
 
-def answer(task: Callable[[DictConfig], None], cfg: DictConfig, config_name: str) -> None:
+def answer(task: Callable[[DictConfig], float | None], cfg: DictConfig, config_name: str) -> float | None:
     """Carry out the task of a Hydra main; on an error print one message, and end the program or the sweep's job.
 
     Hydra would add a line of its own to an error that leaves its main function.
@@ -35,12 +39,15 @@ def answer(task: Callable[[DictConfig], None], cfg: DictConfig, config_name: str
         task: what to do with the config.
         cfg: the composed config.
         config_name: the root config, for suggestions.
+
+    Returns:
+        What the task returns, for a sweeper.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     try:
-        task(cfg)
+        return task(cfg)
     except Exception as error:
         if wanted_full:
             raise
@@ -50,7 +57,7 @@ def answer(task: Callable[[DictConfig], None], cfg: DictConfig, config_name: str
         hydra = HydraConfig.get()
         if hydra.mode == RunMode.MULTIRUN:
             failed_jobs.append(f"{' '.join(hydra.overrides.task)}: {message.splitlines()[0]}")
-            raise JobFailedError from error
+            raise JobFailedError(message.splitlines()[0]) from error
         sys.exit(1)
 
 
@@ -69,14 +76,23 @@ def one_message(main: Callable[[], None], config_name: str) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except JobFailedError:
-        rows = "\n  ".join(failed_jobs)
-        print(f"{len(failed_jobs)} jobs of the sweep failed:\n  {rows}", file=sys.stderr)
-        sys.exit(1)
+        pass  # a sweep's last word; listed below
     except Exception as error:
         if wanted_full:
             raise
         print(f"error: {describe(error, config_name)}", file=sys.stderr)
         sys.exit(1)
+    if failed_jobs:  # a search ends well in spite of them
+        rows = "\n  ".join(failed_jobs)
+        print(f"{len(failed_jobs)} jobs of the sweep failed:\n  {rows}", file=sys.stderr)
+        sys.exit(1)
+
+
+def console() -> "Console":
+    """Return the console for tables: as wide as the terminal, wide enough for a table elsewhere."""
+    from rich.console import Console
+
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
 
 
 def describe(error: Exception, config_name: str) -> str:

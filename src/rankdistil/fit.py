@@ -12,35 +12,39 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 from rich.console import Console
 
-from rankdistil import parts
+from rankdistil import networks, parts
 from rankdistil.callbacks.checkpoints import AtomicCheckpointIO
 from rankdistil.callbacks.finite_loss import FiniteLoss
+from rankdistil.callbacks.gradient_shares import GradientShares
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.ranking_metrics import RankingMetrics
 from rankdistil.callbacks.save_export import SaveExport
 from rankdistil.callbacks.stream_position import StreamPosition
 from rankdistil.data.datamodule import RankingDataModule
+from rankdistil.data.stream_module import StreamDataModule
 from rankdistil.files import write_json
-from rankdistil.lineage import fingerprint, origin, read_run
+from rankdistil.lineage import fingerprint, origin
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_tokenizer
 from rankdistil.modules import StageModule
 from rankdistil.plan import teacher_folder
 from rankdistil.report.result import same_test
-from rankdistil.report.summary import conclude
+from rankdistil.report.summary import conclude, conclude_language_model
 from rankdistil.scoring import score_export
 from rankdistil.settings import plain
 
-MONITOR = "val/nDCG@10"
+RANKING = ("val/nDCG@10", "max")
+NO_RANKING = ("val/loss", "min")  # what a stage without ranking is judged by: its own loss on what it doesn't train on
 
 
-def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], console: Console) -> None:
+def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: dict[str, Any], console: Console) -> None:
     """Run a stage whose folder is locked and prepared.
 
     Args:
         cfg: a checked config.
         folder: the run folder.
         settings: what decides the outcome; written into ``run.json``.
+        parents: what the run learns or starts from, by role; written too.
         console: where the closing table goes.
 
     Raises:
@@ -48,29 +52,37 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], console: 
     """
     quieten()
     L.seed_everything(cfg.seed, verbose=False)
-    teacher = parts.load_teacher(cfg)
-    tokenizer = load_tokenizer(parts.teacher_source(cfg))
+    teacher = networks.load_teacher(cfg)
+    tokenizer = load_tokenizer(networks.teacher_source(cfg))
     if len(tokenizer) > (known := teacher.config.vocab_size):
         raise ValueError(
-            f"{parts.teacher_source(cfg)}: its tokenizer has {len(tokenizer)} tokens, its network knows {known}. "
+            f"{networks.teacher_source(cfg)}: its tokenizer has {len(tokenizer)} tokens, its network knows {known}. "
             "Tokenizer and weights don't belong together."
         )
-    data = parts.build_data(cfg, tokenizer, teacher.config.max_position_embeddings, cfg.seed, train=True)
-    module = parts.build_module(cfg, teacher)
-    for name in sorted(set(cfg.stage.losses) - set(parts.kept_losses(cfg))):
-        console.print(f"student {cfg.student.name} can't take the {name} loss: dropped (student.drop_losses).")
+    positions = teacher.config.max_position_embeddings
+    if cfg.stage.reads == "passages":
+        data = parts.build_passages(cfg, tokenizer, positions)
+    else:
+        data = parts.build_data(cfg, tokenizer, positions, cfg.seed, train=True)
     data.open()
-    record = _record(cfg, settings, module, data)
+    module = networks.build_module(cfg, teacher, data, parents)
+    for name in sorted(set(cfg.stage.losses) - set(networks.kept_losses(cfg))):
+        console.print(f"student {cfg.student.name} can't take the {name} loss: dropped (student.drop_losses).")
+    record = _record(cfg, settings, parents, module, data)
     write_json(folder / "run.json", record)
     started = time.monotonic()
     try:
-        _fit(cfg, folder, module, data)
+        record["validation"] = _fit(cfg, folder, module, data)
         record["train_s"] = round(time.monotonic() - started, 1)
-        teacher_results = _test(cfg, folder, data, teacher if cfg.stage.learns == "student" else None)
+        if module.losses.trains_head:
+            teacher_results = _test(cfg, folder, data, teacher if cfg.stage.teacher == "ranker" else None)
     except BaseException as error:
         write_json(folder / "run.json", record | {"status": "failed", "error": f"{type(error).__name__}: {error}"})
         raise
-    conclude(cfg, folder, record, teacher_results, console)
+    if module.losses.trains_head:
+        conclude(cfg, folder, record, teacher_results, console)
+    else:
+        conclude_language_model(cfg, folder, record, console)
     record |= {
         "status": "finished",
         "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -95,7 +107,7 @@ def quieten() -> None:
 
 def _test(cfg: DictConfig, folder: Path, data: RankingDataModule, teacher: CrossEncoder | None) -> Path | None:
     """Test the export; return the folder with the teacher's results on the same test, made here if its run has none."""
-    timing, trainer, level = plain(cfg.callbacks.inference_time), parts.trainer_arguments(cfg), cfg.data.test_relevance_level
+    timing, trainer, level = parts.timing_settings(cfg), parts.trainer_arguments(cfg), cfg.data.test_relevance_level
     label = run_label(folder)
     score_export(str(folder / "export"), data, folder, label, level, trainer, timing, teacher)
     if teacher is None:
@@ -103,11 +115,14 @@ def _test(cfg: DictConfig, folder: Path, data: RankingDataModule, teacher: Cross
     source = teacher_folder(cfg)
     if cfg.teacher.export is None and same_test(source, folder):
         return source
-    score_export(parts.teacher_source(cfg), data, folder / "teacher", f"teacher {cfg.teacher.name}", level, trainer, timing)
+    score_export(networks.teacher_source(cfg), data, folder / "teacher", f"teacher {cfg.teacher.name}", level, trainer, timing)
     return folder / "teacher"
 
 
-def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: RankingDataModule) -> None:
+def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataModule) -> dict[str, Any]:
+    """Train and export; return by what the best checkpoint was chosen, and its value."""
+    monitor, mode = RANKING if module.losses.trains_head else NO_RANKING
+    best = ModelCheckpoint(folder / "checkpoints", "best", monitor=monitor, mode=mode, enable_version_counter=False)
     checkpoints = folder / "checkpoints"
     resume = checkpoints / "last.ckpt" if (checkpoints / "last.ckpt").is_file() else None
     if resume is not None and (folder / "metrics.csv").is_file():
@@ -115,13 +130,14 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: RankingDataMo
     logger = parts.build_logger(cfg, folder)
     logger.log_hyperparams(plain(cfg))
     callbacks = [
+        GradientShares(cfg.callbacks.gradient_shares.every),  # before the step is seeded
         StreamPosition(cfg.seed),
         FiniteLoss(),
-        RankingMetrics(folder, cfg.data.relevance_level, tag=cfg.stage.name),
+        *([RankingMetrics(folder, cfg.data.relevance_level, tag=cfg.stage.name)] if module.losses.trains_head else []),
         ProgressReport(f"{cfg.stage.name} {cfg[cfg.stage.learns].name}"),
         SaveExport(folder / "export", data.encoder.tokenizer, data.encoder.max_tokens),
         # Two of them: Lightning's save_last follows the best one, and so stays behind while nothing improves.
-        ModelCheckpoint(checkpoints, "best", monitor=MONITOR, mode="max", enable_version_counter=False),
+        best,
         ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=False, enable_version_counter=False),
     ]
     trainer = L.Trainer(
@@ -130,7 +146,7 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: RankingDataMo
         val_check_interval=max(1, cfg.stage.steps // cfg.stage.validations),
         check_val_every_n_epoch=None,
         num_sanity_val_steps=1,
-        log_every_n_steps=10,
+        log_every_n_steps=min(10, max(1, cfg.stage.steps // cfg.stage.validations)),
         logger=logger,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
@@ -142,36 +158,36 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: RankingDataMo
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     finally:
         logger.finalize("success" if trainer.state.finished else "failed")
-        _finish_wandb()
+        finish_wandb()
     data.trainer = None
+    return {"measure": monitor, "best": None if best.best_model_score is None else float(best.best_model_score)}
 
 
-def _finish_wandb() -> None:
+def finish_wandb() -> None:
     """End the W&B run: a sweep's next job would go on logging into it."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
         wandb.finish()
 
 
-def _record(cfg: DictConfig, settings: dict[str, Any], module: StageModule, data: RankingDataModule) -> dict[str, Any]:
+def _record(
+    cfg: DictConfig, settings: dict[str, Any], parents: dict[str, Any], module: StageModule, data: StreamDataModule
+) -> dict[str, Any]:
     shape = module.ranker.config
-    parents = {}
-    if cfg.stage.teacher == "ranker":
-        source = Path(parts.teacher_source(cfg)).parent
-        parent = None if cfg.teacher.export else read_run(source)
-        parents["teacher"] = {"source": parts.teacher_source(cfg), "fingerprint": parent and parent["fingerprint"]}
     return {
         "status": "running",
         "stage": cfg.stage.name,
+        "method": cfg.method,
         "fingerprint": fingerprint(settings),
         "settings": settings,
         "seed": cfg.seed,
         "parents": parents,
         "origin": origin(),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "learnt_from": parts.teacher_source(cfg),
-        "train": str(data.names["train"]),
-        "test": str(data.names["test"]),
+        "learnt_from": networks.teacher_source(cfg) if cfg.stage.teacher != "none" else "labels",
+        "started_from": cfg.teacher.path if cfg.stage.learns == "teacher" else cfg.student.init_from,
+        "ranks": module.losses.trains_head,
+        **data.names,
         "losses": list(module.losses.losses),
         "shape": {"layers": shape.num_hidden_layers, "width": shape.hidden_size, "heads": shape.num_attention_heads},
     }

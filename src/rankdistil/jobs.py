@@ -20,19 +20,21 @@ from rankdistil.lineage import fingerprint
 DISTRIBUTED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
-def prepare(folder: Path, cfg: DictConfig, settings: dict[str, Any], hydra: DictConfig | None) -> None:
+def prepare(folder: Path, cfg: DictConfig, settings: dict[str, Any], parents: dict[str, Any], hydra: DictConfig | None) -> None:
     """Write ``.hydra/`` and a first ``run.json`` into a run folder that is locked and free.
 
     Args:
         folder: the run folder.
         cfg: the job's config; references to the environment stay references.
         settings: what decides the run's outcome.
+        parents: what it learns or starts from, by role.
         hydra: Hydra's own config, for a job that the command line describes; None for a parent.
     """
     target = folder / ".hydra"
     target.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, target / "config.yaml")
-    write_json(folder / "run.json", {"status": "prepared", "fingerprint": fingerprint(settings), "settings": settings})
+    record = {"status": "prepared", "fingerprint": fingerprint(settings), "settings": settings, "parents": parents}
+    write_json(folder / "run.json", record)
     if hydra is not None:
         OmegaConf.save(hydra.overrides.task, target / "overrides.yaml")
         OmegaConf.save(OmegaConf.create({"hydra": hydra}), target / "hydra.yaml")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from rankdistil.models.locate import locate
 from rankdistil.settings import plain
 
 PACKAGES = ("rankdistil", "torch", "lightning", "transformers", "ir-datasets", "ir-measures", "bm25s", "numpy")
@@ -36,7 +37,8 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
     }
     parts["teacher"] = {"path": cfg.teacher.path}
     if cfg.stage.learns == "student":
-        parts["student"] = plain(cfg.student)
+        student = plain(cfg.student)
+        parts["student"] = {key: value for key, value in student.items() if key != "init_run"} | {"init_from": _kind(student)}
     parts["parents"] = parents
     return _flat(parts)
 
@@ -44,6 +46,21 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
 def fingerprint(settings: dict[str, Any]) -> str:
     """Short hash of settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def identity(path: str) -> str:
+    """Tell checkpoints apart by content: the hash of a local folder's weights; a hub id stands for itself."""
+    folder = locate(path)
+    if not isinstance(folder, Path):
+        return path
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no .safetensors file: it is no checkpoint that can be started from.")
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -76,6 +93,12 @@ def read_run(folder: Path) -> dict[str, Any] | None:
         return json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{file} is damaged ({error}). Remove the folder {folder} to run afresh.") from None
+
+
+def _kind(student: dict[str, Any]) -> str:
+    """The start without its path: what stands there counts (see ``identity``), not where."""
+    kind, _, path = str(student["init_from"]).partition(":")
+    return f"experiment:{path}" if kind == "experiment" else kind
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

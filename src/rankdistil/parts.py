@@ -1,4 +1,4 @@
-"""The parts of a run, built from its config: readers, DataModule, networks, losses, callbacks."""
+"""The parts of a run around its networks, built from its config: readers, DataModules, Trainer arguments, logger."""
 
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,9 @@ from transformers import PreTrainedTokenizerFast
 from rankdistil.data.datamodule import DataSettings, RankingDataModule
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.folder import FolderSplit
+from rankdistil.data.passages import PassageDataModule
 from rankdistil.data.readers import Holdout, Reader
-from rankdistil.losses import Projection, WeightedSum
-from rankdistil.models.bert import CrossEncoder
-from rankdistil.models.layers import map_layers
-from rankdistil.models.load import load_language_model, load_ranker, read_config
-from rankdistil.models.student import StudentSize, build_student, check_match
-from rankdistil.models.teacher import FrozenTeacher
-from rankdistil.modules import DistillModule, FinetuneModule, StageModule
-from rankdistil.optim import OptimSettings
-from rankdistil.plan import teacher_folder
+from rankdistil.inference.stopwatch import TimingSettings
 from rankdistil.settings import build, names, plain
 
 
@@ -33,22 +26,13 @@ def data_settings(data: DictConfig) -> DataSettings:
     return DataSettings(**{name: data[name] for name in names(DataSettings) if name in data})
 
 
-def optim_settings(stage: DictConfig) -> OptimSettings:
-    """Read the optimiser's settings of ``stage``.
+def timing_settings(cfg: DictConfig) -> TimingSettings:
+    """Read the plain settings of ``callbacks.inference_time``.
 
     Raises:
         ValueError: for a value out of range, naming its key.
     """
-    share = stage.warmup_share
-    if not isinstance(share, int | float) or not 0 <= share < 1:
-        raise ValueError(f"stage.warmup_share is {share!r}; expected a number in [0, 1).")
-    steps = stage.steps if isinstance(stage.steps, int) else 0
-    return OptimSettings(stage.lr, stage.steps, round(share * steps), stage.weight_decay, stage.gradient_clip)
-
-
-def student_size(student: DictConfig) -> StudentSize:
-    """Read the student's shape."""
-    return StudentSize(**{name: student[name] for name in names(StudentSize)})
+    return TimingSettings(**plain(cfg.callbacks.inference_time))
 
 
 def open_reader(data: DictConfig, split: str) -> Reader:
@@ -68,75 +52,35 @@ def open_reader(data: DictConfig, split: str) -> Reader:
     return Reader(FolderSplit(root=str(data.root), corpus=data.corpus, **plain(source)), holdout)
 
 
+def build_encoder(data: DictConfig, tokenizer: PreTrainedTokenizerFast, positions: int) -> PairEncoder:
+    """Build the encoder of pairs.
+
+    Raises:
+        ValueError: for budgets that the network has no positions for.
+    """
+    return PairEncoder(tokenizer, data.query_tokens, data.passage_tokens, positions)
+
+
 def build_data(
     cfg: DictConfig, tokenizer: PreTrainedTokenizerFast, positions: int, seed: int, train: bool
 ) -> RankingDataModule:
     """Build the DataModule; without training, only the test split is opened."""
     settings = data_settings(cfg.data)
-    encoder = PairEncoder(tokenizer, settings.query_tokens, settings.passage_tokens, positions)
+    encoder = build_encoder(cfg.data, tokenizer, positions)
     readers = (open_reader(cfg.data, "train"), open_reader(cfg.data, "valid")) if train else (None, None)
     return RankingDataModule(*readers, open_reader(cfg.data, "test"), encoder, settings, seed)
 
 
-def teacher_source(cfg: DictConfig) -> str:
-    """Return where the network comes from that a stage starts from or learns from."""
-    if cfg.stage.teacher == "ranker":
-        return str(cfg.teacher.export or teacher_folder(cfg) / "export")
-    return str(cfg.teacher.path)
+def build_passages(cfg: DictConfig, tokenizer: PreTrainedTokenizerFast, positions: int) -> PassageDataModule:
+    """Build the DataModule of a stage that reads passages as text."""
+    settings = data_settings(cfg.data)
+    encoder = build_encoder(cfg.data, tokenizer, positions)
+    return PassageDataModule(open_passages(cfg.data), encoder, settings, cfg.seed)
 
 
-def load_teacher(cfg: DictConfig) -> CrossEncoder:
-    """Load the stage's teacher, or the pretrained language model that becomes the teacher ranker."""
-    if cfg.stage.teacher == "ranker":
-        return load_ranker(teacher_source(cfg))
-    return load_language_model(teacher_source(cfg), seed=cfg.seed)
-
-
-def kept_losses(cfg: DictConfig) -> dict[str, DictConfig]:
-    """Return the losses of a stage that its student can take."""
-    dropped = plain(cfg.student.drop_losses) if cfg.stage.learns == "student" else []
-    return {name: node for name, node in cfg.stage.losses.items() if name not in dropped}
-
-
-def build_losses(cfg: DictConfig, projection: Projection | None) -> WeightedSum:
-    """Build the stage's losses."""
-    nodes = kept_losses(cfg)
-    losses = {name: build(node.loss, f"stage.losses.{name}.loss") for name, node in nodes.items()}
-    for name, node in nodes.items():
-        if isinstance(node.weight, bool) or not isinstance(node.weight, int | float):
-            raise ValueError(f"stage.losses.{name}.weight is {node.weight!r}; expected a number of at least 0.")
-    return WeightedSum(losses, {name: node.weight for name, node in nodes.items()}, projection)
-
-
-def check_student(cfg: DictConfig) -> None:
-    """Refuse a student that can't match its teacher, before the teacher is trained.
-
-    Raises:
-        ValueError: naming both sides and the fix.
-    """
-    size = student_size(cfg.student)
-    shape = read_config(str(cfg.teacher.export or cfg.teacher.path))
-    map_layers(cfg.stage.layer_map, size.layers, shape.num_hidden_layers)
-    Projection(cfg.stage.projection, size.hidden_size, shape.hidden_size, size.layers + 1)
-    check_match(size, shape, build_losses(cfg, None).needs)
-
-
-def build_module(cfg: DictConfig, teacher: CrossEncoder) -> StageModule:
-    """Build the stage's module around its network.
-
-    Raises:
-        ValueError: if the student can't match its teacher, naming both sides and the fix.
-    """
-    optim = optim_settings(cfg.stage)
-    if cfg.stage.learns == "teacher":
-        return FinetuneModule(teacher, build_losses(cfg, None), optim)
-    size, shape = student_size(cfg.student), teacher.config
-    layer_map = map_layers(cfg.stage.layer_map, size.layers, shape.num_hidden_layers)
-    projection = Projection(cfg.stage.projection, size.hidden_size, shape.hidden_size, size.layers + 1)
-    losses = build_losses(cfg, projection)
-    check_match(size, shape, losses.needs)  # again: a run may start from its folder's config
-    student = build_student(size, teacher, cfg.student.init_from, cfg.seed)
-    return DistillModule(student, losses, optim, FrozenTeacher(teacher), layer_map)
+def open_passages(data: DictConfig) -> Reader:
+    """Open the text that a language model is learnt from: ``data.passages``, or the training split's collection."""
+    return open_reader(data, "train") if data.passages is None else Reader(str(data.passages))
 
 
 def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:

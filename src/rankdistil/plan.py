@@ -8,7 +8,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.table import Table
 
-from rankdistil.lineage import fingerprint, outcome_settings
+from rankdistil.lineage import fingerprint, identity, outcome_settings
+from rankdistil.models.starts import Start, read_start
 from rankdistil.runfolder import State, holder, state
 
 OWN = ("stage", "method", "run_name", "folder", "student", "resume")  # not handed down from a child to its parents
@@ -21,12 +22,14 @@ class Step(NamedTuple):
         cfg: its config.
         folder: its run folder.
         settings: what decides its outcome.
+        parents: what it learns or starts from, by role: ``source`` (export) and ``fingerprint``.
         state: what has to be done.
     """
 
     cfg: DictConfig
     folder: Path
     settings: dict[str, Any]
+    parents: dict[str, dict[str, str]]
     state: State
 
 
@@ -38,12 +41,11 @@ def make_plan(cfg: DictConfig, compose: Callable[[list[str]], DictConfig]) -> li
         compose: composes a training config from group overrides, for the parents' stages.
 
     Raises:
-        ValueError: if a folder holds a run made with other settings.
+        ValueError: if a folder holds a run made with other settings, or an experiment starts from itself.
     """
-    parents: list[Step] = []
-    if cfg.stage.teacher == "ranker" and cfg.teacher.export is None:
-        parents.append(_step(_teacher_config(cfg, compose), {}))
-    return [*parents, _step(cfg, {step.cfg.stage.name: fingerprint(step.settings) for step in parents})]
+    steps: dict[Path, Step] = {}
+    _add(cfg, compose, steps, ())
+    return list(steps.values())
 
 
 def teacher_folder(cfg: DictConfig) -> Path:
@@ -61,21 +63,57 @@ def show(steps: list[Step], console: Console) -> None:
     console.print(table)
 
 
+def _add(cfg: DictConfig, compose: Callable[[list[str]], DictConfig], steps: dict[Path, Step], below: tuple[str, ...]) -> Step:
+    """Add a run and, before it, its parents."""
+    parents: dict[str, dict[str, str]] = {}
+    if cfg.stage.teacher == "ranker":
+        if cfg.teacher.export is None:
+            parents["teacher"] = _parent(_add(_teacher_config(cfg, compose), compose, steps, below))
+        else:
+            parents["teacher"] = _outside(str(cfg.teacher.export))
+    start = read_start(cfg.student.init_from) if cfg.stage.learns == "student" else Start("random")
+    if start.kind == "experiment":
+        if start.path in below:
+            raise ValueError(
+                f"student.init_from: experiment {start.path} starts from itself ({' <- '.join((*below, start.path))})."
+            )
+        parent = _start_config(cfg, start.path, compose)
+        parents["student"] = _parent(_add(parent, compose, steps, (*below, start.path)))
+    elif start.path:
+        parents["student"] = _outside(start.path)
+    folder = Path(cfg.paths.runs) / cfg.folder
+    settings = outcome_settings(cfg, {role: parent["fingerprint"] for role, parent in parents.items()})
+    found, by = state(folder, settings), holder(folder)
+    step = Step(cfg, folder, settings, parents, found if by is None else State("running", f"in use by {by}"))
+    return steps.setdefault(folder, step)
+
+
+def _parent(step: Step) -> dict[str, str]:
+    return {"source": str(step.folder / "export"), "fingerprint": fingerprint(step.settings)}
+
+
+def _outside(path: str) -> dict[str, str]:
+    return {"source": path, "fingerprint": identity(path)}
+
+
 def _teacher_config(cfg: DictConfig, compose: Callable[[list[str]], DictConfig]) -> DictConfig:
-    """Give the teacher's stage everything that the child sets for all stages: data, teacher, trainer, steps, seed."""
-    parent = compose(["stage=teacher"])
+    parent = _inherit(cfg, compose(["stage=teacher"]))
+    parent.seed, parent.folder = cfg.teacher.seed, cfg.teacher.run
+    return parent
+
+
+def _start_config(cfg: DictConfig, experiment: str, compose: Callable[[list[str]], DictConfig]) -> DictConfig:
+    parent = _inherit(cfg, compose([f"+experiment={experiment}"]))
+    init_from = parent.student.init_from
+    OmegaConf.update(parent, "student", cfg._get_node("student"), merge=False)
+    parent.student.init_from, parent.run_name = init_from, cfg.student.init_run
+    return parent
+
+
+def _inherit(cfg: DictConfig, parent: DictConfig) -> DictConfig:
+    """Give a parent everything that the child sets for all stages: data, teacher, trainer, steps, seed."""
     with open_dict(parent):
         for key in cfg:
             if key not in OWN:
                 OmegaConf.update(parent, key, cfg._get_node(key), merge=False, force_add=True)
-        parent.folder = cfg.teacher.run
     return parent
-
-
-def _step(cfg: DictConfig, parents: dict[str, str]) -> Step:
-    if cfg.teacher.export is not None and cfg.stage.teacher == "ranker":
-        parents = {"teacher": str(cfg.teacher.export)}
-    folder = Path(cfg.paths.runs) / cfg.folder
-    settings = outcome_settings(cfg, parents)
-    found, by = state(folder, settings), holder(folder)
-    return Step(cfg, folder, settings, found if by is None else State("running", f"in use by {by}"))

@@ -101,6 +101,7 @@ def locked(folder: Path, wait: bool) -> Iterator[int]:
 
 def remove_if_empty(folder: Path) -> None:
     """Remove a folder that holds nothing (and its parents that then hold nothing), as a refused run leaves behind."""
+    folder = folder.resolve()
     while folder.is_dir() and folder != Path.cwd() and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent

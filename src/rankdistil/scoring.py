@@ -12,6 +12,7 @@ from rankdistil.callbacks.inference_time import InferenceTime
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.ranking_metrics import RankingMetrics
 from rankdistil.data.datamodule import RankingDataModule
+from rankdistil.inference.stopwatch import TimingSettings
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_ranker
 from rankdistil.modules import ScoringModule
@@ -24,7 +25,7 @@ def score_export(
     label: str,
     relevance_level: int,
     trainer: dict[str, Any],
-    timing: dict[str, int],
+    timing: TimingSettings | None,
     teacher: CrossEncoder | None = None,
 ) -> None:
     """Test and time an export; the callbacks say which files they write.
@@ -36,13 +37,13 @@ def score_export(
         label: name of the ranker in progress and run file.
         relevance_level: lowest grade that RR and AP count as relevant.
         trainer: arguments of Lightning's Trainer that say where to run.
-        timing: arguments of ``InferenceTime``.
+        timing: settings of ``InferenceTime``; None doesn't time it.
         teacher: timed beside the export.
     """
     folder.mkdir(parents=True, exist_ok=True)
     callbacks = [
         RankingMetrics(folder, relevance_level, tag=label.replace(" ", "_")),
-        InferenceTime(folder, teacher, **timing),
+        *([InferenceTime(folder, teacher, timing)] if timing else []),
         ProgressReport(label),
     ]
     runner = L.Trainer(

@@ -23,12 +23,17 @@ SECTIONS = (
     "logger", "sizes", "layer_map", "steps", "lr", "validations", "stage",
 )  # fmt: skip
 STAGE = (
-    "name", "learns", "teacher", "steps", "lr", "warmup_share", "weight_decay", "gradient_clip", "validations", "layer_map",
-    "projection", "losses",
+    "name", "learns", "teacher", "reads", "steps", "lr", "warmup_share", "weight_decay", "gradient_clip", "validations",
+    "layer_map", "projection", "losses",
 )  # fmt: skip
-TEACHER = ("name", "path", "run", "export")
-SOURCES = ("name", "root", "corpus", "train", "valid", "test", "holdout", "test_relevance_level")
-PLANS = ("run", "show")
+TEACHER = ("name", "path", "seed", "run", "export")
+SOURCES = ("name", "root", "corpus", "train", "valid", "test", "passages", "holdout", "test_relevance_level")
+CHOICES = {
+    "plan": ("run", "show"),
+    "stage.learns": ("teacher", "student"),
+    "stage.teacher": ("none", "ranker", "language_model"),
+    "stage.reads": ("triples", "passages"),
+}
 
 
 def plain(node: Any) -> Any:
@@ -66,24 +71,27 @@ def check(cfg: DictConfig) -> None:
     require_known(cfg, SECTIONS, "")
     require_known(cfg.stage, STAGE, "stage")
     require_known(cfg.teacher, TEACHER, "teacher")
-    require_known(cfg.student, [*names(StudentSize), "init_from", "drop_losses"], "student")
+    require_known(cfg.student, [*names(StudentSize), "init_from", "init_run", "drop_losses"], "student")
     require_known(cfg.trainer, inspect.signature(L.Trainer).parameters, "trainer")
     check_data(cfg.data)
     for name, node in cfg.stage.losses.items():
         require_known(node, ("weight", "loss"), f"stage.losses.{name}")
         bind(node.loss, f"stage.losses.{name}.loss")
     bind(cfg.logger, "logger")
-    for key in ("method", "run_name", "student.name", "teacher.name"):
+    for key in ("method", "run_name", "student.name", "student.init_run", "teacher.name"):
         value = str(OmegaConf.select(cfg, key))
         if not NAME.fullmatch(value):
             raise ValueError(
                 f"{key} is {value!r}; expected a name of 1 to 64 letters, digits or any of . _ + - that starts with a letter "
                 "or digit: run folders are built from it."
             )
-    if cfg.plan not in PLANS:
-        raise ValueError(f"plan is {cfg.plan!r}; expected one of {', '.join(PLANS)}.")
-    if isinstance(cfg.seed, bool) or not isinstance(cfg.seed, int) or cfg.seed < 0:
-        raise ValueError(f"seed is {cfg.seed!r}; expected a whole number of at least 0.")
+    for key, expected in CHOICES.items():
+        if (value := OmegaConf.select(cfg, key)) not in expected:
+            raise ValueError(f"{key} is {value!r}; expected one of {', '.join(expected)}.")
+    for key in ("seed", "teacher.seed"):
+        value = OmegaConf.select(cfg, key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ValueError(f"{key} is {value!r}; expected a whole number of at least 0.")
     if not isinstance(cfg.resume, bool):
         raise ValueError(f"resume is {cfg.resume!r}; expected true or false.")
 

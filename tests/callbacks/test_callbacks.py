@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from rankdistil.callbacks import progress
 from rankdistil.callbacks.checkpoints import AtomicCheckpointIO
 from rankdistil.callbacks.finite_loss import FiniteLoss
 from rankdistil.callbacks.progress import ProgressReport
@@ -134,8 +135,54 @@ def test_progress_without_a_terminal_says_a_last_line_with_rate_and_time_left(ca
     around.max_steps, around.global_step, around.callback_metrics = 2, 0, {"train/loss": torch.tensor(0.5)}
     batch = SimpleNamespace(query_ids=("q",) * 4)
     report.on_train_start(around)
+    module = SimpleNamespace(log=lambda *_: None)
     for step in (1, 2):
         around.global_step = step
-        report.on_train_batch_end(around, None, None, batch, 0)
+        report.on_train_batch_end(around, module, None, batch, 0)
     assert "teacher toy: train 2/2, " in (said := capsys.readouterr().err)
     assert "pairs/s, 0:00 left loss 0.5000" in said
+
+
+def validated(*batches: ScoredPairs) -> dict[str, float]:
+    """What a round of validation logs."""
+    callback, around, logged = RankingMetrics(Path(), 1, "toy"), trainer(), {}
+    module = SimpleNamespace(log=lambda name, value, **_: logged.__setitem__(name, value))
+    callback.on_validation_start(around, module)
+    for batch in batches:
+        callback.on_validation_batch_end(around, module, batch, None, 0)
+    callback.on_validation_epoch_end(around, module)
+    return logged
+
+
+@pytest.mark.parametrize(("teacher", "tau", "top1"), [([0.0, 5.0, 2.0], 1, 1), ([5.0, 0.0, 2.0], -1, 0.5)])
+def test_validation_beside_a_teacher_logs_how_alike_the_two_rank(teacher: list[float], tau: float, top1: float) -> None:
+    rows = scored(("q1", "a", -3.0), ("q1", "b", 4.0), ("q2", "c", 1.0))._replace(teacher_scores=torch.tensor(teacher))
+    logged = validated(rows)
+    assert logged["val/teacher_tau"] == tau  # q2 has one candidate: no pair, and always the same first
+    assert logged["val/teacher_top1"] == top1
+
+
+def test_agreement_that_no_query_can_have_is_not_logged() -> None:
+    rows = scored(("q1", "a", 1.0), ("q2", "c", 1.0))._replace(teacher_scores=torch.zeros(2))
+    assert "val/teacher_tau" not in validated(rows)
+    assert validated(rows)["val/teacher_top1"] == 1
+
+
+def test_pairs_per_second_are_those_of_the_step_without_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, logged = iter([0.0, 0.5, 0.5, 10.0, 12.0, 12.0]), []  # start; end of a step, twice; validation; end of a step, twice
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    report, around = ProgressReport("toy"), trainer()
+    around.max_steps, around.callback_metrics = 99, {}
+    module, batch = SimpleNamespace(log=lambda *row: logged.append(row)), SimpleNamespace(query_ids=("q",) * 4)
+    report.on_train_start(around)
+    report.on_train_batch_end(around, module, None, batch)
+    report.on_validation_epoch_end(around)
+    report.on_train_batch_end(around, module, None, batch)
+    assert logged == [("train/pairs_per_second", 8.0), ("train/pairs_per_second", 2.0)]
+
+
+def test_progress_says_what_validation_found(capsys: pytest.CaptureFixture) -> None:
+    report, around = ProgressReport("toy"), trainer()
+    around.callback_metrics = {"val/loss": torch.tensor(0.25), "val/hidden": torch.tensor(9.0), "train/loss": torch.tensor(8.0)}
+    report.on_validation_epoch_end(around)
+    assert capsys.readouterr().err == "toy: step 7: val/loss 0.2500\n"

@@ -3,22 +3,27 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from support import CONF, composed
+from transformers import BertConfig
 
-from rankdistil import parts
+from rankdistil import networks
+from rankdistil.models import load
 from rankdistil.settings import check, plain
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
+STUDENTS = sorted(path.stem for path in (CONF / "student").glob("*.yaml"))
 GROUPS = ("student", "data", "logger", "trainer", "teacher", "stage")
 
 
-@pytest.mark.parametrize("scale", ["laptop", "paper"])
+@pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_composes_and_binds_at_both_scales(experiment: str, scale: str) -> None:
+def test_every_experiment_composes_and_binds_at_every_scale(experiment: str, scale: str) -> None:
     cfg = composed(f"+experiment={experiment}", f"scale={scale}")
     check(cfg)
-    assert parts.optim_settings(cfg.stage).steps == cfg.stage.steps
-    assert parts.build_losses(cfg, None).weights.keys() == parts.kept_losses(cfg).keys()
+    assert networks.optim_settings(cfg.stage).steps == cfg.stage.steps
+    assert networks.build_losses(cfg, None).weights.keys() == networks.kept_losses(cfg).keys()
 
 
 @pytest.mark.parametrize(
@@ -30,17 +35,58 @@ def test_every_option_of_every_group_composes_and_binds(override: str) -> None:
     assert plain(cfg)["seed"] == 0
 
 
+@pytest.fixture
+def bert_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shape of the paper's teacher without the hub: BertConfig's own defaults are those of bert-base-uncased."""
+    read = load.read_config
+    for module in (load, networks):
+        monkeypatch.setattr(module, "read_config", lambda path: BertConfig() if path.startswith("google-bert/") else read(path))
+
+
+@pytest.mark.usefixtures("bert_base")
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name.endswith("_6l")])
+def test_every_experiment_takes_every_student_at_every_scale(experiment: str, scale: str) -> None:
+    for student in STUDENTS:
+        cfg = composed(f"+experiment={experiment}", f"student={student}", f"scale={scale}")
+        check(cfg)
+        networks.check_student(cfg)  # its start, its layers and its losses fit its teacher
+        assert networks.student_size(cfg.student).layers == int(student[0])
+        assert cfg.folder == f"{cfg.method}/{student}/seed0"
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_a_student_s_file_says_its_size_and_not_its_start(student: str) -> None:
+    told = yaml.safe_load((CONF / f"student/{student}.yaml").read_text())
+    assert told.keys() == {"name", "layers", "hidden_size", "heads", "intermediate_size", "drop_losses"}
+
+
+def test_changing_the_student_leaves_the_experiment_s_start() -> None:
+    assert composed("+experiment=lm_finetune_6l", "student=2l").student.init_from == "experiment:lm_distill_6l"
+    assert composed("+experiment=finetune_6l", "student=2l").student.init_from == "random"
+
+
+def test_every_experiment_that_another_starts_from_exists() -> None:
+    starts = [composed(f"+experiment={name}").student.init_from for name in EXPERIMENTS]
+    named = {start.partition(":")[2] for start in starts if start.startswith("experiment:")}
+    assert "lm_distill_6l" in named
+    assert named <= set(EXPERIMENTS)
+
+
+def test_no_two_experiments_share_a_run_folder() -> None:
+    folders = [composed(f"+experiment={name}").folder for name in EXPERIMENTS]
+    assert len(set(folders)) == len(EXPERIMENTS)
+
+
 @pytest.mark.parametrize("scale", ["laptop", "paper"])
-@pytest.mark.parametrize("student", ["6l", "4l", "3l", "2l"])
-def test_every_student_has_a_shape_at_both_scales(student: str, scale: str) -> None:
-    size = parts.student_size(composed("stage=ranker_distill", f"student={student}", f"scale={scale}").student)
-    assert size.layers == int(student[0])
-    assert size.hidden_size % size.heads == 0
+def test_the_two_steps_together_take_as_many_steps_as_one(scale: str) -> None:
+    steps = composed("+experiment=lm_two_step_6l", f"scale={scale}").steps
+    assert steps.layer_distill + steps.logit_distill == steps.ranker_distill
 
 
 def test_the_same_experiment_is_small_on_a_laptop_and_large_on_paper() -> None:
     laptop, paper = (composed("+experiment=ranker_distill_6l", f"scale={scale}") for scale in ("laptop", "paper"))
-    assert (laptop.student.hidden_size, laptop.data.name, laptop.trainer.accelerator) == (192, "almanac", "cpu")
+    assert (laptop.student.hidden_size, laptop.data.name, laptop.trainer.accelerator) == (264, "almanac", "cpu")
     assert (paper.student.hidden_size, paper.data.name, paper.trainer.accelerator) == (768, "msmarco_passage", "gpu")
 
 
@@ -62,4 +108,4 @@ def test_every_experiment_opens_with_its_five_line_header(path: Path) -> None:
 def test_a_size_that_cannot_take_the_attention_loss_drops_it_and_names_it() -> None:
     cfg = composed("+experiment=ranker_distill_6l", "student=2l", "scale=paper")
     assert "attention" in cfg.stage.losses
-    assert "attention" not in parts.kept_losses(cfg)
+    assert "attention" not in networks.kept_losses(cfg)

@@ -13,7 +13,7 @@ from rankdistil.data.readers import Holdout, Reader
 
 SETTINGS = DataSettings(
     batch_size=2, eval_batch_size=3, query_tokens=8, passage_tokens=16, train_on="docpairs", negatives_depth=10,
-    relevance_level=1, depth=10, valid_depth=2, valid_queries=10,
+    relevance_level=1, depth=10, valid_depth=2, valid_queries=10, valid_passages=1,
 )  # fmt: skip
 
 
@@ -157,10 +157,9 @@ def test_pairs_carry_the_texts_of_their_ids(build):
     assert (pair.query, pair.passage) == ("where do apples grow", "Apples grow on trees.")
 
 
-def test_other_candidates_can_be_paired_too(build):
-    data = build()
-    found = data.pairs("test", data.timing_candidates(queries=2, depth=1))
-    assert [(pair.query_id, pair.passage_id) for pair in found] == [("1", "a"), ("2", "b")]
+def test_pairs_that_are_timed_are_those_of_the_first_queries_at_a_depth_of_their_own(build):
+    found = build().timed_pairs(queries=2, depth=1)
+    assert [[(pair.query_id, pair.passage_id) for pair in pairs] for pairs in found] == [[("1", "a")], [("2", "b")]]
 
 
 def test_candidate_that_is_not_in_the_collection_is_answered_when_opened(build):

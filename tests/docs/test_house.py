@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from support import REPOSITORY
 
+READERS = tuple(f"data.{path.stem}" for path in (REPOSITORY / "src/rankdistil/data").glob("*") if path.stem != "batch")
 FILES = [REPOSITORY / line for line in subprocess.run(
     ["git", "-C", str(REPOSITORY), "ls-files", "--cached", "--others", "--exclude-standard"],
     capture_output=True, text=True, check=True,
@@ -30,7 +31,21 @@ def test_a_source_file_is_small_says_why_it_exists_and_is_no_dumping_ground(path
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_only_the_top_of_the_package_knows_hydra_and_omegaconf(path: object) -> None:
-    top = {"run", "plan", "jobs", "parts", "settings", "cli", "fit", "lineage", "card", "summary"}
+    top = {
+        "run",
+        "plan",
+        "jobs",
+        "parts",
+        "networks",
+        "settings",
+        "cli",
+        "fit",
+        "lineage",
+        "card",
+        "summary",
+        "evaluation",
+        "entries",
+    }
     hydra = {name for name in imports(path) if name.split(".")[0] in {"hydra", "omegaconf"}}
     assert not hydra or path.stem in top
 
@@ -38,12 +53,12 @@ def test_only_the_top_of_the_package_knows_hydra_and_omegaconf(path: object) -> 
 @pytest.mark.parametrize(
     ("folder", "forbidden"),
     [
-        ("losses", ("modules", "callbacks", "report", "inference", "run", "parts", "data.readers", "data.datamodule")),
-        ("models", ("losses", "modules", "callbacks", "report", "inference", "run", "parts", "data")),
-        ("data", ("losses", "modules", "callbacks", "report", "inference", "run", "parts", "metrics", "models")),
-        ("metrics", ("modules", "callbacks", "report", "inference", "run", "parts", "losses", "models")),
-        ("modules", ("callbacks", "report", "inference", "run", "parts", "metrics")),
-        ("callbacks", ("report", "run", "parts", "fit")),
+        ("losses", ("modules", "callbacks", "report", "inference", "run", "parts", "networks", *READERS)),
+        ("models", ("losses", "modules", "callbacks", "report", "inference", "run", "parts", "networks", *READERS)),
+        ("data", ("losses", "modules", "callbacks", "report", "inference", "run", "parts", "networks", "metrics", "models")),
+        ("metrics", ("modules", "callbacks", "report", "inference", "run", "parts", "networks", "losses", "models")),
+        ("modules", ("callbacks", "report", "inference", "run", "parts", "networks", "metrics")),
+        ("callbacks", ("report", "run", "parts", "networks", "fit")),
     ],
 )
 def test_imports_go_downward(folder: str, forbidden: tuple[str, ...]) -> None:

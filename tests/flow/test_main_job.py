@@ -101,7 +101,8 @@ def test_the_export_holds_the_best_checkpoint_and_nothing_of_the_training(run: P
 def test_evaluate_equals_the_training_runs_test_exactly(runs: Path, run: Path, tmp_path: Path) -> None:
     for model in (run, run / "export"):
         out = tmp_path / model.name
-        done = command("evaluate.py", f"models={model}", f"hydra.run.dir={out}", "callbacks.inference_time.queries=1")
+        timing = "callbacks.inference_time.queries=1"
+        done = command("evaluate.py", f"models={model}", f"hydra.run.dir={out}", "rescore=true", timing)
         assert done.returncode == 0, done.stderr
         (found,) = (path for path in out.iterdir() if path.is_dir())
         for name in ("metrics.json", "per_query.jsonl", "test.run"):
@@ -158,7 +159,8 @@ def test_several_models_share_one_table_and_two_of_one_name_are_refused(runs: Pa
     where = [f"hydra.run.dir={tmp_path}/out", "callbacks.inference_time.queries=1"]
     done = command("evaluate.py", f"models={runs}/smoke*/*/seed0", *where)
     assert done.returncode == 0, done.stderr
-    assert all(name in done.stdout for name in ("BM25", "smoke_2l_seed0", "smoke_teacher_minilm_seed0"))
+    assert all(name in done.stdout for name in ("BM25", "smoke 2l", "teacher minilm", "vs teacher", "tau"))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.md", "report.json", "frontier.png", "frontier.svg"}
     done = command("evaluate.py", f"models=[{run},{run}/export]", f"hydra.run.dir={tmp_path}/twice")
     assert done.returncode == 1
     assert "models names smoke_2l_seed0 twice" in done.stderr

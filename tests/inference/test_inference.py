@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import MINILM
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from support import MINILM, random_student
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Pair
@@ -14,7 +14,7 @@ from rankdistil.inference.engine import Engine
 from rankdistil.inference.export import write_export
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_ranker, load_tokenizer
-from rankdistil.models.student import StudentSize, build_student
+from rankdistil.models.student import StudentSize
 
 PAIRS = [
     Pair("q", str(number), "how do bees fly", " ".join(["wings beat fast and the air moves"] * number))
@@ -31,7 +31,7 @@ def tokenizer() -> object:
 def ranker(tiny_ranker: CrossEncoder, tokenizer: object) -> CrossEncoder:
     """Return a small ranker that knows the real vocabulary."""
     tiny_ranker.config.vocab_size = len(tokenizer)
-    built = build_student(StudentSize("tiny", 2, 24, 3, 48), tiny_ranker, seed=5).eval()
+    built = random_student(StudentSize("tiny", 2, 24, 3, 48), tiny_ranker, seed=5).eval()
     with torch.no_grad():
         built.bert.classifier.weight *= 1000  # fresh heads give all pairs nearly the same score
     return built
@@ -70,6 +70,20 @@ def test_an_export_says_its_length_its_activation_and_its_special_tokens(
     assert config["sentence_transformers"] == {"activation_fn": "torch.nn.modules.linear.Identity"}
     assert AutoTokenizer.from_pretrained(tmp_path / "export").model_max_length == 38
     assert json.loads((tmp_path / "export/special_tokens_map.json").read_text())["cls_token"] == "[CLS]"
+
+
+def test_an_export_without_its_head_is_the_language_model_and_claims_no_ranking(
+    tmp_path: Path, ranker: CrossEncoder, tokenizer: object
+) -> None:
+    write_export(tmp_path / "export", ranker, tokenizer, 38, with_head=False)
+    config = json.loads((tmp_path / "export/config.json").read_text())
+    assert config["architectures"] == ["BertModel"]
+    assert "sentence_transformers" not in config
+    exported, whole = AutoModel.from_pretrained(tmp_path / "export").state_dict(), ranker.bert.bert.state_dict()
+    assert exported.keys() == whole.keys()
+    assert all(torch.equal(value, whole[key]) for key, value in exported.items())
+    with pytest.raises(ValueError, match="is a language model without a ranking head"):
+        load_ranker(str(tmp_path / "export"))
 
 
 def test_an_export_replaces_an_older_one_and_leaves_nothing_beside_it(

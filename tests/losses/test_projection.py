@@ -65,3 +65,26 @@ def test_no_projection_between_different_widths_names_both_and_the_fix():
 def test_an_unknown_kind_lists_the_known():
     with pytest.raises(ValueError, match=r"stage\.projection is 'mlp'; expected one of auto, shared, per_layer, none"):
         Projection("mlp", 3, 5, states=3)
+
+
+@pytest.mark.parametrize("kind", ["shared", "per_layer"])
+def test_fitted_maps_are_those_that_made_the_teacher_s_states(kind):
+    projection, rows = Projection(kind, 3, 5, states=2), [torch.randn(60, 3) for _ in range(2)]
+    wanted = [torch.nn.Linear(3, 5) for _ in projection.maps]
+    with torch.no_grad():
+        states = [wanted[min(index, len(wanted) - 1)](row) for index, row in enumerate(rows)]
+        projection.fit(rows, states)
+        for mine, theirs in zip(projection.maps, wanted, strict=True):
+            assert_close((mine.weight, mine.bias), (theirs.weight, theirs.bias), rtol=0, atol=1e-3)
+
+
+def test_a_shared_map_is_fitted_to_all_states_at_once():
+    projection, row = Projection("shared", 1, 1, states=2), torch.tensor([[-1.0], [1.0]])
+    projection.fit([row, row], [row, 3 * row])
+    assert_close(projection.maps[0].weight.detach(), torch.tensor([[2.0]]), rtol=1e-3, atol=0)
+
+
+def test_a_fitted_map_can_still_be_learnt():
+    projection = Projection("shared", 2, 3, states=1)
+    projection.fit([torch.randn(9, 2)], [torch.randn(9, 3)])
+    assert all(parameter.requires_grad for parameter in projection.parameters())

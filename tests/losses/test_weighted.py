@@ -65,3 +65,24 @@ def test_a_negative_or_infinite_weight_names_its_key(weight):
 def test_a_stage_that_would_learn_nothing_is_refused(weights):
     with pytest.raises(ValueError, match="no loss with a weight above 0: nothing would be learnt"):
         WeightedSum({name: LabelLoss() for name in weights}, weights)
+
+
+@pytest.mark.parametrize(
+    ("names", "trains"),
+    [(("embedding", "hidden", "attention"), False), (("hidden", "logits"), True), (("labels",), True), (("attention",), False)],
+)
+def test_the_head_is_trained_by_losses_that_read_the_logits_and_by_no_other(names, trains):
+    known = {
+        "embedding": EmbeddingLoss,
+        "hidden": HiddenLoss,
+        "attention": AttentionLoss,
+        "logits": LogitLoss,
+        "labels": LabelLoss,
+    }
+    losses = {name: known[name]() for name in names}
+    assert WeightedSum(losses, dict.fromkeys(names, 1.0)).trains_head is trains
+
+
+def test_a_loss_of_weight_zero_trains_no_head():
+    losses = WeightedSum({"hidden": HiddenLoss(), "logits": LogitLoss()}, {"hidden": 1.0, "logits": 0.0})
+    assert not losses.trains_head

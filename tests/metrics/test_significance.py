@@ -1,10 +1,10 @@
-"""The paired randomisation test: values by enumeration, and what is refused."""
+"""The paired randomisation test and Holm's adjustment: values by enumeration or by hand, and what is refused."""
 
 import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from rankdistil.metrics.significance import randomisation_test
+from rankdistil.metrics.significance import holm, randomisation_test
 
 
 def _values(numbers):
@@ -68,3 +68,31 @@ def test_different_queries_are_refused_and_counted():
 def test_no_query_at_all_is_refused():
     with pytest.raises(ValueError, match="a paired test needs the same queries"):
         randomisation_test({}, {})
+
+
+def test_holm_multiplies_the_smallest_p_value_by_all_tests_and_the_next_by_one_less():
+    assert holm({"c": 0.04, "a": 0.001, "b": 0.01}) == pytest.approx({"a": 0.003, "b": 0.02, "c": 0.04})
+
+
+def test_a_larger_p_value_is_never_adjusted_below_a_smaller_one():
+    assert holm({"a": 0.01, "b": 0.02, "c": 0.021}) == pytest.approx({"a": 0.03, "b": 0.04, "c": 0.04})
+
+
+def test_adjusted_p_values_end_at_one():
+    assert holm({"a": 0.6, "b": 0.5}) == {"a": 1.0, "b": 1.0}
+
+
+def test_adjusted_p_values_come_back_in_the_order_given():
+    assert list(holm({"c": 0.04, "a": 0.001, "b": 0.01})) == ["c", "a", "b"]
+
+
+def test_one_test_alone_and_none_at_all_need_no_adjustment():
+    assert holm({"a": 0.03}) == {"a": 0.03}
+    assert holm({}) == {}
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
+def test_what_is_no_p_value_is_named(value):
+    with pytest.raises(ValueError) as caught:
+        holm({"good": 0.5, "bad": value})
+    assert str(caught.value) == f"bad: {value} is no p value; it must lie between 0 and 1."

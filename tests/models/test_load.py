@@ -8,7 +8,15 @@ from conftest import MINILM
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from rankdistil.models.load import NEW_HEAD, load_language_model, load_ranker, load_tokenizer, read_config
+from rankdistil.models.load import (
+    NEW_HEAD,
+    is_language_model,
+    load_language_model,
+    load_ranker,
+    load_tokenizer,
+    read_config,
+    refuse_ranker,
+)
 from rankdistil.models.locate import locate
 
 IDS = torch.tensor([[2, 7, 9, 3, 11, 3]])
@@ -93,9 +101,40 @@ def test_a_folder_without_config_is_no_checkpoint(tmp_path):
         read_config(str(tmp_path))
 
 
-def test_a_language_model_is_no_ranker():
-    with pytest.raises(ValueError, match="the head has 2 labels, expected 1"):
+def test_a_language_model_is_no_ranker_and_the_way_to_one_is_named():
+    with pytest.raises(ValueError) as caught:
         load_ranker(MINILM)
+    assert str(caught.value) == (
+        f"{MINILM} is a language model without a ranking head (BertModel): it can't rank yet. Train it to: "
+        f"+experiment=finetune_6l student.init_from=export:{MINILM}, or name a ranker."
+    )
+
+
+def test_a_head_of_two_labels_is_no_ranker(folder):
+    _edit_config(folder, id2label={"0": "no", "1": "yes"}, label2id={"no": 0, "yes": 1})
+    with pytest.raises(ValueError) as caught:
+        load_ranker(str(folder))
+    assert str(caught.value) == f"{folder}: the head has 2 labels, expected 1 (a ranker with one logit)."
+
+
+def test_a_ranker_is_refused_where_a_language_model_is_learnt_from(folder):
+    with pytest.raises(ValueError) as caught:
+        refuse_ranker(str(folder))
+    assert str(caught.value) == (
+        f"teacher.path={folder} is a ranker (BertForSequenceClassification), but stage lm_distill learns from the pretrained "
+        "language model that the ranker started from. Set teacher.path to that, or learn from the ranker: "
+        f"+experiment=ranker_distill_6l teacher.export={folder}."
+    )
+    refuse_ranker(MINILM)
+
+
+@pytest.mark.parametrize(
+    ("architectures", "expected"),
+    [(["BertModel"], True), (["BertForMaskedLM"], True), (["BertForSequenceClassification"], False), (None, False)],
+)
+def test_a_checkpoint_is_a_language_model_if_it_says_so(folder, architectures, expected):
+    _edit_config(folder, architectures=architectures)
+    assert is_language_model(read_config(str(folder))) is expected
 
 
 def test_minilm_loads_with_only_a_new_head():

@@ -1,11 +1,12 @@
-"""Students: their shape, their start, and the checks against their teacher."""
+"""Students: their shape, and the checks against their teacher."""
 
 import pytest
 import torch
+from support import random_student
 from transformers import BertConfig, BertForSequenceClassification
 
 from rankdistil.models.bert import CrossEncoder, parameter_count
-from rankdistil.models.student import StudentSize, build_student, check_match
+from rankdistil.models.student import StudentSize, check_match
 
 SMALL = StudentSize("small", layers=2, hidden_size=12, heads=3, intermediate_size=20)
 
@@ -22,13 +23,13 @@ SMALL = StudentSize("small", layers=2, hidden_size=12, heads=3, intermediate_siz
 )
 def test_students_of_bert_base_have_the_published_sizes(size, millions):
     with torch.device("meta"):
-        student = build_student(size, CrossEncoder(BertForSequenceClassification(BertConfig(num_hidden_layers=1))))
+        student = random_student(size, CrossEncoder(BertForSequenceClassification(BertConfig(num_hidden_layers=1))))
     assert round(parameter_count(student.bert.bert) / 1e6, 1) == millions
 
 
 def test_shape_is_the_size_s_and_everything_else_the_teacher_s(tiny_ranker):
     tiny_ranker.config.hidden_dropout_prob = 0.3
-    config = build_student(SMALL, tiny_ranker).config
+    config = random_student(SMALL, tiny_ranker).config
     assert (config.num_hidden_layers, config.hidden_size) == (2, 12)
     assert (config.num_attention_heads, config.intermediate_size) == (3, 20)
     assert (config.vocab_size, config.max_position_embeddings, config.hidden_dropout_prob) == (50, 40, 0.3)
@@ -36,36 +37,15 @@ def test_shape_is_the_size_s_and_everything_else_the_teacher_s(tiny_ranker):
 
 def test_a_teacher_keeps_its_shape(tiny_ranker):
     before = tiny_ranker.config.to_dict()
-    build_student(SMALL, tiny_ranker)
+    random_student(SMALL, tiny_ranker)
     assert tiny_ranker.config.to_dict() == before
 
 
 def test_a_student_has_one_logit_whatever_head_its_teacher_has(tiny_ranker):
     tiny_ranker.config.num_labels = 2
     ids = torch.tensor([[2, 7, 3, 9, 3]])
-    student = build_student(SMALL, tiny_ranker)
+    student = random_student(SMALL, tiny_ranker)
     assert student(ids, torch.ones_like(ids), torch.zeros_like(ids)).logits.shape == (1,)
-
-
-def test_the_seed_decides_every_weight(tiny_ranker):
-    first, again, other = (build_student(SMALL, tiny_ranker, seed=seed).state_dict() for seed in (1, 1, 2))
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    for name in "bert.bert.embeddings.word_embeddings.weight", "bert.classifier.weight":
-        assert not torch.equal(first[name], other[name])
-
-
-def test_the_global_generator_is_untouched_and_has_no_say(tiny_ranker):
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    first = build_student(SMALL, tiny_ranker)
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.manual_seed(6)
-    assert torch.equal(build_student(SMALL, tiny_ranker).bert.classifier.weight, first.bert.classifier.weight)
-
-
-def test_an_unknown_start_lists_the_known(tiny_ranker):
-    with pytest.raises(ValueError, match=r"student\.init_from is 'wiki'; expected one of random"):
-        build_student(SMALL, tiny_ranker, init_from="wiki")
 
 
 @pytest.mark.parametrize(("heads", "fix"), [(12, "120 or 132"), (3, "126 or 129"), (200, "200 or 400")])

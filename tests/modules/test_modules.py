@@ -1,14 +1,17 @@
 """Modules order calls: who trains, who is frozen, what a step asks for."""
 
+from copy import deepcopy
+
 import pytest
 import torch
+from support import random_student
 from transformers import BertConfig
 
 from rankdistil.data.batch import PairBatch
 from rankdistil.losses import AttentionLoss, EmbeddingLoss, HiddenLoss, LabelLoss, LogitLoss, Projection, WeightedSum
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.layers import map_layers
-from rankdistil.models.student import StudentSize, build_student
+from rankdistil.models.student import StudentSize
 from rankdistil.models.teacher import FrozenTeacher
 from rankdistil.models.trace import Layers
 from rankdistil.modules import DistillModule, FinetuneModule
@@ -18,18 +21,8 @@ OPTIM = OptimSettings(lr=1e-3, steps=10, warmup_steps=1)
 ALL = {"embedding": EmbeddingLoss(), "hidden": HiddenLoss(), "attention": AttentionLoss(), "logits": LogitLoss()}
 
 
-@pytest.fixture
-def batch() -> PairBatch:
-    """Two triples, four pairs of unequal length."""
-    ids = torch.randint(5, 50, (4, 9), generator=torch.Generator().manual_seed(1))
-    mask = torch.ones_like(ids)
-    mask[1, 6:] = 0
-    types = torch.zeros_like(ids)
-    return PairBatch(ids, mask, types, torch.tensor([1.0, 0, 1, 0]), torch.tensor([0, 0, 1, 1]), ("q",) * 4, tuple("abcd"))
-
-
 def distill(teacher: CrossEncoder, losses: dict, heads: int = 3) -> DistillModule:
-    student = build_student(StudentSize("tiny", 2, 12, heads, 24), teacher)
+    student = random_student(StudentSize("tiny", 2, 12, heads, 24), teacher)
     projection = Projection("auto", 12, 24, 3)
     summed = WeightedSum(losses, dict.fromkeys(losses, 1.0), projection)
     return DistillModule(student, summed, OPTIM, FrozenTeacher(teacher), map_layers("uniform", 2, 4))
@@ -100,5 +93,99 @@ def test_validation_scores_are_float32_logits_with_their_ids(tiny_ranker: CrossE
 
 
 def test_a_student_takes_vocabulary_and_positions_from_its_teacher(tiny_ranker: CrossEncoder) -> None:
-    shape: BertConfig = build_student(StudentSize("tiny", 1, 6, 2, 8), tiny_ranker).config
+    shape: BertConfig = random_student(StudentSize("tiny", 1, 6, 2, 8), tiny_ranker).config
     assert (shape.vocab_size, shape.max_position_embeddings) == (50, 40)
+
+
+HEADLESS = {name: ALL[name] for name in ("embedding", "hidden", "attention")}
+
+
+def test_a_stage_whose_losses_read_no_logits_leaves_pooler_and_classifier_alone_and_trains_the_rest(
+    tiny_ranker: CrossEncoder, batch: PairBatch
+) -> None:
+    module = distill(tiny_ranker, HEADLESS)
+    module.loss(batch).total.backward()
+    for name, parameter in module.named_parameters():
+        head = "pooler" in name or "classifier" in name
+        assert parameter.requires_grad is not head, name
+        assert (parameter.grad is None) is head, name
+
+
+def test_a_head_that_a_loss_trains_is_trained_with_its_pooler(tiny_ranker: CrossEncoder) -> None:
+    assert all(parameter.requires_grad for parameter in distill(tiny_ranker, ALL).parameters())
+
+
+def test_validation_without_a_trained_head_logs_the_losses_and_scores_nothing(
+    tiny_ranker: CrossEncoder, batch: PairBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, logged = distill(tiny_ranker, HEADLESS).eval(), {}
+    monkeypatch.setattr(module, "log_dict", lambda rows, **how: logged.update(rows | how))
+    assert module.validation_step(batch, 0) is None
+    value = module.loss(batch)
+    expected = {"val/loss": value.total} | {f"val/{name}": part for name, part in value.parts.items()}
+    assert all(torch.equal(logged[name], part) for name, part in expected.items())
+    assert (logged["batch_size"], logged["sync_dist"]) == (4, True)
+    assert len(logged) == len(expected) + 2
+
+
+def test_validation_beside_a_teacher_brings_the_teacher_s_scores_and_asks_for_them_once(
+    tiny_ranker: CrossEncoder, batch: PairBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, asked = distill(tiny_ranker, ALL).eval(), []
+    forward = type(module.teacher).forward
+    monkeypatch.setattr(type(module.teacher), "forward", lambda self, *inputs: asked.append(1) or forward(self, *inputs))
+    for _ in range(2):
+        scored = module.validation_step(batch, 0)
+        assert torch.equal(scored.teacher_scores, tiny_ranker(*batch[:3]).logits)
+        assert torch.equal(scored.scores, module.ranker(*batch[:3]).logits)
+    assert len(asked) == 1
+
+
+def test_every_validation_batch_has_its_own_teacher_scores(tiny_ranker: CrossEncoder, batch: PairBatch) -> None:
+    module, turned = distill(tiny_ranker, ALL).eval(), batch._replace(input_ids=batch.input_ids.flip(0))
+    for number, rows in enumerate((batch, turned, batch, turned)):
+        scores = module.validation_step(rows, number % 2).teacher_scores
+        assert torch.equal(scores, tiny_ranker(*rows[:3]).logits)
+
+
+def test_a_student_learns_from_labels_alone_where_there_is_no_teacher(tiny_ranker: CrossEncoder, batch: PairBatch) -> None:
+    student = random_student(StudentSize("tiny", 2, 12, 3, 24), tiny_ranker)
+    module = FinetuneModule(student, WeightedSum({"labels": LabelLoss()}, {"labels": 1.0}), OPTIM).eval()
+    value = module.loss(batch)
+    value.total.backward()
+    better, worse = student(*batch[:3]).logits.view(2, 2).unbind(1)
+    assert torch.allclose(value.total, (1 + (worse - better).exp()).log().mean())
+    assert all(parameter.grad is not None for parameter in module.parameters())
+    assert module.validation_step(batch, 0).teacher_scores is None
+
+
+@pytest.mark.parametrize("kind", ["shared", "per_layer"])
+def test_a_projection_between_a_network_and_its_copy_starts_at_no_distance(
+    tiny_ranker: CrossEncoder, batch: PairBatch, kind: str
+) -> None:
+    losses = WeightedSum({"hidden": HiddenLoss()}, {"hidden": 1.0}, Projection(kind, 24, 24, 5))
+    twin = deepcopy(tiny_ranker)
+    module = DistillModule(twin, losses, OPTIM, FrozenTeacher(tiny_ranker), map_layers("uniform", 4, 4))
+    far = module.loss(batch).total
+    module.fit_projection([batch, batch._replace(input_ids=batch.input_ids.flip(1))])
+    assert module.eval().loss(batch).total < 1e-4 * far  # a map from 24 units to 24, through 66 rows
+
+
+def test_padding_has_no_say_in_where_a_projection_starts(tiny_ranker: CrossEncoder, batch: PairBatch) -> None:
+    padded = [batch, batch._replace(input_ids=torch.where(batch.attention_mask > 0, batch.input_ids, 49))]
+    starts = []
+    for text in padded:
+        module = distill(tiny_ranker, HEADLESS)
+        module.fit_projection([text])
+        starts.append(module.losses.projection.maps[0].weight)
+    assert torch.allclose(*starts, atol=1e-5)
+
+
+@pytest.mark.parametrize("projection", [None, Projection("none", 24, 24, 5)], ids=["no states compared", "equal widths"])
+def test_where_nothing_is_projected_no_network_is_asked(
+    tiny_ranker: CrossEncoder, batch: PairBatch, monkeypatch: pytest.MonkeyPatch, projection: Projection | None
+) -> None:
+    losses = WeightedSum({"logits": LogitLoss()}, {"logits": 1.0}, projection)
+    module = DistillModule(deepcopy(tiny_ranker), losses, OPTIM, FrozenTeacher(tiny_ranker), map_layers("uniform", 4, 4))
+    monkeypatch.setattr(CrossEncoder, "forward", lambda *_: pytest.fail("a network was asked"))
+    module.fit_projection([batch])

@@ -8,10 +8,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LINE_EVERY_S = 10.0
+SAID = ("val/nDCG@10", "val/teacher_tau", "val/loss")
 
 
 class ProgressReport(L.Callback):
     """Shows steps, pairs per second and time left.
+
+    Logs ``train/pairs_per_second``, step by step, and says the validation's outcome.
 
     Args:
         label: what runs, for example ``teacher minilm``.
@@ -21,6 +24,7 @@ class ProgressReport(L.Callback):
         self._label = label
         self._console = Console(stderr=True, highlight=False)
         self._bar: Progress | None = None
+        self._step_ended = 0.0
 
     def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Open the training bar."""
@@ -29,7 +33,10 @@ class ProgressReport(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, *_: Any) -> None:
         """Advance the training bar."""
         loss = trainer.callback_metrics.get("train/loss")
-        self._advance(trainer.global_step, len(batch.query_ids), "" if loss is None else f"loss {float(loss):.4f}")
+        pairs, now = len(batch.query_ids), time.monotonic()
+        module.log("train/pairs_per_second", pairs / max(now - self._step_ended, 1e-9))
+        self._step_ended = now
+        self._advance(trainer.global_step, pairs, "" if loss is None else f"loss {float(loss):.4f}")
 
     def on_train_end(self, *_: Any) -> None:
         """Close the training bar."""
@@ -37,9 +44,11 @@ class ProgressReport(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Say the validation measures."""
-        if not trainer.sanity_checking and "val/nDCG@10" in trainer.callback_metrics:
-            value = float(trainer.callback_metrics["val/nDCG@10"])
-            self._console.print(f"{self._label}: step {trainer.global_step}: val/nDCG@10 {value:.4f}")
+        found = [name for name in SAID if name in trainer.callback_metrics]
+        if not trainer.sanity_checking and found:
+            values = ", ".join(f"{name} {float(trainer.callback_metrics[name]):.4f}" for name in found)
+            self._console.print(f"{self._label}: step {trainer.global_step}: {values}")
+        self._step_ended = time.monotonic()  # the next step's rate leaves validation out
 
     def on_test_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Open the test bar."""
@@ -61,7 +70,8 @@ class ProgressReport(L.Callback):
 
     def _open(self, what: str, total: int, done: int) -> None:
         self._what, self._total, self._first = f"{self._label}: {what}", total, done
-        self._pairs, self._started, self._said = 0, time.monotonic(), time.monotonic()
+        self._pairs, self._started = 0, time.monotonic()
+        self._said = self._step_ended = self._started
         if self._console.is_terminal:
             columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
             left = TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[rate]:.0f} pairs/s {task.fields[note]}")

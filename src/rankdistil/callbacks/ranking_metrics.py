@@ -1,6 +1,7 @@
 """Ranking quality of the candidates that a ranker re-orders."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,12 @@ import torch.distributed as dist
 from rankdistil.data.batch import ScoredPairs
 from rankdistil.data.datamodule import RerankingTask
 from rankdistil.files import write_json, write_text
-from rankdistil.metrics.measures import means, per_query, ranked
+from rankdistil.metrics.fidelity import kendall_tau, overlap
+from rankdistil.metrics.measures import means, passage_ids, per_query, ranked
 from rankdistil.metrics.trec import write_run
+
+Scores = dict[str, dict[str, float]]
+"""Query id -> passage id -> score."""
 
 
 class RankingMetrics(L.Callback):
@@ -21,7 +26,8 @@ class RankingMetrics(L.Callback):
     the numbers don't depend on the number of processes.
 
     =====================  ==================================================================================================
-    logged                 ``val/<measure>`` (nDCG@10, RR@10, AP), means over validation queries
+    logged                 ``val/<measure>`` (nDCG@10, RR@10, AP), means over validation queries; beside a teacher's scores also
+                           ``val/teacher_tau`` (Kendall) and ``val/teacher_top1`` (share of queries with the same best passage)
     ``metrics.json``       test: means in ``measures`` and ``first_stage``, its name, ``queries``, ``pairs`` and the like
     ``per_query.jsonl``    test: one line per query: ``query_id``, ``measures``, ``first_stage``
     ``test.run``           test: the ranking as a TREC run
@@ -45,42 +51,47 @@ class RankingMetrics(L.Callback):
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: ScoredPairs, *_: Any) -> None:
         """Keep the scores of a batch."""
-        self._scored.append(outputs._replace(scores=outputs.scores.cpu()))
+        teacher = None if outputs.teacher_scores is None else outputs.teacher_scores.cpu()
+        self._scored.append(outputs._replace(scores=outputs.scores.cpu(), teacher_scores=teacher))
 
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the validation measures."""
-        scores = self._gather(trainer)
+        scores, teacher = self._gather(trainer)
         if trainer.sanity_checking:
             return
-        task = trainer.datamodule.task("valid")
-        values = means(per_query(ranked(scores), task.qrels, self._level))
+        task, ranking = trainer.datamodule.task("valid"), ranked(scores)
+        values = means(per_query(ranking, task.qrels, self._level))
+        if teacher:
+            orders = [passage_ids(side) for side in (ranking, ranked(teacher))]
+            values |= {"teacher_tau": kendall_tau(*orders), "teacher_top1": overlap(*orders, depth=1)}
         for name, value in values.items():
-            pl_module.log(f"val/{name}", value, rank_zero_only=False, sync_dist=False)
+            if value is not None:  # agreement needs two candidates
+                pl_module.log(f"val/{name}", value, rank_zero_only=False, sync_dist=False)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the test's files."""
-        scores = self._gather(trainer)
+        scores, _ = self._gather(trainer)
         if trainer.is_global_zero:
             self._write(trainer.datamodule.task("test"), scores)
 
-    def _gather(self, trainer: L.Trainer) -> dict[str, dict[str, float]]:
-        rows = [
-            row
-            for scored in self._scored
-            for row in zip(scored.query_ids, scored.passage_ids, scored.scores.tolist(), strict=True)
-        ]
+    def _gather(self, trainer: L.Trainer) -> tuple[Scores, Scores]:
+        """Collect the ranker's and the teacher's scores from all processes; the teacher's are empty where none was asked."""
+        rows = [row for scored in self._scored for row in _rows(scored)]
         if trainer.world_size > 1:
-            everywhere: list[list[tuple[str, str, float]]] = [[] for _ in range(trainer.world_size)]
+            everywhere: list[list[tuple[str, str, float, float | None]]] = [[] for _ in range(trainer.world_size)]
             dist.all_gather_object(everywhere, rows)
             rows = [row for part in everywhere for row in part]
-        scores: dict[str, dict[str, float]] = {}
-        for query_id, passage_id, score in rows:
+        scores: Scores = {}
+        teacher: Scores = {}
+        for query_id, passage_id, score, teacher_score in rows:
             scores.setdefault(query_id, {})[passage_id] = score
-        return scores
+            if teacher_score is not None:
+                teacher.setdefault(query_id, {})[passage_id] = teacher_score
+        return scores, teacher
 
-    def _write(self, task: RerankingTask, scores: dict[str, dict[str, float]]) -> None:
+    def _write(self, task: RerankingTask, scores: Scores) -> None:
         ranking = dict(sorted(ranked(scores).items()))
         values = per_query(ranking, task.qrels, self._level)
         first_stage = per_query(task.candidates, task.qrels, self._level)
@@ -101,3 +112,9 @@ class RankingMetrics(L.Callback):
                 "queries_without_candidates": sum(not task.candidates.get(query) for query in values),
             },
         )
+
+
+def _rows(scored: ScoredPairs) -> Iterator[tuple[str, str, float, float | None]]:
+    scores = scored.scores.tolist()
+    teacher = [None] * len(scores) if scored.teacher_scores is None else scored.teacher_scores.tolist()
+    return zip(scored.query_ids, scored.passage_ids, scores, teacher, strict=True)

@@ -31,4 +31,4 @@ class SaveExport(L.Callback):
             prefix = "ranker."
             weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
             pl_module.ranker.load_state_dict(weights)
-        write_export(self._folder, pl_module.ranker, self._tokenizer, self._max_tokens)
+        write_export(self._folder, pl_module.ranker, self._tokenizer, self._max_tokens, pl_module.losses.trains_head)

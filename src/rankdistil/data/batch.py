@@ -34,8 +34,10 @@ class ScoredPairs(NamedTuple):
         query_ids: one per pair.
         passage_ids: one per pair.
         scores: logits in float32, (B,).
+        teacher_scores: the teacher's logits of the same pairs, (B,); None where no teacher is asked.
     """
 
     query_ids: tuple[str, ...]
     passage_ids: tuple[str, ...]
     scores: Tensor
+    teacher_scores: Tensor | None = None

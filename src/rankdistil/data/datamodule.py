@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 
-import lightning as L
 from torch.utils.data import DataLoader
 
-from rankdistil.data.batch import PairBatch
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair, Qrels, Ranking
 from rankdistil.data.stream import CandidateStream, TripleStream
+from rankdistil.data.stream_module import StreamDataModule
 from rankdistil.data.triples import TRAIN_ON, open_triples
 
 
@@ -18,7 +17,7 @@ class DataSettings:
     """Plain settings of ``data``.
 
     Attributes:
-        batch_size: triples per training batch and process.
+        batch_size: triples per training batch and process; twice as many passages where these are read as text.
         eval_batch_size: pairs per batch in validation and test.
         query_tokens: budget of a query.
         passage_tokens: budget of a passage.
@@ -28,6 +27,7 @@ class DataSettings:
         depth: candidates re-ranked per test query.
         valid_depth: candidates re-ranked per validation query.
         valid_queries: validation queries used at most.
+        valid_passages: passages set apart for validation where passages are read as text.
         test_queries: test queries used at most; all if None.
         workers: loader processes; 0 encodes in the training process.
     """
@@ -42,6 +42,7 @@ class DataSettings:
     depth: int
     valid_depth: int
     valid_queries: int
+    valid_passages: int = 1000
     test_queries: int | None = None
     workers: int = 0
 
@@ -73,7 +74,7 @@ class RerankingTask:
     first_stage: str
 
 
-class RankingDataModule(L.LightningDataModule):
+class RankingDataModule(StreamDataModule):
     """Streams query-passage triples for training, and candidates for validation and test.
 
     Args:
@@ -88,10 +89,9 @@ class RankingDataModule(L.LightningDataModule):
     def __init__(
         self, train: Reader | None, valid: Reader | None, test: Reader, encoder: PairEncoder, settings: DataSettings, seed: int
     ) -> None:
-        super().__init__()
+        super().__init__(settings.workers)
         self._train, self._valid, self._test = train, valid, test
         self.encoder, self.settings, self._seed = encoder, settings, seed
-        self.trained_batches = 0
         self._tasks: dict[str, RerankingTask] = {}
 
     @property
@@ -128,19 +128,16 @@ class RankingDataModule(L.LightningDataModule):
             for hit in row
         ]
 
-    def timing_candidates(self, queries: int, depth: int) -> Ranking:
-        """Return the candidates of the first test queries in id order, for measuring time."""
-        chosen = list(self.task("test").qrels)[:queries]
-        return self._test.candidates(depth, chosen)
+    def timed_pairs(self, queries: int, depth: int) -> list[list[Pair]]:
+        """Return the pairs of each of the first test queries in id order, for measuring time."""
+        found = self._test.candidates(depth, list(self.task("test").qrels)[:queries])
+        pairs = self.pairs("test", found)
+        return [[pair for pair in pairs if pair.query_id == query] for query in found]
 
-    def train_dataloader(self) -> DataLoader:
-        """Return the endless stream of training batches; ``open`` comes first."""
-        settings = self.settings
-        rank, world = self._place()
-        stream = TripleStream(
-            self._source, self._train, self.encoder, settings.batch_size, self._seed, rank, world, start=self.trained_batches
-        )
-        return self._loader(stream)
+    def training_stream(self, rank: int, world: int, start: int) -> TripleStream:
+        """Return the stream of batches of triples."""
+        size = self.settings.batch_size
+        return TripleStream(self._source, self._train, self.encoder, size, self._seed, rank, world, start)
 
     def val_dataloader(self) -> DataLoader:
         """Return the validation pairs."""
@@ -150,28 +147,8 @@ class RankingDataModule(L.LightningDataModule):
         """Return the test pairs."""
         return self._evaluation("test")
 
-    def state_dict(self) -> dict[str, int]:
-        """Return the position in the stream: batches trained by each process."""
-        return {"trained_batches": self.trained_batches}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continue behind the batches trained."""
-        self.trained_batches = state_dict["trained_batches"]
-
     def _evaluation(self, split: str) -> DataLoader:
-        stream = CandidateStream(self.pairs(split), self.encoder, self.settings.eval_batch_size, *self._place())
-        return self._loader(stream)
-
-    def _loader(self, stream: TripleStream | CandidateStream) -> DataLoader:
-        return DataLoader(stream, batch_size=None, num_workers=self.settings.workers, collate_fn=_as_it_is)
-
-    def _place(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-
-def _as_it_is(batch: PairBatch) -> PairBatch:
-    """Keep a batch's tuples of ids: torch's own conversion would make lists of them."""
-    return batch
+        return self.loader(CandidateStream(self.pairs(split), self.encoder, self.settings.eval_batch_size, *self.place()))
 
 
 def _stride(have: int, limit: int | None) -> int:

@@ -7,6 +7,7 @@ lets a long passage cut the query.
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from rankdistil.data.batch import PairBatch
@@ -59,15 +60,7 @@ class PairEncoder:
         """Encode pairs and pad them to the longest."""
         queries = self.token_ids([pair.query for pair in pairs], self.query_tokens)
         passages = self.token_ids([pair.passage for pair in pairs], self.passage_tokens)
-        cls, sep, pad = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id, self.tokenizer.pad_token_id
-        length = max(len(q) + len(p) for q, p in zip(queries, passages, strict=True)) + SPECIAL_TOKENS
-        input_ids = torch.full((len(pairs), length), pad)
-        mask, types = torch.zeros_like(input_ids), torch.zeros_like(input_ids)
-        for row, (query, passage) in enumerate(zip(queries, passages, strict=True)):
-            tokens = [cls, *query, sep, *passage, sep]
-            input_ids[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = 1
-            types[row, len(query) + 2 : len(tokens)] = 1
+        input_ids, mask, types = self.assemble(list(zip(queries, passages, strict=True)))
         return PairBatch(
             input_ids=input_ids,
             attention_mask=mask,
@@ -77,3 +70,20 @@ class PairEncoder:
             query_ids=tuple(pair.query_id for pair in pairs),
             passage_ids=tuple(pair.passage_id for pair in pairs),
         )
+
+    def assemble(self, segments: Sequence[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Lay out token ids as [CLS] first [SEP] second [SEP], padded to the longest.
+
+        Returns:
+            Token ids, attention mask and token types, int64, (B, T) each.
+        """
+        cls, sep, pad = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id, self.tokenizer.pad_token_id
+        length = max(len(first) + len(second) for first, second in segments) + SPECIAL_TOKENS
+        input_ids = torch.full((len(segments), length), pad)
+        mask, types = torch.zeros_like(input_ids), torch.zeros_like(input_ids)
+        for row, (first, second) in enumerate(segments):
+            tokens = [cls, *first, sep, *second, sep]
+            input_ids[row, : len(tokens)] = torch.tensor(tokens)
+            mask[row, : len(tokens)] = 1
+            types[row, len(first) + 2 : len(tokens)] = 1
+        return input_ids, mask, types

@@ -21,8 +21,8 @@ class Engine:
     """
 
     def __init__(self, ranker: CrossEncoder, encoder: PairEncoder, device: torch.device, batch_size: int) -> None:
-        self._ranker, self._encoder = ranker.to(device).eval(), encoder
-        self._device, self._batch_size = device, batch_size
+        self.ranker, self.encoder, self.device = ranker.to(device).eval(), encoder, device
+        self._batch_size = batch_size
 
     @torch.inference_mode()
     def score(self, pairs: list[Pair]) -> tuple[list[float], Sample]:
@@ -34,10 +34,10 @@ class Engine:
         start = time.perf_counter()
         order = sorted(range(len(pairs)), key=lambda index: -len(pairs[index].passage))
         places = [order[at : at + self._batch_size] for at in range(0, len(order), self._batch_size)]
-        batches = [self._encoder.batch([pairs[index] for index in place]) for place in places]
+        batches = [self.encoder.batch([pairs[index] for index in place]) for place in places]
         tokenised = time.perf_counter()
         scores = torch.empty(len(pairs))
         for place, batch in zip(places, batches, strict=True):
-            tensors = (tensor.to(self._device, non_blocking=True) for tensor in batch[:3])
-            scores[place] = self._ranker(*tensors).logits.float().cpu()  # .cpu() waits for the device
+            tensors = (tensor.to(self.device, non_blocking=True) for tensor in batch[:3])
+            scores[place] = self.ranker(*tensors).logits.float().cpu()  # .cpu() waits for the device
         return scores.tolist(), Sample(tokenised - start, time.perf_counter() - tokenised)

@@ -13,23 +13,26 @@ from rankdistil.models.bert import CrossEncoder
 IDENTITY = "torch.nn.modules.linear.Identity"
 
 
-def write_export(folder: Path, ranker: CrossEncoder, tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> None:
+def write_export(
+    folder: Path, ranker: CrossEncoder, tokenizer: PreTrainedTokenizerFast, max_tokens: int, with_head: bool = True
+) -> None:
     """Write config, safetensors and tokenizer; the folder appears in one step, an old one is replaced last.
 
     Args:
         folder: the export folder.
         ranker: a ranker with one logit.
         tokenizer: its tokenizer.
+        with_head: False for a student whose head nothing has trained: it is written as the language model that it is.
         max_tokens: written as ``model_max_length``; other tools cut inputs there.
     """
     temporary = folder.with_name(f".{folder.name}.tmp{os.getpid()}")
     temporary.mkdir(parents=True)
     try:
-        ranker.bert.save_pretrained(temporary)
+        (ranker.bert if with_head else ranker.bert.bert).save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         _edit(temporary / "tokenizer_config.json", model_max_length=max_tokens)
-        # One label without this entry would be scored through a sigmoid, which saturates on raw logits.
-        _edit(temporary / "config.json", sentence_transformers={"activation_fn": IDENTITY})
+        if with_head:  # one label without this entry would be scored through a sigmoid, which saturates on raw logits
+            _edit(temporary / "config.json", sentence_transformers={"activation_fn": IDENTITY})
         special = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}
         write_json(temporary / "special_tokens_map.json", special)
         if folder.exists():

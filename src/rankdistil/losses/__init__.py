@@ -6,6 +6,7 @@ from rankdistil.losses.hidden import HiddenLoss
 from rankdistil.losses.labels import LabelLoss
 from rankdistil.losses.logits import LogitLoss
 from rankdistil.losses.projection import Projection
+from rankdistil.losses.shares import gradient_shares
 from rankdistil.losses.weighted import LossValue, WeightedSum
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "LossValue",
     "Projection",
     "WeightedSum",
+    "gradient_shares",
 ]

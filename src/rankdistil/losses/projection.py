@@ -1,7 +1,11 @@
 """A learned bridge between a narrow student and its wide teacher, used while training and never exported."""
 
-from torch import nn
+from collections.abc import Sequence
 
+import torch
+from torch import Tensor, nn
+
+from rankdistil.models.least_squares import affine_fit
 from rankdistil.models.trace import Trace
 
 KINDS = ("auto", "shared", "per_layer", "none")
@@ -34,6 +38,21 @@ class Projection(nn.Module):
             )
         count = {"none": 0, "shared": 1, "per_layer": states}[kind]
         self.maps = nn.ModuleList(nn.Linear(student_width, teacher_width) for _ in range(count))
+
+    @torch.no_grad()
+    def fit(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
+        """Set the maps to the least-squares fit of one set of hidden states to another.
+
+        Args:
+            student: rows of real tokens, (N, D) for each state.
+            teacher: the same tokens, (N, teacher's D) for each state.
+        """
+        if len(self.maps) == 1:  # one map for all states
+            student, teacher = [torch.cat(list(student))], [torch.cat(list(teacher))]
+        for part, inputs, targets in zip(self.maps, student, teacher, strict=True):
+            weight, bias = affine_fit(inputs, targets)
+            part.weight.copy_(weight)
+            part.bias.copy_(bias)
 
     def forward(self, trace: Trace) -> Trace:
         """Return the trace with its hidden states in the teacher's width.

@@ -48,6 +48,11 @@ class WeightedSum(nn.Module):
         """What the losses compare beside logits: of ``attention``, ``hidden``, ``embedding``."""
         return frozenset().union(*(loss.needs for loss in self.losses.values()))
 
+    @property
+    def trains_head(self) -> bool:
+        """Whether a loss reads the logits; without one the student is left a language model, not a ranker."""
+        return any(not loss.needs for loss in self.losses.values())
+
     def forward(self, student: Trace, teacher: Trace | None, batch: PairBatch) -> LossValue:
         """Compute the total and its parts for one batch."""
         if self.projection is not None:

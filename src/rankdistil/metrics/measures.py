@@ -44,6 +44,11 @@ def ranked(scores: Mapping[str, Mapping[str, float]]) -> Ranking:
     return ranking
 
 
+def passage_ids(ranking: Ranking) -> dict[str, list[str]]:
+    """Return the order alone: passage ids of each query, best first."""
+    return {query_id: [hit.passage_id for hit in row] for query_id, row in ranking.items()}
+
+
 def per_query(ranking: Ranking, qrels: Qrels, relevance_level: int = 1) -> dict[str, dict[str, float]]:
     """Compute every measure of every judged query.
 

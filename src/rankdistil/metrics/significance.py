@@ -1,5 +1,6 @@
 """Is a difference between two rankers more than chance?"""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -37,3 +38,29 @@ def randomisation_test(a: dict[str, float], b: dict[str, float], samples: int = 
         signs = random.choice((-1.0, 1.0), size=(min(1000, samples - start), len(gaps)))
         extreme += int((np.abs((signs * gaps).mean(axis=1)) >= observed - 1e-12).sum())
     return Comparison(float(gaps.mean()), (extreme + 1) / (samples + 1), len(gaps))
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Adjust p values so that the chance of even one false finding among them stays below the level they are read at.
+
+    Args:
+        p_values: of one family of tests, by name.
+
+    Returns:
+        Adjusted values by name, in the order given: the smallest times the number of tests, the next one times one less, and
+        so on; never below a smaller one's, at most 1.
+
+    Raises:
+        ValueError: for a value outside of 0 to 1, naming it.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+    """
+    for name, value in p_values.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}: {value} is no p value; it must lie between 0 and 1.")
+    adjusted: dict[str, float] = {}
+    floor = 0.0
+    for rank, (name, value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        floor = max(floor, min(1.0, (len(p_values) - rank) * value))
+        adjusted[name] = floor
+    return {name: adjusted[name] for name in p_values}

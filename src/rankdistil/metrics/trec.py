@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from rankdistil.data.parse import fields, number_in
 from rankdistil.data.records import Ranking
 from rankdistil.files import write_text
+from rankdistil.metrics.measures import ranked
 
 
 def strictly_decreasing(scores: list[float]) -> list[float]:
@@ -33,3 +35,19 @@ def write_run(path: Path, ranking: Ranking, tag: str) -> None:
         for rank, (candidate, score) in enumerate(zip(row, scores, strict=True), 1):
             rows.append(f"{query_id} Q0 {candidate.passage_id} {rank} {score:.9g} {tag}\n")
     write_text(path, "".join(rows))
+
+
+def read_run(path: Path) -> Ranking:
+    """Read a run file into the total order of ``ranked``: ranks in the file don't count, scores do.
+
+    Raises:
+        ValueError: for a bad line or a passage ranked twice, naming the line.
+    """
+    scores: dict[str, dict[str, float]] = {}
+    names = ("query_id", "Q0", "passage_id", "rank", "score", "tag")
+    for line, (query_id, _, passage_id, _, score, _) in fields(path, None, names):
+        row = scores.setdefault(query_id, {})
+        if passage_id in row:
+            raise ValueError(f"{path}:{line}: query {query_id} ranks passage {passage_id} again. Keep one of the lines.")
+        row[passage_id] = float(number_in(path, line, score, float, "score"))
+    return ranked(scores)

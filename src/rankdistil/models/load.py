@@ -10,6 +10,7 @@ from transformers.utils import logging as transformers_logging
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.locate import locate
 
+RANKER = "BertForSequenceClassification"
 NEW_HEAD = {"classifier.weight", "classifier.bias"}
 POOLER = {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
 
@@ -69,9 +70,44 @@ def load_ranker(path: str) -> CrossEncoder:
         ValueError: if the folder holds no one-logit ranker.
     """
     config = read_config(path)
+    if is_language_model(config):
+        raise ValueError(
+            f"{path} is a language model without a ranking head ({config.architectures[0]}): it can't rank yet. Train it to: "
+            f"+experiment=finetune_6l student.init_from=export:{path}, or name a ranker."
+        )
     if config.num_labels != 1:
         raise ValueError(f"{path}: the head has {config.num_labels} labels, expected 1 (a ranker with one logit).")
     return _load(path, config, allowed_missing=set())
+
+
+def load_student(path: str, seed: int) -> CrossEncoder:
+    """Load what an earlier stage left: a ranker with its head, or a language model, which gets a new head.
+
+    Args:
+        path: see ``locate``.
+        seed: seed of the new head.
+    """
+    return load_language_model(path, seed=seed) if is_language_model(read_config(path)) else load_ranker(path)
+
+
+def is_language_model(config: BertConfig) -> bool:
+    """Whether a checkpoint says that it holds another network than a ranker."""
+    return bool(config.architectures) and RANKER not in config.architectures
+
+
+def refuse_ranker(path: str) -> None:
+    """Refuse a ranker where a pretrained language model is learnt from.
+
+    Raises:
+        ValueError: saying what to name instead.
+    """
+    config = read_config(path)
+    if RANKER in (config.architectures or ()):
+        raise ValueError(
+            f"teacher.path={path} is a ranker ({RANKER}), but stage lm_distill learns from the pretrained language model that "
+            "the ranker started from. Set teacher.path to that, or learn from the ranker: "
+            f"+experiment=ranker_distill_6l teacher.export={path}."
+        )
 
 
 def _load(path: str, config: BertConfig, allowed_missing: set[str]) -> CrossEncoder:

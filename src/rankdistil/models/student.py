@@ -1,12 +1,8 @@
-"""A student built from a size, and the checks that it can learn from its teacher."""
+"""The shape of a student, and the check that it can learn from its teacher."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from transformers import BertConfig, BertForSequenceClassification
-
-from rankdistil.models.bert import CrossEncoder
+from transformers import BertConfig
 
 
 @dataclass(frozen=True)
@@ -50,33 +46,6 @@ class StudentSize:
         config = BertConfig.from_dict(values)
         config.num_labels = 1
         return config
-
-
-def random_start(size: StudentSize, teacher: CrossEncoder) -> CrossEncoder:
-    """Fresh weights everywhere, embeddings and head included (what the paper's Ranker Distillation starts from)."""
-    return CrossEncoder(BertForSequenceClassification(size.config(teacher.config)))
-
-
-STARTS: dict[str, Callable[[StudentSize, CrossEncoder], CrossEncoder]] = {"random": random_start}
-
-
-def build_student(size: StudentSize, teacher: CrossEncoder, init_from: str = "random", seed: int = 0) -> CrossEncoder:
-    """Build a student.
-
-    Args:
-        size: its shape.
-        teacher: the network it will learn from; gives vocabulary, positions and dropout.
-        init_from: the start, one of ``STARTS``.
-        seed: seed of fresh weights; the global generator isn't touched.
-
-    Raises:
-        ValueError: for an unknown start.
-    """
-    if init_from not in STARTS:
-        raise ValueError(f"student.init_from is {init_from!r}; expected one of {', '.join(STARTS)}.")
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        return STARTS[init_from](size, teacher)
 
 
 def check_match(size: StudentSize, teacher: BertConfig, needs: frozenset[str]) -> None:

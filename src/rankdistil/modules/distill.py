@@ -1,8 +1,11 @@
 """Learning from a frozen teacher's trace."""
 
-import torch
+from collections.abc import Sequence
 
-from rankdistil.data.batch import PairBatch
+import torch
+from torch import Tensor
+
+from rankdistil.data.batch import PairBatch, ScoredPairs
 from rankdistil.losses import LossValue, WeightedSum
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.layers import LayerMap
@@ -28,7 +31,28 @@ class DistillModule(StageModule):
     ) -> None:
         super().__init__(ranker, losses, optim)
         self.__dict__["teacher"] = teacher  # not a registered sub-module: Lightning would save and wrap it
+        self._teacher_scores: dict[int, Tensor] = {}  # of the validation batches, which are the same every time
         self._layers = LayerMap(*(_needed(layers, losses.needs) for layers in layer_map))
+
+    @torch.no_grad()
+    def fit_projection(self, batches: Sequence[PairBatch]) -> None:
+        """Start the projection where it maps the student's states to the teacher's best.
+
+        A random one would first push the student away from a start that is close to its teacher.
+
+        Args:
+            batches: text to fit on.
+        """
+        if self.losses.projection is None or not self.losses.projection.maps:
+            return
+        self.ranker.eval()
+        sides: tuple[list[list[Tensor]], list[list[Tensor]]] = ([], [])
+        for batch in batches:
+            real = batch.attention_mask.bool()
+            for side, network, layers in zip(sides, (self.ranker, self.teacher), self._layers, strict=True):
+                states = network(batch.input_ids, batch.attention_mask, batch.token_type_ids, layers).hidden_states
+                side.append([state[real] for state in states])
+        self.losses.projection.fit(*([torch.cat(rows) for rows in zip(*side, strict=True)] for side in sides))
 
     def on_fit_start(self) -> None:
         """Move the teacher to the student's device."""
@@ -41,6 +65,16 @@ class DistillModule(StageModule):
         with torch.no_grad():
             teacher = self.teacher(*inputs, self._layers.teacher)
         return self.losses(self.ranker(*inputs, self._layers.student), teacher, batch)
+
+    def validation_step(self, batch: PairBatch, batch_idx: int) -> ScoredPairs | None:
+        """Add the teacher's scores, where it is a ranker and so is the student."""
+        scored = super().validation_step(batch, batch_idx)
+        if scored is None:
+            return None
+        if batch_idx not in self._teacher_scores:
+            trace = self.teacher(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+            self._teacher_scores[batch_idx] = trace.logits.float()
+        return scored._replace(teacher_scores=self._teacher_scores[batch_idx])
 
 
 def _needed(layers: Layers, needs: frozenset[str]) -> Layers:

@@ -14,7 +14,8 @@ from rankdistil.optim import OptimSettings, adamw
 class StageModule(L.LightningModule):
     """Trains a ranker; subclasses say what from.
 
-    Logs ``train/loss``, ``train/<name>`` for each loss before its weight, ``train/lr`` and ``train/gradient_norm``.
+    Logs ``train/loss``, ``train/<name>`` for each loss before its weight, ``train/lr`` and ``train/gradient_norm``; where no
+    loss trains the head, ``val/loss`` and ``val/<name>`` in place of a ranking.
 
     Args:
         ranker: the network that learns.
@@ -25,6 +26,9 @@ class StageModule(L.LightningModule):
     def __init__(self, ranker: CrossEncoder, losses: WeightedSum, optim: OptimSettings) -> None:
         super().__init__()
         self.ranker, self.losses, self._optim = ranker, losses, optim
+        if not losses.trains_head:  # without a gradient they would stop data-parallel training
+            for part in (ranker.bert.bert.pooler, ranker.bert.classifier):
+                part.requires_grad_(False)
 
     def loss(self, batch: PairBatch) -> LossValue:
         """Compute the losses of a training batch."""
@@ -37,13 +41,20 @@ class StageModule(L.LightningModule):
     def training_step(self, batch: PairBatch, batch_idx: int) -> LossValue:
         """Compute the loss that Lightning minimises."""
         value = self.loss(batch)
-        rate = self.optimizers().param_groups[0]["lr"]
-        named = {"loss": value.total.detach(), **{name: part.detach() for name, part in value.parts.items()}, "lr": rate}
-        self.log_dict({f"train/{name}": part for name, part in named.items()}, batch_size=len(batch.query_ids))
+        self._log("train", value, batch)
+        self.log("train/lr", self.optimizers().param_groups[0]["lr"])
         return {"loss": value.total}
 
-    def validation_step(self, batch: PairBatch, batch_idx: int) -> ScoredPairs:
-        """Score a batch of candidates."""
+    def _log(self, split: str, value: LossValue, batch: PairBatch) -> None:
+        named = {"loss": value.total, **value.parts}
+        rows = {f"{split}/{name}": part.detach() for name, part in named.items()}
+        self.log_dict(rows, batch_size=len(batch.query_ids), sync_dist=split == "val")
+
+    def validation_step(self, batch: PairBatch, batch_idx: int) -> ScoredPairs | None:
+        """Score a batch of candidates; where nothing trains the head, compute the losses instead."""
+        if not self.losses.trains_head:
+            self._log("val", self.loss(batch), batch)
+            return None
         trace = self.ranker(batch.input_ids, batch.attention_mask, batch.token_type_ids)
         return ScoredPairs(batch.query_ids, batch.passage_ids, trace.logits.float())
 

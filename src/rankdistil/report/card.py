@@ -52,6 +52,39 @@ ranker.rank("how long does a worker bee live", ["passage one", "passage two"])
 ```
 """
 
+PLAIN = """---
+language: en
+library_name: transformers
+tags: [rankdistil]
+---
+
+# {title}
+
+A small BERT without a ranking head, made with rankdistil {version} (commit {commit}), stage `{stage}`, seed {seed}: the start
+of a student ranker (`student.init_from=export:<this folder>`).
+
+| | |
+|---|---|
+| shape | {layers} layers, width {width}, {heads} heads |
+| learnt from | {learnt_from} |
+| text | {train} |
+| losses | {losses} |
+| steps | {steps} |
+| {measure} | {best:.4f} |
+
+The terms of the text and of the teacher's checkpoint apply to these weights.
+"""
+
+
+def write_plain_card(export: Path, cfg: DictConfig, run: dict[str, Any]) -> None:
+    """Write ``README.md`` into the export folder of a student without a ranking head."""
+    text = PLAIN.format(
+        title=f"{cfg.method} {cfg.student.name}", version=run["origin"]["versions"]["rankdistil"],
+        commit=run["origin"]["commit"], stage=cfg.stage.name, seed=cfg.seed, **run["shape"], learnt_from=run["learnt_from"],
+        train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps, **run["validation"],
+    )  # fmt: skip
+    write_text(export / "README.md", text)
+
 
 def write_card(export: Path, cfg: DictConfig, results: list[Result], run: dict[str, Any], timing: dict[str, Any]) -> None:
     """Write ``README.md`` into an export folder.

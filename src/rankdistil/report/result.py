@@ -21,14 +21,15 @@ class Result(NamedTuple):
     speed: dict[str, float]
 
 
-def read_result(folder: Path, name: str) -> Result:
-    """Read the ranker of a folder with ``metrics.json``, ``per_query.jsonl`` and ``latency.json``.
+def read_result(folder: Path, name: str, timed: bool = True) -> Result:
+    """Read the ranker of a folder with ``metrics.json``, ``per_query.jsonl`` and, if it was timed there, ``latency.json``.
 
     Raises:
         FileNotFoundError: if one is missing.
     """
-    metrics, timing = _json(folder / "metrics.json"), _json(folder / "latency.json")
-    return Result(name, metrics["measures"], _per_query(folder, "measures"), timing["rankers"]["ranker"])
+    measures = _json(folder / "metrics.json")["measures"]
+    speed = _json(folder / "latency.json")["rankers"]["ranker"] if timed else {}
+    return Result(name, measures, _per_query(folder, "measures"), speed)
 
 
 def read_first_stage(folder: Path) -> Result:

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from rankdistil.report.card import write_card
+from rankdistil.report.card import write_card, write_plain_card
 from rankdistil.report.result import Result, read_first_stage, read_result
 from rankdistil.report.table import comparison_table, differences, print_plain
 
@@ -27,7 +27,7 @@ def conclude(cfg: DictConfig, folder: Path, record: dict[str, Any], teacher: Pat
     timing = json.loads((folder / "latency.json").read_text(encoding="utf-8"))
     first_stage = read_first_stage(folder)
     if teacher is None:
-        own = read_result(folder, cfg.teacher.name)
+        own = read_result(folder, cfg.teacher.name if cfg.stage.learns == "teacher" else f"student {cfg.student.name}")
         rows, compared = [first_stage, own], [(own, first_stage)]
     else:
         above = read_result(teacher, f"teacher {cfg.teacher.name}")._replace(speed=timing["rankers"]["teacher"])
@@ -36,6 +36,20 @@ def conclude(cfg: DictConfig, folder: Path, record: dict[str, Any], teacher: Pat
     _print(rows, compared, record, timing, console)
     console.print(f"files: {folder}/  {FILES}", markup=False, highlight=False, soft_wrap=True)
     write_card(folder / "export", cfg, rows, record, timing)
+
+
+def conclude_language_model(cfg: DictConfig, folder: Path, record: dict[str, Any], console: Console) -> None:
+    """Print how a student without a ranking head did, say what starts from it, and write its card."""
+    validation = record["validation"]
+    print_plain(
+        console,
+        [
+            f"student {cfg.student.name}: best {validation['measure']} {validation['best']:.4f}. It is a language model and "
+            "ranks nothing yet: finetune and ranker_distill start from its export.",
+            f"files: {folder}/  export/  run.json  metrics.csv  checkpoints/",
+        ],
+    )
+    write_plain_card(folder / "export", cfg, record)
 
 
 def _print(

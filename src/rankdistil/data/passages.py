@@ -1,0 +1,157 @@
+"""Passages as text without queries or judgments, for learning from a language model.
+
+Each passage is cut in two segments, [CLS] a [SEP] b [SEP], as in BERT's own pretraining: a student that had only seen one
+segment would meet the second kind of token for the first time when it ranks. The first segment is as short as a query.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import count, islice
+from zlib import crc32
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from rankdistil.data.batch import PairBatch
+from rankdistil.data.datamodule import DataSettings
+from rankdistil.data.encode import PairEncoder
+from rankdistil.data.readers import Reader
+from rankdistil.data.stream import WINDOW
+from rankdistil.data.stream_module import StreamDataModule
+
+SET_APART = 8  # one passage of so many may be set apart, by the hash of its id
+SHORTEST = 2  # tokens of the first segment
+
+Passage = tuple[str, str]
+"""Passage id and text."""
+
+
+class PassageStream(IterableDataset):
+    """Yields batches of passages of similar length, epoch after epoch; endless.
+
+    The collection is read in its order, a window of batches at a time, so memory doesn't grow with it. Which passages share a
+    batch, the order of a window's batches and where passages are cut depend on (seed, epoch) only.
+
+    Args:
+        reader: gives the passages.
+        left_out: ids of passages set apart.
+        encoder: gives the token ids.
+        batch_size: passages per batch.
+        seed: seed of order and cuts.
+        rank: this process.
+        world: number of processes.
+        start: local batches to skip, for a run that resumes.
+    """
+
+    def __init__(
+        self, reader: Reader, left_out: frozenset[str], encoder: PairEncoder, batch_size: int, seed: int,
+        rank: int = 0, world: int = 1, start: int = 0,
+    ) -> None:  # fmt: skip
+        self._reader, self._left_out, self._encoder = reader, left_out, encoder
+        self._batch_size, self._seed = batch_size, seed
+        self._rank, self._world, self._start = rank, world, start
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        for number, passages in enumerate(self.batches()):
+            step, rank = divmod(number, self._world)
+            if rank == self._rank and step >= self._start and (step - self._start) % workers == worker:
+                yield encode_passages(self._encoder, passages, (self._seed, number))
+
+    def batches(self) -> Iterator[list[Passage]]:
+        """Yield the passages of every global batch. An epoch's last batch may be smaller."""
+        for epoch in count():
+            passages = ((key, text) for key, text in self._reader.passages() if key not in self._left_out)
+            for window in count():
+                rows = list(islice(passages, WINDOW * self._batch_size))
+                if not rows:
+                    break
+                random = np.random.default_rng([self._seed, epoch, window])
+                lengths = np.array([len(text) for _, text in rows]) * random.uniform(0.9, 1.1, len(rows))
+                ordered = [rows[index] for index in lengths.argsort(kind="stable")]
+                cut = [ordered[at : at + self._batch_size] for at in range(0, len(ordered), self._batch_size)]
+                yield from (cut[index] for index in random.permutation(len(cut)))
+
+
+class _Batches(IterableDataset):
+    """A fixed list of batches, shared out over loader processes."""
+
+    def __init__(self, batches: list[PairBatch]) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        info = get_worker_info()
+        return iter(self._batches[info.id :: info.num_workers] if info else self._batches)
+
+
+class PassageDataModule(StreamDataModule):
+    """Streams passages for training, and holds a few apart for validation.
+
+    Args:
+        reader: gives the passages.
+        encoder: gives the token ids.
+        settings: sizes; a batch holds twice ``batch_size`` passages, as many texts as a batch of triples has pairs.
+        seed: seed of order and cuts.
+    """
+
+    def __init__(self, reader: Reader, encoder: PairEncoder, settings: DataSettings, seed: int) -> None:
+        super().__init__(settings.workers)
+        self.encoder, self.settings = encoder, settings
+        self._reader, self._seed = reader, seed
+        self._valid: list[Passage] = []
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Name of what is read, for records."""
+        return {"train": f"{self._reader.label} (passages)"}
+
+    def open(self) -> None:
+        """Choose the passages set apart.
+
+        Raises:
+            ValueError: if the collection leaves none for either side.
+        """
+        self._valid = set_apart(self._reader.passages(), self.settings.valid_passages)
+        apart = {key for key, _ in self._valid}
+        if not self._valid or next((key for key, _ in self._reader.passages() if key not in apart), None) is None:
+            raise ValueError(f"{self._reader.name} has too few passages to train on some and validate on others.")
+
+    def training_stream(self, rank: int, world: int, start: int) -> PassageStream:
+        """Return the stream of batches of passages."""
+        apart = frozenset(key for key, _ in self._valid)
+        size = 2 * self.settings.batch_size
+        return PassageStream(self._reader, apart, self.encoder, size, self._seed, rank, world, start)
+
+    def val_dataloader(self) -> DataLoader:
+        """Return the passages set apart, always cut at the same places."""
+        rank, world = self.place()
+        own, size = self._valid[rank::world], self.settings.eval_batch_size
+        return self.loader(_Batches([encode_passages(self.encoder, own[at : at + size]) for at in range(0, len(own), size)]))
+
+
+def set_apart(passages: Iterable[Passage], limit: int) -> list[Passage]:
+    """Take the first passages whose id's hash says so: the same ones for every seed and order of reading."""
+    return list(islice(((key, text) for key, text in passages if crc32(key.encode()) % SET_APART == 0), limit))
+
+
+def encode_passages(encoder: PairEncoder, passages: list[Passage], seed: tuple[int, ...] = ()) -> PairBatch:
+    """Encode passages as two segments each, cut at a random token.
+
+    Args:
+        encoder: gives the token ids; its budgets for query and passage hold for the segments.
+        passages: ids and texts.
+        seed: of the cuts, with each passage's id; the other passages of the batch have no say.
+    """
+    budget = encoder.query_tokens
+    tokens = encoder.token_ids([text for _, text in passages], encoder.passage_tokens)
+    cuts = []
+    for (key, _), row in zip(passages, tokens, strict=True):
+        random, most = np.random.default_rng([*seed, crc32(key.encode())]), len(row) // 2
+        cuts.append(int(random.integers(min(SHORTEST, most), min(budget, most) + 1)))
+    segments = [(row[:cut], row[cut:]) for row, cut in zip(tokens, cuts, strict=True)]
+    ids = tuple(key for key, _ in passages)
+    return PairBatch(*encoder.assemble(segments), torch.zeros(len(ids)), torch.arange(len(ids)), ids, ids)

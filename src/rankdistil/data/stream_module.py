@@ -1,0 +1,55 @@
+"""What DataModules share that stream their training batches: the position in the stream, and the loaders."""
+
+from collections.abc import Sequence
+from itertools import islice
+
+import lightning as L
+from torch.utils.data import DataLoader, IterableDataset
+
+from rankdistil.data.batch import PairBatch
+
+
+class StreamDataModule(L.LightningDataModule):
+    """Keeps the number of batches trained, which checkpoints save: a resumed run continues behind them.
+
+    Args:
+        workers: loader processes; 0 encodes in the training process.
+    """
+
+    def __init__(self, workers: int) -> None:
+        super().__init__()
+        self._workers = workers
+        self.trained_batches = 0
+
+    def training_stream(self, rank: int, world: int, start: int) -> IterableDataset:
+        """Return the endless stream of a process's training batches from batch ``start``."""
+        raise NotImplementedError
+
+    def first_batches(self, count: int) -> Sequence[PairBatch]:
+        """Return the first training batches, the same in every process."""
+        return list(islice(self.training_stream(0, 1, 0), count))
+
+    def train_dataloader(self) -> DataLoader:
+        """Return the endless stream of training batches; ``open`` comes first."""
+        return self.loader(self.training_stream(*self.place(), self.trained_batches))
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the position in the stream: batches trained by each process."""
+        return {"trained_batches": self.trained_batches}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continue behind the batches trained."""
+        self.trained_batches = state_dict["trained_batches"]
+
+    def loader(self, stream: IterableDataset) -> DataLoader:
+        """Wrap a stream that yields whole batches."""
+        return DataLoader(stream, batch_size=None, num_workers=self._workers, collate_fn=_as_it_is)
+
+    def place(self) -> tuple[int, int]:
+        """Return this process's rank and the number of processes."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def _as_it_is(batch: PairBatch) -> PairBatch:
+    """Keep a batch's tuples of ids: torch's own conversion would make lists of them."""
+    return batch

@@ -1,0 +1,183 @@
+"""The comparison of finished rankers: one table, one plot, one folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.loggers import WandbLogger
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from rankdistil import parts, scoring
+from rankdistil.cli import console
+from rankdistil.data.datamodule import RankingDataModule
+from rankdistil.entries import Entry, find_entries
+from rankdistil.fit import finish_wandb, quieten
+from rankdistil.inference.engine import Engine
+from rankdistil.inference.stopwatch import time_rankers
+from rankdistil.lineage import origin
+from rankdistil.metrics.measures import means, passage_ids, per_query
+from rankdistil.metrics.trec import read_run
+from rankdistil.models.load import load_ranker, load_tokenizer, read_config
+from rankdistil.report.comparison import Member, Row, compare
+from rankdistil.report.comparison_table import legend, markdown, tables
+from rankdistil.report.document import write_report
+from rankdistil.report.frontier import draw_frontier
+from rankdistil.report.result import Result, read_first_stage, read_result
+from rankdistil.report.table import print_plain
+from rankdistil.runfolder import remove_if_empty
+from rankdistil.settings import check_data, plain
+
+
+def evaluate(cfg: DictConfig) -> None:
+    """Compare finished rankers with each other, the teacher and the first stage.
+
+    Raises:
+        FileNotFoundError: if a model isn't there.
+        ValueError: if models were tested on different queries, or can't rank.
+    """
+    quieten()
+    out = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        _evaluate(cfg, out)
+    finally:
+        remove_if_empty(out)
+
+
+def _evaluate(cfg: DictConfig, out: Path) -> None:
+    entries, notes = find_entries(plain(cfg.models) if isinstance(cfg.models, ListConfig) else [str(cfg.models)])
+    screen = console()
+    print_plain(screen, notes)
+    settings = _test_settings(cfg, entries)
+    data = parts.build_data(settings, *_tokens(entries), cfg.seed, train=False)
+    folders = {entry.label: _tested(cfg, entry, settings, data, out) for entry in entries}
+    first_stage = _first_stage(data, settings.data.test_relevance_level)
+    members = [_member(entry, folders[entry.label], first_stage, data, settings) for entry in entries]
+    setup, speed = _time(cfg, entries, settings, data)
+    timed = [
+        member._replace(result=member.result._replace(speed=speed.get(entry.label, {})))
+        for entry, member in zip(entries, members, strict=True)
+    ]
+    teacher, baseline = _against(cfg, entries, first_stage.row)
+    rows = compare([first_stage, *timed], teacher, baseline, seed=cfg.seed)
+
+    title = f"{data.task('test').name}, {len(first_stage.result.per_query)} queries"
+    for table in tables(rows, title, teacher, baseline, screen.width):
+        screen.print(table)
+        screen.print()
+    lines = legend(rows, teacher, baseline, len(first_stage.result.per_query), setup)
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = draw_frontier(rows[1:], rows[0], out, passages=setup["candidates_per_query"])
+    sources = {first_stage.row: [f"the candidates of {data.task('test').name}"]}
+    for entry in entries:
+        sources.setdefault(entry.row, []).append(entry.path)
+    write_report(out, rows, teacher, baseline, title, [*notes, *lines], setup, origin(), sources, pictures)
+    print_plain(screen, [*lines, f"files: {out}/  report.md  report.json  {'  '.join(file.name for file in pictures)}"])
+    _log(cfg, markdown(rows, teacher, baseline), rows, pictures, out)
+
+
+def _test_settings(cfg: DictConfig, entries: Sequence[Entry]) -> DictConfig:
+    """The data that the first run was tested on (the default collection if there is none), changed by what the command says."""
+    run = next((entry.run for entry in entries if entry.run), None)
+    base = OmegaConf.load(run / ".hydra" / "config.yaml") if run else hydra.compose("train", overrides=["stage=teacher"])
+    settings = OmegaConf.create({"data": OmegaConf.merge(plain(base.data), cfg.get("data") or {})})
+    check_data(settings.data)
+    return settings
+
+
+def _tokens(entries: Sequence[Entry]) -> tuple[Any, int]:
+    """Tokenizer and positions of the first ranker; those of one vocabulary share them."""
+    source = next((entry.export for entry in entries if entry.kind != "ranking"), None)
+    if source is None:
+        raise ValueError("models names ranking files only. Name at least one ranker, whose test gives queries and judgments.")
+    return load_tokenizer(source), read_config(source).max_position_embeddings
+
+
+def _tested(cfg: DictConfig, entry: Entry, settings: DictConfig, data: RankingDataModule, out: Path) -> Path | None:
+    """Return the folder with an entry's test: the run's own where the data are the same, else one made now."""
+    if entry.kind == "ranking":
+        return None
+    if entry.run is not None and not cfg.rescore:
+        own = OmegaConf.load(entry.run / ".hydra" / "config.yaml")
+        if _what_is_tested(own.data) == _what_is_tested(settings.data):
+            return entry.run
+    folder = out / entry.label
+    fitting = parts.build_data(settings, *_tokens([entry]), cfg.seed, train=False)
+    scoring.score_export(
+        entry.export, fitting, folder, entry.label, settings.data.test_relevance_level, parts.trainer_arguments(cfg), None
+    )
+    return folder
+
+
+def _what_is_tested(data: DictConfig) -> dict[str, Any]:
+    """The settings of ``data`` that a test depends on."""
+    names = ("root", "corpus", "test", "test_queries", "depth", "query_tokens", "passage_tokens", "test_relevance_level")
+    return {name: plain(data.get(name)) for name in names}
+
+
+def _time(
+    cfg: DictConfig, entries: Sequence[Entry], settings: DictConfig, data: RankingDataModule
+) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """Time one ranker of every row, all of them interleaved in this process; return the set-up, and the speed by label."""
+    timing = parts.timing_settings(cfg)
+    device = torch.device("cuda" if cfg.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+    chosen = {entry.row: entry for entry in reversed(entries) if entry.kind != "ranking"}
+    engines = {
+        entry.label: Engine(
+            load_ranker(entry.export), parts.build_encoder(settings.data, *_tokens([entry])), device, timing.batch_size
+        )
+        for entry in chosen.values()
+    }
+    print_plain(console(), [f"timing {len(engines)} rankers side by side, {timing.rounds} rounds of {timing.queries} queries"])
+    return time_rankers(engines, data.timed_pairs(timing.queries, timing.candidates), timing)
+
+
+def _first_stage(data: RankingDataModule, relevance_level: int) -> Member:
+    task = data.task("test")
+    values = per_query(task.candidates, task.qrels, relevance_level)
+    return Member(task.first_stage, Result(task.first_stage, means(values), values, {}), passage_ids(task.candidates))
+
+
+def _member(entry: Entry, folder: Path | None, first_stage: Member, data: RankingDataModule, settings: DictConfig) -> Member:
+    """Read a tested ranker, or measure a ranking file.
+
+    Raises:
+        ValueError: if it re-ranked another first stage's candidates.
+    """
+    if folder is None:
+        qrels = data.task("test").qrels
+        ranking = {query: row[: settings.data.depth] for query, row in read_run(Path(entry.path)).items() if query in qrels}
+        values = per_query(ranking, qrels, settings.data.test_relevance_level)
+        return Member(entry.row, Result(entry.row, means(values), values, {}), passage_ids(ranking), own_candidates=True)
+    if read_first_stage(folder).per_query != first_stage.result.per_query:
+        raise ValueError(
+            f"{folder} was tested on other queries, judgments or candidates than {data.task('test').name} has now. "
+            "Add rescore=true to test all rankers again."
+        )
+    return Member(entry.row, read_result(folder, entry.row, timed=False), passage_ids(read_run(folder / "test.run")))
+
+
+def _against(cfg: DictConfig, entries: Sequence[Entry], first_stage: str) -> tuple[str | None, str]:
+    """Name the rows that all are compared with: those of the command, else the one teacher there is, and the first stage."""
+    teachers = {entry.row for entry in entries if entry.record and entry.record["stage"] == "teacher"}
+    teacher = cfg.against.teacher or (min(teachers) if len(teachers) == 1 else None)
+    if teacher is None:
+        found = f"{len(teachers)} are among the models" if teachers else "none is among the models"
+        print_plain(console(), [f"no difference to the teacher: {found}. Name one: against.teacher=<row>."])
+    return teacher, cfg.against.baseline or first_stage
+
+
+def _log(cfg: DictConfig, text: str, rows: Sequence[Row], pictures: Sequence[Path], out: Path) -> None:
+    """Give W&B the same table and plot."""
+    if cfg.get("logger") is None:
+        return
+    logger = parts.build_logger(cfg, out)
+    if isinstance(logger, WandbLogger):
+        header, _, *lines = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.splitlines()]
+        logger.log_table("comparison", columns=header, data=lines)
+        logger.log_image("frontier", [str(file) for file in pictures if file.suffix == ".png"])
+    logger.log_metrics({f"test/{row.name}/{name}": value for row in rows for name, value in row.measures.items()})
+    logger.finalize("success")
+    finish_wandb()

@@ -1,0 +1,159 @@
+"""The networks of a stage, built from its config: teacher, student, losses, and the module around them."""
+
+from typing import Any
+
+from omegaconf import DictConfig
+from transformers import BertConfig, PreTrainedTokenizerFast
+
+from rankdistil.data.stream_module import StreamDataModule
+from rankdistil.losses import Projection, WeightedSum
+from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.layers import LayerMap, map_layers
+from rankdistil.models.load import load_language_model, load_ranker, load_tokenizer, read_config, refuse_ranker
+from rankdistil.models.starts import CUT, Start, build_student, check_start, read_start
+from rankdistil.models.student import StudentSize, check_match
+from rankdistil.models.teacher import FrozenTeacher
+from rankdistil.models.trace import Layers
+from rankdistil.modules import DistillModule, FinetuneModule, StageModule
+from rankdistil.optim import OptimSettings
+from rankdistil.plan import teacher_folder
+from rankdistil.settings import build, names, plain
+
+FITTED_ON = 256  # pairs that a subclone is fitted on
+PROJECTED_ON = 128  # pairs that a projection is fitted on
+
+
+def optim_settings(stage: DictConfig) -> OptimSettings:
+    """Read the optimiser's settings of ``stage``.
+
+    Raises:
+        ValueError: for a value out of range, naming its key.
+    """
+    share = stage.warmup_share
+    if not isinstance(share, int | float) or not 0 <= share < 1:
+        raise ValueError(f"stage.warmup_share is {share!r}; expected a number in [0, 1).")
+    steps = stage.steps if isinstance(stage.steps, int) else 0
+    return OptimSettings(stage.lr, stage.steps, round(share * steps), stage.weight_decay, stage.gradient_clip)
+
+
+def student_size(student: DictConfig) -> StudentSize:
+    """Read the student's shape."""
+    return StudentSize(**{name: student[name] for name in names(StudentSize)})
+
+
+def teacher_source(cfg: DictConfig) -> str:
+    """Return where the network comes from that a stage learns from or, without a teacher, that its tokens come from."""
+    if cfg.stage.teacher == "ranker":
+        return str(cfg.teacher.export or teacher_folder(cfg) / "export")
+    return str(cfg.teacher.path)
+
+
+def load_teacher(cfg: DictConfig) -> CrossEncoder:
+    """Load the stage's teacher, or the pretrained language model that a stage without one starts from."""
+    if cfg.stage.teacher == "ranker":
+        return load_ranker(teacher_source(cfg))
+    return load_language_model(teacher_source(cfg), seed=cfg.seed)
+
+
+def student_start(cfg: DictConfig, parents: dict[str, Any]) -> Start:
+    """Return what the student starts from; a parent's run is its export by then."""
+    start = read_start(cfg.student.init_from)
+    return Start("export", parents["student"]["source"]) if start.kind == "experiment" else start
+
+
+def kept_losses(cfg: DictConfig) -> dict[str, DictConfig]:
+    """Return the losses of a stage that its student can take."""
+    dropped = plain(cfg.student.drop_losses) if cfg.stage.learns == "student" else []
+    return {name: node for name, node in cfg.stage.losses.items() if name not in dropped}
+
+
+def build_losses(cfg: DictConfig, projection: Projection | None) -> WeightedSum:
+    """Build the stage's losses."""
+    nodes = kept_losses(cfg)
+    losses = {name: build(node.loss, f"stage.losses.{name}.loss") for name, node in nodes.items()}
+    for name, node in nodes.items():
+        if isinstance(node.weight, bool) or not isinstance(node.weight, int | float):
+            raise ValueError(f"stage.losses.{name}.weight is {node.weight!r}; expected a number of at least 0.")
+    return WeightedSum(losses, {name: node.weight for name, node in nodes.items()}, projection)
+
+
+def check_student(cfg: DictConfig) -> None:
+    """Refuse a student that can't start or can't match its teacher, before anything is trained.
+
+    Raises:
+        ValueError: naming both sides and the fix.
+    """
+    size, start = student_size(cfg.student), read_start(cfg.student.init_from)
+    exported = cfg.teacher.export if cfg.stage.teacher == "ranker" else None
+    shape = read_config(str(exported or cfg.teacher.path))
+    if cfg.stage.teacher == "language_model":
+        refuse_ranker(str(cfg.teacher.path))
+    _layer_map(cfg, start, shape)
+    check_start(start, size, shape, read_config(start.path) if start.kind in ("export", "pretrained") else None)
+    if cfg.stage.teacher != "none":
+        _projection(cfg, size, shape)
+        check_match(size, shape, build_losses(cfg, None).needs)
+
+
+def build_module(cfg: DictConfig, teacher: CrossEncoder, data: StreamDataModule, parents: dict[str, Any]) -> StageModule:
+    """Build the stage's module around its network.
+
+    Args:
+        cfg: the run's config.
+        teacher: see ``load_teacher``.
+        data: open; its first batches are what a start and a projection are fitted on.
+        parents: the run's parents, by role.
+
+    Raises:
+        ValueError: if the student can't match its teacher, naming both sides and the fix.
+    """
+    optim = optim_settings(cfg.stage)
+    if cfg.stage.learns == "teacher":
+        return FinetuneModule(teacher, build_losses(cfg, None), optim)
+    size, shape, start = student_size(cfg.student), teacher.config, student_start(cfg, parents)
+    layer_map = _layer_map(cfg, start, shape)
+    check_start(start, size, shape, read_config(start.path) if start.path else None)
+    if start.path:
+        check_tokens(start.path, data.encoder.tokenizer)
+    batches = data.first_batches(_batches(cfg, FITTED_ON)) if start.kind == "subclone" else ()
+    student = build_student(size, start, teacher, layer_map.teacher.attention, cfg.seed, batches)
+    if cfg.stage.teacher == "none":
+        return FinetuneModule(student, build_losses(cfg, None), optim)
+    losses = build_losses(cfg, _projection(cfg, size, shape))
+    check_match(size, shape, losses.needs)  # again: a run may start from its folder's config
+    module = DistillModule(student, losses, optim, FrozenTeacher(teacher), layer_map)
+    module.fit_projection(data.first_batches(_batches(cfg, PROJECTED_ON)))
+    return module
+
+
+def check_tokens(path: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Refuse a start whose tokens mean something else.
+
+    Raises:
+        ValueError: naming the start.
+    """
+    own, other = tokenizer.get_vocab(), load_tokenizer(path).get_vocab()
+    if own != other:
+        differ = len(own.items() ^ other.items())
+        raise ValueError(
+            f"{path}: its vocabulary isn't that of the network that the student learns from ({differ} entries differ). "
+            "Start from a checkpoint with the same tokenizer."
+        )
+
+
+def _projection(cfg: DictConfig, size: StudentSize, shape: BertConfig) -> Projection | None:
+    """Bridge the widths where states are compared; an unused map would stop data-parallel training."""
+    if not build_losses(cfg, None).needs & {"hidden", "embedding"}:
+        return None
+    return Projection(cfg.stage.projection, size.hidden_size, shape.hidden_size, size.layers + 1)
+
+
+def _layer_map(cfg: DictConfig, start: Start, shape: BertConfig) -> LayerMap:
+    """Pair the student's layers with those of the network it learns or is cut from; with nothing where there is neither."""
+    if cfg.stage.teacher == "none" and start.kind not in CUT:
+        return LayerMap(Layers(), Layers())
+    return map_layers(cfg.stage.layer_map, cfg.student.layers, shape.num_hidden_layers)
+
+
+def _batches(cfg: DictConfig, pairs: int) -> int:
+    return -(-pairs // (2 * cfg.data.batch_size))

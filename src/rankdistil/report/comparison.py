@@ -1,0 +1,157 @@
+"""The rows of the table that compares many rankers: seeds averaged, differences tested, agreement with the teacher.
+
+Rankers that differ by seed only share a row. Their values are averaged per query before the test, so the queries are its
+sample: it says whether another set of questions would show the difference, not whether another seed would; the spread does.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean, stdev
+from typing import NamedTuple
+
+from rankdistil.metrics.fidelity import Orders, kendall_tau, overlap
+from rankdistil.metrics.significance import holm, randomisation_test
+from rankdistil.report.result import Result
+from rankdistil.report.table import SAMPLES
+
+
+class Member(NamedTuple):
+    """One tested ranker.
+
+    Attributes:
+        row: name of the row it belongs to; rankers that differ by seed only share it, e.g. ``ranker_distill 6l``.
+        result: its measures, and its speed (empty if it wasn't timed).
+        ranking: query id -> passage ids, best first.
+        own_candidates: whether it ranks other candidates than the rest, as a supplied TREC run may; it has no agreement then.
+    """
+
+    row: str
+    result: Result
+    ranking: dict[str, list[str]]
+    own_candidates: bool = False
+
+
+class Difference(NamedTuple):
+    """Attributes: difference: mean over queries; p_value: of this test alone; adjusted: by Holm over its family."""
+
+    difference: float
+    p_value: float
+    adjusted: float
+
+
+class Row(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        name: of the row.
+        seeds: number of rankers in it.
+        measures: mean over seeds by measure.
+        spread: sample standard deviation over seeds by measure; empty with one seed.
+        against_teacher: the row minus the teacher; None for the teacher itself, and without a teacher.
+        against_baseline: the row minus the baseline; None for the baseline itself.
+        tau: Kendall's tau with the teacher, mean over seeds; None for the teacher itself and where candidates differ.
+        overlap: share of the first ten passages in common with the teacher; None as ``tau``.
+        speed: of the first ranker in the row that was timed; empty if none was.
+    """
+
+    name: str
+    seeds: int
+    measures: dict[str, float]
+    spread: dict[str, float]
+    against_teacher: Difference | None
+    against_baseline: Difference | None
+    tau: float | None
+    overlap: float | None
+    speed: dict[str, float]
+
+
+def compare(
+    members: Sequence[Member], teacher: str | None, baseline: str, measure: str = "nDCG@10", seed: int = 0
+) -> list[Row]:
+    """Make the rows, in the order in which they first appear.
+
+    Args:
+        members: rankers tested on the same queries.
+        teacher: name of the teacher's row; None if there is none. Of several seeds of a teacher, agreement is with each.
+        baseline: name of the row that all others are compared with.
+        measure: what is tested.
+        seed: of the randomisation test.
+
+    Raises:
+        ValueError: for a name that is no row, a measure that wasn't computed, and rankers whose queries, measures or
+            candidates differ.
+    """
+    rows: dict[str, list[Member]] = {}
+    for member in members:
+        rows.setdefault(member.row, []).append(member)
+    _check(members, list(rows), teacher, baseline, measure)
+    values = {name: _per_query(row, measure) for name, row in rows.items()}
+    above = {} if teacher is None else _family(values, teacher, seed)
+    beside = _family(values, baseline, seed)
+    teachers = [] if teacher is None else rows[teacher]
+    return [_row(name, row, above.get(name), beside.get(name), teachers) for name, row in rows.items()]
+
+
+def _row(name: str, row: list[Member], above: Difference | None, beside: Difference | None, teachers: list[Member]) -> Row:
+    measures = {key: [member.result.measures[key] for member in row] for key in row[0].result.measures}
+    return Row(
+        name=name,
+        seeds=len(row),
+        measures={key: fmean(values) for key, values in measures.items()},
+        spread={key: stdev(values) for key, values in measures.items()} if len(row) > 1 else {},
+        against_teacher=above,
+        against_baseline=beside,
+        tau=_agreement(row, teachers, kendall_tau),
+        overlap=_agreement(row, teachers, overlap),
+        speed=next((member.result.speed for member in row if member.result.speed), {}),
+    )
+
+
+def _per_query(row: list[Member], measure: str) -> dict[str, float]:
+    return {query: fmean(member.result.per_query[query][measure] for member in row) for query in row[0].result.per_query}
+
+
+def _family(values: dict[str, dict[str, float]], against: str, seed: int) -> dict[str, Difference]:
+    tests = {name: randomisation_test(row, values[against], SAMPLES, seed) for name, row in values.items() if name != against}
+    adjusted = holm({name: test.p_value for name, test in tests.items()})
+    return {name: Difference(test.difference, test.p_value, adjusted[name]) for name, test in tests.items()}
+
+
+def _agreement(row: list[Member], teachers: list[Member], how: Callable[[Orders, Orders], float | None]) -> float | None:
+    if not teachers or row is teachers or any(member.own_candidates for member in (*row, *teachers)):
+        return None
+    values = []
+    for member in row:
+        for teacher in teachers:
+            try:
+                values.append(how(member.ranking, teacher.ranking))
+            except ValueError as error:
+                raise ValueError(f"{member.row} and its teacher {teacher.row}: {error}") from None
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def _check(members: Sequence[Member], names: list[str], teacher: str | None, baseline: str, measure: str) -> None:
+    if not members:
+        raise ValueError("there is no ranker to compare. Name run folders or export folders with models=<glob>.")
+    for key, name in (("teacher", teacher), ("baseline", baseline)):
+        if name is not None and name not in names:
+            raise ValueError(f"against.{key}={name} is no row of the table. Its rows are: {', '.join(names)}.")
+    first = members[0]
+    if measure not in first.result.measures:
+        raise ValueError(f"{measure} was not computed. Computed were: {_listed(first.result.measures)}.")
+    for member in members[1:]:
+        here, there = first.result.per_query.keys(), member.result.per_query.keys()
+        if here != there:
+            raise ValueError(
+                f"{first.row} was tested on {len(here)} queries and {member.row} on {len(there)}; {len(here ^ there)} of them "
+                f"are not in both. One table needs the same queries: test all with the same data.test settings."
+            )
+        if first.result.measures.keys() != member.result.measures.keys():
+            raise ValueError(
+                f"{first.row} has {_listed(first.result.measures)} and {member.row} {_listed(member.result.measures)}. "
+                f"One table needs the same measures: test all with the same data.test_relevance_level."
+            )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)

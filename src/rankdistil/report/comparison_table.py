@@ -1,0 +1,142 @@
+"""The wide table of a comparison: for a terminal, for Markdown, and the legend below it.
+
+All columns in one table need about 180 characters. So columns come in blocks that belong together, and a terminal gets as
+many tables as its width makes necessary, each opening with the rankers' names; Markdown gets one.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rich import box
+from rich.table import Table
+
+from rankdistil.report.comparison import Difference, Row
+from rankdistil.report.table import SAMPLES
+
+GAP = 2
+ESCAPED_BAR = "\\|"
+
+
+class Column(NamedTuple):
+    """Attributes: header: short; cells: one per row."""
+
+    header: str
+    cells: list[str]
+
+    @property
+    def width(self) -> int:
+        """Characters of the widest cell, with the gap to the next column."""
+        return max(map(len, [self.header, *self.cells])) + GAP
+
+
+def tables(rows: Sequence[Row], title: str, teacher: str | None, baseline: str, width: int = 120) -> list[Table]:
+    """Build as few tables as fit into a width; together they hold every column.
+
+    Args:
+        rows: of the comparison.
+        title: of the first table.
+        teacher: name of its row; without one there is no agreement and no speed-up.
+        baseline: name of its row.
+        width: characters of a line. A block of columns wider than that is folded by rich.
+    """
+    names, *blocks = _blocks(rows, teacher, baseline)
+    pages: list[list[Column]] = [names]
+    for block in blocks:
+        if len(pages[-1]) > 1 and sum(column.width for column in [*pages[-1], *block]) > width:
+            pages.append([*names])
+        pages[-1] = [*pages[-1], *block]
+    return [_table(page, title if number == 0 else None) for number, page in enumerate(pages)]
+
+
+def markdown(rows: Sequence[Row], teacher: str | None, baseline: str) -> str:
+    """Give the table in Markdown, all columns in one."""
+    columns = [column for block in _blocks(rows, teacher, baseline) for column in block]
+    lines = [[column.header for column in columns], ["---"] + ["---:"] * (len(columns) - 1)]
+    lines += [[column.cells[number] for column in columns] for number in range(len(rows))]
+    return "".join(f"| {' | '.join(cell.replace('|', ESCAPED_BAR) for cell in line)} |\n" for line in lines)
+
+
+def legend(
+    rows: Sequence[Row],
+    teacher: str | None,
+    baseline: str,
+    queries: int,
+    setup: Mapping[str, Any] | None = None,
+    measure: str = "nDCG@10",
+) -> list[str]:
+    """Say how the numbers were made, one line for each kind of number in the table.
+
+    Args:
+        rows: of the comparison.
+        teacher: name of its row, if there is one.
+        baseline: name of its row.
+        queries: number of queries tested.
+        setup: ``setup`` of ``latency.json``; None if nothing was timed.
+        measure: what was tested for significance.
+    """
+    columns = ["vs teacher"] * (teacher is not None) + [f"vs {baseline}"]
+    whose = "each column's " if len(columns) > 1 else ""
+    tests = f"{len(rows) - 1} comparison{'s' * (len(rows) != 2)}"
+    lines = [
+        f"{', '.join(columns)}: difference in {measure}; p by a paired randomisation test over {queries} queries, "
+        f"{SAMPLES} samples, two-sided, Holm-adjusted over {whose}{tests}"
+    ]
+    if any(row.spread for row in rows):
+        lines.append("±: sample standard deviation over seeds; tests take each query's mean over seeds")
+    if teacher is not None:
+        lines.append(
+            f"tau, top-10: agreement with {teacher} on the same candidates: Kendall's tau of the whole order, and the share of "
+            f"its first ten passages found in the ranker's first ten; means over queries"
+        )
+    if setup is not None:
+        lines.append(
+            f"ms / query: median over {setup['queries']} queries x {setup['rounds']} rounds, "
+            f"{setup['candidates_per_query']:.0f} passages each, {setup['tokens_per_pair']:.0f} tokens a pair, strings to "
+            f"scores, {setup['dtype']}, {setup['device']}, {setup['threads']} threads"
+        )
+        if teacher is not None:
+            lines.append("speed-up: the teacher's ms / query over the ranker's own")
+    return lines
+
+
+def _blocks(rows: Sequence[Row], teacher: str | None, baseline: str) -> list[list[Column]]:
+    base = next((row.speed for row in rows if row.name == teacher), {}).get("latency_ms_p50")
+    speed = [row.speed for row in rows]
+    quality = [Column("seeds", [str(row.seeds) for row in rows])]
+    quality += [Column(name, [_value(row, name) for row in rows]) for name in rows[0].measures]
+    versus = [Column(f"vs {baseline}", [_difference(row.against_baseline) for row in rows])]
+    agreement = []
+    timing = [
+        Column("ms / query", [f"{one['latency_ms_p50']:.0f}" if one else "-" for one in speed]),
+        Column("passages/s", [f"{one['passages_per_second']:.0f}" if one else "-" for one in speed]),
+        Column("parameters", [f"{one['parameters'] / 1e6:.2f} M" if one else "-" for one in speed]),
+    ]
+    if teacher is not None:
+        versus.insert(0, Column("vs teacher", [_difference(row.against_teacher) for row in rows]))
+        agreement.append(Column("tau", ["-" if row.tau is None else f"{row.tau:.3f}" for row in rows]))
+        agreement.append(Column("top-10", ["-" if row.overlap is None else f"{row.overlap:.3f}" for row in rows]))
+        ups = [f"{base / one['latency_ms_p50']:.2f}x" if base and one else "-" for one in speed]
+        timing.append(Column("speed-up", ups))
+    return [[Column("ranker", [row.name for row in rows])], quality, versus, agreement, timing]
+
+
+def _value(row: Row, name: str) -> str:
+    return f"{row.measures[name]:.4f}" + (f" ±{row.spread[name]:.4f}" if row.spread else "")
+
+
+def _difference(test: Difference | None) -> str:
+    if test is None:
+        return "-"
+    return f"{test.difference:+.4f} (p {'<0.001' if test.adjusted < 0.001 else format(test.adjusted, '.3f')})"
+
+
+def _table(columns: Sequence[Column], title: str | None) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), show_edge=False)
+    for number, column in enumerate(columns):
+        if number == 0:  # names are what is folded if even one block is too wide
+            table.add_column(column.header, overflow="fold")
+        else:
+            table.add_column(column.header, justify="right", no_wrap=True)
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*cells)
+    return table

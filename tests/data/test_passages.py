@@ -1,0 +1,246 @@
+"""Passages as text: cut in two segments, read once per epoch by all processes together, some set apart for validation."""
+
+from collections import Counter
+from dataclasses import replace
+from itertools import chain, islice
+from types import SimpleNamespace
+from zlib import crc32
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from rankdistil.data.datamodule import DataSettings
+from rankdistil.data.encode import PairEncoder
+from rankdistil.data.passages import PassageDataModule, PassageStream, encode_passages, set_apart
+from rankdistil.data.readers import Reader
+
+SETTINGS = DataSettings(
+    batch_size=2, eval_batch_size=3, query_tokens=6, passage_tokens=30, train_on="docpairs", negatives_depth=10,
+    relevance_level=1, depth=10, valid_depth=2, valid_queries=10, valid_passages=4,
+)  # fmt: skip
+LENGTHS = range(1, 41)
+IDS = {f"p{n}" for n in LENGTHS}
+EPOCH = 14  # batches of three: 13 full ones and a last passage
+PLACES = [(world, workers) for world in (1, 2, 3) for workers in (0, 2)]
+
+
+@pytest.fixture(scope="module")
+def encoder(tokenizer) -> PairEncoder:
+    return PairEncoder(tokenizer, SETTINGS.query_tokens, SETTINGS.passage_tokens)
+
+
+@pytest.fixture
+def reader(collection) -> Reader:
+    """Forty passages of 1 to 40 words."""
+    return Reader(collection(corpus="".join(f"p{n}\t{'word ' * n}\n" for n in LENGTHS)))
+
+
+@pytest.fixture
+def stream(reader, encoder):
+    """Build a stream of one rank; batches of three passages, seed 5."""
+
+    def build(rank: int = 0, world: int = 1, start: int = 0, seed: int = 5, left_out: frozenset = frozenset()):
+        return PassageStream(reader, left_out, encoder, 3, seed, rank, world, start)
+
+    return build
+
+
+@pytest.fixture
+def build(reader, encoder):
+    """Build an opened DataModule."""
+
+    def build(seed: int = 0, reader: Reader = reader, **settings: object) -> PassageDataModule:
+        data = PassageDataModule(reader, encoder, replace(SETTINGS, **settings), seed)
+        data.open()
+        return data
+
+    return build
+
+
+def load(stream: PassageStream, batches: int, workers: int = 0) -> list[tuple[str, ...]]:
+    """The ids of a stream's first batches, as a DataLoader gives them."""
+    return [batch.passage_ids for batch in islice(DataLoader(stream, batch_size=None, num_workers=workers), batches)]
+
+
+def segments(encoder: PairEncoder, batch, row: int) -> tuple[list[str], list[str]]:
+    words = encoder.tokenizer.convert_ids_to_tokens(batch.input_ids[row, batch.attention_mask[row] == 1].tolist())
+    first = words.index("[SEP]")
+    assert words[0] == words[-1].replace("SEP", "CLS") == "[CLS]"
+    return words[1:first], words[first + 1 : -1]
+
+
+def test_the_segments_of_a_passage_join_to_its_tokens(encoder):
+    texts = ["Bees, e.g. Apis mellifera, make 25 kg of honey a year.", "Zürich isn't Geneva", "tree " * 90, "why", ""]
+    batch = encode_passages(encoder, [(str(at), text) for at, text in enumerate(texts)], (0, 0))
+    for row, text in enumerate(texts):
+        first, second = segments(encoder, batch, row)
+        assert first + second == encoder.tokenizer.tokenize(text)[:30]
+
+
+def test_the_first_segment_is_as_long_as_a_query_at_most_and_never_longer_than_the_second(encoder):
+    batch = encode_passages(encoder, [(str(n), "word " * n) for n in [*LENGTHS] * 10], (0, 0))
+    lengths = [tuple(len(part) for part in segments(encoder, batch, row)) for row in range(400)]
+    assert all(min(2, (first + second) // 2) <= first <= min(6, second) for first, second in lengths)
+    assert {first for first, _ in lengths} == {0, 1, 2, 3, 4, 5, 6}
+
+
+def test_token_types_turn_behind_the_first_separator_and_padding_has_neither_mask_nor_type(encoder):
+    batch = encode_passages(encoder, [("a", "word " * 9), ("b", "word " * 3)], (0, 0))
+    for row in range(2):
+        first, second = segments(encoder, batch, row)
+        zeros, ones = len(first) + 2, len(second) + 1
+        padding = [0] * (batch.input_ids.size(1) - zeros - ones)
+        assert batch.token_type_ids[row].tolist() == [0] * zeros + [1] * ones + padding
+        assert batch.attention_mask[row].tolist() == [1] * (zeros + ones) + padding
+
+
+def test_a_batch_has_no_labels_and_every_passage_is_a_group_of_its_own(encoder):
+    batch = encode_passages(encoder, [("a", "one two"), ("b", "three")], (0, 0))
+    assert batch.query_ids == batch.passage_ids == ("a", "b")
+    assert (batch.labels.tolist(), batch.groups.tolist()) == ([0.0, 0.0], [0, 1])
+
+
+def test_an_epoch_reads_every_passage_once(stream):
+    batches = load(stream(), 2 * EPOCH)
+    for epoch in (batches[:EPOCH], batches[EPOCH:]):
+        assert sorted(chain.from_iterable(epoch)) == sorted(IDS)
+        assert sorted(len(batch) for batch in epoch) == [1] + [3] * 13
+
+
+@pytest.mark.parametrize(("world", "workers"), PLACES)
+def test_ranks_and_workers_together_read_each_passage_of_the_global_batches_once(stream, world, workers):
+    steps = 2 * EPOCH - 4  # 24 global batches, in the second epoch; each of 1, 2 and 3 ranks takes the same number
+    seen = chain.from_iterable(load(stream(rank, world), steps // world, workers) for rank in range(world))
+    expected = [[key for key, _ in batch] for batch in islice(stream().batches(), steps)]
+    assert Counter(chain.from_iterable(seen)) == Counter(chain.from_iterable(expected))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("start", [1, 3, EPOCH])
+def test_a_stream_that_starts_later_continues_with_the_same_tokens(stream, start, workers):
+    whole = list(islice(stream(rank=1, world=2), start + 4))[start:]
+    resumed = islice(DataLoader(stream(rank=1, world=2, start=start), batch_size=None, num_workers=workers), 4)
+    for one, other in zip(whole, resumed, strict=True):
+        assert one.passage_ids == tuple(other.passage_ids)
+        assert torch.equal(one.input_ids, other.input_ids)
+
+
+def test_order_and_cuts_follow_the_seed_and_nothing_else(stream):
+    first, again, other = (list(islice(stream(seed=seed), EPOCH)) for seed in (5, 5, 6))
+    torch.rand(7)
+    assert [batch.passage_ids for batch in first] == [batch.passage_ids for batch in again]
+    assert all(torch.equal(one.token_type_ids, two.token_type_ids) for one, two in zip(first, again, strict=True))
+    assert [batch.passage_ids for batch in first] != [batch.passage_ids for batch in other]
+
+
+def test_a_passage_is_cut_alike_in_any_company_so_validation_is_the_same_in_any_number_of_processes(encoder):
+    texts = [(str(n), "word " * n) for n in LENGTHS]
+    together = encode_passages(encoder, texts)
+    alone = [encode_passages(encoder, [row]) for row in texts]
+    assert [segments(encoder, together, at) for at in range(40)] == [segments(encoder, batch, 0) for batch in alone]
+
+
+def test_a_batch_is_cut_by_the_seed_and_its_number(stream, encoder):
+    for number, (passages, batch) in enumerate(zip(islice(stream().batches(), 20), stream(), strict=False)):
+        assert torch.equal(batch.token_type_ids, encode_passages(encoder, passages, (5, number)).token_type_ids)
+    texts = [(str(n), "word " * n) for n in LENGTHS]
+    first, seed, number = (encode_passages(encoder, texts, cut).token_type_ids for cut in ((5, 0), (6, 0), (5, 1)))
+    assert not torch.equal(first, seed)
+    assert not torch.equal(first, number)
+
+
+def test_the_next_epoch_has_another_order_and_cuts_a_passage_elsewhere(stream):
+    batches = list(islice(stream(), 6 * EPOCH))
+    assert load(stream(), EPOCH) != load(stream(start=EPOCH), EPOCH)
+    lengths = {int((batch.token_type_ids[batch.passage_ids.index("p30")] == 0).sum()) for batch in batches
+               if "p30" in batch.passage_ids}  # fmt: skip
+    assert len(lengths) > 1
+
+
+def test_batches_hold_passages_of_similar_length_and_do_not_come_in_order_of_length(stream):
+    batches = [sorted(int(key[1:]) for key in batch) for batch in load(stream(), EPOCH)]
+    assert max(batch[-1] - batch[0] for batch in batches) < 12
+    assert batches not in (sorted(batches), sorted(batches, reverse=True))
+
+
+def test_passages_left_out_never_stream(stream):
+    seen = set(chain.from_iterable(load(stream(left_out=frozenset({"p3", "p20"})), 30)))
+    assert seen == IDS - {"p3", "p20"}
+
+
+def test_the_passages_set_apart_are_the_first_whose_hash_says_so():
+    passages = [(f"p{n}", "text") for n in range(200)]
+    chosen = [row for row in passages if crc32(row[0].encode()) % 8 == 0]
+    assert len(chosen) > 10
+    assert set_apart(passages, 10) == chosen[:10]
+    assert set_apart(passages, 10**6) == chosen
+
+
+def test_what_is_validated_on_is_never_trained_on_and_the_same_for_every_seed(build):
+    apart = [[key for batch in build(seed).val_dataloader() for key in batch.passage_ids] for seed in (0, 1)]
+    assert apart[0] == apart[1]
+    assert len(apart[0]) == SETTINGS.valid_passages
+    trained = chain.from_iterable(batch.passage_ids for batch in islice(build(1).train_dataloader(), 18))
+    assert set(trained) == IDS - set(apart[0])
+
+
+def test_validation_reads_the_same_tokens_every_time_and_for_every_seed(build):
+    data = build(0)
+    first, again, other = (list(one.val_dataloader()) for one in (data, data, build(1)))
+    for batches in (again, other):
+        assert all(torch.equal(a.input_ids, b.input_ids) for a, b in zip(first, batches, strict=True))
+
+
+def test_a_training_batch_has_as_many_passages_as_a_batch_of_triples_has_pairs(build):
+    batches = list(islice(build(batch_size=6).train_dataloader(), 3))
+    assert [len(batch.passage_ids) for batch in batches] == [12, 12, 12]  # 40 passages but 4
+    assert {len(batch.passage_ids) for batch in build().val_dataloader()} == {3, 1}
+
+
+def test_every_process_has_something_to_validate_on_and_together_they_have_all(build):
+    seen = []
+    for rank in range(4):
+        data = build()  # four passages, a process each
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=4)
+        seen.append([key for batch in data.val_dataloader() for key in batch.passage_ids])
+    whole = [key for batch in build().val_dataloader() for key in batch.passage_ids]
+    assert sorted(chain.from_iterable(seen)) == sorted(whole)
+    assert all(seen), "a process without a batch logs no val/loss, and the others wait for it"
+
+
+def test_processes_take_turns_in_training(build):
+    turns = []
+    for rank in range(2):
+        data = build()
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=2)
+        turns.append(next(iter(data.train_dataloader())).passage_ids)
+    assert turns == [batch.passage_ids for batch in islice(build().train_dataloader(), 2)]
+
+
+def test_a_resumed_module_continues_behind_the_batches_trained(build):
+    whole = [batch.passage_ids for batch in islice(build().train_dataloader(), 5)]
+    resumed = build()
+    resumed.load_state_dict({"trained_batches": 3})
+    assert [batch.passage_ids for batch in islice(resumed.train_dataloader(), 2)] == whole[3:]
+
+
+def test_the_first_batches_are_the_same_in_every_process_and_leave_the_position_alone(build):
+    data = build()
+    data.trainer = SimpleNamespace(global_rank=1, world_size=2)
+    found = [batch.passage_ids for batch in data.first_batches(3)]
+    assert found == [batch.passage_ids for batch in islice(build().train_dataloader(), 3)]
+    assert data.trained_batches == 0
+
+
+@pytest.mark.parametrize("ids", [["a"], [key for key in map(str, range(40)) if crc32(key.encode()) % 8 == 0]], ids=str)
+def test_a_collection_too_small_for_two_sides_is_refused_by_name(build, collection, tmp_path, ids):
+    small = Reader(collection(corpus="".join(f"{key}\tword\n" for key in ids)))
+    with pytest.raises(ValueError) as caught:
+        build(reader=small, valid_passages=40)
+    name = f"{tmp_path}/queries.tsv"
+    assert str(caught.value) == f"{name} has too few passages to train on some and validate on others."
+
+
+def test_records_say_what_text_was_read(build, tmp_path):
+    assert build().names == {"train": f"{tmp_path.name}/queries.tsv (passages)"}

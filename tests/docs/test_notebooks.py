@@ -1,0 +1,173 @@
+"""The notebooks: clean in git, never training, and executed on the runs of the smoke experiment."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+from support import REPOSITORY, composed
+
+FOLDER = REPOSITORY / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+TRAINING = {"fit", "backward", "train", "run_stage", "build_module", "build_losses", "system", "Popen", "get_ipython"}
+LAUNCHERS = {"subprocess", "hydra", "lightning", "rankdistil.run", "rankdistil.fit", "rankdistil.jobs", "rankdistil.modules"}
+
+
+def read(name: str) -> NotebookNode:
+    return nbformat.read(FOLDER / name, as_version=4)
+
+
+def execute(notebook: NotebookNode, runs: Path, start: Path) -> NotebookNode:
+    """Run a notebook on a folder of runs, in this test's own Python whatever kernels the user has installed."""
+    specs = KernelSpecManager(kernel_dirs=[], data_dir=str(start))  # no folder of kernels: ipykernel's own, sys.executable
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs)
+    client = NotebookClient(notebook, km=manager, timeout=120, resources={"metadata": {"path": str(start)}})
+    away = {"MPLBACKEND", "PYTHONWARNINGS"}  # a backend set for the tests would show no image
+    client.execute(cleanup_kc=True, env={k: v for k, v in os.environ.items() if k not in away} | {"RANKDISTIL_RUNS": str(runs)})
+    return notebook
+
+
+def texts(notebook: NotebookNode) -> str:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert not [output.text for output in outputs if output.get("name") == "stderr"]
+    return "\n".join(output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs)
+
+
+def images(notebook: NotebookNode) -> int:
+    return sum("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of runs: the smoke experiment, a stage that isn't tested, and a run that failed."""
+    folder = tmp_path_factory.mktemp("runs")
+    line = [sys.executable, str(REPOSITORY / "train.py"), "+experiment=smoke", f"paths.runs={folder}"]
+    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for name, status in (("untested/2l/seed0", "finished"), ("broken/2l/seed0", "failed")):
+        (folder / name).mkdir(parents=True)
+        record = {"status": status, "stage": "some_stage", "parents": {"teacher": {}}, "finished": "9999"}
+        (folder / name / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_traces_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+
+
+def test_there_are_three_notebooks() -> None:
+    assert [path.name[:3] for path in NOTEBOOKS] == ["01_", "02_", "03_"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_carries_no_output_and_nothing_of_a_machine(path: Path) -> None:
+    notebook = read(path.name)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+        assert not cell.metadata
+    assert not re.search(r"/(home|root|work|tmp|Users|mnt)/|[A-Z]:\\\\", path.read_text())
+    assert notebook.metadata.language_info == {"name": "python"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_has_short_cells_of_code_that_never_trains(path: Path) -> None:
+    for cell in read(path.name).cells:
+        if cell.cell_type != "code":
+            continue
+        assert cell.source.count("\n") < 20, cell.id
+        for node in ast.walk(ast.parse(cell.source)):  # a line with ! or % wouldn't parse
+            if isinstance(node, ast.Call):
+                assert getattr(node.func, "attr", getattr(node.func, "id", "")) not in TRAINING, cell.id
+            if isinstance(node, ast.Attribute):
+                assert not node.attr.startswith("_"), cell.id
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {alias.name for alias in node.names} | {getattr(node, "module", "")}
+                assert not names & LAUNCHERS, cell.id
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_train_py_stands_only_where_the_repository_is_looked_for_and_in_messages(path: Path) -> None:
+    for cell in read(path.name).cells:
+        for line in cell.source.splitlines():
+            if "train.py" in line:
+                assert '(folder / "train.py").is_file()' in line or re.search(r'f".*python train\.py \+experiment=', line)
+
+
+def test_one_query_shows_its_rankings_and_scores_them_again_alike(runs: Path) -> None:
+    notebook = execute(read("01_one_query.ipynb"), runs, FOLDER)
+    text = texts(notebook)
+    assert images(notebook) == 1
+    assert f"student: {runs}/smoke/2l/seed0\nteacher: {runs}/smoke_teacher/minilm/seed0/export" in text
+    differences = [float(value) for value in re.findall(r"from the run's score (\S+)", text)]
+    assert len(differences) == 2
+    assert max(differences) < 1e-4
+    query = re.search(r"(\S+): .*\n.*\n.*first", text).group(1).removeprefix("\x1b[3m")
+    rows = [line.split() for line in (runs / "smoke/2l/seed0/test.run").read_text().splitlines()]
+    order = [row[2] for row in rows if row[0] == query]
+    shown = re.findall(r"([\w-]+-\d+): ", text.partition("grade")[2])
+    assert [passage for passage in shown if passage in order][: len(order)] == order
+
+
+def test_what_was_learnt_measures_no_gap_between_the_teacher_and_itself(runs: Path) -> None:
+    notebook = read("02_what_was_learnt.ipynb")
+    oracle = (
+        'print("itself", relative_error(states["teacher"][1], states["teacher"][1]))\n'
+        'print("heads", min(min(correlation(look, look)) for look in looks["teacher"]))\n'
+        'print("random", max(abs(value) for look in zip(looks["random"], looks["teacher"]) for value in correlation(*look)))'
+    )
+    notebook.cells.append(nbformat.v4.new_code_cell(oracle))
+    text = texts(execute(notebook, runs, REPOSITORY))
+    assert images(notebook) == 5
+    assert f"student: {runs}/smoke/2l/seed0" in text
+    assert "100 pairs of 10 queries" in text
+    assert float(re.search(r"itself (\S+)", text).group(1)) < 1e-4
+    assert float(re.search(r"heads (\S+)", text).group(1)) == pytest.approx(1, abs=1e-4)
+    assert float(re.search(r"random (\S+)", text).group(1)) < 0.5
+
+
+def test_speed_and_quality_lists_runs_best_first_and_what_it_left_out(runs: Path) -> None:
+    notebook = execute(read("03_speed_and_quality.ipynb"), runs, FOLDER)
+    text = texts(notebook)
+    assert images(notebook) == 3
+    assert "left out: untested/2l/seed0 (some_stage without metrics.json, per_query.jsonl, latency.json)" in text
+    assert "left out: broken/2l/seed0 (its status is failed)" in text
+    told = [
+        (name, json.loads((runs / name / "metrics.json").read_text()))
+        for name in ("smoke/2l/seed0", "smoke_teacher/minilm/seed0")
+    ]
+    values = {name: one["measures"]["nDCG@10"] for name, one in told} | {"BM25": told[0][1]["first_stage"]["nDCG@10"]}
+    table = [
+        line.split("│")[1:3]
+        for line in text.partition("ms / query")[2].partition("what was run")[0].splitlines()
+        if "│" in line
+    ]
+    assert [(name.strip(), value.strip()) for name, value in table] == [
+        (name, f"{value:.4f}") for name, value in sorted(values.items(), key=lambda item: -item[1])
+    ]
+
+
+def test_without_a_run_the_first_notebook_answers_with_the_command_that_makes_one(tmp_path: Path) -> None:
+    notebook = read("01_one_query.ipynb")
+    with pytest.raises(CellExecutionError) as stopped:
+        execute(notebook, tmp_path / "none", FOLDER)
+    assert stopped.value.ename == "SystemExit"
+    message = stopped.value.evalue
+    words = message.partition("run: python train.py ")[2].split()
+    assert message.startswith(f"{tmp_path}/none: no finished run of a student here.")
+    assert composed(*words).paths.runs == f"{tmp_path}/none"
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert [output.output_type for output in outputs] == ["error"]

@@ -1,0 +1,185 @@
+"""Rows of a comparison: seeds averaged, tests adjusted, agreement with the teacher; and the table they make."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from rankdistil.metrics.significance import holm, randomisation_test
+from rankdistil.report.comparison import Member, Row, compare
+from rankdistil.report.comparison_table import legend, markdown, tables
+from rankdistil.report.result import Result
+
+SPEED = {"latency_ms_p50": 200.0, "passages_per_second": 500.0, "parameters": 22_000_000}
+FAST = {"latency_ms_p50": 50.0, "passages_per_second": 2000.0, "parameters": 3_000_000}
+SETUP = {"queries": 4, "rounds": 3, "candidates_per_query": 100.0, "tokens_per_pair": 80.0, "dtype": "float32"}
+SETUP |= {"device": "cpu", "threads": 2}
+
+
+def member(
+    row: str, values: list[float], order: str = "abc", speed: dict[str, float] | None = None, own: bool = False
+) -> Member:
+    per_query = {f"q{number}": {"nDCG@10": value} for number, value in enumerate(values)}
+    result = Result(row, {"nDCG@10": sum(values) / len(values)}, per_query, speed or {})
+    return Member(row, result, {query: list(order) for query in per_query}, own)
+
+
+BM25 = member("BM25", [0.5, 0.0, 0.25, 0.25])
+TEACHER = member("teacher toy", [1.0, 0.5, 0.75, 0.5], "cab", SPEED)
+SEEDS = [member("distill 2l", [0.5, 0.5, 0.0, 0.2], "cba"), member("distill 2l", [0.7, 0.5, 0.0, 0.4], "cab", FAST)]
+MEMBERS = [SEEDS[0], BM25, TEACHER, SEEDS[1]]
+
+
+def rows() -> dict[str, Row]:
+    return {row.name: row for row in compare(MEMBERS, "teacher toy", "BM25")}
+
+
+def test_rows_keep_the_order_in_which_they_first_appear() -> None:
+    assert list(rows()) == ["distill 2l", "BM25", "teacher toy"]
+
+
+def test_seeds_share_a_row_with_their_mean_and_sample_standard_deviation() -> None:
+    row = rows()["distill 2l"]
+    assert row.seeds == 2
+    assert row.measures["nDCG@10"] == pytest.approx((0.3 + 0.4) / 2)
+    assert row.spread["nDCG@10"] == pytest.approx(0.1 / 2**0.5)
+
+
+def test_one_seed_has_no_spread() -> None:
+    assert (rows()["BM25"].seeds, rows()["BM25"].spread) == (1, {})
+
+
+def test_a_row_is_tested_by_each_querys_mean_over_seeds() -> None:
+    def queries(*values: float) -> dict[str, float]:
+        return {f"q{number}": value for number, value in enumerate(values)}
+
+    test = rows()["distill 2l"].against_teacher
+    expected = randomisation_test(queries(0.6, 0.5, 0.0, 0.3), queries(1.0, 0.5, 0.75, 0.5))
+    assert test.difference == pytest.approx(-0.3375)
+    assert (test.difference, test.p_value) == pytest.approx((expected.difference, expected.p_value))
+
+
+@pytest.mark.parametrize(("against", "reference"), [("against_teacher", "teacher toy"), ("against_baseline", "BM25")])
+def test_each_column_is_a_family_of_its_own_without_its_reference(against: str, reference: str) -> None:
+    tests = {name: getattr(row, against) for name, row in rows().items()}
+    assert tests.pop(reference) is None
+    assert {name: test.adjusted for name, test in tests.items()} == holm({name: t.p_value for name, t in tests.items()})
+    assert all(
+        test.adjusted > test.p_value for test in tests.values() if test.p_value == min(t.p_value for t in tests.values())
+    )
+
+
+def test_agreement_is_with_the_teacher_and_averaged_over_seeds() -> None:
+    found = rows()
+    assert found["distill 2l"].tau == pytest.approx((1 / 3 + 1) / 2)  # cba and cab differ in one pair of three
+    assert found["BM25"].tau == pytest.approx(-1 / 3)
+    assert found["BM25"].overlap == 1
+    assert (found["teacher toy"].tau, found["teacher toy"].overlap) == (None, None)
+
+
+def test_a_ranker_of_candidates_of_its_own_is_tested_but_has_no_agreement() -> None:
+    row = compare([*MEMBERS, member("supplied", [1.0] * 4, "xyz", own=True)], "teacher toy", "BM25")[-1]
+    assert (row.tau, row.overlap) == (None, None)
+    assert row.against_teacher.difference == pytest.approx(1 - 0.6875)
+
+
+def test_other_candidates_than_the_teachers_are_refused_with_both_names() -> None:
+    with pytest.raises(
+        ValueError, match=r"^other 2l and its teacher teacher toy: query q0: agreement needs the same candidates"
+    ):
+        compare([*MEMBERS, member("other 2l", [1.0] * 4, "abx")], "teacher toy", "BM25")
+
+
+def test_speed_is_that_of_the_first_member_that_was_timed() -> None:
+    assert [row.speed for row in rows().values()] == [FAST, {}, SPEED]
+
+
+def test_without_a_teacher_nothing_is_compared_with_one() -> None:
+    found = compare(MEMBERS, None, "BM25")
+    assert [(row.against_teacher, row.tau, row.overlap) for row in found] == [(None, None, None)] * 3
+    assert found[0].against_baseline == rows()["distill 2l"].against_baseline
+
+
+@pytest.mark.parametrize(("teacher", "baseline", "key"), [("lost", "BM25", "teacher"), (None, "lost", "baseline")])
+def test_a_reference_that_is_no_row_is_answered_with_the_rows(teacher: str | None, baseline: str, key: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        compare(MEMBERS, teacher, baseline)
+    assert str(caught.value) == f"against.{key}=lost is no row of the table. Its rows are: distill 2l, BM25, teacher toy."
+
+
+def test_rankers_tested_on_other_queries_are_named_with_their_counts() -> None:
+    with pytest.raises(ValueError) as caught:
+        compare([BM25, member("distill 3l", [0.5, 0.5])], None, "BM25")
+    assert str(caught.value) == (
+        "BM25 was tested on 4 queries and distill 3l on 2; 2 of them are not in both. One table needs the same queries: "
+        "test all with the same data.test settings."
+    )
+
+
+def test_rankers_with_other_measures_and_an_unknown_measure_are_refused() -> None:
+    other = BM25._replace(row="x", result=BM25.result._replace(measures={"RR(rel=2)@10": 0.1}))
+    with pytest.raises(
+        ValueError, match=r"^BM25 has nDCG@10 and x RR\(rel=2\)@10\. One table needs the same measures: test all"
+    ):
+        compare([BM25, other], None, "BM25")
+    with pytest.raises(ValueError, match=r"^AP was not computed\. Computed were: nDCG@10\.$"):
+        compare([BM25], None, "BM25", "AP")
+
+
+def test_no_ranker_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^there is no ranker to compare\. Name run folders"):
+        compare([], None, "BM25")
+
+
+def printed(width: int) -> list[str]:
+    console = Console(width=width, file=io.StringIO())
+    for table in tables(list(rows().values()), "toy", "teacher toy", "BM25", width):
+        console.print(table)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(("width", "count"), [(160, 1), (120, 2), (70, 3)])
+def test_a_narrower_page_gets_more_tables_and_no_column_is_lost_or_cut(width: int, count: int) -> None:
+    lines = printed(width)
+    heads = [line.split("  ") for line in lines if line.startswith("ranker")]
+    found = [head.strip() for line in heads for head in line if head.strip() not in ("", "ranker")]
+    speed = ["ms / query", "passages/s", "parameters", "speed-up"]
+    assert len(heads) == count
+    assert found == ["seeds", "nDCG@10", "vs teacher", "vs BM25", "tau", "top-10", *speed]
+    assert max(map(len, lines)) <= width
+    assert not any("…" in line for line in lines)
+
+
+def test_markdown_holds_spread_adjusted_p_agreement_and_speed() -> None:
+    found = list(rows().values())
+    lines = markdown(found, "teacher toy", "BM25").splitlines()
+    above, beside = found[0].against_teacher, found[0].against_baseline
+    assert lines[2] == (
+        f"| distill 2l | 2 | 0.3500 ±0.0707 | -0.3375 (p {above.adjusted:.3f}) | {beside.difference:+.4f} (p "
+        f"{beside.adjusted:.3f}) | 0.667 | 1.000 | 50 | 2000 | 3.00 M | 4.00x |"
+    )
+    assert lines[1].count("---:") == 10
+    assert lines[4].startswith("| teacher toy | 1 | 0.6875 | - |")
+
+
+def test_a_bar_in_a_name_adds_no_column_to_markdown() -> None:
+    (row,) = compare([BM25._replace(row="a|b")], None, "a|b")
+    assert "| a\\|b | 1 | 0.2500 | - | - | - | - |" in markdown([row], None, "a|b")
+
+
+def test_the_legend_names_test_queries_samples_family_and_timing() -> None:
+    lines = legend(list(rows().values()), "teacher toy", "BM25", 4, SETUP)
+    assert lines[0] == (
+        "vs teacher, vs BM25: difference in nDCG@10; p by a paired randomisation test over 4 queries, 10000 samples, "
+        "two-sided, Holm-adjusted over each column's 2 comparisons"
+    )
+    assert [line.partition(":")[0] for line in lines[1:]] == ["±", "tau, top-10", "ms / query", "speed-up"]
+    assert "4 queries x 3 rounds, 100 passages each, 80 tokens a pair, strings to scores, float32, cpu, 2 threads" in lines[3]
+
+
+def test_the_legend_explains_no_column_that_is_not_there() -> None:
+    (line,) = legend(compare([BM25, TEACHER], None, "BM25"), None, "BM25", 4)
+    assert line == (
+        "vs BM25: difference in nDCG@10; p by a paired randomisation test over 4 queries, 10000 samples, two-sided, "
+        "Holm-adjusted over 1 comparison"
+    )

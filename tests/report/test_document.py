@@ -1,0 +1,69 @@
+"""The report on disk says what the rows say, and gives them back."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rankdistil.report.comparison import Difference, Row
+from rankdistil.report.comparison_table import markdown
+from rankdistil.report.document import read_rows, write_report
+
+SPEED = {"latency_ms_p50": 1714.123456789, "passages_per_second": 58.0, "parameters": 22_713_601}
+ROWS = [
+    Row("BM25", 1, {"nDCG@10": 0.558}, {}, Difference(-1 / 3, 1 / 10_001, 2 / 10_001), None, 0.1, 0.7, {}),
+    Row("teacher toy", 2, {"nDCG@10": 0.6}, {"nDCG@10": 0.01}, None, Difference(1 / 3, 0.5, 1.0), None, None, SPEED),
+]
+REPORT: dict[str, Any] = {
+    "rows": ROWS, "teacher": "teacher toy", "baseline": "BM25", "title": "d/test, 2 queries", "notes": ["tau: agreement"],
+    "setup": {"device": "cpu", "threads": 2}, "origin": {"commit": "abc", "device": "AMD EPYC", "threads": 2},
+    "sources": {"BM25": ["d/test"], "teacher toy": ["runs/teacher/toy/seed0", "runs/teacher/toy/seed1"]},
+}  # fmt: skip
+
+
+def test_rows_are_read_back_exactly_as_they_were(tmp_path: Path) -> None:
+    write_report(tmp_path, **REPORT)
+    assert read_rows(tmp_path / "report.json") == ROWS
+
+
+def test_the_numbers_hold_raw_p_values_origin_setup_and_sources(tmp_path: Path) -> None:
+    write_report(tmp_path, **REPORT)
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert list(content) == ["title", "written", "origin", "setup", "teacher", "baseline", "rows", "notes"]
+    assert list(content["rows"][0]) == [*Row._fields, "sources"]
+    assert content["rows"][0]["against_teacher"] == {"difference": -1 / 3, "p_value": 1 / 10_001, "adjusted": 2 / 10_001}
+    assert content["rows"][1]["sources"] == REPORT["sources"]["teacher toy"]
+    assert (content["origin"], content["setup"]) == (REPORT["origin"], REPORT["setup"])
+
+
+def test_the_page_holds_when_commit_machine_table_notes_and_sources(tmp_path: Path) -> None:
+    write_report(tmp_path, **REPORT)
+    text = (tmp_path / "report.md").read_text()
+    written = r"Written \d{4}-\d\d-\d\d \d\d:\d\d:\d\d, commit abc, on AMD EPYC, 2 threads\."
+    assert re.match(rf"# d/test, 2 queries\n\n{written}\n\n\| ranker", text)
+    assert markdown(ROWS, "teacher toy", "BM25") + "\n- tau: agreement\n" in text
+    assert text.endswith("- BM25: `d/test`\n- teacher toy: `runs/teacher/toy/seed0`, `runs/teacher/toy/seed1`\n")
+
+
+def test_pictures_are_shown_once_and_none_where_nothing_was_timed(tmp_path: Path) -> None:
+    write_report(tmp_path, **REPORT, pictures=[tmp_path / "frontier.png", tmp_path / "frontier.svg"])
+    assert (tmp_path / "report.md").read_text().count("![frontier](frontier.png)") == 1
+    write_report(tmp_path, **REPORT | {"setup": None})
+    assert "![" not in (tmp_path / "report.md").read_text()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["report.json", "report.md"]
+
+
+def test_a_row_without_a_source_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError) as caught:
+        write_report(tmp_path, **REPORT | {"sources": {"BM25": ["d/test"], "teacher toy": []}})
+    assert str(caught.value) == "no source is given for teacher toy. A report says where every row comes from."
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_report_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"report\.json is not there: the comparison didn't end\. Run evaluate\.py again"
+    ):
+        read_rows(tmp_path / "report.json")

@@ -1,0 +1,105 @@
+"""What models=... names, over run folders that hold no more than their records."""
+
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from rankdistil.entries import find_entries
+
+
+@pytest.fixture
+def make(tmp_path: Path):
+    """Write a run folder and return it."""
+
+    def write(method: str, student: str, name: str, **record: object) -> Path:
+        folder = tmp_path / "runs" / method / student / name
+        (folder / ".hydra").mkdir(parents=True)
+        names = {"teacher": {"name": student}, "student": {"name": student}}
+        OmegaConf.save(OmegaConf.create({"method": method, "run_name": name, **names}), folder / ".hydra" / "config.yaml")
+        seed = int(name.removeprefix("seed")) if name.startswith("seed") else 0
+        settings = {"seed": seed, "stage.lr": 0.1, "parents.student": name} | record.pop("settings", {})
+        defaults = {"status": "finished", "stage": "ranker_distill", "ranks": True, "settings": settings}
+        (folder / "run.json").write_text(json.dumps(defaults | record))
+        return folder
+
+    return write
+
+
+def test_runs_that_differ_by_seed_only_share_a_row(make, tmp_path):
+    make("distill", "6l", "seed0"), make("distill", "6l", "seed1"), make("distill", "4l", "seed0")
+    entries, notes = find_entries([f"{tmp_path}/runs/*/*/*"])
+    assert [entry.row for entry in entries] == ["distill 4l", "distill 6l", "distill 6l"]
+    assert notes == []
+
+
+def test_a_run_with_other_settings_gets_a_row_of_its_own_and_is_named(make, tmp_path):
+    first, other = make("distill", "6l", "seed0"), make("distill", "6l", "seed1", settings={"stage.lr": 0.2})
+    entries, notes = find_entries([f"{tmp_path}/runs/*/*/*"])
+    assert [entry.row for entry in entries] == ["distill 6l", "distill 6l seed1"]
+    assert notes == [f"{other}: a row of its own, with other settings than {first}: stage.lr: 0.1 -> 0.2"]
+
+
+def test_a_run_name_that_is_no_seed_is_part_of_its_row(make, tmp_path):
+    make("distill", "6l", "lr2e-4")
+    assert find_entries([f"{tmp_path}/runs/*/*/*"])[0][0].row == "distill 6l lr2e-4"
+
+
+def test_teachers_come_first(make, tmp_path):
+    make("distill", "6l", "seed0"), make("teacher", "minilm", "seed0", stage="teacher")
+    assert [entry.row for entry in find_entries([f"{tmp_path}/runs/*/*/*"])[0]] == ["teacher minilm", "distill 6l"]
+
+
+def test_a_glob_leaves_out_what_can_t_rank_and_says_so(make, tmp_path):
+    make("distill", "6l", "seed0")
+    language_model = make("lm_distill", "6l", "seed0", ranks=False, stage="lm_distill")
+    stopped = make("distill", "4l", "seed0", status="running")
+    (tmp_path / "runs/a/b/c").mkdir(parents=True)
+    entries, notes = find_entries([f"{tmp_path}/runs/*/*/*"])
+    assert [entry.row for entry in entries] == ["distill 6l"]
+    assert notes == [
+        f"left out: {tmp_path}/runs/a/b/c is neither a run (run.json) nor an export (config.json).",
+        f"left out: {stopped} is not finished. Run its command again with resume=true first.",
+        f"left out: {language_model} is a language model (stage lm_distill) and can't rank yet. "
+        "Name a run that starts from it: finetune or ranker_distill.",
+    ]
+
+
+def test_a_language_model_named_outright_is_an_error(make):
+    folder = make("lm_distill", "6l", "seed0", ranks=False, stage="lm_distill")
+    with pytest.raises(ValueError, match=r"is a language model \(stage lm_distill\) and can't rank yet"):
+        find_entries([str(folder)])
+
+
+def test_a_glob_that_finds_only_language_models_names_them(make, tmp_path):
+    make("lm_distill", "6l", "seed0", ranks=False, stage="lm_distill")
+    with pytest.raises(ValueError, match=r"models names nothing that ranks:\n  left out: .*lm_distill/6l/seed0"):
+        find_entries([f"{tmp_path}/runs/*/*/*"])
+
+
+def test_a_glob_without_matches_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        find_entries([f"{tmp_path}/none/*"])
+    assert str(caught.value) == f"models={tmp_path}/none/* matches nothing. Name run folders or export folders."
+
+
+def test_a_run_and_its_own_export_are_one_thing_named_twice(make):
+    folder = make("distill", "6l", "seed0")
+    (folder / "export").mkdir()
+    with pytest.raises(ValueError) as caught:
+        find_entries([str(folder), f"{folder}/export"])
+    assert str(caught.value) == (
+        f"models names distill_6l_seed0 twice: {folder} and {folder}/export. Their results would share a folder. "
+        "Name one of them."
+    )
+
+
+def test_files_are_rankings_and_everything_else_is_an_export_or_a_hub_id(tmp_path):
+    ranking = tmp_path / "run.splade.txt"
+    ranking.write_text("q1 Q0 p1 1 2.0 splade\n")
+    entries, _ = find_entries([str(ranking), "cross-encoder/ms-marco-MiniLM-L6-v2"])
+    assert [(entry.kind, entry.row) for entry in entries] == [
+        ("ranking", "run.splade.txt"),
+        ("export", "cross-encoder_ms-marco-MiniLM-L6-v2"),
+    ]
