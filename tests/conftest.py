@@ -1,12 +1,15 @@
 """What several tests share: the reference data outside of the repository, a tiny BERT, and no network."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported: a test that needs the hub is wrong
 
 import pytest
 import torch
+from support import PROCEDURES
 from transformers import BertConfig, BertForSequenceClassification
 
 from rankdistil.data.batch import PairBatch
@@ -24,6 +27,18 @@ def shared() -> Path:
     if not folder:
         pytest.skip("RANKDISTIL_SHARED is not set: the real collections are not part of the repository")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def procedures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of runs after a sweep over three procedures; what it printed stands beside it."""
+    folder = tmp_path_factory.mktemp("procedures") / "runs"
+    line = [sys.executable, str(REPOSITORY / "train.py"), *PROCEDURES, f"paths.runs={folder}"]
+    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr, done.stderr
+    (folder.parent / "stdout.txt").write_text(done.stdout)
+    return folder
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from support import CONF, MINILM, composed
+from transformers import BertConfig
 
 from rankdistil import networks
 from rankdistil.data.batch import PairBatch
@@ -144,3 +145,35 @@ def test_an_export_of_another_size_is_refused_before_anything_is_read(
     cfg = composed("stage=finetune", *TINY, f"student.init_from=export:{tmp_path}", override)
     with pytest.raises(ValueError, match=f"^student.init_from=export:{tmp_path} "):
         networks.check_student(cfg)
+
+
+def test_a_loss_that_asks_a_teacher_is_refused_in_a_stage_without_one() -> None:
+    logits = "+stage.losses.logits={weight: 1.0, loss: {_target_: rankdistil.losses.LogitLoss}}"
+    with pytest.raises(ValueError) as caught:
+        networks.check_losses(composed("+experiment=finetune_6l", logits))
+    assert str(caught.value) == (
+        "stage.losses.logits learns from a teacher, and stage finetune has none (stage.teacher=none). "
+        "Drop the loss: '~stage.losses.logits', or choose another stage."
+    )
+
+
+def test_a_loss_that_reads_scores_is_refused_where_text_alone_is_read() -> None:
+    labels = "+stage.losses.labels={weight: 1.0, loss: {_target_: rankdistil.losses.LabelLoss}}"
+    with pytest.raises(ValueError) as caught:
+        networks.check_losses(composed("+experiment=lm_distill_6l", labels))
+    assert str(caught.value) == (
+        "stage.losses.labels reads relevance scores, but stage lm_distill learns from a language model's text, which has none. "
+        "Drop the loss: '~stage.losses.labels', or choose another stage."
+    )
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_experiment_s_losses_have_what_they_read(path: Path) -> None:
+    networks.check_losses(composed(f"+experiment={path.stem}"))
+
+
+def test_one_map_for_each_state_is_one_map_where_only_the_embedding_is_compared() -> None:
+    drop = ["~stage.losses.hidden", "stage.projection=per_layer"]
+    cfg = composed("+experiment=lm_distill_6l", *drop)
+    shape = BertConfig(hidden_size=384, num_attention_heads=12)
+    assert len(networks._projection(cfg, networks.student_size(cfg.student), shape).maps) == 1

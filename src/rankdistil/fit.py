@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -69,8 +70,9 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     for name in sorted(set(cfg.stage.losses) - set(networks.kept_losses(cfg))):
         console.print(f"student {cfg.student.name} can't take the {name} loss: dropped (student.drop_losses).")
     record = _record(cfg, settings, parents, module, data)
-    write_json(folder / "run.json", record)
     started = time.monotonic()
+    if rank_zero_only.rank == 0:
+        write_json(folder / "run.json", record)
     try:
         record["validation"] = _fit(cfg, folder, module, data)
         record["train_s"] = round(time.monotonic() - started, 1)
@@ -79,6 +81,8 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     except BaseException as error:
         write_json(folder / "run.json", record | {"status": "failed", "error": f"{type(error).__name__}: {error}"})
         raise
+    if rank_zero_only.rank != 0:
+        return  # one process speaks for all
     if module.losses.trains_head:
         conclude(cfg, folder, record, teacher_results, console)
     else:
@@ -156,6 +160,7 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataMod
     )
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        trainer.strategy.barrier()  # the others would look for the export before the first process has written it
     finally:
         logger.finalize("success" if trainer.state.finished else "failed")
         finish_wandb()

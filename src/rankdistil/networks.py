@@ -9,7 +9,7 @@ from rankdistil.data.stream_module import StreamDataModule
 from rankdistil.losses import Projection, WeightedSum
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.layers import LayerMap, map_layers
-from rankdistil.models.load import load_language_model, load_ranker, load_tokenizer, read_config, refuse_ranker
+from rankdistil.models.load import load_language_model, load_ranker, load_tokenizer, read_config, refuse_ranker, require_ranker
 from rankdistil.models.starts import CUT, Start, build_student, check_start, read_start
 from rankdistil.models.student import StudentSize, check_match
 from rankdistil.models.teacher import FrozenTeacher
@@ -77,6 +77,26 @@ def build_losses(cfg: DictConfig, projection: Projection | None) -> WeightedSum:
     return WeightedSum(losses, {name: node.weight for name, node in nodes.items()}, projection)
 
 
+def check_losses(cfg: DictConfig) -> None:
+    """Refuse losses that have nothing to read in their stage.
+
+    Raises:
+        ValueError: naming the loss, and what the stage lacks.
+    """
+    losses = build_losses(cfg, None)
+    for name, loss in losses.losses.items():
+        if loss.asks_teacher and cfg.stage.teacher == "none":
+            raise ValueError(
+                f"stage.losses.{name} learns from a teacher, and stage {cfg.stage.name} has none (stage.teacher=none). "
+                f"Drop the loss: '~stage.losses.{name}', or choose another stage."
+            )
+        if not loss.needs and (cfg.stage.reads == "passages" or cfg.stage.teacher == "language_model"):
+            raise ValueError(
+                f"stage.losses.{name} reads relevance scores, but stage {cfg.stage.name} learns from a language model's text, "
+                f"which has none. Drop the loss: '~stage.losses.{name}', or choose another stage."
+            )
+
+
 def check_student(cfg: DictConfig) -> None:
     """Refuse a student that can't start or can't match its teacher, before anything is trained.
 
@@ -85,7 +105,7 @@ def check_student(cfg: DictConfig) -> None:
     """
     size, start = student_size(cfg.student), read_start(cfg.student.init_from)
     exported = cfg.teacher.export if cfg.stage.teacher == "ranker" else None
-    shape = read_config(str(exported or cfg.teacher.path))
+    shape = require_ranker(str(exported)) if exported else read_config(str(cfg.teacher.path))
     if cfg.stage.teacher == "language_model":
         refuse_ranker(str(cfg.teacher.path))
     _layer_map(cfg, start, shape)
@@ -143,9 +163,10 @@ def check_tokens(path: str, tokenizer: PreTrainedTokenizerFast) -> None:
 
 def _projection(cfg: DictConfig, size: StudentSize, shape: BertConfig) -> Projection | None:
     """Bridge the widths where states are compared; an unused map would stop data-parallel training."""
-    if not build_losses(cfg, None).needs & {"hidden", "embedding"}:
+    needs = build_losses(cfg, None).needs
+    if not needs & {"hidden", "embedding"}:
         return None
-    return Projection(cfg.stage.projection, size.hidden_size, shape.hidden_size, size.layers + 1)
+    return Projection(cfg.stage.projection, size.hidden_size, shape.hidden_size, size.layers + 1 if "hidden" in needs else 1)
 
 
 def _layer_map(cfg: DictConfig, start: Start, shape: BertConfig) -> LayerMap:

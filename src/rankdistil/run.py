@@ -37,10 +37,11 @@ def train(cfg: DictConfig) -> float | None:
             return None
         for step in steps[:-1]:
             _check(step.cfg)
-        sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        # Ranks of a distributed job replay the command line of their process: that of a job, not of a sweep or a plan.
+        fresh = HydraConfig.get().mode == RunMode.MULTIRUN or cfg.trainer.devices not in (1, "1")
         for step in steps[:-1]:
             _carry_out(step, parent=True, fresh=True)
-        _carry_out(steps[-1], parent=False, fresh=sweep)
+        _carry_out(steps[-1], parent=False, fresh=fresh)
         return (read_run(folder) or {}).get("validation", {}).get("best")
     finally:
         remove_if_empty(folder)
@@ -56,7 +57,7 @@ def _check(cfg: DictConfig) -> None:
         networks.student_size(cfg.student)
         if cfg.plan != "show" or isinstance(locate(str(cfg.teacher.export or cfg.teacher.path)), Path):
             networks.check_student(cfg)  # needs the teacher's shape, for which a plan doesn't go to the hub
-    networks.build_losses(cfg, None)
+    networks.check_losses(cfg)
     readers = [parts.open_reader(cfg.data, split) for split in ("train", "valid", "test")]
     for reader in [*readers, *([parts.open_passages(cfg.data)] if cfg.stage.reads == "passages" else [])]:
         _ = reader.dataset  # files are there, ids are known; nothing is read or fetched yet

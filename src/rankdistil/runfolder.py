@@ -37,8 +37,9 @@ def state(folder: Path, settings: dict[str, Any]) -> State:
         shown = "\n  ".join(changed[:12]) + (f"\n  and {len(changed) - 12} more" if len(changed) > 12 else "")
         fix = (
             "Ways out: take back the override; name another folder for the new run (run_name=..., for a teacher "
-            "teacher.run=teacher/<name>/<name>; paths.runs=runs/<name> keeps all runs on other data apart); "
-            f"or use this one as a teacher as it is: teacher.export={folder / 'export'}."
+            "teacher.run=teacher/<name>/<name>, for the run that a student starts from student.init_run=<name>; "
+            "paths.runs=runs/<name> keeps all runs on other data apart); or use this one as it is: "
+            f"teacher.export={folder / 'export'}, or student.init_from=export:{folder / 'export'}."
         )
         raise ValueError(f"{folder} holds a run made with other settings (there -> asked for):\n  {shown}\n{fix}")
     if record["status"] == "finished":

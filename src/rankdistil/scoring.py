@@ -56,3 +56,4 @@ def score_export(
         use_distributed_sampler=False,
     )
     runner.test(ScoringModule(load_ranker(export)), datamodule=data, verbose=False)
+    runner.strategy.barrier()  # until the first process has written the files

@@ -61,7 +61,7 @@ def trained(teacher: CrossEncoder, batch: PairBatch, *callbacks: L.Callback) -> 
     quieten()
     student, kept = module(teacher), Kept()
     trainer = L.Trainer(
-        accelerator="cpu", max_steps=4, logger=kept, callbacks=list(callbacks), enable_checkpointing=False,
+        accelerator="cpu", max_steps=4, log_every_n_steps=1, logger=kept, callbacks=list(callbacks), enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(student, datamodule=Batches(batch))

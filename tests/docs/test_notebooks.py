@@ -1,11 +1,10 @@
-"""The notebooks: clean in git, never training, and executed on the runs of the smoke experiment."""
+"""The notebooks: clean in git, never training, and executed on the runs of a small sweep."""
 
 import ast
 import json
 import os
 import re
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -18,6 +17,7 @@ from nbformat import NotebookNode
 from support import REPOSITORY, composed
 
 FOLDER = REPOSITORY / "notebooks"
+STUDENT = "subclone_ranker_distill/2l/seed0"  # the last to finish
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 TRAINING = {"fit", "backward", "train", "run_stage", "build_module", "build_losses", "system", "Popen", "get_ipython"}
 LAUNCHERS = {"subprocess", "hydra", "lightning", "rankdistil.run", "rankdistil.fit", "rankdistil.jobs", "rankdistil.modules"}
@@ -48,12 +48,10 @@ def images(notebook: NotebookNode) -> int:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of runs: the smoke experiment, a stage that isn't tested, and a run that failed."""
-    folder = tmp_path_factory.mktemp("runs")
-    line = [sys.executable, str(REPOSITORY / "train.py"), "+experiment=smoke", f"paths.runs={folder}"]
-    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+def runs(procedures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of runs, moved from where they were made: those of a sweep, a stage that isn't tested, a run that failed."""
+    folder = tmp_path_factory.mktemp("moved") / "runs"
+    shutil.copytree(procedures, folder, ignore=shutil.ignore_patterns("checkpoints"))
     for name, status in (("untested/2l/seed0", "finished"), ("broken/2l/seed0", "failed")):
         (folder / name).mkdir(parents=True)
         record = {"status": status, "stage": "some_stage", "parents": {"teacher": {}}, "finished": "9999"}
@@ -111,12 +109,12 @@ def test_one_query_shows_its_rankings_and_scores_them_again_alike(runs: Path) ->
     notebook = execute(read("01_one_query.ipynb"), runs, FOLDER)
     text = texts(notebook)
     assert images(notebook) == 1
-    assert f"student: {runs}/smoke/2l/seed0\nteacher: {runs}/smoke_teacher/minilm/seed0/export" in text
+    assert f"student: {runs}/{STUDENT}\nteacher: {runs}/teacher/minilm/seed0/export" in text
     differences = [float(value) for value in re.findall(r"from the run's score (\S+)", text)]
     assert len(differences) == 2
     assert max(differences) < 1e-4
     query = re.search(r"(\S+): .*\n.*\n.*first", text).group(1).removeprefix("\x1b[3m")
-    rows = [line.split() for line in (runs / "smoke/2l/seed0/test.run").read_text().splitlines()]
+    rows = [line.split() for line in (runs / STUDENT / "test.run").read_text().splitlines()]
     order = [row[2] for row in rows if row[0] == query]
     shown = re.findall(r"([\w-]+-\d+): ", text.partition("grade")[2])
     assert [passage for passage in shown if passage in order][: len(order)] == order
@@ -132,7 +130,7 @@ def test_what_was_learnt_measures_no_gap_between_the_teacher_and_itself(runs: Pa
     notebook.cells.append(nbformat.v4.new_code_cell(oracle))
     text = texts(execute(notebook, runs, REPOSITORY))
     assert images(notebook) == 5
-    assert f"student: {runs}/smoke/2l/seed0" in text
+    assert f"student: {runs}/{STUDENT}" in text
     assert "100 pairs of 10 queries" in text
     assert float(re.search(r"itself (\S+)", text).group(1)) < 1e-4
     assert float(re.search(r"heads (\S+)", text).group(1)) == pytest.approx(1, abs=1e-4)
@@ -145,11 +143,10 @@ def test_speed_and_quality_lists_runs_best_first_and_what_it_left_out(runs: Path
     assert images(notebook) == 3
     assert "left out: untested/2l/seed0 (some_stage without metrics.json, per_query.jsonl, latency.json)" in text
     assert "left out: broken/2l/seed0 (its status is failed)" in text
-    told = [
-        (name, json.loads((runs / name / "metrics.json").read_text()))
-        for name in ("smoke/2l/seed0", "smoke_teacher/minilm/seed0")
-    ]
-    values = {name: one["measures"]["nDCG@10"] for name, one in told} | {"BM25": told[0][1]["first_stage"]["nDCG@10"]}
+    told = {file.parent: json.loads(file.read_text()) for file in runs.glob("*/*/*/metrics.json")}
+    values = {str(folder.relative_to(runs)): one["measures"]["nDCG@10"] for folder, one in told.items()}
+    values["BM25"] = told[runs / STUDENT]["first_stage"]["nDCG@10"]
+    assert len(values) == 5
     table = [
         line.split("│")[1:3]
         for line in text.partition("ms / query")[2].partition("what was run")[0].splitlines()

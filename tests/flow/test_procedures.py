@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from support import PROCEDURES as SWEEP
 from support import REPOSITORY
 
-SWEEP = ["-m", "+experiment=lm_finetune_6l,lm_two_step_6l,subclone_ranker_distill_6l", "scale=smoke", "student=2l"]
-LONGER = "steps.ranker_distill=10"  # rows of training are written every ten steps
 TEACHER, LM, STEP = "teacher/minilm/seed0", "lm_distill/2l/seed0", "lm_layer_distill/2l/seed0"
 RANKERS = ("lm_finetune/2l/seed0", "lm_two_step/2l/seed0", "subclone_ranker_distill/2l/seed0")
 SHAPE = [f"student.{key}=${{sizes.2l.{key}}}" for key in ("hidden_size", "heads", "intermediate_size")]
@@ -24,14 +23,8 @@ def train(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProces
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of runs after the sweep."""
-    folder = tmp_path_factory.mktemp("runs")
-    done = train(*SWEEP, LONGER, f"paths.runs={folder}")
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr, done.stderr
-    (folder.parent / "stdout.txt").write_text(done.stdout)
-    return folder
+def runs(procedures: Path) -> Path:
+    return procedures
 
 
 def record(folder: Path) -> dict:
@@ -105,7 +98,7 @@ def test_a_student_without_teacher_is_compared_with_the_first_stage_alone(runs: 
 
 def test_the_same_sweep_again_trains_nothing(runs: Path) -> None:
     before = records(runs)
-    done = train(*SWEEP, LONGER, f"paths.runs={runs}")
+    done = train(*SWEEP, f"paths.runs={runs}")
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
     for name in RANKERS:
@@ -115,7 +108,7 @@ def test_the_same_sweep_again_trains_nothing(runs: Path) -> None:
 
 def test_a_plan_shows_what_is_there_and_what_would_run_and_runs_nothing(runs: Path) -> None:
     before = sorted(path for path in runs.rglob("*"))
-    done = train("+experiment=lm_two_step_6l", "scale=smoke", "student=4l", LONGER, "plan=show", f"paths.runs={runs}")
+    done = train("+experiment=lm_two_step_6l", "scale=smoke", "student=4l", "plan=show", f"paths.runs={runs}")
     assert (done.returncode, done.stderr) == (0, "")
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if line.startswith("│")]
     found = [(stage, state) for _, stage, state, _ in rows if stage]

@@ -26,6 +26,10 @@ class ProgressReport(L.Callback):
         self._bar: Progress | None = None
         self._step_ended = 0.0
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Let one process speak for all."""
+        self._console.quiet = not trainer.is_global_zero
+
     def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Open the training bar."""
         self._open("train", trainer.max_steps, trainer.global_step)

@@ -46,6 +46,7 @@ class AttentionLoss(nn.Module):
     """
 
     needs = frozenset({"attention"})
+    asks_teacher = True
 
     def __init__(self, count_padding: bool = False) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ class EmbeddingLoss(nn.Module):
     """
 
     needs = frozenset({"embedding"})
+    asks_teacher = True
 
     def __init__(self, count_padding: bool = False) -> None:
         super().__init__()

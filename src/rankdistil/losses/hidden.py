@@ -44,6 +44,7 @@ class HiddenLoss(nn.Module):
     """
 
     needs = frozenset({"hidden"})
+    asks_teacher = True
 
     def __init__(self, count_padding: bool = False) -> None:
         super().__init__()

@@ -56,6 +56,7 @@ class LabelLoss(nn.Module):
     """
 
     needs: frozenset[str] = frozenset()
+    asks_teacher = False
 
     def __init__(self, over: str = "group") -> None:
         super().__init__()

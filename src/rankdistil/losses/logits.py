@@ -46,6 +46,7 @@ class LogitLoss(nn.Module):
     """
 
     needs: frozenset[str] = frozenset()
+    asks_teacher = True
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()

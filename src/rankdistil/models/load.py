@@ -69,6 +69,15 @@ def load_ranker(path: str) -> CrossEncoder:
     Raises:
         ValueError: if the folder holds no one-logit ranker.
     """
+    return _load(path, require_ranker(path), allowed_missing=set())
+
+
+def require_ranker(path: str) -> BertConfig:
+    """Read the shape of a ranker.
+
+    Raises:
+        ValueError: if the checkpoint is a language model, or has another number of labels than one.
+    """
     config = read_config(path)
     if is_language_model(config):
         raise ValueError(
@@ -77,7 +86,7 @@ def load_ranker(path: str) -> CrossEncoder:
         )
     if config.num_labels != 1:
         raise ValueError(f"{path}: the head has {config.num_labels} labels, expected 1 (a ranker with one logit).")
-    return _load(path, config, allowed_missing=set())
+    return config
 
 
 def load_student(path: str, seed: int) -> CrossEncoder:

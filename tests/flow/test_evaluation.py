@@ -1,0 +1,86 @@
+"""evaluate.py over the runs of a sweep, as a user runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import REPOSITORY
+
+QUICK = ["callbacks.inference_time.queries=1", "callbacks.inference_time.candidates=10", "callbacks.inference_time.rounds=1"]
+ROWS = ["BM25", "teacher minilm", "lm_finetune 2l", "lm_two_step 2l", "subclone_ranker_distill 2l", "test.run"]
+
+
+def evaluate(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, str(REPOSITORY / "evaluate.py"), *arguments, *QUICK]
+    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def compared(procedures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """Compare everything that the sweep left, and a TREC run of a supplied ranker; against fine-tuning as baseline."""
+    out = tmp_path_factory.mktemp("evaluation") / "out"
+    models = f"models=['{procedures}/*/*/*','{procedures}/subclone_ranker_distill/2l/seed0/test.run']"
+    done = evaluate(models, f"hydra.run.dir={out}", "against.baseline=lm_finetune 2l", "logger=csv")
+    assert done.returncode == 0, done.stderr
+    return done, out
+
+
+def rows(out: Path) -> dict[str, dict]:
+    return {row["name"]: row for row in json.loads((out / "report.json").read_text())["rows"]}
+
+
+def test_every_ranker_is_a_row_and_language_models_are_left_out_by_name(compared, procedures: Path) -> None:
+    done, out = compared
+    assert list(rows(out)) == ROWS
+    for name in ("lm_distill", "lm_layer_distill"):
+        assert f"left out: {procedures}/{name}/2l/seed0 is a language model" in done.stdout
+
+
+def test_rows_hold_the_runs_own_measures_and_the_candidates_are_the_first_row(compared, procedures: Path) -> None:
+    found = rows(compared[1])
+    told = json.loads((procedures / "lm_two_step/2l/seed0/metrics.json").read_text())
+    assert found["lm_two_step 2l"]["measures"] == pytest.approx(told["measures"])
+    assert found["BM25"]["measures"] == pytest.approx(told["first_stage"])
+
+
+def test_a_supplied_ranking_equals_the_ranker_that_wrote_it_and_has_no_agreement_and_no_time(compared) -> None:
+    found = rows(compared[1])
+    assert found["test.run"]["measures"] == pytest.approx(found["subclone_ranker_distill 2l"]["measures"])
+    assert (found["test.run"]["tau"], found["test.run"]["speed"]) == (None, {})
+
+
+def test_differences_are_to_the_teacher_and_to_the_baseline_named(compared) -> None:
+    found = rows(compared[1])
+    for role, name in (("against_teacher", "teacher minilm"), ("against_baseline", "lm_finetune 2l")):
+        assert found[name][role] is None
+        gap = found["BM25"]["measures"]["nDCG@10"] - found[name]["measures"]["nDCG@10"]
+        assert found["BM25"][role]["difference"] == pytest.approx(gap)
+        assert found["BM25"][role]["p_value"] <= found["BM25"][role]["adjusted"] <= 1
+
+
+def test_rankers_are_timed_side_by_side_and_the_narrow_ones_are_faster(compared) -> None:
+    found = rows(compared[1])
+    times = {name: row["speed"]["latency_ms_p50"] for name, row in found.items() if row["speed"]}
+    assert times.keys() == set(ROWS) - {"BM25", "test.run"}
+    assert max(times, key=times.get) == "teacher minilm"
+
+
+def test_the_folder_holds_report_and_frontier_and_the_logger_s_file(compared) -> None:
+    done, out = compared
+    assert {path.name for path in out.iterdir()} == {
+        "report.md", "report.json", "frontier.png", "frontier.svg", "metrics.csv",
+    }  # fmt: skip
+    assert (out / "frontier.png").read_bytes().startswith(b"\x89PNG")
+    assert "![frontier](frontier.png)" in (out / "report.md").read_text()
+    assert f"files: {out}/" in done.stdout
+
+
+@pytest.mark.parametrize("inside", ["", "/export"])
+def test_a_language_model_asked_to_rank_gets_one_message(procedures: Path, tmp_path: Path, inside: str) -> None:
+    done = evaluate(f"models={procedures}/lm_distill/2l/seed0{inside}", f"hydra.run.dir={tmp_path}/out")
+    assert done.returncode == 1
+    assert done.stderr.count("error: ") == 1
+    assert "can't rank yet. Name a run that starts from it: finetune or ranker_distill." in done.stderr
+    assert not (tmp_path / "out").exists()
