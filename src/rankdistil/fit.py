@@ -138,7 +138,7 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataMod
         StreamPosition(cfg.seed),
         FiniteLoss(),
         *([RankingMetrics(folder, cfg.data.relevance_level, tag=cfg.stage.name)] if module.losses.trains_head else []),
-        ProgressReport(f"{cfg.stage.name} {cfg[cfg.stage.learns].name}"),
+        ProgressReport(f"{cfg.method} {cfg[cfg.stage.learns].name}"),
         SaveExport(folder / "export", data.encoder.tokenizer, data.encoder.max_tokens),
         # Two of them: Lightning's save_last follows the best one, and so stays behind while nothing improves.
         best,

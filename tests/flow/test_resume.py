@@ -10,26 +10,26 @@ import pytest
 import torch
 from support import REPOSITORY
 
-TRAIN = [sys.executable, str(REPOSITORY / "train.py"), "+experiment=teacher", "data.batch_size=2", "stage.steps=12"]
-SMALL = ["data.valid_queries=3", "data.valid_depth=3", "data.test_queries=3", "data.depth=3", "stage.validations=4"]
-FAST = ["callbacks.inference_time.queries=1", "callbacks.inference_time.candidates=3", "callbacks.inference_time.rounds=1"]
+TRAIN = [sys.executable, str(REPOSITORY / "train.py"), "+experiment=finetune_6l", "student=2l", "scale=smoke"]
+LONGER = ["stage.steps=24", "stage.validations=8"]
+RUN = "finetune/2l/seed0"
 
 
 def train(runs: Path, *arguments: str) -> list[str]:
-    return [*TRAIN, *SMALL, *FAST, f"paths.runs={runs}", *arguments]
+    return [*TRAIN, *LONGER, f"paths.runs={runs}", *arguments]
 
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of runs with one run that was killed after its first checkpoint."""
     runs = tmp_path_factory.mktemp("killed")
-    last = runs / "teacher/minilm/seed0/checkpoints/last.ckpt"
+    last = runs / RUN / "checkpoints/last.ckpt"
     with subprocess.Popen(train(runs), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while not last.is_file() and process.poll() is None:
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    assert torch.load(last, weights_only=True)["global_step"] < 12
+    assert torch.load(last, weights_only=True)["global_step"] < 24
     return runs
 
 
@@ -43,9 +43,7 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_was_never_killed(killed
     for runs, arguments in ((killed, ["resume=true"]), (tmp_path, [])):
         done = subprocess.run(train(runs, *arguments), capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr
-    resumed, whole = (
-        torch.load(runs / "teacher/minilm/seed0/checkpoints/last.ckpt", weights_only=True) for runs in (killed, tmp_path)
-    )
-    assert resumed["global_step"] == whole["global_step"] == 12
+    resumed, whole = (torch.load(runs / RUN / "checkpoints/last.ckpt", weights_only=True) for runs in (killed, tmp_path))
+    assert resumed["global_step"] == whole["global_step"] == 24
     assert resumed["state_dict"].keys() == whole["state_dict"].keys()
     assert all(torch.equal(value, resumed["state_dict"][key]) for key, value in whole["state_dict"].items())
