@@ -21,7 +21,7 @@ from rankdistil.lineage import origin
 from rankdistil.metrics.measures import means, passage_ids, per_query
 from rankdistil.metrics.trec import read_run
 from rankdistil.models.load import load_ranker, load_tokenizer, read_config
-from rankdistil.report.comparison import Member, Row, compare
+from rankdistil.report.comparison import Member, Row, check_names, compare
 from rankdistil.report.comparison_table import legend, markdown, tables
 from rankdistil.report.document import write_report
 from rankdistil.report.frontier import draw_frontier
@@ -52,16 +52,12 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     print_plain(screen, notes)
     settings = _test_settings(cfg, entries)
     data = parts.build_data(settings, *_tokens(entries), cfg.seed, train=False)
-    folders = {entry.label: _tested(cfg, entry, settings, data, out) for entry in entries}
     first_stage = _first_stage(data, settings.data.test_relevance_level)
-    members = [_member(entry, folders[entry.label], first_stage, data, settings) for entry in entries]
-    setup, speed = _time(cfg, entries, settings, data)
-    timed = [
-        member._replace(result=member.result._replace(speed=speed.get(entry.label, {})))
-        for entry, member in zip(entries, members, strict=True)
-    ]
     teacher, baseline = _against(cfg, entries, first_stage.row)
-    rows = compare([first_stage, *timed], teacher, baseline, seed=cfg.seed)
+    members = [_member(entry, _tested(cfg, entry, settings, out), first_stage, data, settings) for entry in entries]
+    rows = compare([first_stage, *members], teacher, baseline, seed=cfg.seed)
+    setup, speed = _time(cfg, entries, settings, data)
+    rows = [row._replace(speed=speed.get(row.name, {})) for row in rows]
 
     title = f"{data.task('test').name}, {len(first_stage.result.per_query)} queries"
     for table in tables(rows, title, teacher, baseline, screen.width):
@@ -95,7 +91,7 @@ def _tokens(entries: Sequence[Entry]) -> tuple[Any, int]:
     return load_tokenizer(source), read_config(source).max_position_embeddings
 
 
-def _tested(cfg: DictConfig, entry: Entry, settings: DictConfig, data: RankingDataModule, out: Path) -> Path | None:
+def _tested(cfg: DictConfig, entry: Entry, settings: DictConfig, out: Path) -> Path | None:
     """Return the folder with an entry's test: the run's own where the data are the same, else one made now."""
     if entry.kind == "ranking":
         return None
@@ -120,15 +116,13 @@ def _what_is_tested(data: DictConfig) -> dict[str, Any]:
 def _time(
     cfg: DictConfig, entries: Sequence[Entry], settings: DictConfig, data: RankingDataModule
 ) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
-    """Time one ranker of every row, all of them interleaved in this process; return the set-up, and the speed by label."""
+    """Time one ranker of every row, all of them interleaved in this process; return the set-up, and the speed by row."""
     timing = parts.timing_settings(cfg)
     device = torch.device("cuda" if cfg.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     chosen = {entry.row: entry for entry in reversed(entries) if entry.kind != "ranking"}
     engines = {
-        entry.label: Engine(
-            load_ranker(entry.export), parts.build_encoder(settings.data, *_tokens([entry])), device, timing.batch_size
-        )
-        for entry in chosen.values()
+        row: Engine(load_ranker(entry.export), parts.build_encoder(settings.data, *_tokens([entry])), device, timing.batch_size)
+        for row, entry in chosen.items()
     }
     print_plain(console(), [f"timing {len(engines)} rankers side by side, {timing.rounds} rounds of {timing.queries} queries"])
     return time_rankers(engines, data.timed_pairs(timing.queries, timing.candidates), timing)
@@ -160,13 +154,19 @@ def _member(entry: Entry, folder: Path | None, first_stage: Member, data: Rankin
 
 
 def _against(cfg: DictConfig, entries: Sequence[Entry], first_stage: str) -> tuple[str | None, str]:
-    """Name the rows that all are compared with: those of the command, else the one teacher there is, and the first stage."""
+    """Name the rows that all are compared with: those of the command, else the one teacher there is, and the first stage.
+
+    Raises:
+        ValueError: for a name that is no row, before anything is tested or timed.
+    """
     teachers = {entry.row for entry in entries if entry.record and entry.record["stage"] == "teacher"}
     teacher = cfg.against.teacher or (min(teachers) if len(teachers) == 1 else None)
     if teacher is None:
         found = f"{len(teachers)} are among the models" if teachers else "none is among the models"
         print_plain(console(), [f"no difference to the teacher: {found}. Name one: against.teacher=<row>."])
-    return teacher, cfg.against.baseline or first_stage
+    baseline = cfg.against.baseline or first_stage
+    check_names([first_stage, *(entry.row for entry in entries)], teacher, baseline)
+    return teacher, baseline
 
 
 def _log(cfg: DictConfig, text: str, rows: Sequence[Row], pictures: Sequence[Path], out: Path) -> None:

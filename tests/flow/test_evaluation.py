@@ -84,3 +84,11 @@ def test_a_language_model_asked_to_rank_gets_one_message(procedures: Path, tmp_p
     assert done.stderr.count("error: ") == 1
     assert "can't rank yet. Name a run that starts from it: finetune or ranker_distill." in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_row_that_is_none_is_answered_with_the_rows_before_anything_is_tested(procedures: Path, tmp_path: Path) -> None:
+    model = f"models={procedures}/lm_two_step/2l/seed0"
+    done = evaluate(model, f"hydra.run.dir={tmp_path}/out", "against.baseline=lm_two_step", "rescore=true")
+    assert done.returncode == 1
+    assert done.stderr == "error: against.baseline=lm_two_step is no row of the table. Its rows are: BM25, lm_two_step 2l.\n"
+    assert not (tmp_path / "out").exists()

@@ -91,6 +91,23 @@ def compare(
     return [_row(name, row, above.get(name), beside.get(name), teachers) for name, row in rows.items()]
 
 
+def check_names(names: Iterable[str], teacher: str | None, baseline: str) -> None:
+    """Refuse to compare with a row that there isn't.
+
+    Args:
+        names: of the table's rows; repetitions don't matter.
+        teacher: name of the teacher's row; None if there is none.
+        baseline: name of the row that all others are compared with.
+
+    Raises:
+        ValueError: naming the key and the rows.
+    """
+    known = list(dict.fromkeys(names))
+    for key, name in (("teacher", teacher), ("baseline", baseline)):
+        if name is not None and name not in known:
+            raise ValueError(f"against.{key}={name} is no row of the table. Its rows are: {', '.join(known)}.")
+
+
 def _row(name: str, row: list[Member], above: Difference | None, beside: Difference | None, teachers: list[Member]) -> Row:
     measures = {key: [member.result.measures[key] for member in row] for key in row[0].result.measures}
     return Row(
@@ -133,9 +150,7 @@ def _agreement(row: list[Member], teachers: list[Member], how: Callable[[Orders,
 def _check(members: Sequence[Member], names: list[str], teacher: str | None, baseline: str, measure: str) -> None:
     if not members:
         raise ValueError("there is no ranker to compare. Name run folders or export folders with models=<glob>.")
-    for key, name in (("teacher", teacher), ("baseline", baseline)):
-        if name is not None and name not in names:
-            raise ValueError(f"against.{key}={name} is no row of the table. Its rows are: {', '.join(names)}.")
+    check_names(names, teacher, baseline)
     first = members[0]
     if measure not in first.result.measures:
         raise ValueError(f"{measure} was not computed. Computed were: {_listed(first.result.measures)}.")
