@@ -16,7 +16,7 @@ from rankdistil.data.batch import PairBatch
 from rankdistil.data.datamodule import DataSettings
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.readers import Reader
-from rankdistil.data.stream import WINDOW
+from rankdistil.data.stream import WINDOW, own_share
 from rankdistil.data.stream_module import StreamDataModule
 
 SET_APART = 8  # one passage of so many may be set apart, by the hash of its id
@@ -52,12 +52,8 @@ class PassageStream(IterableDataset):
         self._rank, self._world, self._start = rank, world, start
 
     def __iter__(self) -> Iterator[PairBatch]:
-        info = get_worker_info()
-        worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        for number, passages in enumerate(self.batches()):
-            step, rank = divmod(number, self._world)
-            if rank == self._rank and step >= self._start and (step - self._start) % workers == worker:
-                yield encode_passages(self._encoder, passages, (self._seed, number))
+        share = own_share(self.batches(), self._rank, self._world, self._start)
+        return (encode_passages(self._encoder, passages, (self._seed, number)) for number, passages in share)
 
     def batches(self) -> Iterator[list[Passage]]:
         """Yield the passages of every global batch. An epoch's last batch may be smaller."""

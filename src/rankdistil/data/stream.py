@@ -4,8 +4,9 @@ Batches are numbered over all epochs. Local step s of rank r takes global batch 
 w + workers, ...: together they read each triple exactly once, in an order that depends on (seed, epoch) only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count, islice
+from typing import TypeVar
 
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
@@ -16,7 +17,28 @@ from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair, Triple
 from rankdistil.data.triples import TripleSource
 
+Rows = TypeVar("Rows")
 WINDOW = 64  # batches that are grouped by length together; the bound of the shuffle
+
+
+def own_share(batches: Iterable[Rows], rank: int, world: int, start: int) -> Iterator[tuple[int, Rows]]:
+    """Pick the batches of this process and loader worker out of all.
+
+    Args:
+        batches: every global batch, in order.
+        rank: this process.
+        world: number of processes.
+        start: local batches to skip, for a run that resumes.
+
+    Yields:
+        Number of the global batch, and the batch.
+    """
+    info = get_worker_info()
+    worker, workers = (info.id, info.num_workers) if info else (0, 1)
+    for number, batch in enumerate(batches):
+        step, owner = divmod(number, world)
+        if owner == rank and step >= start and (step - start) % workers == worker:
+            yield number, batch
 
 
 class TripleStream(IterableDataset):
@@ -42,12 +64,8 @@ class TripleStream(IterableDataset):
         self._rank, self._world, self._start = rank, world, start
 
     def __iter__(self) -> Iterator[PairBatch]:
-        info = get_worker_info()
-        worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        for number, triples in enumerate(self.batches()):
-            step, rank = divmod(number, self._world)
-            if rank == self._rank and step >= self._start and (step - self._start) % workers == worker:
-                yield self._encode(triples)
+        share = own_share(self.batches(), self._rank, self._world, self._start)
+        return (self._encode(triples) for _, triples in share)
 
     def batches(self) -> Iterator[list[Triple]]:
         """Yield the triples of every global batch, epoch after epoch. An epoch's last batch may be smaller."""
