@@ -19,8 +19,8 @@ def make(tmp_path: Path):
         names = {"teacher": {"name": student}, "student": {"name": student}}
         OmegaConf.save(OmegaConf.create({"method": method, "run_name": name, **names}), folder / ".hydra" / "config.yaml")
         seed = int(name.removeprefix("seed")) if name.startswith("seed") else 0
-        settings = {"seed": seed, "stage.lr": 0.1, "parents.student": name} | record.pop("settings", {})
-        defaults = {"status": "finished", "stage": "ranker_distill", "ranks": True, "settings": settings}
+        settings = {"seed": seed, "stage.lr": 0.1} | record.pop("settings", {})
+        defaults = {"status": "finished", "stage": "ranker_distill", "ranks": True, "settings": settings, "parents": {}}
         (folder / "run.json").write_text(json.dumps(defaults | record))
         return folder
 
@@ -39,6 +39,49 @@ def test_a_run_with_other_settings_gets_a_row_of_its_own_and_is_named(make, tmp_
     entries, notes = find_entries([f"{tmp_path}/runs/*/*/*"])
     assert [entry.row for entry in entries] == ["distill 6l", "distill 6l seed1"]
     assert notes == [f"{other}: a row of its own, with other settings than {first}: stage.lr: 0.1 -> 0.2"]
+
+
+def started_from(parent: Path, fingerprint: str) -> dict[str, object]:
+    """What a run's record says of the run that its student starts from."""
+    return {
+        "settings": {"parents.student": fingerprint},
+        "parents": {"student": {"source": f"{parent}/export", "fingerprint": fingerprint}},
+    }
+
+
+def test_seeds_whose_starts_differ_by_seed_only_share_a_row(make, tmp_path):
+    for seed in ("seed0", "seed1"):
+        parent = make("lm_distill", "6l", seed, ranks=False, stage="lm_distill")
+        make("lm_finetune", "6l", seed, **started_from(parent, f"f{seed}"))
+    entries, notes = find_entries([f"{tmp_path}/runs/lm_finetune/*/*"])
+    assert ([entry.row for entry in entries], notes) == (["lm_finetune 6l"] * 2, [])
+
+
+def test_a_start_made_with_other_settings_gets_its_run_a_row_of_its_own(make, tmp_path):
+    folders = []
+    for seed, steps in (("seed0", 200), ("seed1", 800)):
+        parent = make("lm_distill", "6l", seed, ranks=False, stage="lm_distill", settings={"stage.steps": steps})
+        folders.append(make("lm_finetune", "6l", seed, **started_from(parent, f"f{seed}")))
+    entries, notes = find_entries([f"{tmp_path}/runs/lm_finetune/*/*"])
+    assert [entry.row for entry in entries] == ["lm_finetune 6l", "lm_finetune 6l seed1"]
+    assert notes == [f"{folders[1]}: a row of its own, with other settings than {folders[0]}: start.stage.steps: 200 -> 800"]
+
+
+def test_another_teacher_is_no_seed(make, tmp_path):
+    for seed, teacher in (("seed0", "a"), ("seed1", "b")):
+        parents = {"teacher": {"source": "x/export", "fingerprint": teacher}}
+        make("distill", "6l", seed, settings={"parents.teacher": teacher}, parents=parents)
+    entries, notes = find_entries([f"{tmp_path}/runs/*/*/*"])
+    assert [entry.row for entry in entries] == ["distill 6l", "distill 6l seed1"]
+    assert "parents.teacher: a -> b" in notes[0]
+
+
+def test_a_start_that_is_no_longer_there_counts_by_its_fingerprint(make, tmp_path):
+    for seed in ("seed0", "seed1"):
+        make("lm_finetune", "6l", seed, **started_from(tmp_path / "gone", f"f{seed}"))
+    entries, notes = find_entries([f"{tmp_path}/runs/*/*/*"])
+    assert [entry.row for entry in entries] == ["lm_finetune 6l", "lm_finetune 6l seed1"]
+    assert "parents.student: fseed0 -> fseed1" in notes[0]
 
 
 def test_a_run_name_that_is_no_seed_is_part_of_its_row(make, tmp_path):

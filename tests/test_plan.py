@@ -228,6 +228,31 @@ def test_settings_for_all_stages_reach_the_teacher_and_those_of_the_stage_do_not
     assert parent.cfg.stage.learns == "teacher"
 
 
+@pytest.mark.parametrize(
+    ("overrides", "folder", "stages"),
+    [
+        (
+            ["+experiment=ranker_distill_6l", "student.init_from=experiment:ranker_distill_6l"],
+            "ranker_distill/6l/seed0", ("ranker_distill", "ranker_distill"),
+        ),
+        (["+experiment=lm_finetune_6l", "method=lm_distill"], "lm_distill/6l/seed0", ("lm_distill", "finetune")),
+        (
+            ["+experiment=ranker_distill_6l", "teacher.run=ranker_distill/6l/seed0"],
+            "ranker_distill/6l/seed0", ("teacher", "ranker_distill"),
+        ),
+    ],
+)  # fmt: skip
+def test_two_runs_of_a_plan_that_would_share_a_folder_are_refused(
+    planned, tmp_path: Path, overrides: list[str], folder: str, stages: tuple[str, str]
+) -> None:
+    with pytest.raises(ValueError) as caught:
+        planned(*overrides)
+    assert str(caught.value).startswith(
+        f"two runs of this plan would share the folder {tmp_path}/runs/{folder}: one of stage {stages[0]} and one of stage "
+        f"{stages[1]}, with other settings. Name another folder for one of them: run_name=<name>"
+    )
+
+
 def test_an_export_named_as_teacher_needs_no_parent(planned) -> None:
     (step,) = planned("+experiment=smoke", "teacher.export=some/folder")
     assert step.cfg.stage.name == "ranker_distill"

@@ -1,8 +1,6 @@
 """Run folders: who may write, what state they are in, and what is left when nothing was written."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,8 @@ from support import composed
 
 from rankdistil import jobs
 from rankdistil.lineage import differences, fingerprint, outcome_settings, read_run
-from rankdistil.runfolder import holder, locked, remove_if_empty, state
+from rankdistil.locks import locked
+from rankdistil.runfolder import state
 
 SETTINGS = {"seed": 0, "stage.lr": 0.1}
 
@@ -59,41 +58,6 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
         read_run(tmp_path)
 
 
-def test_a_folder_held_by_another_process_is_refused_with_its_pid(tmp_path: Path) -> None:
-    code = (
-        "import sys, pathlib; from rankdistil.runfolder import locked\n"
-        f"with locked(pathlib.Path({str(tmp_path)!r}), wait=False): print('held', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(RuntimeError, match=rf"is in use by pid {other.pid} since "), locked(tmp_path, wait=False):
-            raise AssertionError("the folder was free")
-        assert holder(tmp_path).startswith(f"pid {other.pid} ")
-        other.communicate("")
-    assert holder(tmp_path) is None
-
-
-def test_a_lock_that_leads_to_nothing_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), locked(tmp_path / "runs/a/b", wait=False):
-        raise ZeroDivisionError
-    assert not (tmp_path / "runs").exists()
-
-
-def test_folders_that_hold_something_are_kept(tmp_path: Path) -> None:
-    (tmp_path / "a/b").mkdir(parents=True)
-    (tmp_path / "a/kept").touch()
-    remove_if_empty(tmp_path / "a/b")
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["kept"]
-
-
-def test_removing_ends_at_the_folder_one_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("runs/a").mkdir(parents=True)
-    remove_if_empty(Path("runs/a"))  # as with the default paths.runs, which is relative
-    assert tmp_path.is_dir()
-    assert not any(tmp_path.iterdir())
-
-
 def test_a_run_that_ended_before_its_first_checkpoint_leaves_nothing_and_one_that_has_one_stays(tmp_path: Path) -> None:
     for name in ("early", "late"):
         jobs.prepare(tmp_path / name, OmegaConf.create({"a": 1}), SETTINGS, {}, None)
@@ -102,6 +66,29 @@ def test_a_run_that_ended_before_its_first_checkpoint_leaves_nothing_and_one_tha
         jobs.discard_unstarted(tmp_path / name)
     assert not any((tmp_path / "early").iterdir())
     assert {path.name for path in (tmp_path / "late").iterdir()} == {".hydra", "run.json", "checkpoints"}
+
+
+def test_what_a_run_did_not_write_stays_when_it_is_discarded(tmp_path: Path) -> None:
+    jobs.prepare(tmp_path, OmegaConf.create({"a": 1}), SETTINGS, {}, None)
+    for name in ("metrics.csv", "hparams.yaml", "notes.txt"):
+        (tmp_path / name).touch()
+    for name in ("tensorboard", "seed0"):
+        (tmp_path / name).mkdir()
+    jobs.discard_unstarted(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "seed0"}
+
+
+def test_a_folder_that_holds_something_else_is_refused_with_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "teacher/minilm/seed0").mkdir(parents=True)
+    with pytest.raises(ValueError) as caught:
+        state(tmp_path / "teacher/minilm", SETTINGS)
+    assert str(caught.value).startswith(f"{tmp_path}/teacher/minilm holds seed0, but no run (no run.json). Name another folder")
+
+
+def test_a_run_that_is_just_starting_is_not_taken_for_something_else(tmp_path: Path) -> None:
+    with locked(tmp_path / "run", wait=False):
+        (tmp_path / "run/.hydra").mkdir()
+        assert state(tmp_path / "run", SETTINGS).name == "to run"
 
 
 def test_the_first_record_holds_settings_and_parents_before_anything_ran(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Wrong settings are answered by one message before anything is read."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,19 @@ def test_a_target_outside_of_the_allowed_ones_is_never_followed(target: str) -> 
     node = OmegaConf.create({"_target_": target, "command": "true"})
     with pytest.raises(ValueError, match=r"expected rankdistil\.losses\.<Loss>"):
         build(node, "stage.losses.x.loss")
+
+
+@pytest.mark.parametrize(
+    "inner", [{"_target_": "os.mkdir", "path": "PATH"}, [{"deep": {"_target_": "os.mkdir", "path": "PATH"}}]]
+)
+def test_a_target_inside_of_another_is_refused_and_never_followed(tmp_path: Path, inner: object) -> None:
+    text = json.dumps(inner).replace("PATH", str(tmp_path / "made"))
+    node = OmegaConf.create({"_target_": "rankdistil.losses.LogitLoss", "temperature": json.loads(text)})
+    with pytest.raises(ValueError) as caught:
+        build(node, "stage.losses.logits.loss")
+    message = "stage.losses.logits.loss.temperature holds a _target_; only stage.losses.logits.loss itself may name one."
+    assert str(caught.value) == message
+    assert not (tmp_path / "made").exists()
 
 
 def test_a_loss_that_does_not_exist_is_named() -> None:

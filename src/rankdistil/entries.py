@@ -121,7 +121,7 @@ def _apart(entries: list[Entry], notes: list[str]) -> list[Entry]:
     for entry in entries:
         other = first.setdefault(entry.row, entry)
         if entry.record and other.record:
-            changed = differences(*(_comparable(one.record["settings"]) for one in (other, entry)))
+            changed = differences(*(_comparable(one.record) for one in (other, entry)))
             if changed:
                 notes.append(f"{entry.run}: a row of its own, with other settings than {other.run}: {'; '.join(changed[:3])}")
                 entry = entry._replace(row=f"{entry.row} {entry.run.name}")
@@ -129,6 +129,16 @@ def _apart(entries: list[Entry], notes: list[str]) -> list[Entry]:
     return kept
 
 
-def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings without those that differ between the seeds of one row."""
-    return {key: value for key, value in settings.items() if key != "seed" and not key.startswith("parents.")}
+def _comparable(record: dict[str, Any]) -> dict[str, Any]:
+    """What makes a run's row: its settings without the seed, and those of the runs that its student starts from.
+
+    Students of all seeds share one teacher, so that counts as it is. A start that is no longer there counts by its fingerprint.
+    """
+    settings = {key: value for key, value in record["settings"].items() if key not in ("seed", "parents.student")}
+    start = record["parents"].get("student")
+    if start is None:
+        return settings
+    parent = read_run(Path(start["source"]).parent)
+    if parent is None:
+        return settings | {"parents.student": start["fingerprint"]}
+    return settings | {f"start.{key}": value for key, value in _comparable(parent).items()}

@@ -13,11 +13,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from rankdistil import parts, scoring
 from rankdistil.cli import console
 from rankdistil.data.datamodule import RankingDataModule
+from rankdistil.data.records import Ranking
 from rankdistil.entries import Entry, find_entries
 from rankdistil.fit import finish_wandb, quieten
 from rankdistil.inference.engine import Engine
 from rankdistil.inference.stopwatch import time_rankers
 from rankdistil.lineage import origin
+from rankdistil.locks import remove_if_empty
 from rankdistil.metrics.measures import means, passage_ids, per_query
 from rankdistil.metrics.trec import read_run
 from rankdistil.models.load import load_ranker, load_tokenizer, read_config
@@ -27,7 +29,6 @@ from rankdistil.report.document import write_report
 from rankdistil.report.frontier import draw_frontier
 from rankdistil.report.result import Result, read_first_stage, read_result
 from rankdistil.report.table import print_plain
-from rankdistil.runfolder import remove_if_empty
 from rankdistil.settings import check_data, plain
 
 
@@ -53,6 +54,9 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     settings = _test_settings(cfg, entries)
     data = parts.build_data(settings, *_tokens(entries), cfg.seed, train=False)
     first_stage = _first_stage(data, settings.data.test_relevance_level)
+    entries, told = _without_first_stage(entries, first_stage, settings)
+    print_plain(screen, told)
+    notes += told
     teacher, baseline = _against(cfg, entries, first_stage.row)
     members = [_member(entry, _tested(cfg, entry, settings, out), first_stage, data, settings) for entry in entries]
     rows = compare([first_stage, *members], teacher, baseline, seed=cfg.seed)
@@ -134,15 +138,47 @@ def _first_stage(data: RankingDataModule, relevance_level: int) -> Member:
     return Member(task.first_stage, Result(task.first_stage, means(values), values, {}), passage_ids(task.candidates))
 
 
+def _without_first_stage(entries: Sequence[Entry], first_stage: Member, settings: DictConfig) -> tuple[list[Entry], list[str]]:
+    """Leave out a ranking file that is the first stage itself, which has its row already; say so.
+
+    Raises:
+        ValueError: for another ranker of the same name.
+    """
+    kept, told = [], []
+    for entry in entries:
+        if entry.row != first_stage.row:
+            kept.append(entry)
+            continue
+        if entry.kind == "ranking":
+            order = passage_ids(_ranking(entry, settings))
+            if all(order.get(query) == row for query, row in first_stage.ranking.items()):
+                told.append(f"left out: {entry.path} is the first stage, whose row is {first_stage.row} already.")
+                continue
+        raise ValueError(
+            f"{entry.path} has the name of the first stage ({first_stage.row}), but ranks otherwise. Rename one of the files."
+        )
+    return kept, told
+
+
+def _ranking(entry: Entry, settings: DictConfig) -> Ranking:
+    return {query: row[: settings.data.depth] for query, row in read_run(Path(entry.path)).items()}
+
+
 def _member(entry: Entry, folder: Path | None, first_stage: Member, data: RankingDataModule, settings: DictConfig) -> Member:
     """Read a tested ranker, or measure a ranking file.
 
     Raises:
-        ValueError: if it re-ranked another first stage's candidates.
+        ValueError: if it re-ranked another first stage's candidates, or ranks none of the queries.
     """
     if folder is None:
-        qrels = data.task("test").qrels
-        ranking = {query: row[: settings.data.depth] for query, row in read_run(Path(entry.path)).items() if query in qrels}
+        qrels, ranking = data.task("test").qrels, _ranking(entry, settings)
+        ranking = {query: row for query, row in ranking.items() if query in qrels}
+        if not ranking:
+            raise ValueError(
+                f"{entry.path} ranks none of the {len(qrels)} queries of {data.task('test').name}. Name a run of these queries."
+            )
+        if len(ranking) < len(qrels):
+            print_plain(console(), [f"{entry.path} ranks {len(ranking)} of {len(qrels)} queries: the others count as 0."])
         values = per_query(ranking, qrels, settings.data.test_relevance_level)
         return Member(entry.row, Result(entry.row, means(values), values, {}), passage_ids(ranking), own_candidates=True)
     if read_first_stage(folder).per_query != first_stage.result.per_query:

@@ -18,6 +18,8 @@ from rankdistil.files import write_json
 from rankdistil.lineage import fingerprint
 
 DISTRIBUTED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+# What a run may have written before its first checkpoint; all else in its folder is the user's.
+WRITTEN = (".hydra", "run.json", "hparams.yaml", "metrics.csv", "wandb", "export", "tensorboard")
 
 
 def prepare(folder: Path, cfg: DictConfig, settings: dict[str, Any], parents: dict[str, Any], hydra: DictConfig | None) -> None:
@@ -45,9 +47,9 @@ def discard_unstarted(folder: Path) -> None:
     if (folder / "checkpoints").is_dir():
         return
     for path in folder.iterdir():
-        if path.is_dir():
+        if path.name in WRITTEN and path.is_dir():
             shutil.rmtree(path)
-        elif path.name != ".lock":
+        elif path.name in WRITTEN:
             path.unlink()
 
 

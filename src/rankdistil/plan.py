@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from rankdistil.lineage import fingerprint, identity, outcome_settings
+from rankdistil.locks import holder
 from rankdistil.models.starts import Start, read_start
-from rankdistil.runfolder import State, holder, state
+from rankdistil.runfolder import State, state
 
 OWN = ("stage", "method", "run_name", "folder", "student", "resume")  # not handed down from a child to its parents
 
@@ -41,7 +42,8 @@ def make_plan(cfg: DictConfig, compose: Callable[[list[str]], DictConfig]) -> li
         compose: composes a training config from group overrides, for the parents' stages.
 
     Raises:
-        ValueError: if a folder holds a run made with other settings, or an experiment starts from itself.
+        ValueError: if a folder holds a run made with other settings, two runs of the plan would share one, or an experiment
+            starts from itself.
     """
     steps: dict[Path, Step] = {}
     _add(cfg, compose, steps, ())
@@ -83,6 +85,13 @@ def _add(cfg: DictConfig, compose: Callable[[list[str]], DictConfig], steps: dic
         parents["student"] = _outside(start.path)
     folder = Path(cfg.paths.runs) / cfg.folder
     settings = outcome_settings(cfg, {role: parent["fingerprint"] for role, parent in parents.items()})
+    if folder in steps and steps[folder].settings != settings:
+        raise ValueError(
+            f"two runs of this plan would share the folder {folder}: one of stage {steps[folder].cfg.stage.name} and one of "
+            f"stage {cfg.stage.name}, with other settings. Name another folder for one of them: run_name=<name> or "
+            "method=<name> for the run itself, teacher.run=teacher/<name>/<name> for its teacher, student.init_run=<name> for "
+            "the run that its student starts from."
+        )
     found, by = state(folder, settings), holder(folder)
     step = Step(cfg, folder, settings, parents, found if by is None else State("running", f"in use by {by}"))
     return steps.setdefault(folder, step)

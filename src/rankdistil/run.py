@@ -12,9 +12,10 @@ from rankdistil import jobs, networks, parts, plan
 from rankdistil.cli import console
 from rankdistil.fit import run_stage
 from rankdistil.lineage import read_run
+from rankdistil.locks import locked, remove_if_empty
 from rankdistil.models.locate import locate
 from rankdistil.report.table import print_plain
-from rankdistil.runfolder import locked, remove_if_empty, state
+from rankdistil.runfolder import state
 from rankdistil.settings import check
 
 

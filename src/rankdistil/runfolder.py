@@ -1,15 +1,10 @@
-"""A run's folder: who may write into it, and what state it is in."""
+"""A run's folder: what state it is in."""
 
-import fcntl
-import json
-import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rankdistil.lineage import differences, read_run
+from rankdistil.locks import LOCK, holder
 
 
 class State(NamedTuple):
@@ -27,10 +22,11 @@ def state(folder: Path, settings: dict[str, Any]) -> State:
         settings: what the run is asked to be made with.
 
     Raises:
-        ValueError: if the folder holds a run made with other settings, naming each difference.
+        ValueError: if the folder holds a run made with other settings, naming each difference, or files that are no run.
     """
     record = read_run(folder)
     if record is None:
+        refuse_occupied(folder)
         return State("to run", f"no run at {folder}")
     changed = differences(record["settings"], settings)
     if changed:
@@ -52,57 +48,15 @@ def state(folder: Path, settings: dict[str, Any]) -> State:
     return State("to run", "stopped before its first checkpoint")
 
 
-def holder(folder: Path) -> str | None:
-    """Say which process holds a folder; None if none does."""
-    file = folder / ".lock"
-    if not file.is_file():
-        return None
-    with file.open("rb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            told = json.loads(lock.read().decode() or "{}")
-            return f"pid {told.get('pid', 'unknown')} since {told.get('since', 'unknown')}"
-    return None
-
-
-@contextmanager
-def locked(folder: Path, wait: bool) -> Iterator[int]:
-    """Hold the folder against other processes.
-
-    Args:
-        folder: made if it isn't there; removed again if nothing was written into it.
-        wait: wait for another holder instead of refusing.
-
-    Yields:
-        The descriptor of the lock, for a child process to inherit: the lock then lives as long as either of them.
+def refuse_occupied(folder: Path) -> None:
+    """Refuse to run where something else is: a run writes into an empty folder.
 
     Raises:
-        RuntimeError: if another process holds it.
-        PermissionError: if the folder can't be written.
+        ValueError: naming what is there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / ".lock"
-    descriptor, held = os.open(file, os.O_RDWR | os.O_CREAT, 0o644), False
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(f"{folder} is in use by {holder(folder)}. Wait for it, or choose another run_name.") from None
-        held = True
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}).encode(), 0)
-        yield descriptor
-    finally:
-        if held and [path.name for path in folder.iterdir()] == [file.name]:
-            file.unlink()
-        os.close(descriptor)
-        remove_if_empty(folder)
-
-
-def remove_if_empty(folder: Path) -> None:
-    """Remove a folder that holds nothing (and its parents that then hold nothing), as a refused run leaves behind."""
-    folder = folder.resolve()
-    while folder.is_dir() and folder != Path.cwd() and not any(folder.iterdir()):
-        folder.rmdir()
-        folder = folder.parent
+    found = sorted(path.name for path in folder.iterdir() if path.name != LOCK) if folder.is_dir() else []
+    if found and holder(folder) is None:  # a run that is just starting holds its lock
+        raise ValueError(
+            f"{folder} holds {', '.join(found[:4])}{' and more' if len(found) > 4 else ''}, but no run (no run.json). "
+            "Name another folder (run_name=..., teacher.run=teacher/<name>/<name>, student.init_run=...), or move these away."
+        )

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-import hydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rankdistil.cli import unknown_key
@@ -130,8 +129,12 @@ def target(node: Mapping[str, Any], section: str) -> type:
     return found
 
 
-def bind(node: DictConfig, section: str) -> None:
-    """Check that a node's keys are parameters of its target."""
+def bind(node: DictConfig, section: str) -> type:
+    """Check that a node's keys are parameters of its target, and return the target.
+
+    Raises:
+        ValueError: for a key that isn't one, or a target further down, which would be followed without having been checked.
+    """
     found = target(node, section)
     known = [*inspect.signature(found).parameters]
     if found.__name__ == "WandbLogger":  # hands further keys on to wandb.init
@@ -139,9 +142,18 @@ def bind(node: DictConfig, section: str) -> None:
 
         known += inspect.signature(wandb.init).parameters
     require_known([key for key in node if key != "_target_"], known, section)
+    if inner := [key for key, value in node.items() if _names_target(plain(value))]:
+        raise ValueError(f"{section}.{inner[0]} holds a _target_; only {section} itself may name one.")
+    return found
+
+
+def _names_target(value: Any) -> bool:
+    if isinstance(value, dict):
+        return "_target_" in value or any(_names_target(child) for child in value.values())
+    return isinstance(value, list) and any(_names_target(child) for child in value)
 
 
 def build(node: DictConfig, section: str, **values: Any) -> Any:
-    """Build the object that a node describes, after checking its target."""
-    bind(node, section)
-    return hydra.utils.instantiate(node, **values)
+    """Build the object that a node describes, after checking its target; ``values`` win over the node's own."""
+    found = bind(node, section)
+    return found(**{key: plain(value) for key, value in node.items() if key != "_target_"} | values)

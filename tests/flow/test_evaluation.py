@@ -92,3 +92,12 @@ def test_a_row_that_is_none_is_answered_with_the_rows_before_anything_is_tested(
     assert done.returncode == 1
     assert done.stderr == "error: against.baseline=lm_two_step is no row of the table. Its rows are: BM25, lm_two_step 2l.\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_ranking_of_other_queries_is_refused(procedures: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.other.txt").write_text("q1 Q0 p1 1 2.0 tag\n")
+    models = f"models=['{procedures}/lm_two_step/2l/seed0','{tmp_path}/run.other.txt']"
+    done = evaluate(models, f"hydra.run.dir={tmp_path}/out")
+    assert done.returncode == 1
+    assert f"error: {tmp_path}/run.other.txt ranks none of the " in done.stderr
+    assert not (tmp_path / "out").exists()

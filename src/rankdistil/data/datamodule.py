@@ -129,8 +129,9 @@ class RankingDataModule(StreamDataModule):
         ]
 
     def timed_pairs(self, queries: int, depth: int) -> list[list[Pair]]:
-        """Return the pairs of each of the first test queries in id order, for measuring time."""
-        found = self._test.candidates(depth, list(self.task("test").qrels)[:queries])
+        """Return the pairs of each of the first test queries in id order that have candidates, for measuring time."""
+        able = [query for query, row in self.task("test").candidates.items() if row]
+        found = self._test.candidates(depth, sorted(able)[:queries])
         pairs = self.pairs("test", found)
         return [[pair for pair in pairs if pair.query_id == query] for query in found]
 

@@ -45,8 +45,8 @@ def ranked(scores: Mapping[str, Mapping[str, float]]) -> Ranking:
 
 
 def passage_ids(ranking: Ranking) -> dict[str, list[str]]:
-    """Return the order alone: passage ids of each query, best first."""
-    return {query_id: [hit.passage_id for hit in row] for query_id, row in ranking.items()}
+    """Return the order alone: passage ids of each query that has candidates, best first."""
+    return {query_id: [hit.passage_id for hit in row] for query_id, row in ranking.items() if row}
 
 
 def per_query(ranking: Ranking, qrels: Qrels, relevance_level: int = 1) -> dict[str, dict[str, float]]:

@@ -19,7 +19,7 @@ class Member(NamedTuple):
 
     Attributes:
         row: name of the row it belongs to; rankers that differ by seed only share it, e.g. ``ranker_distill 6l``.
-        result: its measures, and its speed (empty if it wasn't timed).
+        result: its measures.
         ranking: query id -> passage ids, best first.
         own_candidates: whether it ranks other candidates than the rest, as a supplied TREC run may; it has no agreement then.
     """
@@ -50,7 +50,7 @@ class Row(NamedTuple):
         against_baseline: the row minus the baseline; None for the baseline itself.
         tau: Kendall's tau with the teacher, mean over seeds; None for the teacher itself and where candidates differ.
         overlap: share of the first ten passages in common with the teacher; None as ``tau``.
-        speed: of the first ranker in the row that was timed; empty if none was.
+        speed: of one ranker of the row, added once all are timed side by side; empty if none was.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Row(NamedTuple):
     against_baseline: Difference | None
     tau: float | None
     overlap: float | None
-    speed: dict[str, float]
+    speed: dict[str, float] = {}  # noqa: RUF012 - never written to
 
 
 def compare(
@@ -119,7 +119,6 @@ def _row(name: str, row: list[Member], above: Difference | None, beside: Differe
         against_baseline=beside,
         tau=_agreement(row, teachers, kendall_tau),
         overlap=_agreement(row, teachers, overlap),
-        speed=next((member.result.speed for member in row if member.result.speed), {}),
     )
 
 

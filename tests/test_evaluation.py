@@ -1,0 +1,39 @@
+"""What evaluate.py does with ranking files, without a ranker."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from rankdistil.entries import Entry
+from rankdistil.evaluation import _without_first_stage
+from rankdistil.report.comparison import Member
+from rankdistil.report.result import Result
+
+SETTINGS = OmegaConf.create({"data": {"depth": 2}})
+FIRST = Member("run.bm25.txt", Result("run.bm25.txt", {}, {}, {}), {"q1": ["a", "b"]})
+
+
+@pytest.fixture
+def entry(tmp_path: Path):
+    """Write a ranking file and name it."""
+
+    def write(name: str, order: str) -> Entry:
+        lines = [f"q1 Q0 {passage} {rank} {9 - rank} tag\n" for rank, passage in enumerate(order, 1)]
+        (tmp_path / name).write_text("".join(lines))
+        return Entry(str(tmp_path / name), "ranking", name, name)
+
+    return write
+
+
+def test_the_first_stage_named_again_is_left_out_and_said(entry) -> None:
+    kept, told = _without_first_stage([entry("run.bm25.txt", "abc"), entry("run.other.txt", "ba")], FIRST, SETTINGS)
+    assert [one.row for one in kept] == ["run.other.txt"]
+    assert told == [f"left out: {entry('run.bm25.txt', 'abc').path} is the first stage, whose row is run.bm25.txt already."]
+
+
+def test_another_ranking_with_the_first_stage_s_name_is_refused(entry) -> None:
+    with pytest.raises(
+        ValueError, match=r"has the name of the first stage \(run\.bm25\.txt\), but ranks otherwise\. Rename one"
+    ):
+        _without_first_stage([entry("run.bm25.txt", "ba")], FIRST, SETTINGS)
