@@ -1,5 +1,6 @@
 """Networks: what a config's stage is built of, on tiny ones."""
 
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,9 +37,17 @@ def built(tiny_ranker: CrossEncoder, batch: PairBatch, tokenizer: object):
     return build
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_weight_that_a_stage_would_train_gets_a_gradient(built, batch: PairBatch, stage: str) -> None:
-    module = built(stage)
+@pytest.mark.parametrize(
+    ("stage", "overrides"),
+    [(stage, ()) for stage in STAGES]
+    + [
+        (stage, (*(f"~stage.losses.{name}" for name in dropped), "stage.projection=per_layer"))
+        for stage in ("lm_distill", "ranker_distill")
+        for dropped in (("embedding",), ("hidden",), ("attention",), ("embedding", "hidden"), ("hidden", "attention"))
+    ],
+)
+def test_every_weight_that_a_stage_would_train_gets_a_gradient(built, batch: PairBatch, stage: str, overrides: tuple) -> None:
+    module = built(stage, *overrides)
     module.loss(batch).total.backward()
     idle = [name for name, value in module.named_parameters() if value.requires_grad and value.grad is None]
     assert idle == []  # data-parallel training stops at weights that get none
@@ -128,6 +137,22 @@ def test_a_start_whose_tokens_mean_something_else_is_refused(tokenizer: object, 
         f"{tmp_path}: its vocabulary isn't that of the network that the student learns from (4 entries differ). "
         "Start from a checkpoint with the same tokenizer."
     )
+
+
+@pytest.mark.parametrize("start", ["export:START", "experiment:lm_distill_6l"])
+def test_other_tokens_than_the_teacher_s_are_refused_before_a_parent_is_trained(
+    built, tokenizer: object, tiny_ranker: CrossEncoder, tmp_path: Path, start: str
+) -> None:
+    """A teacher whose tokens mean something else than those of its language model."""
+    tiny_ranker.config.vocab_size = len(tokenizer)
+    other = copy.deepcopy(tokenizer)
+    other.add_tokens(["anothertoken"])
+    write_export(tmp_path / "teacher", tiny_ranker, other, 38)
+    write_export(tmp_path / "start", built("finetune").ranker, tokenizer, 38)
+    start = start.replace("START", f"{tmp_path}/start")
+    cfg = composed("stage=ranker_distill", *TINY, f"teacher.export={tmp_path}/teacher", f"student.init_from={start}")
+    with pytest.raises(ValueError, match=r"its vocabulary isn't that of the network that the student learns from \(1 entries"):
+        networks.check_student(cfg)
 
 
 def test_a_ranker_as_the_language_model_to_learn_from_is_refused(tiny_ranker: CrossEncoder, tmp_path: Path) -> None:

@@ -1,13 +1,19 @@
 """Run folders: who may write, what state they are in, and what is left when nothing was written."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
+from safetensors.torch import save_file
 from support import composed
 
-from rankdistil import jobs
+from rankdistil import jobs, lineage
 from rankdistil.lineage import differences, fingerprint, outcome_settings, read_run
 from rankdistil.locks import locked
 from rankdistil.runfolder import state
@@ -105,7 +111,7 @@ def test_the_environment_stays_a_reference_in_the_written_config(tmp_path: Path)
 
 def test_folders_logging_and_timing_do_not_decide_an_outcome_and_the_rest_does() -> None:
     base = outcome_settings(composed("+experiment=smoke"), {})
-    for override in ("run_name=x", "logger=wandb", "callbacks.inference_time.rounds=9", "paths.runs=y"):
+    for override in ("run_name=x", "logger=wandb", "callbacks.inference_time.rounds=9", "paths.runs=y", "data.workers=2"):
         assert outcome_settings(composed("+experiment=smoke", override), {}) == base
     for override in ("seed=1", "stage.lr=0.1", "data.depth=3", "student=4l", "stage.losses.logits.weight=2"):
         changed = outcome_settings(composed("+experiment=smoke", override), {})
@@ -116,3 +122,36 @@ def test_folders_logging_and_timing_do_not_decide_an_outcome_and_the_rest_does()
 def test_the_student_does_not_decide_what_a_teacher_becomes() -> None:
     teachers = [outcome_settings(composed("+experiment=teacher", f"student={size}"), {}) for size in ("6l", "2l")]
     assert teachers[0] == teachers[1]
+
+
+def test_how_rankings_are_tested_does_not_decide_what_a_language_model_becomes() -> None:
+    base, tested, read = (
+        outcome_settings(composed("+experiment=lm_distill_6l", *override), {})
+        for override in ([], ["data.depth=3", "data.test_queries=5"], ["data.passage_tokens=50"])
+    )
+    assert base == tested
+    assert base != read
+
+
+def test_the_weights_that_are_learnt_from_count_by_content_and_not_by_place(tmp_path: Path) -> None:
+    def settings(folder: Path, value: float) -> dict[str, object]:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({"weight": torch.tensor([value])}, folder / "model.safetensors")
+        return outcome_settings(composed("+experiment=lm_distill_6l", f"teacher.path={folder}"), {})
+
+    here, there, changed = settings(tmp_path / "a", 1.0), settings(tmp_path / "b/c", 1.0), settings(tmp_path / "a", 2.0)
+    assert here == there
+    assert differences(here, changed) == [f"teacher.weights: {here['teacher.weights']} -> {changed['teacher.weights']}"]
+
+
+def test_an_installed_package_inside_of_another_checkout_has_no_commit(tmp_path: Path) -> None:
+    installed = tmp_path / ".venv/rankdistil"
+    shutil.copytree(Path(lineage.__file__).parent, installed, ignore=shutil.ignore_patterns("__pycache__"))
+    other = [["init", "-q"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "x"]]
+    for command in other:
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    code = "from rankdistil.lineage import origin; import rankdistil; print(rankdistil.__file__, origin()['commit'])"
+    environment = os.environ | {"PYTHONPATH": str(installed.parent)}
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == f"{installed}/__init__.py unknown\n"

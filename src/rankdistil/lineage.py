@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,18 @@ from omegaconf import DictConfig
 from rankdistil.models.locate import locate
 from rankdistil.settings import plain
 
+READ_AS_TEXT = (
+    "name", "root", "corpus", "train", "valid", "passages", "holdout", "batch_size", "query_tokens", "passage_tokens",
+    "valid_passages",
+)  # fmt: skip
 PACKAGES = ("rankdistil", "torch", "lightning", "transformers", "ir-datasets", "ir-measures", "bm25s", "numpy")
 
 
 def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]:
     """Flatten the settings that decide what a run computes.
 
-    Folders, logging and timing aren't among them, nor is the student in a stage that trains none.
+    Folders, logging and timing aren't among them, nor loader processes, nor the student in a stage that trains none, nor how a
+    ranking is tested where nothing ranks.
 
     Args:
         cfg: a training config.
@@ -32,10 +38,13 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
     parts: dict[str, Any] = {
         "seed": cfg.seed,
         "stage": plain(cfg.stage),
-        "data": plain(cfg.data),
+        "data": {key: value for key, value in plain(cfg.data).items() if key in READ_AS_TEXT or cfg.stage.reads != "passages"},
         "trainer": plain(cfg.trainer),
     }
-    parts["teacher"] = {"path": cfg.teacher.path}
+    for key in ("workers", "eval_batch_size"):
+        parts["data"].pop(key, None)
+    if cfg.stage.teacher != "ranker":  # else it is a parent
+        parts["teacher"] = {"weights": identity(str(cfg.teacher.path))}
     if cfg.stage.learns == "student":
         student = plain(cfg.student)
         parts["student"] = {key: value for key, value in student.items() if key != "init_run"} | {"init_from": _kind(student)}
@@ -58,8 +67,7 @@ def identity(path: str) -> str:
         raise FileNotFoundError(f"{folder} holds no .safetensors file: it is no checkpoint that can be started from.")
     digest = hashlib.sha256()
     for file in files:
-        with file.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
+        digest.update(_digest(file, file.stat().st_size, file.stat().st_mtime_ns))
     return digest.hexdigest()[:16]
 
 
@@ -95,6 +103,13 @@ def read_run(folder: Path) -> dict[str, Any] | None:
         raise ValueError(f"{file} is damaged ({error}). Remove the folder {folder} to run afresh.") from None
 
 
+@cache
+def _digest(file: Path, size: int, modified: int) -> bytes:
+    """Hash a file, once for as long as it doesn't change."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").digest()
+
+
 def _kind(student: dict[str, Any]) -> str:
     """The start without its path: what stands there counts (see ``identity``), not where."""
     kind, _, path = str(student["init_from"]).partition(":")
@@ -127,10 +142,15 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """Commit of the source tree; ``+changes`` if it was edited; ``unknown`` outside of a checkout."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty=+changes", "--abbrev=12", "--exclude=*"]
-    try:
+    """Commit of the source tree; ``+changes`` if it was edited; ``unknown`` outside of a checkout of it."""
+    here = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here.parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)  # an installed package may lie inside of another project's checkout
+        return git("describe", "--always", "--dirty=+changes", "--abbrev=12", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return "unknown"

@@ -110,6 +110,7 @@ def check_student(cfg: DictConfig) -> None:
         refuse_ranker(str(cfg.teacher.path))
     _layer_map(cfg, start, shape)
     check_start(start, size, shape, read_config(start.path) if start.kind in ("export", "pretrained") else None)
+    _check_start_tokens(cfg, start, exported)
     if cfg.stage.teacher != "none":
         _projection(cfg, size, shape)
         check_match(size, shape, build_losses(cfg, None).needs)
@@ -161,12 +162,21 @@ def check_tokens(path: str, tokenizer: PreTrainedTokenizerFast) -> None:
         )
 
 
+def _check_start_tokens(cfg: DictConfig, start: Start, exported: str | None) -> None:
+    """Compare the tokens of a start with those of the network learnt from, before any parent is trained."""
+    if start.kind in ("export", "pretrained"):
+        check_tokens(start.path, load_tokenizer(str(exported or cfg.teacher.path)))
+    elif start.kind == "experiment" and exported:  # that run's tokens will be those of teacher.path
+        check_tokens(str(cfg.teacher.path), load_tokenizer(str(exported)))
+
+
 def _projection(cfg: DictConfig, size: StudentSize, shape: BertConfig) -> Projection | None:
     """Bridge the widths where states are compared; an unused map would stop data-parallel training."""
     needs = build_losses(cfg, None).needs
     if not needs & {"hidden", "embedding"}:
         return None
-    return Projection(cfg.stage.projection, size.hidden_size, shape.hidden_size, size.layers + 1 if "hidden" in needs else 1)
+    states, first = size.layers + 1 if "hidden" in needs else 1, 0 if "embedding" in needs else 1
+    return Projection(cfg.stage.projection, size.hidden_size, shape.hidden_size, states, first)
 
 
 def _layer_map(cfg: DictConfig, start: Start, shape: BertConfig) -> LayerMap:

@@ -9,6 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from rankdistil import jobs, networks, parts, plan
+from rankdistil.callbacks.gradient_shares import GradientShares
 from rankdistil.cli import console
 from rankdistil.fit import run_stage
 from rankdistil.lineage import read_run
@@ -54,6 +55,8 @@ def _check(cfg: DictConfig) -> None:
     parts.data_settings(cfg.data)
     networks.optim_settings(cfg.stage)
     parts.timing_settings(cfg)
+    parts.trainer_arguments(cfg)
+    GradientShares(cfg.callbacks.gradient_shares.every)
     if cfg.stage.learns == "student":
         networks.student_size(cfg.student)
         if cfg.plan != "show" or isinstance(locate(str(cfg.teacher.export or cfg.teacher.path)), Path):

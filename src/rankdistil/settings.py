@@ -27,6 +27,16 @@ STAGE = (
 )  # fmt: skip
 TEACHER = ("name", "path", "seed", "run", "export")
 SOURCES = ("name", "root", "corpus", "train", "valid", "test", "passages", "holdout", "test_relevance_level")
+TRAINER = (
+    "accelerator", "devices", "num_nodes", "strategy", "precision", "accumulate_grad_batches", "deterministic", "benchmark",
+    "detect_anomaly",
+)  # fmt: skip
+ELSEWHERE = {  # what Lightning's Trainer takes too, and where it is set here
+    "max_steps": "stage.steps", "max_epochs": "stage.steps", "gradient_clip_val": "stage.gradient_clip",
+    "val_check_interval": "stage.validations", "logger": "logger",
+}  # fmt: skip
+STAGES = ("teacher", "lm_distill", "finetune", "ranker_distill", "layer_distill", "logit_distill")
+LOSSES = ("embedding", "hidden", "attention", "logits", "labels")
 CHOICES = {
     "plan": ("run", "show"),
     "stage.learns": ("teacher", "student"),
@@ -63,15 +73,24 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ValueError: naming the key, what was found and what is expected.
     """
-    import lightning as L
-
+    from rankdistil.inference.stopwatch import TimingSettings
     from rankdistil.models.student import StudentSize
 
     require_known(cfg, SECTIONS, "")
     require_known(cfg.stage, STAGE, "stage")
     require_known(cfg.teacher, TEACHER, "teacher")
     require_known(cfg.student, [*names(StudentSize), "init_from", "init_run", "drop_losses"], "student")
-    require_known(cfg.trainer, inspect.signature(L.Trainer).parameters, "trainer")
+    require_known(cfg.trainer, [*TRAINER, *ELSEWHERE], "trainer")
+    if moved := [key for key in cfg.trainer if key in ELSEWHERE]:
+        raise ValueError(f"trainer.{moved[0]} has no effect here. Set {ELSEWHERE[moved[0]]}.")
+    require_known(cfg.callbacks, ("inference_time", "gradient_shares"), "callbacks")
+    require_known(cfg.callbacks.inference_time, names(TimingSettings), "callbacks.inference_time")
+    require_known(cfg.callbacks.gradient_shares, ("every",), "callbacks.gradient_shares")
+    require_known(cfg.steps, (*STAGES, cfg.stage.name), "steps")
+    require_known(cfg.lr, (*STAGES, "subclone", cfg.stage.name), "lr")
+    for name in cfg.student.drop_losses:
+        if name not in (*LOSSES, *cfg.stage.losses):
+            raise ValueError(f"student.drop_losses names {name!r}; the losses are {', '.join(LOSSES)}.")
     check_data(cfg.data)
     for name, node in cfg.stage.losses.items():
         require_known(node, ("weight", "loss"), f"stage.losses.{name}")
@@ -87,10 +106,10 @@ def check(cfg: DictConfig) -> None:
     for key, expected in CHOICES.items():
         if (value := OmegaConf.select(cfg, key)) not in expected:
             raise ValueError(f"{key} is {value!r}; expected one of {', '.join(expected)}.")
-    for key in ("seed", "teacher.seed"):
+    for key, low in (("seed", 0), ("teacher.seed", 0), ("stage.validations", 1)):
         value = OmegaConf.select(cfg, key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"{key} is {value!r}; expected a whole number of at least 0.")
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise ValueError(f"{key} is {value!r}; expected a whole number of at least {low}.")
     if not isinstance(cfg.resume, bool):
         raise ValueError(f"resume is {cfg.resume!r}; expected true or false.")
 

@@ -2,6 +2,7 @@
 
 import lightning as L
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
@@ -26,9 +27,8 @@ class StageModule(L.LightningModule):
     def __init__(self, ranker: CrossEncoder, losses: WeightedSum, optim: OptimSettings) -> None:
         super().__init__()
         self.ranker, self.losses, self._optim = ranker, losses, optim
-        if not losses.trains_head:  # without a gradient they would stop data-parallel training
-            for part in (ranker.bert.bert.pooler, ranker.bert.classifier):
-                part.requires_grad_(False)
+        for part in _untrained(ranker, losses):  # without a gradient they would stop data-parallel training
+            part.requires_grad_(False)
 
     def loss(self, batch: PairBatch) -> LossValue:
         """Compute the losses of a training batch."""
@@ -38,7 +38,7 @@ class StageModule(L.LightningModule):
         """Switch dropout on: ``from_pretrained`` returns evaluation mode, and Lightning would keep it."""
         self.train()
 
-    def training_step(self, batch: PairBatch, batch_idx: int) -> LossValue:
+    def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
         """Compute the loss that Lightning minimises."""
         value = self.loss(batch)
         self._log("train", value, batch)
@@ -69,6 +69,20 @@ class StageModule(L.LightningModule):
         """Build AdamW and its schedule."""
         optimizer, schedule = adamw(self, self._optim)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _untrained(ranker: CrossEncoder, losses: WeightedSum) -> list[nn.Module]:
+    """List the parts of a ranker that no loss reaches: all behind the last state or attention that is compared."""
+    if losses.trains_head:
+        return []
+    body = ranker.bert.bert
+    behind: list[nn.Module] = [body.pooler, ranker.bert.classifier]
+    if "hidden" in losses.needs:
+        return behind
+    if "attention" not in losses.needs:
+        return [*behind, body.encoder]
+    last = body.encoder.layer[-1]
+    return [*behind, last.attention.self.value, last.attention.output, last.intermediate, last.output]
 
 
 class ScoringModule(L.LightningModule):
