@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from support import composed
 
 from rankdistil import jobs, lineage
-from rankdistil.lineage import differences, fingerprint, outcome_settings, read_run
+from rankdistil.lineage import changed_settings, fingerprint, outcome_settings, read_record
 from rankdistil.locks import locked
 from rankdistil.runfolder import state
 
@@ -61,7 +61,7 @@ def test_other_settings_are_refused_with_each_difference(tmp_path: Path) -> None
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"status"')
     with pytest.raises(ValueError, match=r"run\.json is damaged .* Remove the folder"):
-        read_run(tmp_path)
+        read_record(tmp_path)
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_leaves_nothing_and_one_that_has_one_stays(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_first_record_holds_settings_and_parents_before_anything_ran(tmp_pat
     parents = {"teacher": {"source": "a/export", "fingerprint": "f"}}
     jobs.prepare(tmp_path, OmegaConf.create({"a": 1}), SETTINGS, parents, None)
     record = {"status": "prepared", "fingerprint": fingerprint(SETTINGS), "settings": SETTINGS, "parents": parents}
-    assert read_run(tmp_path) == record
+    assert read_record(tmp_path) == record
 
 
 def test_the_environment_stays_a_reference_in_the_written_config(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_folders_logging_and_timing_do_not_decide_an_outcome_and_the_rest_does()
     for override in ("seed=1", "stage.lr=0.1", "data.depth=3", "student=4l", "stage.losses.logits.weight=2"):
         changed = outcome_settings(composed("+experiment=smoke", override), {})
         assert fingerprint(changed) != fingerprint(base)
-        assert differences(base, changed)
+        assert changed_settings(base, changed)
 
 
 def test_the_student_does_not_decide_what_a_teacher_becomes() -> None:
@@ -141,7 +141,7 @@ def test_the_weights_that_are_learnt_from_count_by_content_and_not_by_place(tmp_
 
     here, there, changed = settings(tmp_path / "a", 1.0), settings(tmp_path / "b/c", 1.0), settings(tmp_path / "a", 2.0)
     assert here == there
-    assert differences(here, changed) == [f"teacher.weights: {here['teacher.weights']} -> {changed['teacher.weights']}"]
+    assert changed_settings(here, changed) == [f"teacher.weights: {here['teacher.weights']} -> {changed['teacher.weights']}"]
 
 
 def test_an_installed_package_inside_of_another_checkout_has_no_commit(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from rankdistil.fit import run_label
-from rankdistil.lineage import differences, read_run
+from rankdistil.lineage import changed_settings, read_record
+from rankdistil.runfolder import run_label
 
 SEED_NAME = re.compile(r"seed\d+")
 
@@ -84,7 +84,7 @@ def _entry(path: str) -> Entry:
     place = Path(path)
     run = next((folder for folder in (place, place.parent) if (folder / "run.json").is_file()), None)
     if run is not None and (place == run or place.name == "export"):
-        record = read_run(run)
+        record = read_record(run)
         return Entry(path, "run", _row(run, record), run_label(run), run, record)
     if place.is_file():
         return Entry(path, "ranking", place.name, place.name)
@@ -121,7 +121,7 @@ def _apart(entries: list[Entry], notes: list[str]) -> list[Entry]:
     for entry in entries:
         other = first.setdefault(entry.row, entry)
         if entry.record and other.record:
-            changed = differences(*(_comparable(one.record) for one in (other, entry)))
+            changed = changed_settings(*(_comparable(one.record) for one in (other, entry)))
             if changed:
                 notes.append(f"{entry.run}: a row of its own, with other settings than {other.run}: {'; '.join(changed[:3])}")
                 entry = entry._replace(row=f"{entry.row} {entry.run.name}")
@@ -138,7 +138,7 @@ def _comparable(record: dict[str, Any]) -> dict[str, Any]:
     start = record["parents"].get("student")
     if start is None:
         return settings
-    parent = read_run(Path(start["source"]).parent)
+    parent = read_record(Path(start["source"]).parent)
     if parent is None:
         return settings | {"parents.student": start["fingerprint"]}
     return settings | {f"start.{key}": value for key, value in _comparable(parent).items()}

@@ -31,6 +31,7 @@ from rankdistil.modules import StageModule
 from rankdistil.plan import teacher_folder
 from rankdistil.report.result import same_test
 from rankdistil.report.summary import conclude, conclude_language_model
+from rankdistil.runfolder import run_label
 from rankdistil.scoring import score_export
 from rankdistil.settings import plain
 
@@ -74,8 +75,7 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     if rank_zero_only.rank == 0:
         write_json(folder / "run.json", record)
     try:
-        record["validation"] = _fit(cfg, folder, module, data)
-        record["train_s"] = round(time.monotonic() - started, 1)
+        record |= _fit(cfg, folder, module, data)
         if module.losses.trains_head:
             teacher_results = _test(cfg, folder, data, teacher if cfg.stage.teacher == "ranker" else None)
     except BaseException as error:
@@ -93,11 +93,6 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
         "wall_s": round(time.monotonic() - started, 1),
     }
     write_json(folder / "run.json", record)
-
-
-def run_label(folder: Path) -> str:
-    """Name a run (method, student, run name) or any other folder by the last parts of its path, as its test files do."""
-    return "_".join(part for part in folder.parts[-3:] if part != folder.anchor)
 
 
 def quieten() -> None:
@@ -124,7 +119,7 @@ def _test(cfg: DictConfig, folder: Path, data: RankingDataModule, teacher: Cross
 
 
 def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataModule) -> dict[str, Any]:
-    """Train and export; return by what the best checkpoint was chosen, and its value."""
+    """Train and export; return the time it took, by what the best checkpoint was chosen, and its value."""
     monitor, mode = RANKING if module.losses.trains_head else NO_RANKING
     best = ModelCheckpoint(folder / "checkpoints", "best", monitor=monitor, mode=mode, enable_version_counter=False)
     checkpoints = folder / "checkpoints"
@@ -133,12 +128,13 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataMod
         (folder / "metrics.csv").replace(folder / f"metrics.before-{time.strftime('%Y%m%d-%H%M%S')}.csv")
     logger = parts.build_logger(cfg, folder)
     logger.log_hyperparams(plain(cfg))
+    progress = ProgressReport(f"{cfg.method} {cfg[cfg.stage.learns].name}")
     callbacks = [
         GradientShares(cfg.callbacks.gradient_shares.every),  # before the step is seeded
         StreamPosition(cfg.seed),
         FiniteLoss(),
         *([RankingMetrics(folder, cfg.data.relevance_level, tag=cfg.stage.name)] if module.losses.trains_head else []),
-        ProgressReport(f"{cfg.method} {cfg[cfg.stage.learns].name}"),
+        progress,
         SaveExport(folder / "export", data.encoder.tokenizer, data.encoder.max_tokens),
         # Two of them: Lightning's save_last follows the best one, and so stays behind while nothing improves.
         best,
@@ -165,7 +161,8 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataMod
         logger.finalize("success" if trainer.state.finished else "failed")
         finish_wandb()
     data.trainer = None
-    return {"measure": monitor, "best": None if best.best_model_score is None else float(best.best_model_score)}
+    value = None if best.best_model_score is None else float(best.best_model_score)
+    return {"train_s": round(progress.seconds, 1), "validation": {"measure": monitor, "best": value}}
 
 
 def finish_wandb() -> None:

@@ -71,7 +71,7 @@ def identity(path: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """List the settings that differ, as ``key: old -> new``."""
     missing = "(absent)"
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key, missing) != new.get(key, missing))
@@ -88,7 +88,7 @@ def origin() -> dict[str, Any]:
     }
 
 
-def read_run(folder: Path) -> dict[str, Any] | None:
+def read_record(folder: Path) -> dict[str, Any] | None:
     """Read ``run.json``; None if there is none.
 
     Raises:

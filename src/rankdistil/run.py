@@ -12,7 +12,7 @@ from rankdistil import jobs, networks, parts, plan
 from rankdistil.callbacks.gradient_shares import GradientShares
 from rankdistil.cli import console
 from rankdistil.fit import run_stage
-from rankdistil.lineage import read_run
+from rankdistil.lineage import read_record
 from rankdistil.locks import locked, remove_if_empty
 from rankdistil.models.locate import locate
 from rankdistil.report.table import print_plain
@@ -44,7 +44,7 @@ def train(cfg: DictConfig) -> float | None:
         for step in steps[:-1]:
             _carry_out(step, parent=True, fresh=True)
         _carry_out(steps[-1], parent=False, fresh=fresh)
-        return (read_run(folder) or {}).get("validation", {}).get("best")
+        return (read_record(folder) or {}).get("validation", {}).get("best")
     finally:
         remove_if_empty(folder)
 
@@ -70,7 +70,7 @@ def _check(cfg: DictConfig) -> None:
 def carry_out_prepared(folder: Path) -> None:
     """Carry out the job that another process prepared in a run folder, and locked for this one."""
     cfg = OmegaConf.load(folder / ".hydra" / "config.yaml")
-    record = read_run(folder)
+    record = read_record(folder)
     run_stage(cfg, folder, record["settings"], record["parents"], console())
 
 

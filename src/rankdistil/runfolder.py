@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rankdistil.lineage import differences, read_run
+from rankdistil.lineage import changed_settings, read_record
 from rankdistil.locks import LOCK, holder
 
 
@@ -24,11 +24,11 @@ def state(folder: Path, settings: dict[str, Any]) -> State:
     Raises:
         ValueError: if the folder holds a run made with other settings, naming each difference, or files that are no run.
     """
-    record = read_run(folder)
+    record = read_record(folder)
     if record is None:
         refuse_occupied(folder)
         return State("to run", f"no run at {folder}")
-    changed = differences(record["settings"], settings)
+    changed = changed_settings(record["settings"], settings)
     if changed:
         shown = "\n  ".join(changed[:12]) + (f"\n  and {len(changed) - 12} more" if len(changed) > 12 else "")
         fix = (
@@ -60,3 +60,8 @@ def refuse_occupied(folder: Path) -> None:
             f"{folder} holds {', '.join(found[:4])}{' and more' if len(found) > 4 else ''}, but no run (no run.json). "
             "Name another folder (run_name=..., teacher.run=teacher/<name>/<name>, student.init_run=...), or move these away."
         )
+
+
+def run_label(folder: Path) -> str:
+    """Name a run (method, student, run name) or any other folder by the last parts of its path, as its test files do."""
+    return "_".join(part for part in folder.parts[-3:] if part != folder.anchor)

@@ -172,17 +172,29 @@ def test_pairs_per_second_are_those_of_the_step_without_validation(monkeypatch: 
     clock, logged = iter([0.0, 0.5, 0.5, 10.0, 12.0, 12.0]), []  # start; end of a step, twice; validation; end of a step, twice
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     report, around = ProgressReport("toy"), trainer()
-    around.max_steps, around.callback_metrics = 99, {}
+    around.max_steps, around.callback_metrics, around.world_size = 99, {}, 1
     module, batch = SimpleNamespace(log=lambda *row: logged.append(row)), SimpleNamespace(query_ids=("q",) * 4)
     report.on_train_start(around)
     report.on_train_batch_end(around, module, None, batch)
-    report.on_validation_epoch_end(around)
+    report.on_validation_end(around)
     report.on_train_batch_end(around, module, None, batch)
     assert logged == [("train/pairs_per_second", 8.0), ("train/pairs_per_second", 2.0)]
+
+
+def test_time_spent_training_counts_all_parts_of_a_resumed_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 5.0, 100.0, 103.0])  # start and checkpoint of the first part, start and end of the second
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    around, (first, second) = trainer(), (ProgressReport("toy"), ProgressReport("toy"))
+    around.max_steps = 99
+    first.on_train_start(around)
+    second.load_state_dict(first.state_dict())
+    second.on_train_start(around)
+    second.on_train_end(around)
+    assert second.seconds == 8.0
 
 
 def test_progress_says_what_validation_found(capsys: pytest.CaptureFixture) -> None:
     report, around = ProgressReport("toy"), trainer()
     around.callback_metrics = {"val/loss": torch.tensor(0.25), "val/hidden": torch.tensor(9.0), "train/loss": torch.tensor(8.0)}
-    report.on_validation_epoch_end(around)
+    report.on_validation_end(around)
     assert capsys.readouterr().err == "toy: step 7: val/loss 0.2500\n"

@@ -5,25 +5,30 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support import REPOSITORY
 
 TWO = ["trainer.devices=2", "+trainer.strategy=ddp"]
 SMALL = ["scale=smoke", "data.eval_batch_size=2", "data.valid_queries=3", "data.test_queries=3", "data.depth=4"]
 
 
-def test_a_run_in_two_processes_trains_exports_and_tests_as_one(tmp_path: Path) -> None:
-    line = [
-        sys.executable,
-        str(REPOSITORY / "train.py"),
-        "+experiment=finetune_6l",
-        "student=2l",
-        *SMALL,
-        *TWO,
-        f"paths.runs={tmp_path}",
-    ]
+def train(runs: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], dict]:
+    """Run a small student's stage; return what it said and its record."""
+    line = [sys.executable, str(REPOSITORY / "train.py"), "student=2l", *SMALL, *arguments, f"paths.runs={runs}"]
     done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    folder = tmp_path / "finetune/2l/seed0"
-    assert json.loads((folder / "run.json").read_text())["status"] == "finished"
-    assert json.loads((folder / "metrics.json").read_text())["pairs"] == 12
+    (record,) = runs.glob("*/2l/seed0/run.json")
+    return done, json.loads(record.read_text())
+
+
+def test_a_run_in_two_processes_trains_exports_and_tests_as_one(tmp_path: Path) -> None:
+    done, record = train(tmp_path, "+experiment=finetune_6l", *TWO)
+    assert record["status"] == "finished"
+    assert json.loads((tmp_path / "finetune/2l/seed0/metrics.json").read_text())["pairs"] == 12
     assert done.stdout.count("files: ") == 1  # one process speaks for both
+
+
+def test_a_language_model_s_validation_is_the_same_in_two_processes(tmp_path: Path) -> None:
+    still = ["+experiment=lm_distill_6l", "stage.steps=1", "stage.lr=1e-12", "data.valid_passages=5"]  # three batches of two
+    alone, together = (train(tmp_path / name, *still, *more)[1] for name, more in (("one", []), ("two", TWO)))
+    assert together["validation"]["best"] == pytest.approx(alone["validation"]["best"], rel=1e-5)

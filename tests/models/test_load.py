@@ -161,12 +161,11 @@ def test_a_language_model_of_two_labels_gets_one_logit(folder):
     assert load_language_model(str(folder)).bert.classifier.out_features == 1
 
 
-def test_dropout_is_the_checkpoint_s_own_unless_given(folder):
+def test_dropout_is_the_checkpoint_s_own(folder):
     def dropouts(ranker):
         return {part.p for part in ranker.modules() if isinstance(part, torch.nn.Dropout)}
 
     assert dropouts(load_language_model(str(folder))) == {0.1}
-    assert dropouts(load_language_model(str(folder), dropout=0.25)) == {0.25}
 
 
 def test_the_head_of_masked_language_modelling_is_left_behind(folder):

@@ -115,17 +115,22 @@ def test_a_head_that_a_loss_trains_is_trained_with_its_pooler(tiny_ranker: Cross
     assert all(parameter.requires_grad for parameter in distill(tiny_ranker, ALL).parameters())
 
 
-def test_validation_without_a_trained_head_logs_the_losses_and_scores_nothing(
+def test_validation_without_a_trained_head_logs_the_losses_over_all_pairs_and_scores_nothing(
     tiny_ranker: CrossEncoder, batch: PairBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, logged = distill(tiny_ranker, HEADLESS).eval(), {}
-    monkeypatch.setattr(module, "log_dict", lambda rows, **how: logged.update(rows | how))
-    assert module.validation_step(batch, 0) is None
-    value = module.loss(batch)
-    expected = {"val/loss": value.total} | {f"val/{name}": part for name, part in value.parts.items()}
-    assert all(torch.equal(logged[name], part) for name, part in expected.items())
-    assert (logged["batch_size"], logged["sync_dist"]) == (4, True)
-    assert len(logged) == len(expected) + 2
+    monkeypatch.setattr(module, "log_dict", lambda rows: logged.update(rows))
+    few = PairBatch(*(field[:1] for field in batch))
+    for gathered in (lambda sums: sums, lambda sums: torch.stack([sums, sums])):  # one process, and two alike
+        monkeypatch.setattr(module, "all_gather", gathered)
+        module.on_validation_epoch_start()
+        assert [module.validation_step(rows, 0) for rows in (batch, few)] == [None, None]
+        module.on_validation_epoch_end()
+        values = [module.loss(rows) for rows in (batch, few)]
+        for name in ("loss", *values[0].parts):
+            whole, alone = (value.total if name == "loss" else value.parts[name] for value in values)
+            torch.testing.assert_close(logged[f"val/{name}"], (4 * whole + alone) / 5)
+        assert len(logged) == len(values[0].parts) + 1
 
 
 def test_validation_beside_a_teacher_brings_the_teacher_s_scores_and_asks_for_them_once(

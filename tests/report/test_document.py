@@ -9,7 +9,7 @@ import pytest
 
 from rankdistil.report.comparison import Difference, Row
 from rankdistil.report.comparison_table import markdown
-from rankdistil.report.document import read_rows, write_report
+from rankdistil.report.document import write_report
 
 SPEED = {"latency_ms_p50": 1714.123456789, "passages_per_second": 58.0, "parameters": 22_713_601}
 ROWS = [
@@ -21,11 +21,6 @@ REPORT: dict[str, Any] = {
     "setup": {"device": "cpu", "threads": 2}, "origin": {"commit": "abc", "device": "AMD EPYC", "threads": 2},
     "sources": {"BM25": ["d/test"], "teacher toy": ["runs/teacher/toy/seed0", "runs/teacher/toy/seed1"]},
 }  # fmt: skip
-
-
-def test_rows_are_read_back_exactly_as_they_were(tmp_path: Path) -> None:
-    write_report(tmp_path, **REPORT)
-    assert read_rows(tmp_path / "report.json") == ROWS
 
 
 def test_the_numbers_hold_raw_p_values_origin_setup_and_sources(tmp_path: Path) -> None:
@@ -60,10 +55,3 @@ def test_a_row_without_a_source_is_refused_before_anything_is_written(tmp_path: 
         write_report(tmp_path, **REPORT | {"sources": {"BM25": ["d/test"], "teacher toy": []}})
     assert str(caught.value) == "no source is given for teacher toy. A report says where every row comes from."
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_missing_report_is_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        FileNotFoundError, match=r"report\.json is not there: the comparison didn't end\. Run evaluate\.py again"
-    ):
-        read_rows(tmp_path / "report.json")

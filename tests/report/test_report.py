@@ -10,7 +10,7 @@ from support import composed
 
 from rankdistil.report.card import write_card
 from rankdistil.report.result import Result, read_first_stage, read_result, same_test
-from rankdistil.report.table import comparison_table, differences
+from rankdistil.report.table import differences, results_table
 
 SPEED = {"latency_ms_p50": 200.0, "passages_per_second": 500.0, "parameters": 22_000_000}
 FAST = {"latency_ms_p50": 50.0, "passages_per_second": 2000.0, "parameters": 3_000_000}
@@ -31,12 +31,12 @@ def printed(table: object) -> str:
 
 
 def test_speed_up_is_the_teachers_latency_over_each_rankers_own() -> None:
-    lines = printed(comparison_table(ROWS, "toy", slowest="teacher toy")).splitlines()
+    lines = printed(results_table(ROWS, "toy", slowest="teacher toy")).splitlines()
     assert [line.split("│")[-2].strip() for line in lines if "│" in line] == ["-", "1.00x", "4.00x"]
 
 
 def test_measures_have_four_digits_and_a_first_stage_no_speed() -> None:
-    text = printed(comparison_table(ROWS, "toy"))
+    text = printed(results_table(ROWS, "toy"))
     assert "0.7500" in text
     assert "22.00 M" in text
     (line,) = (line for line in text.splitlines() if "BM25" in line)

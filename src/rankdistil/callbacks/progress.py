@@ -14,7 +14,8 @@ SAID = ("val/nDCG@10", "val/teacher_tau", "val/loss")
 class ProgressReport(L.Callback):
     """Shows steps, pairs per second and time left.
 
-    Logs ``train/pairs_per_second``, step by step, and says the validation's outcome.
+    Logs ``train/pairs_per_second``, step by step, of all processes together, and says the validation's outcome. Checkpoints
+    keep the time spent, so that a resumed run counts all of its parts.
 
     Args:
         label: what runs, for example ``teacher minilm``.
@@ -25,6 +26,20 @@ class ProgressReport(L.Callback):
         self._console = Console(stderr=True, highlight=False)
         self._bar: Progress | None = None
         self._step_ended = 0.0
+        self._spent, self._began = 0.0, None
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training, validations included."""
+        return self._spent + (0.0 if self._began is None else time.monotonic() - self._began)
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the time spent."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Go on counting."""
+        self._spent = state_dict["seconds"]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Let one process speak for all."""
@@ -33,20 +48,22 @@ class ProgressReport(L.Callback):
     def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Open the training bar."""
         self._open("train", trainer.max_steps, trainer.global_step)
+        self._began = self._started
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, *_: Any) -> None:
         """Advance the training bar."""
         loss = trainer.callback_metrics.get("train/loss")
-        pairs, now = len(batch.query_ids), time.monotonic()
+        pairs, now = len(batch.query_ids) * trainer.world_size, time.monotonic()  # batches of all processes are about alike
         module.log("train/pairs_per_second", pairs / max(now - self._step_ended, 1e-9))
         self._step_ended = now
         self._advance(trainer.global_step, pairs, "" if loss is None else f"loss {float(loss):.4f}")
 
     def on_train_end(self, *_: Any) -> None:
         """Close the training bar."""
+        self._spent, self._began = self.seconds, None
         self._close()
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
+    def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Say the validation measures."""
         found = [name for name in SAID if name in trainer.callback_metrics]
         if not trainer.sanity_checking and found:

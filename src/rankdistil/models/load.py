@@ -43,12 +43,11 @@ def load_tokenizer(path: str) -> BertTokenizerFast:
     return BertTokenizerFast.from_pretrained(source, local_files_only=isinstance(source, Path))
 
 
-def load_language_model(path: str, dropout: float | None = None, seed: int = 0) -> CrossEncoder:
+def load_language_model(path: str, seed: int = 0) -> CrossEncoder:
     """Put a new one-logit head on a pretrained language model.
 
     Args:
         path: see ``locate``.
-        dropout: dropout of hidden states, attention and head while training; the checkpoint's own by default.
         seed: seed of the new head (and of the pooler where the checkpoint has none).
 
     Raises:
@@ -56,8 +55,6 @@ def load_language_model(path: str, dropout: float | None = None, seed: int = 0) 
     """
     config = read_config(path)
     config.num_labels = 1
-    if dropout is not None:
-        config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         return _load(path, config, allowed_missing=NEW_HEAD | POOLER)

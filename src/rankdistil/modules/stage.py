@@ -1,6 +1,7 @@
 """What every stage's module shares: the optimiser, training mode, logging, and scoring for validation and test."""
 
 import lightning as L
+import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
@@ -41,22 +42,33 @@ class StageModule(L.LightningModule):
     def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
         """Compute the loss that Lightning minimises."""
         value = self.loss(batch)
-        self._log("train", value, batch)
+        rows = {f"train/{name}": part.detach() for name, part in _named(value).items()}
+        self.log_dict(rows, batch_size=len(batch.query_ids))
         self.log("train/lr", self.optimizers().param_groups[0]["lr"])
         return {"loss": value.total}
 
-    def _log(self, split: str, value: LossValue, batch: PairBatch) -> None:
-        named = {"loss": value.total, **value.parts}
-        rows = {f"{split}/{name}": part.detach() for name, part in named.items()}
-        self.log_dict(rows, batch_size=len(batch.query_ids), sync_dist=split == "val")
+    def on_validation_epoch_start(self) -> None:
+        """Forget the losses of the last validation."""
+        self._validated = torch.zeros(len(self.losses.losses) + 2, device=self.device)
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> ScoredPairs | None:
         """Score a batch of candidates; where nothing trains the head, compute the losses instead."""
         if not self.losses.trains_head:
-            self._log("val", self.loss(batch), batch)
+            pairs = len(batch.query_ids)
+            parts = torch.stack([part.detach() for part in _named(self.loss(batch)).values()])
+            self._validated[:-1] += parts * pairs
+            self._validated[-1] += pairs
             return None
         trace = self.ranker(batch.input_ids, batch.attention_mask, batch.token_type_ids)
         return ScoredPairs(batch.query_ids, batch.passage_ids, trace.logits.float())
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the losses, averaged over the pairs of all processes: batches are the same however many there are."""
+        if not self.losses.trains_head:
+            *sums, pairs = self.all_gather(self._validated).reshape(-1, len(self._validated)).sum(0)
+            self.log_dict(
+                {f"val/{name}": total / pairs for name, total in zip(("loss", *self.losses.losses), sums, strict=True)}
+            )
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
@@ -69,6 +81,10 @@ class StageModule(L.LightningModule):
         """Build AdamW and its schedule."""
         optimizer, schedule = adamw(self, self._optim)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _named(value: LossValue) -> dict[str, Tensor]:
+    return {"loss": value.total, **value.parts}
 
 
 def _untrained(ranker: CrossEncoder, losses: WeightedSum) -> list[nn.Module]:

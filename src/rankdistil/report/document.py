@@ -1,13 +1,12 @@
 """The report of a comparison on disk: ``report.md`` to read, ``report.json`` to compute with."""
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rankdistil.files import write_json, write_text
-from rankdistil.report.comparison import Difference, Row
+from rankdistil.report.comparison import Row
 from rankdistil.report.comparison_table import markdown
 
 
@@ -61,22 +60,6 @@ def write_report(
     text += "".join(f"- {row.name}: {', '.join(f'`{source}`' for source in sources[row.name])}\n" for row in rows)
     write_json(folder / "report.json", content)
     write_text(folder / "report.md", text)
-
-
-def read_rows(file: Path) -> list[Row]:
-    """Read the rows back from ``report.json``, exactly as they were.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-    """
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} is not there: the comparison didn't end. Run evaluate.py again.")
-    rows = []
-    for fields in json.loads(file.read_text(encoding="utf-8"))["rows"]:
-        for key in ("against_teacher", "against_baseline"):
-            fields[key] = fields[key] and Difference(**fields[key])
-        rows.append(Row(**{name: fields[name] for name in Row._fields}))
-    return rows
 
 
 def _plain(row: Row) -> dict[str, Any]:

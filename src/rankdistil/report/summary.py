@@ -9,7 +9,7 @@ from rich.console import Console
 
 from rankdistil.report.card import write_card, write_plain_card
 from rankdistil.report.result import Result, read_first_stage, read_result
-from rankdistil.report.table import comparison_table, differences, print_plain
+from rankdistil.report.table import differences, print_plain, results_table
 
 FILES = "export/  metrics.json  per_query.jsonl  test.run  latency.json  run.json  checkpoints/"
 
@@ -61,7 +61,7 @@ def _print(
 ) -> None:
     setup = timing["setup"]
     slowest = next((row.name for row in rows if row.name.startswith("teacher ")), None)
-    console.print(comparison_table(rows, f"{record['test']}, {len(rows[0].per_query)} queries", slowest))
+    console.print(results_table(rows, f"{record['test']}, {len(rows[0].per_query)} queries", slowest))
     notes = [
         f"ms / query: median over {setup['queries']} queries x {setup['rounds']} rounds, {setup['candidates_per_query']:.0f} "
         f"passages each, {setup['tokens_per_pair']:.0f} tokens a pair, strings to scores, {setup['dtype']}, "

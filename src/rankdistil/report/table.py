@@ -11,7 +11,7 @@ from rankdistil.report.result import Result
 SAMPLES = 10_000
 
 
-def comparison_table(results: Sequence[Result], title: str, slowest: str | None = None) -> Table:
+def results_table(results: Sequence[Result], title: str, slowest: str | None = None) -> Table:
     """Build the table.
 
     Args:
