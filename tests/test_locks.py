@@ -1,6 +1,7 @@
 """Locks: one process at a time, and nothing left where nothing was written."""
 
 import fcntl
+import os
 import subprocess
 import sys
 import threading
@@ -76,4 +77,4 @@ def test_a_look_at_a_folder_does_not_refuse_another_process(tmp_path: Path) -> N
         fcntl.flock(looking, fcntl.LOCK_SH)
         threading.Timer(0.05, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
         with locked(tmp_path, wait=False):
-            pass
+            assert holder(tmp_path).startswith(f"pid {os.getpid()} since ")

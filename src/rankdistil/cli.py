@@ -75,13 +75,12 @@ def one_message(main: Callable[[], None], config_name: str) -> None:
         main()
     except KeyboardInterrupt:
         sys.exit(130)
-    except JobFailedError:
-        pass  # a sweep's last word; listed below
     except Exception as error:
         if wanted_full:
             raise
-        print(f"error: {describe(error, config_name)}", file=sys.stderr)
-        sys.exit(1)
+        if not isinstance(error, JobFailedError):  # which has printed its message, and is listed below
+            print(f"error: {describe(error, config_name)}", file=sys.stderr)
+            sys.exit(1)
     if failed_jobs:  # a search ends well in spite of them
         rows = "\n  ".join(failed_jobs)
         print(f"{len(failed_jobs)} jobs of the sweep failed:\n  {rows}", file=sys.stderr)
