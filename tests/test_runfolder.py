@@ -131,6 +131,8 @@ def test_how_rankings_are_tested_does_not_decide_what_a_language_model_becomes()
     )
     assert base == tested
     assert base != read
+    # Its validation is a mean over batches, so their size counts.
+    assert base != outcome_settings(composed("+experiment=lm_distill_6l", "data.eval_batch_size=5"), {})
 
 
 def test_the_weights_that_are_learnt_from_count_by_content_and_not_by_place(tmp_path: Path) -> None:

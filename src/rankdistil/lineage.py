@@ -17,7 +17,7 @@ from rankdistil.settings import plain
 
 READ_AS_TEXT = (
     "name", "root", "corpus", "train", "valid", "passages", "holdout", "batch_size", "query_tokens", "passage_tokens",
-    "valid_passages",
+    "valid_passages", "eval_batch_size",
 )  # fmt: skip
 PACKAGES = ("rankdistil", "torch", "lightning", "transformers", "ir-datasets", "ir-measures", "bm25s", "numpy")
 
@@ -41,8 +41,7 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
         "data": {key: value for key, value in plain(cfg.data).items() if key in READ_AS_TEXT or cfg.stage.reads != "passages"},
         "trainer": plain(cfg.trainer),
     }
-    for key in ("workers", "eval_batch_size"):
-        parts["data"].pop(key, None)
+    parts["data"].pop("workers", None)
     if cfg.stage.teacher != "ranker":  # else it is a parent
         parts["teacher"] = {"weights": identity(str(cfg.teacher.path))}
     if cfg.stage.learns == "student":
