@@ -1,15 +1,19 @@
 """The DataModule: training triples, and the candidates that validation and test re-rank."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 from torch.utils.data import DataLoader
 
+from rankdistil.data.collection import Collection, open_collection
 from rankdistil.data.encode import PairEncoder
+from rankdistil.data.groups import TRAIN_ON, GroupSource, refuse_unknown
 from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair, Qrels, Ranking
-from rankdistil.data.stream import CandidateStream, TripleStream
+from rankdistil.data.source import open_source
+from rankdistil.data.stream import CandidateStream, GroupStream, Size
 from rankdistil.data.stream_module import StreamDataModule
-from rankdistil.data.triples import TRAIN_ON, open_triples
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from rankdistil.data.assemble import Segment, assemble
 from rankdistil.data.batch import PairBatch
 from rankdistil.data.records import Pair
 
 SPECIAL_TOKENS = 3  # [CLS] query [SEP] passage [SEP]
+CHARACTERS = 100  # per token: BERT's word pieces make one token of any longer word
 
 
 class PairEncoder:
@@ -45,9 +47,12 @@ class PairEncoder:
         self.query_tokens, self.passage_tokens = query_tokens, passage_tokens
 
     def token_ids(self, texts: Sequence[str], budget: int) -> list[list[int]]:
-        """Token ids of texts, without special tokens, cut to a budget."""
+        """Token ids of texts, without special tokens, cut to a budget.
+
+        A text is first cut to ``CHARACTERS`` per token of the budget, so that an overlong line costs no time.
+        """
         encoded = self.tokenizer(
-            list(texts),
+            [text[: CHARACTERS * (budget + 1)] for text in texts],
             add_special_tokens=False,
             truncation=True,
             max_length=budget,
@@ -56,34 +61,28 @@ class PairEncoder:
         )
         return encoded["input_ids"]
 
+    def queries(self, texts: Sequence[str]) -> Segment:
+        """Tokenise queries, cut to their budget."""
+        return Segment.of(self.token_ids(texts, self.query_tokens))
+
+    def passages(self, texts: Sequence[str]) -> Segment:
+        """Tokenise passages, cut to their budget."""
+        return Segment.of(self.token_ids(texts, self.passage_tokens))
+
     def batch(self, pairs: Sequence[Pair]) -> PairBatch:
         """Encode pairs and pad them to the longest."""
-        queries = self.token_ids([pair.query for pair in pairs], self.query_tokens)
-        passages = self.token_ids([pair.passage for pair in pairs], self.passage_tokens)
-        input_ids, mask, types = self.assemble(list(zip(queries, passages, strict=True)))
         return PairBatch(
-            input_ids=input_ids,
-            attention_mask=mask,
-            token_type_ids=types,
-            labels=torch.tensor([pair.label for pair in pairs], dtype=torch.float32),
-            groups=torch.tensor([pair.group for pair in pairs]),
+            *self.assemble(self.queries([pair.query for pair in pairs]), self.passages([pair.passage for pair in pairs])),
+            labels=torch.zeros(len(pairs)),
+            groups=torch.arange(len(pairs)),
             query_ids=tuple(pair.query_id for pair in pairs),
             passage_ids=tuple(pair.passage_id for pair in pairs),
         )
 
-    def assemble(self, segments: Sequence[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Lay out token ids as [CLS] first [SEP] second [SEP], padded to the longest.
+    def assemble(self, first: Segment, second: Segment) -> tuple[Tensor, Tensor, Tensor]:
+        """Lay out [CLS] first [SEP] second [SEP], padded to the longest.
 
         Returns:
             Token ids, attention mask and token types, int64, (B, T) each.
         """
-        cls, sep, pad = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id, self.tokenizer.pad_token_id
-        length = max(len(first) + len(second) for first, second in segments) + SPECIAL_TOKENS
-        input_ids = torch.full((len(segments), length), pad)
-        mask, types = torch.zeros_like(input_ids), torch.zeros_like(input_ids)
-        for row, (first, second) in enumerate(segments):
-            tokens = [cls, *first, sep, *second, sep]
-            input_ids[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = 1
-            types[row, len(first) + 2 : len(tokens)] = 1
-        return input_ids, mask, types
+        return assemble(first, second, self.tokenizer.cls_token_id, self.tokenizer.sep_token_id, self.tokenizer.pad_token_id)

@@ -47,6 +47,10 @@ class FolderSplit:
     triples: str | None = None
     candidates: str | None = None
 
+    def path(self, file: str) -> Path:
+        """Return where a file of the folder is."""
+        return Path(self.root).expanduser() / file
+
     def open(self) -> ir_datasets.Dataset:
         """Build the dataset. Files are read on first use and kept in memory."""
         root = Path(self.root).expanduser()

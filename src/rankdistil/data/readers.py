@@ -16,6 +16,7 @@ from rankdistil.data import almanac
 from rankdistil.data.bm25 import Bm25
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.records import Candidate, Qrels, Ranking, Triple
+from rankdistil.files import stamp
 
 
 class Holdout(NamedTuple):
@@ -80,12 +81,29 @@ class Reader:
                 f"the embedded ones are {', '.join(almanac.IDS)}."
             ) from None
 
+    def origin(self, kind: str) -> tuple[str, dict[str, str | int]]:
+        """Say where the split's ``queries`` or ``passages`` come from: a name for files, and what tells them from others.
+
+        Splits of one collection share the origin of their passages.
+        """
+        if isinstance(self.source, str):
+            self.dataset  # noqa: B018 - registers the embedded collection, and answers unknown ids
+            parent = ir_datasets.parent_id(self.source, "docs" if kind == "passages" else "queries")
+            return parent.replace("/", "-"), {"dataset": parent}
+        path = self.source.path(self.source.corpus if kind == "passages" else self.source.queries)
+        return f"{path.parent.resolve().name}-{path.name}", stamp(path)
+
+    @cached_property
+    def all_queries(self) -> dict[str, str]:
+        """Text by query id, of held-out queries and others."""
+        if not self.dataset.has_queries():
+            raise ValueError(f"{self.name} has no queries: name a split of it, for example {self.name}/train.")
+        return {query.query_id: query.default_text() for query in self.dataset.queries_iter()}
+
     @cached_property
     def queries(self) -> dict[str, str]:
         """Text by query id."""
-        if not self.dataset.has_queries():
-            raise ValueError(f"{self.name} has no queries: name a split of it, for example {self.name}/train.")
-        texts = {query.query_id: query.default_text() for query in self.dataset.queries_iter()}
+        texts = self.all_queries
         if self.holdout is None:
             return texts
         ranked = sorted(texts, key=lambda key: sha256(key.encode()).digest())  # fixed, whatever the file's order

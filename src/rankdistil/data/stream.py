@@ -1,27 +1,41 @@
 """The endless stream of training batches, and the finite one of pairs to score.
 
 Batches are numbered over all epochs. Local step s of rank r takes global batch s·world + r, and a rank's worker w its steps w,
-w + workers, ...: together they read each triple exactly once, in an order that depends on (seed, epoch) only.
+w + workers, ...: together they read each group exactly once, in an order that depends on (seed, epoch) only.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import count, islice
-from typing import TypeVar
+from itertools import count
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from rankdistil.data.batch import PairBatch
-from rankdistil.data.encode import PairEncoder
-from rankdistil.data.readers import Reader
-from rankdistil.data.records import Pair, Triple
-from rankdistil.data.triples import TripleSource
+from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder
+from rankdistil.data.groups import GroupSource
+from rankdistil.data.texts import Rows, Texts
 
-Rows = TypeVar("Rows")
-WINDOW = 64  # batches that are grouped by length together; the bound of the shuffle
+Item = TypeVar("Item")
+WINDOW = 64  # batches that are grouped by length together
 
 
-def own_share(batches: Iterable[Rows], rank: int, world: int, start: int) -> Iterator[tuple[int, Rows]]:
+class Size(NamedTuple):
+    """How large a training batch is.
+
+    Attributes:
+        groups: groups in a batch.
+        tokens: tokens in a batch, padding and special tokens included; None counts groups instead. With it ``groups`` only
+            sets how many are grouped by length together.
+    """
+
+    groups: int
+    tokens: int | None = None
+
+
+def own_share(batches: Iterable[Item], rank: int, world: int, start: int) -> Iterator[tuple[int, Item]]:
     """Pick the batches of this process and loader worker out of all.
 
     Args:
@@ -41,14 +55,15 @@ def own_share(batches: Iterable[Rows], rank: int, world: int, start: int) -> Ite
             yield number, batch
 
 
-class TripleStream(IterableDataset):
-    """Yields whole batches of triples of similar length; endless.
+class GroupStream(IterableDataset):
+    """Yields whole batches of groups of similar length; endless.
 
     Args:
-        source: the triples.
-        reader: gives the texts.
-        encoder: gives the token ids.
-        batch_size: triples per batch; a batch holds two pairs for each.
+        source: the groups.
+        queries: their queries.
+        passages: their passages.
+        encoder: lays out pairs.
+        size: of a batch.
         seed: seed of the order.
         rank: this process.
         world: number of processes.
@@ -56,42 +71,46 @@ class TripleStream(IterableDataset):
     """
 
     def __init__(
-        self, source: TripleSource, reader: Reader, encoder: PairEncoder, batch_size: int, seed: int,
+        self, source: GroupSource, queries: Texts, passages: Texts, encoder: PairEncoder, size: Size, seed: int,
         rank: int = 0, world: int = 1, start: int = 0,
     ) -> None:  # fmt: skip
-        self._source, self._reader, self._encoder = source, reader, encoder
-        self._batch_size, self._seed = batch_size, seed
+        self._source, self._queries, self._passages, self._encoder = source, queries, passages, encoder
+        self._size, self._seed = size, seed
         self._rank, self._world, self._start = rank, world, start
 
     def __iter__(self) -> Iterator[PairBatch]:
         share = own_share(self.batches(), self._rank, self._world, self._start)
-        return (self._encode(triples) for _, triples in share)
+        return (self._encode(groups) for _, groups in share)
 
-    def batches(self) -> Iterator[list[Triple]]:
-        """Yield the triples of every global batch, epoch after epoch. An epoch's last batch may be smaller."""
+    def batches(self) -> Iterator[Rows]:
+        """Yield the groups of every global batch, epoch after epoch. An epoch's last batch may be smaller."""
         for epoch in count():
-            triples = self._source.epoch(self._seed, epoch)
-            for window in count():
-                rows = list(islice(triples, WINDOW * self._batch_size))
-                if not rows:
-                    break
-                rows.sort(key=self._length)
-                cut = [rows[at : at + self._batch_size] for at in range(0, len(rows), self._batch_size)]
-                order = np.random.default_rng([self._seed, epoch, window]).permutation(len(cut))
-                yield from (cut[index] for index in order)
+            for window, groups in enumerate(_windows(self._source.epoch(self._seed, epoch), WINDOW * self._size.groups)):
+                lengths = self._queries.lengths(groups[:, 0]) + self._passages.lengths(groups[:, 1:]).max(axis=1)
+                order = lengths.argsort(kind="stable")
+                cut = np.split(groups[order], self._cuts(lengths[order], groups.shape[1] - 1))
+                yield from (cut[index] for index in np.random.default_rng([self._seed, epoch, window]).permutation(len(cut)))
 
-    def _length(self, triple: Triple) -> int:
-        texts = self._reader.texts(triple[1:])
-        return len(self._reader.queries[triple.query_id]) + max(len(text) for text in texts.values())
+    def _cuts(self, lengths: NDArray[np.int64], pairs: int) -> list[int]:
+        """Say where batches begin in groups sorted by length, the first one left out."""
+        if self._size.tokens is None:
+            return [*range(self._size.groups, len(lengths), self._size.groups)]
+        cuts, start = [], 0
+        tokens = ((lengths + SPECIAL_TOKENS) * pairs).tolist()  # of a group in a batch whose longest it is
+        for index, each in enumerate(tokens):
+            if index > start and each * (index + 1 - start) > self._size.tokens:
+                cuts.append(index)
+                start = index
+        return cuts
 
-    def _encode(self, triples: list[Triple]) -> PairBatch:
-        texts = self._reader.texts(passage for triple in triples for passage in triple[1:])
-        pairs = [
-            Pair(triple.query_id, passage, self._reader.queries[triple.query_id], texts[passage], label, group)
-            for group, triple in enumerate(triples)
-            for passage, label in ((triple.positive_id, 1.0), (triple.negative_id, 0.0))
-        ]
-        return self._encoder.batch(pairs)
+    def _encode(self, groups: Rows) -> PairBatch:
+        number, pairs = groups.shape[0], groups.shape[1] - 1
+        labels = torch.zeros(number, pairs)
+        labels[:, 0] = 1.0
+        queries, passages = np.repeat(groups[:, 0], pairs), groups[:, 1:].reshape(-1)
+        return encode_rows(self._encoder, self._queries, self._passages, queries, passages)._replace(
+            labels=labels.reshape(-1), groups=torch.arange(number).repeat_interleave(pairs)
+        )
 
 
 class CandidateStream(IterableDataset):
@@ -100,17 +119,22 @@ class CandidateStream(IterableDataset):
     Longest first shows a lack of memory at once, and makes the time left predictable from above.
 
     Args:
-        pairs: the pairs, in any order.
-        encoder: gives the token ids.
+        rows: query and passage of each pair, (N, 2).
+        queries: the queries.
+        passages: the passages.
+        encoder: lays out pairs.
         batch_size: pairs per batch.
         rank: this process.
         world: number of processes.
     """
 
-    def __init__(self, pairs: list[Pair], encoder: PairEncoder, batch_size: int, rank: int = 0, world: int = 1) -> None:
-        ordered = sorted(pairs, key=lambda pair: (-len(pair.query) - len(pair.passage), pair.query_id, pair.passage_id))
+    def __init__(
+        self, rows: Rows, queries: Texts, passages: Texts, encoder: PairEncoder, batch_size: int, rank: int = 0, world: int = 1
+    ) -> None:
+        lengths = queries.lengths(rows[:, 0]) + passages.lengths(rows[:, 1])
+        ordered = rows[(-lengths).argsort(kind="stable")]
         self._batches = [ordered[at : at + batch_size] for at in range(0, len(ordered), batch_size)][rank::world]
-        self._encoder = encoder
+        self._queries, self._passages, self._encoder = queries, passages, encoder
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -118,4 +142,28 @@ class CandidateStream(IterableDataset):
     def __iter__(self) -> Iterator[PairBatch]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        return (self._encoder.batch(pairs) for pairs in self._batches[worker::workers])
+        for rows in self._batches[worker::workers]:
+            yield encode_rows(self._encoder, self._queries, self._passages, rows[:, 0], rows[:, 1])
+
+
+def encode_rows(encoder: PairEncoder, queries: Texts, passages: Texts, left: Rows, right: Rows) -> PairBatch:
+    """Encode the pairs of query rows ``left`` and passage rows ``right``, (N,) each; each is a group of its own, label 0."""
+    return PairBatch(
+        *encoder.assemble(queries.gather(left), passages.gather(right)),
+        labels=torch.zeros(len(left)),
+        groups=torch.arange(len(left)),
+        query_ids=queries.names(left),
+        passage_ids=passages.names(right),
+    )
+
+
+def _windows(chunks: Iterable[Rows], size: int) -> Iterator[Rows]:
+    """Cut a stream of rows into windows of ``size``; the last may be smaller."""
+    rest: Rows | None = None
+    for chunk in chunks:
+        rest = chunk if rest is None else np.concatenate([rest, chunk])
+        while len(rest) >= size:
+            yield rest[:size]
+            rest = rest[size:]
+    if rest is not None and len(rest):
+        yield rest

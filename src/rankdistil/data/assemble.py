@@ -1,0 +1,67 @@
+"""Token ids of many texts to padded batches of pairs, without a loop over rows."""
+
+from collections.abc import Iterable
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Segment(NamedTuple):
+    """Token ids of several texts.
+
+    Attributes:
+        tokens: of all texts, one after the other, (sum of lengths,).
+        lengths: tokens of each text, int64, (N,).
+    """
+
+    tokens: NDArray[np.integer]
+    lengths: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: list[list[int]]) -> "Segment":
+        """Lay lists of token ids end to end."""
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        return cls(np.fromiter(chain.from_iterable(rows), np.int64, lengths.sum()), lengths)
+
+    def split(self, cuts: NDArray[np.int64]) -> tuple["Segment", "Segment"]:
+        """Split each text after its first ``cuts`` tokens, (N,)."""
+        ends = self.lengths.cumsum()
+        before = np.arange(len(self.tokens)) - np.repeat(ends - self.lengths, self.lengths) < np.repeat(cuts, self.lengths)
+        return Segment(self.tokens[before], cuts), Segment(self.tokens[~before], self.lengths - cuts)
+
+    def rows(self) -> Iterable[list[int]]:
+        """Return the token ids of each text."""
+        return (row.tolist() for row in np.split(self.tokens, self.lengths.cumsum()[:-1]))
+
+
+def assemble(first: Segment, second: Segment, cls: int, sep: int, pad: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Lay out [CLS] first [SEP] second [SEP], padded to the longest row.
+
+    Args:
+        first: queries.
+        second: passages, as many.
+        cls: id of [CLS].
+        sep: id of [SEP].
+        pad: id of [PAD].
+
+    Returns:
+        Token ids, attention mask and token types, int64, (B, T) each.
+    """
+    (tokens, lengths), (others, other_lengths) = first, second
+    middle = lengths + 1  # column of the first [SEP]
+    end = middle + other_lengths + 1  # column of the last
+    rows, width = len(lengths), int(end.max()) + 1
+    ids = np.full((rows, width), pad, dtype=np.int64)
+    flat, base = ids.reshape(-1), np.arange(rows) * width
+    flat[base], flat[base + middle], flat[base + end] = cls, sep, sep
+    for content, size, column in ((tokens, lengths, base + 1), (others, other_lengths, base + middle + 1)):
+        ends = size.cumsum()
+        flat[np.arange(len(content)) + np.repeat(column - ends + size, size)] = content
+    columns = np.arange(width)
+    mask = columns <= end[:, None]
+    types = mask & (columns > middle[:, None])
+    return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), torch.from_numpy(types.astype(np.int64))

@@ -1,0 +1,48 @@
+"""The texts of a split: its queries, and the passages of its collection."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rankdistil.data.encode import PairEncoder
+from rankdistil.data.readers import Reader
+from rankdistil.data.store.tokens import open_tokens
+from rankdistil.data.texts import LiveTexts, Texts
+
+
+class Collection(NamedTuple):
+    """Attributes: queries: of the split; passages: of the whole collection."""
+
+    queries: Texts
+    passages: Texts
+
+
+def open_collection(reader: Reader, encoder: PairEncoder, store: Path | None) -> Collection:
+    """Open the texts of a split.
+
+    Args:
+        reader: the split.
+        encoder: gives the token ids.
+        store: folder of the token stores, which are built there once; None tokenises texts each time.
+    """
+    if store is None:
+        fetch = _Queries(reader)
+        queries = LiveTexts(fetch, encoder, encoder.query_tokens)
+        return Collection(queries, LiveTexts(reader.texts, encoder, encoder.passage_tokens))
+    name, source = reader.origin("queries")
+    everything = reader.all_queries
+    queries = open_tokens(store / f"{name}-queries", everything.items, encoder, encoder.query_tokens, source)
+    name, source = reader.origin("passages")
+    return Collection(
+        queries, open_tokens(store / f"{name}-passages", reader.passages, encoder, encoder.passage_tokens, source)
+    )
+
+
+class _Queries:
+    """Fetches queries; pickles as its reader."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def __call__(self, ids: Sequence[str]) -> dict[str, str]:
+        return self._reader.queries

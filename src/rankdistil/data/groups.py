@@ -1,0 +1,160 @@
+"""What a student is trained on: groups of one positive and its negatives, as rows of texts.
+
+A triple is a group with one negative. Groups come from the dataset's own triples, or are sampled from judgments and a first
+stage's hits. The order of an epoch depends on (seed, epoch) only, never on the process that reads it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from rankdistil.data.records import Qrels, Ranking, Triple
+from rankdistil.data.texts import Rows, Texts
+
+TRAIN_ON = ("docpairs", "sampled")
+BLOCK = 1 << 12  # triples that stay together on their way into the shuffle: they are read from disk in one piece
+SHUFFLED = 1 << 8  # blocks that are shuffled together; the bound of the shuffle is a million triples
+CHUNK = 1 << 16
+
+
+class GroupSource(Protocol):
+    """A source of groups, read in epochs."""
+
+    def epoch(self, seed: int, epoch: int) -> Iterator[Rows]:
+        """Yield the groups of an epoch in their order, some at a time: query, positive and negatives, (N, 2 + K)."""
+        ...
+
+
+class ListedGroups:
+    """Groups that are given, each once an epoch; shuffled within bounds, so that they needn't be in memory.
+
+    Args:
+        rows: query, positive and negatives, (N, 2 + K); may be a memory map.
+
+    Raises:
+        ValueError: if there is none.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        if not len(rows):
+            raise ValueError("the training split has no triple for its queries. Do triples and queries belong together?")
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def epoch(self, seed: int, epoch: int) -> Iterator[Rows]:
+        """Yield every group once."""
+        random = np.random.default_rng([seed, epoch])
+        blocks = random.permutation(-(-len(self._rows) // BLOCK))
+        for at in range(0, len(blocks), SHUFFLED):
+            rows = np.concatenate([self._rows[block * BLOCK : (block + 1) * BLOCK] for block in blocks[at : at + SHUFFLED]])
+            yield rows[random.permutation(len(rows))]
+
+
+class SampledGroups:
+    """One group per query and epoch: a positive drawn from the judged passages, negatives from a first stage's other hits.
+
+    Args:
+        queries: row of each query.
+        positives: rows of the passages judged relevant, for each query.
+        negatives: rows of its hard negatives.
+        size: negatives in a group.
+    """
+
+    def __init__(self, queries: Rows, positives: list[Rows], negatives: list[Rows], size: int) -> None:
+        self._queries, self._positives, self._negatives, self._size = queries, positives, negatives, size
+
+    def epoch(self, seed: int, epoch: int) -> Iterator[Rows]:
+        """Yield one group of every query."""
+        random = np.random.default_rng([seed, epoch])
+        order = iter(random.permutation(len(self._queries)).tolist())
+        while chunk := list(islice(order, CHUNK)):
+            yield np.array([self._group(index, random) for index in chunk])
+
+    def _group(self, index: int, random: np.random.Generator) -> list[int]:
+        positives, negatives = self._positives[index], self._negatives[index]
+        positive = positives[random.integers(len(positives))]
+        if self._size == 1:
+            return [self._queries[index], positive, negatives[random.integers(len(negatives))]]
+        return [self._queries[index], positive, *random.choice(negatives, self._size, replace=False)]
+
+
+class Sampling(NamedTuple):
+    """How many groups can be sampled, and why some can't.
+
+    Attributes:
+        source: the groups.
+        skipped: queries without a relevant passage, or with fewer hard negatives than a group holds.
+    """
+
+    source: SampledGroups
+    skipped: int
+
+
+def list_groups(triples: Iterable[Triple], queries: Texts, passages: Texts) -> Rows:
+    """Turn triples into rows, (N, 3) in int32.
+
+    Raises:
+        ValueError: for a passage that isn't in the collection, naming it.
+    """
+    chunks, triples = [np.zeros((0, 3), np.int32)], iter(triples)
+    while chunk := list(islice(triples, CHUNK)):
+        asked, *pairs = zip(*chunk, strict=True)
+        columns = [queries.rows(asked), *(passages.rows(ids) for ids in pairs)]
+        for ids, rows in zip(pairs, columns[1:], strict=True):
+            refuse_unknown(ids, rows)
+        chunks.append(np.stack(columns, axis=1).astype(np.int32))
+    return np.concatenate(chunks)
+
+
+def refuse_unknown(ids: Iterable[str], rows: Rows) -> None:
+    """Refuse passages that have no row.
+
+    Raises:
+        ValueError: naming the first three.
+    """
+    missing = [key for key, row in zip(ids, rows.tolist(), strict=True) if row < 0]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} passages named by triples, judgments or candidates are not in the collection, for example "
+            f"{', '.join(missing[:3])}. Do the files belong together?"
+        )
+
+
+def sample_groups(
+    positives: Mapping[str, list[str]], negatives: Mapping[str, list[str]], size: int, queries: Texts, passages: Texts
+) -> Sampling:
+    """Prepare the sampling of groups.
+
+    Args:
+        positives: query id -> passages judged relevant.
+        negatives: query id -> hard negatives.
+        size: negatives in a group.
+        queries: gives the rows of queries.
+        passages: gives the rows of passages.
+
+    Raises:
+        ValueError: if no query has a relevant passage and enough negatives.
+    """
+    able = [query for query, row in positives.items() if row and len(negatives.get(query, ())) >= size]
+    if not able:
+        few = "a negative" if size == 1 else f"{size} negatives (data.negatives)"
+        raise ValueError(f"no training query has both a relevant passage and {few} among its candidates.")
+    source = SampledGroups(
+        queries.rows(able),
+        [passages.rows(positives[query]) for query in able],
+        [passages.rows(negatives[query]) for query in able],
+        size,
+    )
+    return Sampling(source, len(positives) - len(able))
+
+
+def hard_negatives(candidates: Ranking, qrels: Qrels, skip: int = 0) -> dict[str, list[str]]:
+    """Candidates that aren't judged relevant (grade 1 or more), by query; the ``skip`` best are left out."""
+    return {
+        query: [hit.passage_id for hit in row[skip:] if qrels.get(query, {}).get(hit.passage_id, 0) < 1]
+        for query, row in candidates.items()
+    }

@@ -1,0 +1,95 @@
+"""Building a store: in one pass over the data, and in one step for whoever looks at it."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankdistil.data.assemble import Segment
+from rankdistil.data.store.ragged import FORMAT, HEADER, read_header
+from rankdistil.files import write_json
+from rankdistil.locks import locked
+
+SOURCE = "source"  # the part of what a store is made of that names the data: a store follows its data, and refuses all else
+
+Chunks = Iterator[tuple[Sequence[str], Segment]]
+"""Ids, and what belongs to them."""
+
+
+def ensure(folder: Path, made_of: dict[str, Any], write: Callable[[Path], dict[str, Any]]) -> None:
+    """See that a store is there, built from what is asked for. A second process waits for the first.
+
+    Args:
+        folder: where it is or goes; its parent is what is locked.
+        made_of: what decides its content; ``source`` tells the data from others.
+        write: writes the files into a folder, and returns what the header should say about them.
+
+    Raises:
+        ValueError: if it was built with other settings; built anew if only the data have changed.
+    """
+    with locked(folder.parent, wait=True, choice="data.store"):
+        if (folder / HEADER).is_file():
+            there = read_header(folder)["made_of"]
+            differing = [key for key in made_of if key != SOURCE and there.get(key) != made_of[key]]
+            if differing:
+                rows = "\n  ".join(f"{key}: {there.get(key)} -> {made_of[key]}" for key in differing)
+                raise ValueError(
+                    f"{folder} was built with other settings (there -> asked for):\n  {rows}\n"
+                    "Name another folder (data.store=<folder>), or remove this one to build it anew."
+                )
+            if there[SOURCE] == made_of[SOURCE]:
+                return
+        building = folder.with_name(f".{folder.name}.building")
+        shutil.rmtree(building, ignore_errors=True)  # of a process that was killed: the lock says that none is at work
+        building.mkdir()
+        try:
+            write_json(building / HEADER, {"format": FORMAT, "made_of": made_of} | write(building))
+            shutil.rmtree(folder, ignore_errors=True)
+            building.rename(folder)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+
+
+def write_ragged(folder: Path, chunks: Chunks, dtype: np.dtype) -> dict[str, Any]:
+    """Write the files of a ``RaggedStore``; memory holds ids and lengths only.
+
+    Returns:
+        What its header says.
+
+    Raises:
+        ValueError: if an id occurs twice.
+    """
+    lengths: list[np.ndarray] = []
+    ids: list[np.ndarray] = []
+    with (folder / "items.bin").open("wb") as file:
+        for keys, segment in chunks:
+            file.write(segment.tokens.astype(dtype).tobytes())
+            lengths.append(segment.lengths)
+            ids.append(np.array([key.encode() for key in keys], dtype=np.bytes_))
+        file.flush()
+        os.fsync(file.fileno())
+    names = np.concatenate(ids) if ids else np.zeros(0, "S1")
+    order = names.argsort(kind="stable")
+    same = np.flatnonzero(names[order[1:]] == names[order[:-1]])
+    if len(same):
+        raise ValueError(f"id {names[order[same[0]]].decode()!r} occurs twice in the collection. Keep one of the two.")
+    starts = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
+    starts.tofile(folder / "starts.bin")
+    names.tofile(folder / "ids.bin")
+    order.astype(np.uint32).tofile(folder / "order.bin")
+    return {"count": len(names), "items": int(starts[-1]), "dtype": dtype.name, "id_bytes": names.dtype.itemsize}
+
+
+def in_chunks(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Yield lists of up to ``size`` rows."""
+    chunk: list[Any] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

@@ -1,0 +1,113 @@
+"""Many sequences of unequal length in a memory map: written once, gathered for ever after with flat memory."""
+
+import json
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankdistil.data.assemble import Segment
+
+FORMAT = 1
+HEADER = "header.json"
+RELEASED_AFTER = 1 << 13  # rows gathered before touched pages are given back: each maps up to 64 KiB of them
+
+
+class RaggedStore:
+    """Sequences of numbers, each with an id. Pickles as its folder, so loader processes open it anew.
+
+    Args:
+        folder: a finished store.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged: a file's size isn't what the header says.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.header = read_header(folder)
+        count, items, dtype = self.header["count"], self.header["items"], np.dtype(self.header["dtype"])
+        sizes = {"items.bin": items * dtype.itemsize, "starts.bin": (count + 1) * 8, "order.bin": count * 4}
+        for name, size in {**sizes, "ids.bin": count * self.header["id_bytes"]}.items():
+            found = (folder / name).stat().st_size if (folder / name).is_file() else 0
+            if found != size:
+                raise ValueError(f"{folder / name}: {found} bytes, expected {size}. {_rebuild(folder)}")
+        self._map = _map(folder / "items.bin", dtype)
+        self._items = np.asarray(self._map)
+        self._starts = np.asarray(_map(folder / "starts.bin", np.dtype(np.int64)))
+        self._ids = np.asarray(_map(folder / "ids.bin", np.dtype(f"S{self.header['id_bytes']}")))
+        self._order = np.asarray(_map(folder / "order.bin", np.dtype(np.uint32)))
+        self._gathered = 0
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        return type(self), (self.folder,)
+
+    def __len__(self) -> int:
+        return self.header["count"]
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """Find rows by id: int64, (N,), -1 for an id that isn't there."""
+        wanted = np.array([key.encode() for key in ids], dtype=np.bytes_)
+        if not len(self) or not len(wanted):
+            return np.full(len(wanted), -1)
+        place = np.searchsorted(self._ids, wanted, sorter=self._order).clip(max=len(self) - 1)
+        found = self._order[place].astype(np.int64)
+        return np.where(self._ids[found] == wanted, found, -1)
+
+    def names(self, rows: NDArray[np.integer]) -> tuple[str, ...]:
+        """Return the ids of rows, (N,)."""
+        return tuple(key.decode() for key in self._ids[rows].tolist())
+
+    def lengths(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Return the length of each row, the same shape."""
+        return self._starts[rows + 1] - self._starts[rows]
+
+    def gather(self, rows: NDArray[np.integer]) -> Segment:
+        """Fetch rows, (N,)."""
+        lengths = self.lengths(rows)
+        ends = lengths.cumsum()
+        shift = self._starts[rows] - ends + lengths
+        items = self._items[np.arange(ends[-1] if len(ends) else 0) + np.repeat(shift, lengths)]
+        self._gathered += len(rows)
+        if self._gathered >= RELEASED_AFTER:
+            release(self._map)
+            self._gathered = 0
+        return Segment(items, lengths)
+
+
+def release(mapped: np.ndarray) -> None:
+    """Give back the pages of a memory map that were touched: they stay in the page cache, but no longer count as ours."""
+    if isinstance(mapped, np.memmap):
+        mapped._mmap.madvise(mmap.MADV_DONTNEED)
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """Read the header of a store.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged, or of another format.
+    """
+    path = folder / HEADER
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no store (no {HEADER}).")
+    try:
+        header = json.loads(path.read_text(encoding="utf-8"))
+        found = header["format"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}). {_rebuild(folder)}") from None
+    if found != FORMAT:
+        raise ValueError(f"{path} has format {found}, expected {FORMAT}. {_rebuild(folder)}")
+    return header
+
+
+def _map(path: Path, dtype: np.dtype) -> np.ndarray:
+    return np.memmap(path, dtype, "r") if path.stat().st_size else np.zeros(0, dtype)  # an empty file can't be mapped
+
+
+def _rebuild(folder: Path) -> str:
+    return f"Remove the folder {folder} to build it anew."

@@ -1,0 +1,64 @@
+"""The token store: texts as token ids, tokenised once, on all cores."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from rankdistil.data.assemble import Segment
+from rankdistil.data.encode import PairEncoder
+from rankdistil.data.store.build import SOURCE, Chunks, ensure, in_chunks, write_ragged
+from rankdistil.data.store.ragged import RaggedStore
+
+CHUNK = 8192  # texts tokenised together: the tokenizer shares them out over the cores
+
+Passages = Callable[[], Iterable[tuple[str, str]]]
+
+
+def open_tokens(folder: Path, texts: Passages, encoder: PairEncoder, budget: int, source: dict[str, Any]) -> RaggedStore:
+    """Open a token store, built first where it is missing or its data have changed.
+
+    Args:
+        folder: where it is or goes.
+        texts: gives (id, text) of every text.
+        encoder: gives the token ids, without special tokens.
+        budget: tokens that a text is cut to.
+        source: what tells the data from others.
+
+    Raises:
+        ValueError: if it was built with another tokenizer or budget; if an id occurs twice.
+    """
+
+    def write(building: Path) -> dict[str, Any]:
+        counts = {"cut": 0, "empty": 0}
+        dtype = np.dtype(np.uint16 if len(encoder.tokenizer) <= 1 << 16 else np.uint32)
+        return write_ragged(building, _tokenised(texts(), encoder, budget, counts), dtype) | counts
+
+    ensure(folder, {"tokenizer": tokenizer_fingerprint(encoder.tokenizer), "budget": budget, SOURCE: source}, write)
+    return RaggedStore(folder)
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Tell tokenizers apart by what they do to a text; the truncation and padding of the last call don't count."""
+    own = tokenizer.backend_tokenizer
+    truncation, padding = own.truncation, own.padding
+    own.no_truncation()
+    own.no_padding()
+    try:
+        return hashlib.sha256(own.to_str().encode()).hexdigest()[:16]
+    finally:
+        if truncation:
+            own.enable_truncation(**truncation)
+        if padding:
+            own.enable_padding(**padding)
+
+
+def _tokenised(texts: Iterable[tuple[str, str]], encoder: PairEncoder, budget: int, counts: dict[str, int]) -> Chunks:
+    for chunk in in_chunks(texts, CHUNK):
+        rows = encoder.token_ids([text for _, text in chunk], budget + 1)
+        counts["cut"] += sum(len(row) > budget for row in rows)
+        counts["empty"] += sum(not row for row in rows)
+        yield [key for key, _ in chunk], Segment.of([row[:budget] for row in rows])

@@ -1,0 +1,42 @@
+"""Progress of long work outside of training: a bar on a terminal, a line now and then elsewhere."""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LINE_EVERY_S = 10.0
+Item = TypeVar("Item")
+
+
+def counted(items: Iterable[Item], label: str, unit: str, total: int | None = None) -> Iterator[Item]:
+    """Pass items on, showing how many there were, their rate and the time left.
+
+    Args:
+        items: what is worked on.
+        label: what is done.
+        unit: what an item is, in the plural.
+        total: how many there will be, if known.
+    """
+    console, started, done = Console(stderr=True, highlight=False), time.monotonic(), 0
+    if console.is_terminal:
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn()
+        with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bar:
+            yield from bar.track(items, description=label, total=total)
+        return
+    said = started
+    for item in items:
+        yield item
+        done, now = done + 1, time.monotonic()
+        if now - said >= LINE_EVERY_S:
+            said, rate = now, done / (now - started)
+            left = f", {_clock((total - done) / rate)} left" if total else ""
+            console.print(f"{label}: {done}{f'/{total}' if total else ''} {unit}, {rate:.0f}/s{left}")
+    if (now := time.monotonic()) - started >= LINE_EVERY_S:
+        console.print(f"{label}: {done} {unit} in {_clock(now - started)}, {done / (now - started):.0f}/s")
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
