@@ -27,12 +27,13 @@ def holder(folder: Path) -> str | None:
 
 
 @contextmanager
-def locked(folder: Path, wait: bool) -> Iterator[int]:
+def locked(folder: Path, wait: bool, choice: str = "run_name") -> Iterator[int]:
     """Hold the folder against other processes.
 
     Args:
         folder: made if it isn't there; removed again if nothing was written into it.
         wait: wait for another holder instead of refusing.
+        choice: the key that chooses the folder, for the message.
 
     Yields:
         The descriptor of the lock, for a child process to inherit: the lock then lives as long as either of them.
@@ -41,7 +42,7 @@ def locked(folder: Path, wait: bool) -> Iterator[int]:
         RuntimeError: if another process holds it.
         PermissionError: if the folder can't be written.
     """
-    descriptor, file = _acquire(folder, wait), folder / LOCK
+    descriptor, file = _acquire(folder, wait, choice), folder / LOCK
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}).encode(), 0)
@@ -53,7 +54,7 @@ def locked(folder: Path, wait: bool) -> Iterator[int]:
         remove_if_empty(folder)
 
 
-def _acquire(folder: Path, wait: bool) -> int:
+def _acquire(folder: Path, wait: bool, choice: str) -> int:
     file, asked = folder / LOCK, 0
     while True:
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +72,7 @@ def _acquire(folder: Path, wait: bool) -> int:
             asked += 1
             if asked == LOOKS:
                 by = holder(folder)
-                raise RuntimeError(f"{folder} is in use by {by}. Wait for it, or choose another run_name.") from None
+                raise RuntimeError(f"{folder} is in use by {by}. Wait for it, or choose another {choice}.") from None
             time.sleep(0.02)  # it may only have been looked at, by ``holder``
         except BaseException:
             os.close(descriptor)

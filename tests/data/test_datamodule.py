@@ -17,6 +17,9 @@ SETTINGS = DataSettings(
 )  # fmt: skip
 
 
+OPEN = ("train_on", "test_queries", "max_tokens", "store")
+
+
 @pytest.fixture(scope="module")
 def encoder(tokenizer) -> PairEncoder:
     return PairEncoder(tokenizer, SETTINGS.query_tokens, SETTINGS.passage_tokens)
@@ -189,15 +192,17 @@ def test_evaluation_needs_neither_training_nor_validation_data(collection, tmp_p
     assert len(pairs_of(data.test_dataloader())) == 7
 
 
-@pytest.mark.parametrize("name", [name for name in vars(SETTINGS) if name not in ("train_on", "workers")])
+@pytest.mark.parametrize(
+    "name", [name for name in vars(SETTINGS) if name not in ("train_on", "workers", "negatives_skip", "store")]
+)
 @pytest.mark.parametrize("value", [0, -3, 1.5, "2", True])
 def test_setting_below_one_or_no_whole_number_names_its_key(name, value):
     with pytest.raises(ValueError, match=f"^data.{name} is {value!r}; expected a whole number of at least 1.$"):
         replace(SETTINGS, **{name: value})
 
 
-@pytest.mark.parametrize("name", [name for name in vars(SETTINGS) if name not in ("train_on", "test_queries")])
-def test_only_the_limit_of_test_queries_may_be_left_open(name):
+@pytest.mark.parametrize("name", [name for name in vars(SETTINGS) if name not in OPEN])
+def test_only_limits_and_the_store_may_be_left_open(name):
     with pytest.raises(ValueError, match=f"^data.{name} is None; expected a whole number of at least [01].$"):
         replace(SETTINGS, **{name: None})
 

@@ -3,15 +3,19 @@
 from collections import Counter
 from itertools import chain, islice
 
+import numpy as np
 import pytest
+import torch
 from torch.utils.data import DataLoader
 
 from rankdistil.data.batch import PairBatch
+from rankdistil.data.collection import Collection, open_collection
 from rankdistil.data.encode import PairEncoder
+from rankdistil.data.groups import ListedGroups, list_groups, sample_groups
 from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair, Triple
-from rankdistil.data.stream import CandidateStream, TripleStream
-from rankdistil.data.triples import ListedTriples
+from rankdistil.data.stream import CandidateStream, GroupStream, Size
+from rankdistil.data.texts import LiveTexts
 
 LENGTHS = range(1, 41)
 TRIPLES = [Triple(f"q{n}", f"p{n}", f"p{max(n - 1, 1)}") for n in LENGTHS]
@@ -32,15 +36,29 @@ def reader(collection) -> Reader:
     return Reader(collection(corpus=corpus, queries=queries))
 
 
+@pytest.fixture(params=["tokenised each time", "token store"])
+def collected(request, reader, encoder, tmp_path) -> Collection:
+    """The texts, from either side: all else must be the same."""
+    return open_collection(reader, encoder, tmp_path / "store" if request.param == "token store" else None)
+
+
 @pytest.fixture
-def stream(reader, encoder):
+def stream(collected, encoder):
     """Build a stream of one rank; batches of three triples, seed 5."""
-    return lambda rank=0, world=1, start=0, seed=5: TripleStream(
-        ListedTriples(TRIPLES), reader, encoder, 3, seed, rank, world, start
-    )
+
+    def build(rank: int = 0, world: int = 1, start: int = 0, seed: int = 5, size: Size = Size(3)) -> GroupStream:
+        source = ListedGroups(list_groups(TRIPLES, *collected))
+        return GroupStream(source, *collected, encoder, size, seed, rank, world, start)
+
+    return build
 
 
-def load(stream: TripleStream, batches: int, workers: int = 0) -> list[list[Triple]]:
+def named(collected: Collection, rows) -> list[Triple]:
+    columns = collected.queries.names(rows[:, 0]), *(collected.passages.names(rows[:, place]) for place in (1, 2))
+    return [Triple(*row) for row in zip(*columns, strict=True)]
+
+
+def load(stream: GroupStream, batches: int, workers: int = 0) -> list[list[Triple]]:
     """The triples of a stream's first batches, as a DataLoader gives them."""
     loader = DataLoader(stream, batch_size=None, num_workers=workers)
     return [triples(batch) for batch in islice(loader, batches)]
@@ -69,16 +87,18 @@ def test_epoch_gives_every_triple_once(stream):
 
 
 @pytest.mark.parametrize(("world", "workers"), PLACES)
-def test_ranks_and_workers_together_see_each_triple_of_the_global_batches_once(stream, world, workers):
+def test_ranks_and_workers_together_see_each_triple_of_the_global_batches_once(stream, collected, world, workers):
     steps = 2 * EPOCH - 4  # 24 global batches, in the second epoch; each of 1, 2 and 3 ranks takes the same number
     seen = chain.from_iterable(load(stream(rank, world), steps // world, workers) for rank in range(world))
-    assert Counter(chain.from_iterable(seen)) == Counter(chain.from_iterable(islice(stream().batches(), steps)))
+    whole = chain.from_iterable(named(collected, rows) for rows in islice(stream().batches(), steps))
+    assert Counter(chain.from_iterable(seen)) == Counter(whole)
 
 
 @pytest.mark.parametrize(("world", "workers"), PLACES)
-def test_ranks_take_turns_in_the_one_global_order(stream, world, workers):
+def test_ranks_take_turns_in_the_one_global_order(stream, collected, world, workers):
     ranks = [load(stream(rank, world), 24 // world, workers) for rank in range(world)]
-    assert list(chain.from_iterable(zip(*ranks, strict=True))) == list(islice(stream().batches(), 24))
+    whole = [named(collected, rows) for rows in islice(stream().batches(), 24)]
+    assert list(chain.from_iterable(zip(*ranks, strict=True))) == whole
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -92,8 +112,9 @@ def test_order_depends_on_the_seed_and_on_nothing_else(stream):
     assert load(stream(), EPOCH) == load(stream(), EPOCH) != load(stream(seed=6), EPOCH)
 
 
-def test_batches_hold_triples_of_similar_length(stream, encoder):
-    arbitrary = list(ListedTriples(TRIPLES).epoch(5, 0))
+def test_batches_hold_triples_of_similar_length(stream, collected, encoder):
+    (rows,) = ListedGroups(list_groups(TRIPLES, *collected)).epoch(5, 0)
+    arbitrary = named(collected, rows)
     cut = [arbitrary[at : at + 3] for at in range(0, len(arbitrary), 3)]
     assert padding(encoder, load(stream(), EPOCH)) < 0.2 * padding(encoder, cut)
 
@@ -109,24 +130,65 @@ def test_pairs_of_a_triple_stand_side_by_side_positive_first(stream):
     assert batch.groups.tolist() == [0, 0, 1, 1, 2, 2]
 
 
+@pytest.mark.parametrize("budget", [150, 400])
+def test_batches_of_a_token_budget_fill_it_and_never_exceed_it(stream, collected, budget):
+    if isinstance(collected.passages, LiveTexts):
+        pytest.skip("lengths in tokens are known from a token store only")
+    batches = list(islice(stream(size=Size(20, budget)), 60))
+    assert all(batch.input_ids.numel() <= budget for batch in batches)
+    assert sum(batch.input_ids.numel() for batch in batches) > 0.6 * budget * len(batches)
+    epoch = Counter(chain.from_iterable(triples(batch) for batch in batches))
+    assert epoch.keys() == set(TRIPLES)
+
+
+def test_a_group_holds_its_negatives_behind_its_positive(reader, collected, encoder):
+    pools = {f"q{n}": [f"p{m}" for m in LENGTHS if m != n] for n in LENGTHS}
+    source = sample_groups({f"q{n}": [f"p{n}"] for n in LENGTHS}, pools, 4, *collected).source
+    batches = list(islice(GroupStream(source, *collected, encoder, Size(5), seed=0), 8))
+    for batch in batches:
+        assert batch.labels.tolist() == [1.0, 0, 0, 0, 0] * 5
+        assert batch.groups.tolist() == [place for place in range(5) for _ in range(5)]
+    seen = [pair for batch in batches for pair in zip(batch.query_ids, batch.passage_ids, strict=True)]
+    assert len(set(seen)) == len(seen) == 200  # no negative twice in a group, and every query once
+    assert sum(query[1:] == passage[1:] for query, passage in seen) == 40
+
+
+def pair_rows(collected: Collection, pairs: list[tuple[str, str]]):
+    queries, passages = zip(*pairs, strict=True)
+    return np.stack([collected.queries.rows(queries), collected.passages.rows(passages)], axis=1)
+
+
 @pytest.mark.parametrize(("world", "workers"), PLACES)
-def test_each_candidate_is_given_once_over_all_ranks_and_workers(encoder, world, workers):
-    pairs = [Pair(f"q{n % 7}", f"p{n}", "question", "word " * n) for n in LENGTHS]
+def test_each_candidate_is_given_once_over_all_ranks_and_workers(collected, encoder, world, workers):
+    pairs = [(f"q{n % 7 + 1}", f"p{n}") for n in LENGTHS]
     seen = []
     for rank in range(world):
-        loader = DataLoader(CandidateStream(pairs, encoder, 6, rank, world), batch_size=None, num_workers=workers)
+        stream = CandidateStream(pair_rows(collected, pairs), *collected, encoder, 6, rank, world)
+        loader = DataLoader(stream, batch_size=None, num_workers=workers)
         seen += [ids for batch in loader for ids in zip(batch.query_ids, batch.passage_ids, strict=True)]
-    assert sorted(seen) == sorted((pair.query_id, pair.passage_id) for pair in pairs)
+    assert sorted(seen) == sorted(pairs)
 
 
-def test_candidates_come_longest_first_whatever_their_order(encoder):
-    pairs = [Pair("q", f"p{n}", "question", "word " * n) for n in LENGTHS]
+def test_candidates_come_longest_first_whatever_their_order(collected, encoder):
+    pairs = [("q1", f"p{n}") for n in LENGTHS]
     expected = [f"p{n}" for n in reversed(LENGTHS)]
     for order in (pairs, pairs[::-1], pairs[20:] + pairs[:20]):
-        assert [key for batch in CandidateStream(order, encoder, 6) for key in batch.passage_ids] == expected
+        stream = CandidateStream(pair_rows(collected, order), *collected, encoder, 6)
+        assert [key for batch in stream for key in batch.passage_ids] == expected
 
 
-def test_candidate_stream_knows_its_number_of_batches(encoder):
-    pairs = [Pair("q", f"p{n}", "question", "word") for n in LENGTHS]
-    streams = [CandidateStream(pairs, encoder, 6, rank, 3) for rank in range(3)]
+def test_candidate_stream_knows_its_number_of_batches(collected, encoder):
+    rows = pair_rows(collected, [("q1", f"p{n}") for n in LENGTHS])
+    streams = [CandidateStream(rows, *collected, encoder, 6, rank, 3) for rank in range(3)]
     assert [len(stream) for stream in streams] == [len(list(stream)) for stream in streams] == [3, 2, 2]
+
+
+def test_a_batch_from_the_token_store_is_that_of_the_texts(reader, encoder, tmp_path):
+    """Tokenised once or each time: the same token ids, masks, types and ids."""
+    live, stored = (open_collection(reader, encoder, store) for store in (None, tmp_path / "store"))
+    pairs = [(f"q{n}", f"p{41 - n}") for n in LENGTHS]
+    one, other = (next(iter(CandidateStream(pair_rows(c, pairs), *c, encoder, 40))) for c in (live, stored))
+    expected = encoder.batch([Pair(q, p, reader.queries[q], reader.texts([p])[p]) for q, p in zip(*one[-2:], strict=True)])
+    for batch in (one, other):
+        assert all(torch.equal(*fields) for fields in zip(batch[:3], expected[:3], strict=True))
+        assert batch[-2:] == expected[-2:]

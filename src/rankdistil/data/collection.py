@@ -28,7 +28,7 @@ def open_collection(reader: Reader, encoder: PairEncoder, store: Path | None) ->
     if store is None:
         fetch = _Queries(reader)
         queries = LiveTexts(fetch, encoder, encoder.query_tokens)
-        return Collection(queries, LiveTexts(reader.texts, encoder, encoder.passage_tokens))
+        return Collection(queries, LiveTexts(reader.find, encoder, encoder.passage_tokens))
     name, source = reader.origin("queries")
     everything = reader.all_queries
     queries = open_tokens(store / f"{name}-queries", everything.items, encoder, encoder.query_tokens, source)

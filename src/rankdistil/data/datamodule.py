@@ -8,12 +8,13 @@ from torch.utils.data import DataLoader
 
 from rankdistil.data.collection import Collection, open_collection
 from rankdistil.data.encode import PairEncoder
-from rankdistil.data.groups import TRAIN_ON, GroupSource, refuse_unknown
+from rankdistil.data.groups import TRAIN_ON, refuse_unknown
 from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair, Qrels, Ranking
 from rankdistil.data.source import open_source
 from rankdistil.data.stream import CandidateStream, GroupStream, Size
 from rankdistil.data.stream_module import StreamDataModule
+from rankdistil.data.texts import Rows
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,17 @@ class DataSettings:
     """Plain settings of ``data``.
 
     Attributes:
-        batch_size: triples per training batch and process; twice as many passages where these are read as text.
+        batch_size: groups per training batch and process (triples, with one negative); as many passages as a batch has pairs,
+            where these are read as text.
         eval_batch_size: pairs per batch in validation and test.
         query_tokens: budget of a query.
         passage_tokens: budget of a passage.
         train_on: ``docpairs`` or ``sampled``.
         negatives_depth: candidates that sampled negatives are drawn from.
+        negatives_skip: how many of them are left out at the top.
+        negatives: negatives in a group.
+        max_tokens: tokens per training batch and process, padding included, in place of ``batch_size``; None counts groups.
+        store: folder where texts are kept as token ids, tokenised once; None tokenises them each time.
         relevance_level: lowest grade that counts as relevant, for positives, RR and AP.
         depth: candidates re-ranked per test query.
         valid_depth: candidates re-ranked per validation query.
@@ -46,17 +52,21 @@ class DataSettings:
     depth: int
     valid_depth: int
     valid_queries: int
+    negatives: int = 1
+    negatives_skip: int = 0
     valid_passages: int = 1000
     test_queries: int | None = None
     workers: int = 0
+    max_tokens: int | None = None
+    store: str | None = None
 
     def __post_init__(self) -> None:
         if self.train_on not in TRAIN_ON:
             raise ValueError(f"data.train_on is {self.train_on!r}; expected one of {', '.join(TRAIN_ON)}.")
         for name, value in vars(self).items():
-            if name == "train_on" or (name == "test_queries" and value is None):
+            if name in ("train_on", "store") or (name in ("test_queries", "max_tokens") and value is None):
                 continue
-            low = 0 if name == "workers" else 1
+            low = 0 if name in ("workers", "negatives_skip") else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise ValueError(f"data.{name} is {value!r}; expected a whole number of at least {low}.")
 
@@ -97,6 +107,7 @@ class RankingDataModule(StreamDataModule):
         self._train, self._valid, self._test = train, valid, test
         self.encoder, self.settings, self._seed = encoder, settings, seed
         self._tasks: dict[str, RerankingTask] = {}
+        self._candidates: dict[str, tuple[Collection, Rows]] = {}
 
     @property
     def names(self) -> dict[str, str | None]:
@@ -107,9 +118,13 @@ class RankingDataModule(StreamDataModule):
     def open(self) -> None:
         """Read everything that training needs, so that bad data are answered before the first step."""
         settings = self.settings
-        self._source = open_triples(self._train, settings.train_on, settings.relevance_level, settings.negatives_depth)
+        self._texts = self._collection(self._train)
+        self._source = open_source(
+            self._train, self._texts, settings.train_on, settings.relevance_level, settings.negatives_depth,
+            settings.negatives_skip, settings.negatives, self._store,
+        )  # fmt: skip
         for split in ("valid", "test"):
-            self.pairs(split)
+            self._rows(split)
 
     def task(self, split: str) -> RerankingTask:
         """Return what a split re-ranks; ``split`` is ``valid`` or ``test``."""
@@ -139,10 +154,10 @@ class RankingDataModule(StreamDataModule):
         pairs = self.pairs("test", found)
         return [[pair for pair in pairs if pair.query_id == query] for query in found]
 
-    def training_stream(self, rank: int, world: int, start: int) -> TripleStream:
-        """Return the stream of batches of triples."""
-        size = self.settings.batch_size
-        return TripleStream(self._source, self._train, self.encoder, size, self._seed, rank, world, start)
+    def training_stream(self, rank: int, world: int, start: int) -> GroupStream:
+        """Return the stream of batches of groups."""
+        size = Size(self.settings.batch_size, self.settings.max_tokens)
+        return GroupStream(self._source, *self._texts, self.encoder, size, self._seed, rank, world, start)
 
     def val_dataloader(self) -> DataLoader:
         """Return the validation pairs."""
@@ -152,8 +167,29 @@ class RankingDataModule(StreamDataModule):
         """Return the test pairs."""
         return self._evaluation("test")
 
+    @property
+    def _store(self) -> Path | None:
+        return None if self.settings.store is None else Path(self.settings.store).expanduser()
+
+    def _collection(self, reader: Reader) -> Collection:
+        return open_collection(reader, self.encoder, self._store)
+
+    def _rows(self, split: str) -> tuple[Collection, Rows]:
+        """Return the texts of a split, and query and passage of each of its pairs, (N, 2)."""
+        if split not in self._candidates:
+            collection = self._collection(self._valid if split == "valid" else self._test)
+            candidates = self.task(split).candidates
+            queries = [query for query, row in candidates.items() for _ in row]
+            passages = [hit.passage_id for row in candidates.values() for hit in row]
+            rows = collection.passages.rows(passages)
+            refuse_unknown(passages, rows)
+            self._candidates[split] = collection, np.stack([collection.queries.rows(queries), rows], axis=1)
+        return self._candidates[split]
+
     def _evaluation(self, split: str) -> DataLoader:
-        return self.loader(CandidateStream(self.pairs(split), self.encoder, self.settings.eval_batch_size, *self.place()))
+        collection, rows = self._rows(split)
+        size = self.settings.eval_batch_size
+        return self.loader(CandidateStream(rows, *collection, self.encoder, size, *self.place()))
 
 
 def _stride(have: int, limit: int | None) -> int:

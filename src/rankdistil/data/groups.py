@@ -95,19 +95,27 @@ class Sampling(NamedTuple):
 
 
 def list_groups(triples: Iterable[Triple], queries: Texts, passages: Texts) -> Rows:
-    """Turn triples into rows, (N, 3) in int32.
+    """Turn triples into rows, int32, (N, 3).
 
     Raises:
         ValueError: for a passage that isn't in the collection, naming it.
     """
-    chunks, triples = [np.zeros((0, 3), np.int32)], iter(triples)
+    return np.concatenate([np.zeros((0, 3), np.int32), *row_chunks(triples, queries, passages)])
+
+
+def row_chunks(triples: Iterable[Triple], queries: Texts, passages: Texts) -> Iterator[Rows]:
+    """Turn triples into rows, int32, (up to ``CHUNK``, 3) at a time.
+
+    Raises:
+        ValueError: for a passage that isn't in the collection, naming it.
+    """
+    triples = iter(triples)
     while chunk := list(islice(triples, CHUNK)):
         asked, *pairs = zip(*chunk, strict=True)
         columns = [queries.rows(asked), *(passages.rows(ids) for ids in pairs)]
         for ids, rows in zip(pairs, columns[1:], strict=True):
             refuse_unknown(ids, rows)
-        chunks.append(np.stack(columns, axis=1).astype(np.int32))
-    return np.concatenate(chunks)
+        yield np.stack(columns, axis=1).astype(np.int32)
 
 
 def refuse_unknown(ids: Iterable[str], rows: Rows) -> None:

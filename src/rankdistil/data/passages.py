@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from rankdistil.data.assemble import Segment
 from rankdistil.data.batch import PairBatch
 from rankdistil.data.datamodule import DataSettings
 from rankdistil.data.encode import PairEncoder
@@ -152,6 +153,6 @@ def encode_passages(encoder: PairEncoder, passages: list[Passage], seed: tuple[i
     for (key, _), row in zip(passages, tokens, strict=True):
         random, most = np.random.default_rng([*seed, crc32(key.encode())]), len(row) // 2
         cuts.append(int(random.integers(min(SHORTEST, most), min(budget, most) + 1)))
-    segments = [(row[:cut], row[cut:]) for row, cut in zip(tokens, cuts, strict=True)]
+    first, second = Segment.of(tokens).split(np.array(cuts))
     ids = tuple(key for key, _ in passages)
-    return PairBatch(*encoder.assemble(segments), torch.zeros(len(ids)), torch.arange(len(ids)), ids, ids)
+    return PairBatch(*encoder.assemble(first, second), torch.zeros(len(ids)), torch.arange(len(ids)), ids, ids)

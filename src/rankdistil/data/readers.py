@@ -82,15 +82,16 @@ class Reader:
             ) from None
 
     def origin(self, kind: str) -> tuple[str, dict[str, str | int]]:
-        """Say where the split's ``queries`` or ``passages`` come from: a name for files, and what tells them from others.
+        """Say where ``queries``, ``passages`` or ``docpairs`` come from: a name for files, and what tells them from others.
 
         Splits of one collection share the origin of their passages.
         """
         if isinstance(self.source, str):
             self.dataset  # noqa: B018 - registers the embedded collection, and answers unknown ids
-            parent = ir_datasets.parent_id(self.source, "docs" if kind == "passages" else "queries")
+            parent = ir_datasets.parent_id(self.source, "docs" if kind == "passages" else kind)
             return parent.replace("/", "-"), {"dataset": parent}
-        path = self.source.path(self.source.corpus if kind == "passages" else self.source.queries)
+        files = {"passages": self.source.corpus, "queries": self.source.queries, "docpairs": self.source.triples}
+        path = self.source.path(files[kind])
         return f"{path.parent.resolve().name}-{path.name}", stamp(path)
 
     @cached_property
@@ -134,7 +135,7 @@ class Reader:
             ValueError: if a passage isn't in the collection; none is left out silently.
         """
         wanted = list(dict.fromkeys(passage_ids))
-        found = {key: doc.default_text() for key, doc in self._store.get_many(wanted).items()}
+        found = self.find(wanted)
         if len(found) < len(wanted):
             missing = [key for key in wanted if key not in found]
             raise ValueError(
@@ -142,6 +143,10 @@ class Reader:
                 f"for example {', '.join(missing[:3])}. Do the files belong together?"
             )
         return found
+
+    def find(self, passage_ids: Iterable[str]) -> dict[str, str]:
+        """Text by passage id, of those that the collection holds."""
+        return {key: doc.default_text() for key, doc in self._store.get_many(list(passage_ids)).items()}
 
     def contains(self, passage_id: str) -> bool:
         """Whether the collection holds a passage."""

@@ -7,7 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rankdistil.data.encode import PairEncoder, Segment
+from rankdistil.data.assemble import Segment
+from rankdistil.data.encode import PairEncoder
 
 Rows = NDArray[np.integer]
 """Places of texts, (N,) or (N, K)."""
@@ -39,7 +40,7 @@ class LiveTexts:
     Rows are given out in the order in which ids are first asked for.
 
     Args:
-        fetch: text by id, for some ids; raises for an id that isn't there.
+        fetch: text by id, for those of some ids that are there.
         encoder: gives the token ids.
         budget: tokens that a text is cut to.
     """
@@ -50,12 +51,14 @@ class LiveTexts:
         self._ids: list[str] = []
 
     def rows(self, ids: Sequence[str]) -> Rows:
-        """Give each new id a row; whether its text is there shows when it is fetched."""
-        for key in ids:
-            if key not in self._row:
+        """Give each new id whose text is there a row."""
+        new = [key for key in dict.fromkeys(ids) if key not in self._row]
+        found = self._fetch(new) if new else {}
+        for key in new:
+            if key in found:
                 self._row[key] = len(self._ids)
                 self._ids.append(key)
-        return np.array([self._row[key] for key in ids], dtype=np.int64)
+        return np.array([self._row.get(key, -1) for key in ids], dtype=np.int64)
 
     def names(self, rows: Rows) -> tuple[str, ...]:
         """Return the ids of rows, (N,)."""

@@ -1,0 +1,43 @@
+"""The source of training groups that ``data.train_on`` names."""
+
+from pathlib import Path
+
+from rankdistil.data.collection import Collection
+from rankdistil.data.groups import GroupSource, ListedGroups, hard_negatives, list_groups, sample_groups
+from rankdistil.data.readers import Reader
+from rankdistil.data.store.triples import open_triples
+
+
+def open_source(
+    reader: Reader, collection: Collection, train_on: str, relevance_level: int, depth: int, skip: int, negatives: int,
+    store: Path | None = None,
+) -> GroupSource:  # fmt: skip
+    """Open the groups of the training split.
+
+    Args:
+        reader: the split.
+        collection: its texts.
+        train_on: one of ``TRAIN_ON``: ``docpairs`` (the dataset's own) or ``sampled``.
+        relevance_level: lowest grade of a positive.
+        depth: the last rank of a query's candidates that negatives are drawn from.
+        skip: candidates left out at the top: the best ones are often relevant, though nobody judged them.
+        negatives: in a group.
+        store: folder of the token stores, beside which triples are kept; None keeps them in memory.
+
+    Raises:
+        ValueError: if triples can't fill a group, or there is nothing to train on.
+    """
+    if train_on == "docpairs":
+        if negatives != 1:
+            raise ValueError(
+                f"data.negatives={negatives} needs data.train_on=sampled: the triples of a dataset have one negative each."
+            )
+        if store is None:
+            return ListedGroups(list_groups(reader.docpairs(), *collection))
+        return ListedGroups(open_triples(store, reader, collection))
+    positives = {
+        query: [passage for passage, grade in row.items() if grade >= relevance_level and reader.contains(passage)]
+        for query, row in reader.qrels.items()
+    }
+    hard = hard_negatives(reader.candidates(depth), reader.qrels, skip)
+    return sample_groups(positives, hard, negatives, *collection).source

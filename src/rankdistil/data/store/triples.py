@@ -1,0 +1,49 @@
+"""The triples of a dataset as rows of its stores, in a memory map: read once, shuffled from disk for ever after."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankdistil.data.collection import Collection
+from rankdistil.data.groups import row_chunks
+from rankdistil.data.readers import Reader
+from rankdistil.data.store.build import SOURCE, ensure
+from rankdistil.data.store.ragged import read_header
+from rankdistil.data.texts import Rows
+
+
+def open_triples(store: Path, reader: Reader, collection: Collection) -> Rows:
+    """Open the triples of a split, mapped first where they are missing or the data have changed.
+
+    Args:
+        store: folder of the stores.
+        reader: the split.
+        collection: its stores, whose rows the triples name.
+
+    Returns:
+        Query, positive and negative of each triple, int32, (N, 3), in a memory map.
+
+    Raises:
+        ValueError: for a passage that isn't in the collection.
+    """
+    name, source = reader.origin("docpairs")
+    folder = store / f"{name}-triples"
+    texts = {kind: read_header(getattr(collection, kind).folder)["made_of"] for kind in ("queries", "passages")}
+
+    def write(building: Path) -> dict[str, Any]:
+        count = 0
+        with (building / "rows.bin").open("wb") as file:
+            for rows in row_chunks(reader.docpairs(), *collection):
+                file.write(rows.tobytes())
+                count += len(rows)
+        return {"count": count}
+
+    ensure(folder, {SOURCE: source | texts | {"held out": str(reader.holdout)}}, write)
+    count = read_header(folder)["count"]
+    rows = folder / "rows.bin"
+    if rows.stat().st_size != count * 12:
+        raise ValueError(
+            f"{rows}: {rows.stat().st_size} bytes, expected {count * 12}. Remove the folder {folder} to build it anew."
+        )
+    return np.memmap(rows, np.int32, "r", shape=(count, 3)) if count else np.zeros((0, 3), np.int32)
