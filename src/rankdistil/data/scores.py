@@ -1,0 +1,188 @@
+"""A teacher's scores on disk: logits of (query, passage) pairs, made once, read instead of running the teacher.
+
+A folder holds ``scores.json`` (what made them) and Parquet shards with the columns query_id, passage_id and score.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankdistil.data.collection import Collection
+from rankdistil.data.texts import Rows
+
+HEADER = "scores.json"
+COLUMNS = ("query_id", "passage_id", "score")
+
+
+class Shard(NamedTuple):
+    """Attributes: queries: ids, (N,); passages: ids, (N,); scores: raw logits, float32, (N,)."""
+
+    queries: Sequence[str]
+    passages: Sequence[str]
+    scores: NDArray[np.float32]
+
+
+class TeacherScores:
+    """Scores by rows of a collection.
+
+    Args:
+        keys: query row x 2**32 + passage row, ascending, int64, (N,).
+        scores: of each, float32, (N,).
+        collection: gives the ids, for messages.
+        name: of the folder, for messages.
+    """
+
+    def __init__(self, keys: NDArray[np.int64], scores: NDArray[np.float32], collection: Collection, name: str) -> None:
+        self._keys, self._scores, self._collection, self._name = keys, scores, collection, name
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def of(self, queries: Rows, passages: Rows) -> NDArray[np.float32]:
+        """Return the scores of pairs of rows, (N,).
+
+        Raises:
+            ValueError: for a pair that has none, naming it.
+        """
+        wanted = keys_of(queries, passages)
+        place = np.searchsorted(self._keys, wanted).clip(max=len(self._keys) - 1)
+        missing = np.flatnonzero(self._keys[place] != wanted)
+        if len(missing):
+            first = missing[:1]
+            (query,), (passage,) = (
+                self._collection.queries.names(queries[first]),
+                self._collection.passages.names(passages[first]),
+            )
+            raise ValueError(
+                f"{self._name} holds no score of query {query} and passage {passage} ({len(missing)} of {len(wanted)} pairs of a "
+                "batch are missing). Score the pairs that are trained on: python train.py +experiment=score_teacher with the "
+                "same data settings."
+            )
+        return self._scores[place]
+
+
+def keys_of(queries: Rows, passages: Rows) -> NDArray[np.int64]:
+    """Join query and passage rows to one number."""
+    return queries.astype(np.int64) << 32 | passages.astype(np.int64)
+
+
+def load_scores(folder: Path, collection: Collection, asked: dict[str, Any]) -> TeacherScores:
+    """Load a folder of scores.
+
+    Args:
+        folder: finished scores.
+        collection: the texts that are trained on; scores of others are left out.
+        asked: what the scores must have been made with; keys that the folder's header doesn't know are not compared.
+
+    Raises:
+        FileNotFoundError: if there are none.
+        ValueError: if they aren't complete, were made with other settings, or one isn't finite.
+    """
+    header = read_header(folder)
+    differing = [key for key in asked if key in header["made_of"] and header["made_of"][key] != asked[key]]
+    if differing:
+        rows = "\n  ".join(f"{key}: {header['made_of'][key]} -> {asked[key]}" for key in differing)
+        raise ValueError(
+            f"teacher.scores={folder} were made with other settings (there -> asked for):\n  {rows}\n"
+            "Score again with these: python train.py +experiment=score_teacher run_name=<name>, or set them back."
+        )
+    keys, scores = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
+    for file, shard in _shards(folder, header):
+        bad = np.flatnonzero(~np.isfinite(shard.scores))
+        if len(bad):
+            at = int(bad[0])
+            raise ValueError(
+                f"{file}: the score of query {shard.queries[at]} and passage {shard.passages[at]} is {shard.scores[at]}. "
+                f"Remove {file.name} and score again."
+            )
+        rows = collection.queries.rows(shard.queries), collection.passages.rows(shard.passages)
+        known = (rows[0] >= 0) & (rows[1] >= 0)
+        keys.append(keys_of(rows[0][known], rows[1][known]))
+        scores.append(shard.scores[known])
+    joined = np.concatenate(keys)
+    unique, first = np.unique(joined, return_index=True)
+    return TeacherScores(unique, np.concatenate(scores)[first], collection, f"teacher.scores={folder}")
+
+
+def standardised_mean(members: Sequence[TeacherScores], collection: Collection) -> TeacherScores:
+    """Average the scores of several teachers, each brought to mean 0 and standard deviation 1 first.
+
+    Teachers score on scales of their own: a plain mean would follow the one with the widest.
+
+    Raises:
+        ValueError: if they didn't score the same pairs.
+    """
+    first = members[0]
+    for other in members[1:]:
+        if not np.array_equal(first._keys, other._keys):
+            raise ValueError(
+                f"{first._name} and {other._name} hold scores of different pairs ({len(first)} and {len(other)}). "
+                "An ensemble needs all members' scores of each pair."
+            )
+    total = np.mean([(one._scores - one._scores.mean()) / one._scores.std() for one in members], axis=0)
+    return TeacherScores(first._keys, total.astype(np.float32), collection, " + ".join(one._name for one in members))
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """Read what made the scores of a folder.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if they are incomplete or the header is damaged.
+    """
+    path = folder / HEADER
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"teacher.scores={folder} holds no {HEADER}. Make scores with python train.py +experiment=score_teacher, "
+            "or import them with python -m rankdistil.data.import_scores."
+        )
+    try:
+        header = json.loads(path.read_text(encoding="utf-8"))
+        shards, made_of = header["shards"], header["made_of"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}). Remove {folder} and score again.") from None
+    return {"shards": shards, "made_of": made_of}
+
+
+def _shards(folder: Path, header: dict[str, Any]) -> Iterator[tuple[Path, Shard]]:
+    for name, expected in header["shards"].items():
+        file = folder / name
+        if not file.is_file():
+            raise ValueError(
+                f"{file} is missing: {expected} scores. Make it again: the command that made it, with resume=true."
+            )
+        shard = read_shard(file)
+        if len(shard.scores) != expected:
+            raise ValueError(f"{file} holds {len(shard.scores)} scores, expected {expected}. Remove it and score again.")
+        yield file, shard
+
+
+def read_shard(file: Path) -> Shard:
+    """Read a Parquet shard.
+
+    Raises:
+        ValueError: if it is damaged, or columns are missing.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(file, columns=list(COLUMNS))
+    except (pa.ArrowInvalid, OSError, KeyError) as error:
+        raise ValueError(f"{file} can't be read as scores ({str(error).splitlines()[0]}). Remove it and score again.") from None
+    return Shard(*(table[name].to_pylist() for name in COLUMNS[:2]), table["score"].to_numpy().astype(np.float32))
+
+
+def write_shard(file: Path, shard: Shard) -> None:
+    """Write a Parquet shard, in one step."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    temporary = file.with_name(f".{file.name}.tmp")
+    columns = (pa.array(shard.queries), pa.array(shard.passages), pa.array(shard.scores, pa.float32()))
+    pq.write_table(pa.table(dict(zip(COLUMNS, columns, strict=True))), temporary, compression="zstd")
+    temporary.replace(file)
