@@ -1,9 +1,20 @@
-"""Plain text files, one record a line: every complaint names the file and the line."""
+"""Files of records, as people have them: every complaint names the file and the line (in Parquet the row).
+
+Text (columns between tabs or white space, with or without a line of names), JSON lines and Parquet; the first two also
+packed with gzip or Zstandard. ``columns`` says where a field stands that isn't where it is expected: by number from 1 or by
+name.
+"""
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from rankdistil.data.openers import kind_of, raw_lines
+
+Columns = Mapping[str, str | int]
+"""Field -> name of its column, or number from 1."""
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -11,51 +22,129 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
     Raises:
         FileNotFoundError: if the file isn't there.
-        ValueError: for bytes that are no UTF-8.
+        ValueError: for bytes that are no UTF-8, or zero.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there. Set its name under data.*, or put the file in place.")
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                place = raw.index(error.object[error.start :]) + 1  # the decoder's own count leaves a BOM out
-                raise ValueError(f"{path}:{number}: byte {place} is not UTF-8. Convert the file to UTF-8.") from None
-            if line.strip():
-                yield number, line
+    for number, raw in enumerate(raw_lines(path), 1):
+        try:
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            place = raw.index(error.object[error.start :]) + 1  # the decoder's own count leaves a BOM out
+            raise ValueError(f"{path}:{number}: byte {place} is not UTF-8. Convert the file to UTF-8.") from None
+        if "\0" in line:
+            raise ValueError(f"{path}:{number}: byte {raw.index(0) + 1} is zero. The file is damaged, or not text in UTF-8.")
+        if line.strip():
+            yield number, line
 
 
-def fields(path: Path, separator: str | None, names: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, columns).
+def fields(
+    path: Path, separator: str | None, names: tuple[str, ...], columns: Columns | None = None
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number, the fields of ``names``).
 
     Args:
         path: the file.
-        separator: a tab, or None for any white space.
-        names: the columns expected, for the message.
+        separator: of text: a tab, or None for any white space.
+        names: the fields expected, in the order of the columns where ``columns`` doesn't say otherwise.
+        columns: where fields stand; naming one makes all others optional columns that aren't read, unless named too.
 
     Raises:
-        ValueError: for a line with another number of columns, or with an empty id.
+        ValueError: for a line with another number of columns, without a column, or with an empty id.
     """
-    for number, line in lines(path):
-        parts = line.split(separator) if separator else line.split()
-        if len(parts) != len(names):
-            wanted = ("<TAB>" if separator else " ").join(names)
-            raise ValueError(f"{path}:{number}: {len(parts)} columns, expected {len(names)} ({wanted}): {line[:80]!r}")
+    rows = _named(path, names, columns) if kind_of(path) in (".jsonl", ".parquet") else _text(path, separator, names, columns)
+    for number, parts in rows:
         for name, part in zip(names, parts, strict=True):
             if name.endswith("id") and not part.strip():
-                raise ValueError(f"{path}:{number}: empty {name}: {line[:80]!r}")
+                raise ValueError(f"{path}:{number}: empty {name}: {'<TAB>'.join(parts)[:80]!r}")
         yield number, parts
 
 
-def texts(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (id, text) of a .tsv (id<TAB>text) or a BEIR .jsonl (_id, text, optional title, put in front).
+def _text(
+    path: Path, separator: str | None, names: tuple[str, ...], columns: Columns | None
+) -> Iterator[tuple[int, list[str]]]:
+    rows = lines(path)
+    places: list[int] | None = None
+    if columns:
+        header: list[str] = []
+        if any(isinstance(column, str) for column in columns.values()):
+            header = next(rows, (1, ""))[1].split(separator)
+        places = [_place(path, name, columns.get(name, at), header) for at, name in enumerate(names, 1)]
+    for number, line in rows:
+        parts = line.split(separator)
+        if places is None:
+            if len(parts) != len(names):
+                wanted = ("<TAB>" if separator else " ").join(names)
+                raise ValueError(f"{path}:{number}: {len(parts)} columns, expected {len(names)} ({wanted}): {line[:80]!r}")
+            yield number, parts
+        elif len(parts) <= max(places):
+            raise ValueError(f"{path}:{number}: {len(parts)} columns, expected at least {max(places) + 1}: {line[:80]!r}")
+        else:
+            yield number, [parts[place] for place in places]
+
+
+def _place(path: Path, name: str, column: str | int, header: list[str]) -> int:
+    if isinstance(column, int):
+        return column - 1
+    if column not in header:
+        raise ValueError(f"{path}:1: no column {column!r} for {name}; the line of names has {', '.join(map(repr, header))}.")
+    return header.index(column)
+
+
+def _named(path: Path, names: tuple[str, ...], columns: Columns | None) -> Iterator[tuple[int, list[str]]]:
+    keys = [(columns or {}).get(name, name) for name in names]
+    for number, record in records(path):
+        missing = [key for key in keys if record.get(key) is None]
+        if missing:
+            raise ValueError(f"{path}:{number}: no {missing[0]!r} among {', '.join(map(repr, record))}.")
+        yield number, [str(record[key]) for key in keys]
+
+
+def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line or row number, record) of JSON lines or Parquet.
+
+    Raises:
+        ValueError: for a line that is no JSON object, or a damaged file.
+    """
+    if kind_of(path) == ".parquet":
+        yield from _parquet(path)
+        return
+    for number, line in lines(path):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}:{number}: no JSON object ({error}): {line[:80]!r}") from None
+        if not isinstance(record, dict):
+            raise ValueError(f"{path}:{number}: no JSON object: {line[:80]!r}")
+        yield number, record
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError:
+        raise ValueError(
+            f"{path} needs a package that isn't installed. Run: pip install 'rankdistil[formats]' "
+            "(from a clone: pip install -e '.[formats]')."
+        ) from None
+    number = 0
+    try:
+        for batch in pq.ParquetFile(path).iter_batches():
+            for record in batch.to_pylist():
+                number += 1
+                yield number, record
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} can't be read as Parquet ({str(error).splitlines()[0]}). Fetch it again.") from None
+
+
+def texts(path: Path, columns: Columns | None = None) -> Iterator[tuple[str, str]]:
+    """Yield (id, text) of text (id<TAB>text), or of JSON lines or Parquet in BEIR's layout (_id, text, optional title, put in
+    front).
 
     Raises:
         ValueError: for a bad line, or an id that occurs twice with different texts.
     """
     seen: dict[str, tuple[int, int]] = {}
-    for number, key, text in _json_texts(path) if path.suffix == ".jsonl" else _tab_texts(path):
+    for number, key, text in _titled(path, columns) if kind_of(path) in (".jsonl", ".parquet") else _tab_texts(path, columns):
         mark = hash(text)
         first, first_mark = seen.setdefault(key, (number, mark))
         if first != number:
@@ -65,22 +154,21 @@ def texts(path: Path) -> Iterator[tuple[str, str]]:
         yield key, text
 
 
-def _tab_texts(path: Path) -> Iterator[tuple[int, str, str]]:
-    for number, (key, text) in fields(path, "\t", ("id", "text")):
+def _tab_texts(path: Path, columns: Columns | None) -> Iterator[tuple[int, str, str]]:
+    for number, (key, text) in fields(path, "\t", ("id", "text"), columns):
         yield number, key, text
 
 
-def _json_texts(path: Path) -> Iterator[tuple[int, str, str]]:
-    for number, line in lines(path):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}:{number}: no JSON object ({error}): {line[:80]!r}") from None
-        if not isinstance(record, dict) or not isinstance(record.get("text"), str) or not str(record.get("_id") or ""):
-            raise ValueError(f"{path}:{number}: expected a JSON object with an _id and a text: {line[:80]!r}")
-        title = record.get("title") or ""
-        text = record["text"]
-        yield number, str(record["_id"]), f"{title} {text}" if title else text
+def _titled(path: Path, columns: Columns | None) -> Iterator[tuple[int, str, str]]:
+    names = {"id": "_id", "text": "text", "title": "title"} | dict(columns or {})
+    for number, record in records(path):
+        key, text = record.get(names["id"]), record.get(names["text"])
+        if not isinstance(text, str) or key is None or not str(key).strip():
+            raise ValueError(
+                f"{path}:{number}: expected an object with an {names['id']} and a {names['text']}: {json.dumps(record)[:80]!r}"
+            )
+        title = record.get(names["title"]) or ""
+        yield number, str(key), f"{title} {text}" if title else text
 
 
 def number_in(path: Path, line: int, text: str, kind: type[int] | type[float], name: str) -> int | float:
