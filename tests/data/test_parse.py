@@ -121,10 +121,16 @@ def test_beir_line_that_is_no_json_is_quoted(tmp_path):
     assert message.endswith("): 'no json'")
 
 
-@pytest.mark.parametrize("line", ["[1, 2]", "5", '{"text": "one"}', '{"_id": "a"}'])
+@pytest.mark.parametrize("line", ["[1, 2]", "5"])
+def test_json_that_is_no_object_is_quoted(tmp_path, line):
+    path = file(tmp_path, f'{{"_id": "a", "text": "one"}}\n{line}\n', "corpus.jsonl")
+    assert complaint(path) == f":2: no JSON object: {line!r}"
+
+
+@pytest.mark.parametrize("line", ['{"text": "one"}', '{"_id": "a"}'])
 def test_beir_line_without_id_or_text_is_quoted(tmp_path, line):
     message = complaint(file(tmp_path, f'{{"_id": "a", "text": "one"}}\n{line}\n', "corpus.jsonl"))
-    assert message == f":2: expected a JSON object with an _id and a text: {line!r}"
+    assert message == f":2: expected an object with an _id and a text: {line!r}"
 
 
 @pytest.mark.parametrize("line", ['{"_id": "b", "text": null}', '{"_id": "b", "text": 5}', '{"_id": "", "text": "one"}'])

@@ -4,8 +4,8 @@ ir_datasets' own TSV handlers were rejected: their errors name neither file nor 
 beside the corpus that goes on serving old texts after an edit.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from ir_datasets.formats import (
 from ir_datasets.indices import Docstore
 
 from rankdistil.data import parse
+from rankdistil.data.store.texts import TextStore, open_texts
+from rankdistil.files import stamp
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class FolderSplit:
         qrels: TREC, ``query_id 0 passage_id grade``.
         triples: ``query_id<TAB>positive_id<TAB>negative_id``; optional.
         candidates: a TREC run, ``query_id Q0 passage_id rank score tag``; optional.
+        columns: where fields stand that aren't where they are expected, by kind of file: ``{"corpus": {"id": "docno"}}``.
+        store: folder where passages are kept on disk; None keeps them in memory.
     """
 
     root: str
@@ -46,6 +50,8 @@ class FolderSplit:
     qrels: str
     triples: str | None = None
     candidates: str | None = None
+    columns: Mapping[str, parse.Columns] = field(default_factory=dict)
+    store: str | None = None
 
     def path(self, file: str) -> Path:
         """Return where a file of the folder is."""
@@ -62,12 +68,19 @@ class FolderSplit:
             if file is not None and not (root / file).is_file():
                 raise FileNotFoundError(f"{root / file} is not there. Set its name under data.*, or put the file in place.")
         return ir_datasets.Dataset(
-            FileDocs(root / self.corpus),
-            FileQueries(root / self.queries),
-            FileQrels(root / self.qrels),
-            FileDocPairs(root / self.triples) if self.triples else None,
-            FileScoredDocs(root / self.candidates) if self.candidates else None,
+            self._docs(),
+            FileQueries(root / self.queries, self._columns("queries")),
+            FileQrels(root / self.qrels, self._columns("qrels")),
+            FileDocPairs(root / self.triples, self._columns("triples")) if self.triples else None,
+            FileScoredDocs(root / self.candidates, self._columns("candidates")) if self.candidates else None,
         )
+
+    def _columns(self, kind: str) -> parse.Columns | None:
+        return self.columns.get(kind)
+
+    def _docs(self) -> "FileDocs":
+        path, columns = self.path(self.corpus), self._columns("corpus")
+        return FileDocs(path, columns) if self.store is None else StoredDocs(path, columns, Path(self.store).expanduser())
 
 
 class MemoryDocstore(Docstore):
@@ -85,12 +98,12 @@ class MemoryDocstore(Docstore):
 class FileDocs(BaseDocs):
     """Passages of a file."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, columns: parse.Columns | None = None) -> None:
+        self._path, self._columns = path, columns
 
     @cached_property
     def _docs(self) -> dict[str, GenericDoc]:
-        return {key: GenericDoc(key, text) for key, text in parse.texts(self._path)}
+        return {key: GenericDoc(key, text) for key, text in parse.texts(self._path, self._columns)}
 
     def docs_iter(self) -> Iterator[GenericDoc]:
         return iter(self._docs.values())
@@ -102,25 +115,70 @@ class FileDocs(BaseDocs):
         return MemoryDocstore(self._docs)
 
 
+class TextDocstore(Docstore):
+    """Passages by id, on disk."""
+
+    def __init__(self, texts: TextStore) -> None:
+        super().__init__(GenericDoc)
+        self._texts = texts
+
+    def get_many_iter(self, doc_ids: list[str]) -> Iterator[GenericDoc]:
+        """Yield the documents that exist."""
+        return (GenericDoc(key, text) for key, text in self._texts.texts(doc_ids).items())
+
+
+class StoredDocs(FileDocs):
+    """Passages of a file that is too large for memory: read once into a text store.
+
+    Args:
+        path: the file.
+        columns: see ``FolderSplit``.
+        store: folder of the stores.
+    """
+
+    def __init__(self, path: Path, columns: parse.Columns | None, store: Path) -> None:
+        super().__init__(path, columns)
+        self._store = store
+
+    @cached_property
+    def _texts(self) -> TextStore:
+        folder = self._store / f"{self._path.parent.resolve().name}-{self._path.name}-texts"
+        columns = {"columns": dict(self._columns)} if self._columns else {}
+        return open_texts(folder, self._lines, stamp(self._path) | columns)
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        return parse.texts(self._path, self._columns, repeated=True)
+
+    def docs_iter(self) -> Iterator[GenericDoc]:
+        return (GenericDoc(key, text) for key, text in self._lines())
+
+    def docs_count(self) -> int:
+        return len(self._texts)
+
+    def docs_store(self, field: str = "doc_id", options: object = None) -> TextDocstore:
+        return TextDocstore(self._texts)
+
+
 class FileQueries(BaseQueries):
     """Queries of a file."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, columns: parse.Columns | None = None) -> None:
+        self._path, self._columns = path, columns
 
     def queries_iter(self) -> Iterator[GenericQuery]:
-        return (GenericQuery(key, text) for key, text in parse.texts(self._path))
+        return (GenericQuery(key, text) for key, text in parse.texts(self._path, self._columns))
 
 
 class FileQrels(BaseQrels):
     """TREC judgments of a file."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, columns: parse.Columns | None = None) -> None:
+        self._path, self._columns = path, columns
 
     def qrels_iter(self) -> Iterator[GenericQrel]:
         seen: dict[tuple[str, str], int] = {}
-        for line, (query, _, passage, grade) in parse.fields(self._path, None, ("query_id", "0", "passage_id", "grade")):
+        names = ("query_id", "0", "passage_id", "grade")
+        for line, (query, _, passage, grade) in parse.fields(self._path, None, names, self._columns):
             if (query, passage) in seen:
                 first = seen[query, passage]
                 raise ValueError(f"{self._path}:{line}: query {query} judges passage {passage} again (line {first}). Keep one.")
@@ -134,21 +192,21 @@ class FileQrels(BaseQrels):
 class FileDocPairs(BaseDocPairs):
     """Id triples of a file."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, columns: parse.Columns | None = None) -> None:
+        self._path, self._columns = path, columns
 
     def docpairs_iter(self) -> Iterator[GenericDocPair]:
         names = ("query_id", "positive_id", "negative_id")
-        return (GenericDocPair(*parts) for _, parts in parse.fields(self._path, "\t", names))
+        return (GenericDocPair(*parts) for _, parts in parse.fields(self._path, "\t", names, self._columns))
 
 
 class FileScoredDocs(BaseScoredDocs):
     """A TREC run of a file."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, columns: parse.Columns | None = None) -> None:
+        self._path, self._columns = path, columns
 
     def scoreddocs_iter(self) -> Iterator[GenericScoredDoc]:
         names = ("query_id", "Q0", "passage_id", "rank", "score", "tag")
-        for line, (query, _, passage, _, score, _) in parse.fields(self._path, None, names):
+        for line, (query, _, passage, _, score, _) in parse.fields(self._path, None, names, self._columns):
             yield GenericScoredDoc(query, passage, float(parse.number_in(self._path, line, score, float, "score")))

@@ -16,6 +16,8 @@ from rankdistil.data.openers import kind_of, raw_lines
 Columns = Mapping[str, str | int]
 """Field -> name of its column, or number from 1."""
 
+NAMED = (".jsonl", ".parquet")  # formats whose columns have names
+
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line without its end); a BOM is stripped, empty lines are skipped.
@@ -50,11 +52,11 @@ def fields(
     Raises:
         ValueError: for a line with another number of columns, without a column, or with an empty id.
     """
-    rows = _named(path, names, columns) if kind_of(path) in (".jsonl", ".parquet") else _text(path, separator, names, columns)
-    for number, parts in rows:
+    read = _named(path, names, columns) if kind_of(path) in NAMED else _text(path, separator, names, columns)
+    for number, parts in read:
         for name, part in zip(names, parts, strict=True):
             if name.endswith("id") and not part.strip():
-                raise ValueError(f"{path}:{number}: empty {name}: {'<TAB>'.join(parts)[:80]!r}")
+                raise ValueError(f"{path}:{number}: empty {name}: {(separator or ' ').join(parts)[:80]!r}")
         yield number, parts
 
 
@@ -136,15 +138,25 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise ValueError(f"{path} can't be read as Parquet ({str(error).splitlines()[0]}). Fetch it again.") from None
 
 
-def texts(path: Path, columns: Columns | None = None) -> Iterator[tuple[str, str]]:
-    """Yield (id, text) of text (id<TAB>text), or of JSON lines or Parquet in BEIR's layout (_id, text, optional title, put in
-    front).
+def texts(path: Path, columns: Columns | None = None, repeated: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield (id, text).
+
+    Text is read as id<TAB>text; JSON lines and Parquet in BEIR's layout: _id, text and an optional title, put in front.
+
+    Args:
+        path: the file.
+        columns: see ``fields``.
+        repeated: don't look for ids that occur twice, which takes memory for every id.
 
     Raises:
         ValueError: for a bad line, or an id that occurs twice with different texts.
     """
+    rows = _titled(path, columns) if kind_of(path) in NAMED else _tab_texts(path, columns)
+    if repeated:
+        yield from ((key, text) for _, key, text in rows)
+        return
     seen: dict[str, tuple[int, int]] = {}
-    for number, key, text in _titled(path, columns) if kind_of(path) in (".jsonl", ".parquet") else _tab_texts(path, columns):
+    for number, key, text in rows:
         mark = hash(text)
         first, first_mark = seen.setdefault(key, (number, mark))
         if first != number:
@@ -165,7 +177,7 @@ def _titled(path: Path, columns: Columns | None) -> Iterator[tuple[int, str, str
         key, text = record.get(names["id"]), record.get(names["text"])
         if not isinstance(text, str) or key is None or not str(key).strip():
             raise ValueError(
-                f"{path}:{number}: expected an object with an {names['id']} and a {names['text']}: {json.dumps(record)[:80]!r}"
+                f"{path}:{number}: expected an object with an {names['id']} and a {names['text']}: {json.dumps(record, default=str)[:80]!r}"
             )
         title = record.get(names["title"]) or ""
         yield number, str(key), f"{title} {text}" if title else text

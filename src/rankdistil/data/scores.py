@@ -58,8 +58,8 @@ class TeacherScores:
                 self._collection.passages.names(passages[first]),
             )
             raise ValueError(
-                f"{self._name} holds no score of query {query} and passage {passage} ({len(missing)} of {len(wanted)} pairs of a "
-                "batch are missing). Score the pairs that are trained on: python train.py +experiment=score_teacher with the "
+                f"{self._name} holds no score of query {query} and passage {passage} ({len(missing)} of {len(wanted)} pairs "
+                "of a batch are missing). Score the pairs that are trained on: python train.py +experiment=score_teacher with the "
                 "same data settings."
             )
         return self._scores[place]
