@@ -26,6 +26,10 @@ class GroupSource(Protocol):
         """Yield the groups of an epoch in their order, some at a time: query, positive and negatives, (N, 2 + K)."""
         ...
 
+    def pairs(self) -> Rows:
+        """Return query and passage of every pair that any epoch may hold, once each, (N, 2)."""
+        ...
+
 
 class ListedGroups:
     """Groups that are given, each once an epoch; shuffled within bounds, so that they needn't be in memory.
@@ -53,6 +57,10 @@ class ListedGroups:
             rows = np.concatenate([self._rows[block * BLOCK : (block + 1) * BLOCK] for block in blocks[at : at + SHUFFLED]])
             yield rows[random.permutation(len(rows))]
 
+    def pairs(self) -> Rows:
+        """Return every pair once."""
+        return _distinct(self._rows[at : at + CHUNK][:, [0, column]] for column in (1, 2) for at in range(0, len(self), CHUNK))
+
 
 class SampledGroups:
     """One group per query and epoch: a positive drawn from the judged passages, negatives from a first stage's other hits.
@@ -74,12 +82,25 @@ class SampledGroups:
         while chunk := list(islice(order, CHUNK)):
             yield np.array([self._group(index, random) for index in chunk])
 
+    def pairs(self) -> Rows:
+        """Return every query with all of its positives and negatives."""
+        return _distinct(
+            np.stack(np.broadcast_arrays(query, rows), axis=1)
+            for pools in (self._positives, self._negatives)
+            for query, rows in zip(self._queries, pools, strict=True)
+        )
+
     def _group(self, index: int, random: np.random.Generator) -> list[int]:
         positives, negatives = self._positives[index], self._negatives[index]
         positive = positives[random.integers(len(positives))]
         if self._size == 1:
             return [self._queries[index], positive, negatives[random.integers(len(negatives))]]
         return [self._queries[index], positive, *random.choice(negatives, self._size, replace=False)]
+
+
+def _distinct(pairs: Iterable[Rows]) -> Rows:
+    keys = np.unique(np.concatenate([rows[:, 0].astype(np.int64) << 32 | rows[:, 1].astype(np.int64) for rows in pairs]))
+    return np.stack([keys >> 32, keys & 0xFFFFFFFF], axis=1)
 
 
 class Sampling(NamedTuple):

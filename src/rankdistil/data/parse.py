@@ -176,9 +176,8 @@ def _titled(path: Path, columns: Columns | None) -> Iterator[tuple[int, str, str
     for number, record in records(path):
         key, text = record.get(names["id"]), record.get(names["text"])
         if not isinstance(text, str) or key is None or not str(key).strip():
-            raise ValueError(
-                f"{path}:{number}: expected an object with an {names['id']} and a {names['text']}: {json.dumps(record, default=str)[:80]!r}"
-            )
+            wanted, found = f"an {names['id']} and a {names['text']}", json.dumps(record, default=str)[:80]
+            raise ValueError(f"{path}:{number}: expected an object with {wanted}: {found!r}")
         title = record.get(names["title"]) or ""
         yield number, str(key), f"{title} {text}" if title else text
 

@@ -59,8 +59,8 @@ class TeacherScores:
             )
             raise ValueError(
                 f"{self._name} holds no score of query {query} and passage {passage} ({len(missing)} of {len(wanted)} pairs "
-                "of a batch are missing). Score the pairs that are trained on: python train.py +experiment=score_teacher with the "
-                "same data settings."
+                "of a batch are missing). Score the pairs that are trained on: python train.py +experiment=score_teacher with "
+                "the same data settings."
             )
         return self._scores[place]
 
@@ -159,6 +159,11 @@ def _shards(folder: Path, header: dict[str, Any]) -> Iterator[tuple[Path, Shard]
         if len(shard.scores) != expected:
             raise ValueError(f"{file} holds {len(shard.scores)} scores, expected {expected}. Remove it and score again.")
         yield file, shard
+
+
+def shard_name(number: int) -> str:
+    """Name the file of a shard."""
+    return f"part-{number:05d}.parquet"
 
 
 def read_shard(file: Path) -> Shard:

@@ -146,6 +146,35 @@ class CandidateStream(IterableDataset):
             yield encode_rows(self._encoder, self._queries, self._passages, rows[:, 0], rows[:, 1])
 
 
+class ShardStream(IterableDataset):
+    """Yields the batches of shards of pairs, one shard after the other; a batch's group is its shard's number.
+
+    Args:
+        shards: query and passage of each pair, (N, 2), by number; a process takes every ``world``-th.
+        queries: the queries.
+        passages: the passages.
+        encoder: lays out pairs.
+        batch_size: pairs per batch.
+        rank: this process.
+        world: number of processes.
+    """
+
+    def __init__(
+        self, shards: dict[int, Rows], queries: Texts, passages: Texts, encoder: PairEncoder, batch_size: int,
+        rank: int = 0, world: int = 1,
+    ) -> None:  # fmt: skip
+        self._shards = {number: shards[number] for number in sorted(shards)[rank::world]}
+        self._texts, self._encoder, self._batch_size = (queries, passages), encoder, batch_size
+
+    def __len__(self) -> int:
+        return sum(-(-len(rows) // self._batch_size) for rows in self._shards.values())
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        for number, rows in self._shards.items():
+            for batch in CandidateStream(rows, *self._texts, self._encoder, self._batch_size):
+                yield batch._replace(groups=torch.full((len(batch.query_ids),), number))
+
+
 def encode_rows(encoder: PairEncoder, queries: Texts, passages: Texts, left: Rows, right: Rows) -> PairBatch:
     """Encode the pairs of query rows ``left`` and passage rows ``right``, (N,) each; each is a group of its own, label 0."""
     return PairBatch(
