@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from rankdistil.data.collection import Collection, open_collection
 from rankdistil.data.encode import PairEncoder
-from rankdistil.data.groups import TRAIN_ON, refuse_unknown
+from rankdistil.data.groups import TRAIN_ON, GroupSource, refuse_unknown
 from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair, Qrels, Ranking
 from rankdistil.data.source import open_source
@@ -117,14 +117,19 @@ class RankingDataModule(StreamDataModule):
 
     def open(self) -> None:
         """Read everything that training needs, so that bad data are answered before the first step."""
+        self.open_training()
+        for split in ("valid", "test"):
+            self._rows(split)
+
+    def open_training(self) -> tuple[Collection, GroupSource]:
+        """Read what is trained on: its texts and its groups."""
         settings = self.settings
         self._texts = self._collection(self._train)
         self._source = open_source(
             self._train, self._texts, settings.train_on, settings.relevance_level, settings.negatives_depth,
             settings.negatives_skip, settings.negatives, self._store,
         )  # fmt: skip
-        for split in ("valid", "test"):
-            self._rows(split)
+        return self._texts, self._source
 
     def task(self, split: str) -> RerankingTask:
         """Return what a split re-ranks; ``split`` is ``valid`` or ``test``."""

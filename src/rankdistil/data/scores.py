@@ -15,6 +15,7 @@ from rankdistil.data.collection import Collection
 from rankdistil.data.texts import Rows
 
 HEADER = "scores.json"
+SHARD = 1 << 16  # pairs in a shard
 COLUMNS = ("query_id", "passage_id", "score")
 
 
