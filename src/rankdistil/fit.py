@@ -31,6 +31,7 @@ from rankdistil.modules import StageModule
 from rankdistil.plan import teacher_folder
 from rankdistil.report.result import same_test
 from rankdistil.report.summary import conclude, conclude_language_model
+from rankdistil.roles import asks_teacher, score_folders
 from rankdistil.runfolder import run_label
 from rankdistil.scoring import score_export
 from rankdistil.settings import plain
@@ -77,7 +78,7 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     try:
         record |= _fit(cfg, folder, module, data)
         if module.losses.trains_head:
-            teacher_results = _test(cfg, folder, data, teacher if cfg.stage.teacher == "ranker" else None)
+            teacher_results = _test(cfg, folder, data, teacher if asks_teacher(cfg) else None)
     except BaseException as error:
         write_json(folder / "run.json", record | {"status": "failed", "error": f"{type(error).__name__}: {error}"})
         raise
@@ -186,10 +187,16 @@ def _record(
         "parents": parents,
         "origin": origin(),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "learnt_from": networks.teacher_source(cfg) if cfg.stage.teacher != "none" else "labels",
+        "learnt_from": _learnt_from(cfg),
         "started_from": cfg.teacher.path if cfg.stage.learns == "teacher" else cfg.student.init_from,
         "ranks": module.losses.trains_head,
         **data.names,
         "losses": list(module.losses.losses),
         "shape": {"layers": shape.num_hidden_layers, "width": shape.hidden_size, "heads": shape.num_attention_heads},
     }
+
+
+def _learnt_from(cfg: DictConfig) -> str:
+    if cfg.stage.teacher == "none":
+        return "labels"
+    return " ".join(map(str, score_folders(cfg))) or networks.teacher_source(cfg)

@@ -44,7 +44,7 @@ def prepare(folder: Path, cfg: DictConfig, settings: dict[str, Any], parents: di
 
 def discard_unstarted(folder: Path) -> None:
     """Remove what a run wrote that ended before its first checkpoint: nothing in it could be continued or used."""
-    if (folder / "checkpoints").is_dir():
+    if (folder / "checkpoints").is_dir() or (folder / "scores").is_dir():
         return
     for path in folder.iterdir():
         if path.name in WRITTEN and path.is_dir():

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from rankdistil.data.scores import read_header
 from rankdistil.models.locate import locate
 from rankdistil.settings import plain
 
@@ -68,6 +70,12 @@ def identity(path: str) -> str:
     for file in files:
         digest.update(_digest(file, file.stat().st_size, file.stat().st_mtime_ns))
     return digest.hexdigest()[:16]
+
+
+def scores_origin(folders: Sequence[Path]) -> dict[str, str]:
+    """Describe folders of teachers' scores: where they are, and what they were made of."""
+    made_of = [read_header(folder)["made_of"] for folder in folders]
+    return {"source": " ".join(map(str, folders)), "fingerprint": fingerprint({"made_of": made_of})}
 
 
 def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

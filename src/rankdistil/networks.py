@@ -17,6 +17,7 @@ from rankdistil.models.trace import Layers
 from rankdistil.modules import DistillModule, FinetuneModule, StageModule
 from rankdistil.optim import OptimSettings
 from rankdistil.plan import teacher_folder
+from rankdistil.roles import asks_teacher, reads_scores
 from rankdistil.settings import build, names, plain
 
 FITTED_ON = 256  # pairs that a subclone is fitted on
@@ -43,14 +44,14 @@ def student_size(student: DictConfig) -> StudentSize:
 
 def teacher_source(cfg: DictConfig) -> str:
     """Return where the network comes from that a stage learns from or, without a teacher, that its tokens come from."""
-    if cfg.stage.teacher == "ranker":
+    if asks_teacher(cfg):
         return str(cfg.teacher.export or teacher_folder(cfg) / "export")
     return str(cfg.teacher.path)
 
 
 def load_teacher(cfg: DictConfig) -> CrossEncoder:
-    """Load the stage's teacher, or the pretrained language model that a stage without one starts from."""
-    if cfg.stage.teacher == "ranker":
+    """Load the stage's teacher, or the pretrained language model that gives shape and tokens to a stage without one."""
+    if asks_teacher(cfg):
         return load_ranker(teacher_source(cfg))
     return load_language_model(teacher_source(cfg), seed=cfg.seed)
 
@@ -85,6 +86,11 @@ def check_losses(cfg: DictConfig) -> None:
     """
     losses = build_losses(cfg, None)
     for name, loss in losses.losses.items():
+        if loss.needs and reads_scores(cfg):
+            raise ValueError(
+                f"stage.losses.{name} compares layers, which teacher.scores don't hold: it needs the teacher itself. Drop the "
+                f"loss: '~stage.losses.{name}', or set teacher.scores=null."
+            )
         if loss.asks_teacher and cfg.stage.teacher == "none":
             raise ValueError(
                 f"stage.losses.{name} learns from a teacher, and stage {cfg.stage.name} has none (stage.teacher=none). "
@@ -142,7 +148,7 @@ def build_module(cfg: DictConfig, teacher: CrossEncoder, data: StreamDataModule,
         return FinetuneModule(student, build_losses(cfg, None), optim)
     losses = build_losses(cfg, _projection(cfg, size, shape))
     check_match(size, shape, losses.needs)  # again: a run may start from its folder's config
-    module = DistillModule(student, losses, optim, FrozenTeacher(teacher), layer_map)
+    module = DistillModule(student, losses, optim, None if reads_scores(cfg) else FrozenTeacher(teacher), layer_map)
     module.fit_projection(data.first_batches(_batches(cfg, PROJECTED_ON)))
     return module
 

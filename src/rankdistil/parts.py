@@ -14,6 +14,7 @@ from rankdistil.data.folder import FolderSplit
 from rankdistil.data.passages import PassageDataModule
 from rankdistil.data.readers import Holdout, Reader
 from rankdistil.inference.stopwatch import TimingSettings
+from rankdistil.roles import score_folders
 from rankdistil.settings import build, names, plain
 
 
@@ -68,7 +69,8 @@ def build_data(
     settings = data_settings(cfg.data)
     encoder = build_encoder(cfg.data, tokenizer, positions)
     readers = (open_reader(cfg.data, "train"), open_reader(cfg.data, "valid")) if train else (None, None)
-    return RankingDataModule(*readers, open_reader(cfg.data, "test"), encoder, settings, seed)
+    scores = score_folders(cfg) if train else []
+    return RankingDataModule(*readers, open_reader(cfg.data, "test"), encoder, settings, seed, scores)
 
 
 def build_passages(cfg: DictConfig, tokenizer: PreTrainedTokenizerFast, positions: int) -> PassageDataModule:

@@ -8,9 +8,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.table import Table
 
-from rankdistil.lineage import fingerprint, identity, outcome_settings
+from rankdistil.lineage import fingerprint, identity, outcome_settings, scores_origin
 from rankdistil.locks import holder
 from rankdistil.models.starts import Start, read_start
+from rankdistil.roles import asks_teacher, score_folders
 from rankdistil.runfolder import State, state
 
 OWN = ("stage", "method", "run_name", "folder", "student", "resume")  # not handed down from a child to its parents
@@ -68,11 +69,13 @@ def show(steps: list[Step], console: Console) -> None:
 def _add(cfg: DictConfig, compose: Callable[[list[str]], DictConfig], steps: dict[Path, Step], below: tuple[str, ...]) -> Step:
     """Add a run and, before it, its parents."""
     parents: dict[str, dict[str, str]] = {}
-    if cfg.stage.teacher == "ranker":
+    if asks_teacher(cfg):
         if cfg.teacher.export is None:
             parents["teacher"] = _parent(_add(_teacher_config(cfg, compose), compose, steps, below))
         else:
             parents["teacher"] = _outside(str(cfg.teacher.export))
+    if folders := score_folders(cfg):
+        parents["scores"] = scores_origin(folders)
     start = read_start(cfg.student.init_from) if cfg.stage.learns == "student" else Start("random")
     if start.kind == "experiment":
         if start.path in below:

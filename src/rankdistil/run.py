@@ -1,6 +1,7 @@
 """Training, with everything it needs."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import hydra
@@ -17,6 +18,7 @@ from rankdistil.locks import locked, remove_if_empty
 from rankdistil.models.locate import locate
 from rankdistil.report.table import print_plain
 from rankdistil.runfolder import state
+from rankdistil.score import run_scoring
 from rankdistil.settings import check
 
 
@@ -53,7 +55,6 @@ def _check(cfg: DictConfig) -> None:
     """Build every plain setting once, so that a wrong one is answered before anything is read or written."""
     check(cfg)
     parts.data_settings(cfg.data)
-    networks.optim_settings(cfg.stage)
     parts.timing_settings(cfg)
     parts.trainer_arguments(cfg)
     GradientShares(cfg.callbacks.gradient_shares.every)
@@ -61,7 +62,9 @@ def _check(cfg: DictConfig) -> None:
         networks.student_size(cfg.student)
         if cfg.plan != "show" or isinstance(locate(str(cfg.teacher.export or cfg.teacher.path)), Path):
             networks.check_student(cfg)  # needs the teacher's shape, for which a plan doesn't go to the hub
-    networks.check_losses(cfg)
+    if cfg.stage.learns != "nothing":
+        networks.optim_settings(cfg.stage)
+        networks.check_losses(cfg)
     readers = [parts.open_reader(cfg.data, split) for split in ("train", "valid", "test")]
     for reader in [*readers, *([parts.open_passages(cfg.data)] if cfg.stage.reads == "passages" else [])]:
         _ = reader.dataset  # files are there, ids are known; nothing is read or fetched yet
@@ -71,7 +74,11 @@ def carry_out_prepared(folder: Path) -> None:
     """Carry out the job that another process prepared in a run folder, and locked for this one."""
     cfg = OmegaConf.load(folder / ".hydra" / "config.yaml")
     record = read_record(folder)
-    run_stage(cfg, folder, record["settings"], record["parents"], console())
+    _stage(cfg)(cfg, folder, record["settings"], record["parents"], console())
+
+
+def _stage(cfg: DictConfig) -> Callable[..., None]:
+    return run_scoring if cfg.stage.learns == "nothing" else run_stage
 
 
 def _carry_out(step: plan.Step, parent: bool, fresh: bool) -> None:
@@ -94,7 +101,7 @@ def _carry_out(step: plan.Step, parent: bool, fresh: bool) -> None:
                 sys.stdout.flush()
                 jobs.run_in_fresh_process(step.folder, lock)
             else:
-                run_stage(step.cfg, step.folder, step.settings, step.parents, console())
+                _stage(step.cfg)(step.cfg, step.folder, step.settings, step.parents, console())
         except BaseException:
             jobs.discard_unstarted(step.folder)
             raise

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 from rankdistil.lineage import changed_settings, read_record
 from rankdistil.locks import LOCK, holder
 
+PRODUCTS = ("export/config.json", "scores/scores.json")  # what a finished run leaves for others
+
 
 class State(NamedTuple):
     """Attributes: name: ``finished``, ``running`` (another process), ``to resume`` or ``to run``; reason: why, in words."""
@@ -39,12 +41,12 @@ def state(folder: Path, settings: dict[str, Any]) -> State:
         )
         raise ValueError(f"{folder} holds a run made with other settings (there -> asked for):\n  {shown}\n{fix}")
     if record["status"] == "finished":
-        if not (folder / "export" / "config.json").is_file():
+        if not any((folder / product).is_file() for product in PRODUCTS):
             raise ValueError(f"{folder} is a finished run without its export. Remove the folder to run it again.")
         return State("finished", f"finished {record['finished']}, same settings")
-    last = folder / "checkpoints" / "last.ckpt"
-    if last.is_file():
-        return State("to resume", f"stopped before its end; {last} is there")
+    for left in ("checkpoints/last.ckpt", "scores"):
+        if (folder / left).exists():
+            return State("to resume", f"stopped before its end; {folder / left} is there")
     return State("to run", "stopped before its first checkpoint")
 
 

@@ -13,6 +13,7 @@ from rankdistil import networks, parts
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.score_writer import ScoreWriter
 from rankdistil.data.scores import HEADER, SHARD, shard_name
+from rankdistil.data.store.tokens import tokenizer_fingerprint
 from rankdistil.data.stream import ShardStream
 from rankdistil.files import write_json
 from rankdistil.fit import quieten
@@ -71,6 +72,7 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
         return
     made_of = {
         "teacher": identity(networks.teacher_source(cfg)),
+        "tokenizer": tokenizer_fingerprint(tokenizer),
         "query_tokens": cfg.data.query_tokens,
         "passage_tokens": cfg.data.passage_tokens,
         "dtype": "float32",

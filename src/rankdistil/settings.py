@@ -25,7 +25,7 @@ STAGE = (
     "name", "learns", "teacher", "reads", "steps", "lr", "warmup_share", "weight_decay", "gradient_clip", "validations",
     "layer_map", "projection", "losses",
 )  # fmt: skip
-TEACHER = ("name", "path", "seed", "run", "export")
+TEACHER = ("name", "path", "seed", "run", "export", "scores")
 SOURCES = ("name", "root", "corpus", "train", "valid", "test", "passages", "holdout", "test_relevance_level")
 TRAINER = (
     "accelerator", "devices", "num_nodes", "strategy", "precision", "accumulate_grad_batches", "deterministic", "benchmark",
@@ -39,7 +39,7 @@ STAGES = ("teacher", "lm_distill", "finetune", "ranker_distill", "layer_distill"
 LOSSES = ("embedding", "hidden", "attention", "logits", "labels")
 CHOICES = {
     "plan": ("run", "show"),
-    "stage.learns": ("teacher", "student"),
+    "stage.learns": ("teacher", "student", "nothing"),
     "stage.teacher": ("none", "ranker", "language_model"),
     "stage.reads": ("triples", "passages"),
 }
@@ -89,10 +89,10 @@ def check(cfg: DictConfig) -> None:
     require_known(cfg.steps, (*STAGES, cfg.stage.name), "steps")
     require_known(cfg.lr, (*STAGES, "subclone", cfg.stage.name), "lr")
     for name in cfg.student.drop_losses:
-        if name not in (*LOSSES, *cfg.stage.losses):
+        if name not in (*LOSSES, *cfg.stage.get("losses", ())):
             raise ValueError(f"student.drop_losses names {name!r}; the losses are {', '.join(LOSSES)}.")
     check_data(cfg.data)
-    for name, node in cfg.stage.losses.items():
+    for name, node in cfg.stage.get("losses", {}).items():
         require_known(node, ("weight", "loss"), f"stage.losses.{name}")
         bind(node.loss, f"stage.losses.{name}.loss")
     bind(cfg.logger, "logger")
@@ -107,6 +107,8 @@ def check(cfg: DictConfig) -> None:
         if (value := OmegaConf.select(cfg, key)) not in expected:
             raise ValueError(f"{key} is {value!r}; expected one of {', '.join(expected)}.")
     for key, low in (("seed", 0), ("teacher.seed", 0), ("stage.validations", 1)):
+        if key == "stage.validations" and cfg.stage.learns == "nothing":
+            continue
         value = OmegaConf.select(cfg, key)
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
             raise ValueError(f"{key} is {value!r}; expected a whole number of at least {low}.")

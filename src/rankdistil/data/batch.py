@@ -16,6 +16,7 @@ class PairBatch(NamedTuple):
         groups: pairs of one triple share a number, int64, (B,).
         query_ids: one per pair.
         passage_ids: one per pair.
+        teacher_logits: the teacher's, where they were written down before, float32, (B,); else None.
     """
 
     input_ids: Tensor
@@ -25,6 +26,7 @@ class PairBatch(NamedTuple):
     groups: Tensor
     query_ids: tuple[str, ...]
     passage_ids: tuple[str, ...]
+    teacher_logits: Tensor | None = None
 
 
 class ScoredPairs(NamedTuple):

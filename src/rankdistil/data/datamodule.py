@@ -1,5 +1,6 @@
 """The DataModule: training triples, and the candidates that validation and test re-rank."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from rankdistil.data.encode import PairEncoder
 from rankdistil.data.groups import TRAIN_ON, GroupSource, refuse_unknown
 from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair, Qrels, Ranking
+from rankdistil.data.scores import load_scores, standardised_mean
 from rankdistil.data.source import open_source
+from rankdistil.data.store.tokens import tokenizer_fingerprint
 from rankdistil.data.stream import CandidateStream, GroupStream, Size
 from rankdistil.data.stream_module import StreamDataModule
 from rankdistil.data.texts import Rows
@@ -97,15 +100,18 @@ class RankingDataModule(StreamDataModule):
         test: reader of the test split.
         encoder: gives the token ids.
         settings: sizes and depths.
-        seed: seed of the order of triples.
+        seed: seed of the order of groups.
+        scores: folders of teachers' scores to train from; their standardised mean, where there are several.
     """
 
     def __init__(
-        self, train: Reader | None, valid: Reader | None, test: Reader, encoder: PairEncoder, settings: DataSettings, seed: int
-    ) -> None:
+        self, train: Reader | None, valid: Reader | None, test: Reader, encoder: PairEncoder, settings: DataSettings, seed: int,
+        scores: Sequence[Path] = (),
+    ) -> None:  # fmt: skip
         super().__init__(settings.workers)
         self._train, self._valid, self._test = train, valid, test
         self.encoder, self.settings, self._seed = encoder, settings, seed
+        self._score_folders, self._scores = scores, None
         self._tasks: dict[str, RerankingTask] = {}
         self._candidates: dict[str, tuple[Collection, Rows]] = {}
 
@@ -129,6 +135,11 @@ class RankingDataModule(StreamDataModule):
             self._train, self._texts, settings.train_on, settings.relevance_level, settings.negatives_depth,
             settings.negatives_skip, settings.negatives, self._store,
         )  # fmt: skip
+        if self._score_folders:
+            asked = {"query_tokens": settings.query_tokens, "passage_tokens": settings.passage_tokens}
+            asked["tokenizer"] = tokenizer_fingerprint(self.encoder.tokenizer)
+            found = [load_scores(folder, self._texts, asked) for folder in self._score_folders]
+            self._scores = found[0] if len(found) == 1 else standardised_mean(found, self._texts)
         return self._texts, self._source
 
     def task(self, split: str) -> RerankingTask:
@@ -162,7 +173,7 @@ class RankingDataModule(StreamDataModule):
     def training_stream(self, rank: int, world: int, start: int) -> GroupStream:
         """Return the stream of batches of groups."""
         size = Size(self.settings.batch_size, self.settings.max_tokens)
-        return GroupStream(self._source, *self._texts, self.encoder, size, self._seed, rank, world, start)
+        return GroupStream(self._source, *self._texts, self.encoder, size, self._seed, rank, world, start, self._scores)
 
     def val_dataloader(self) -> DataLoader:
         """Return the validation pairs."""

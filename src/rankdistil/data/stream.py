@@ -16,6 +16,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from rankdistil.data.batch import PairBatch
 from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder
 from rankdistil.data.groups import GroupSource
+from rankdistil.data.scores import TeacherScores
 from rankdistil.data.texts import Rows, Texts
 
 Item = TypeVar("Item")
@@ -68,14 +69,15 @@ class GroupStream(IterableDataset):
         rank: this process.
         world: number of processes.
         start: local batches to skip, for a run that resumes.
+        scores: the teacher's, which batches then carry.
     """
 
     def __init__(
         self, source: GroupSource, queries: Texts, passages: Texts, encoder: PairEncoder, size: Size, seed: int,
-        rank: int = 0, world: int = 1, start: int = 0,
+        rank: int = 0, world: int = 1, start: int = 0, scores: TeacherScores | None = None,
     ) -> None:  # fmt: skip
         self._source, self._queries, self._passages, self._encoder = source, queries, passages, encoder
-        self._size, self._seed = size, seed
+        self._size, self._seed, self._scores = size, seed, scores
         self._rank, self._world, self._start = rank, world, start
 
     def __iter__(self) -> Iterator[PairBatch]:
@@ -109,7 +111,9 @@ class GroupStream(IterableDataset):
         labels[:, 0] = 1.0
         queries, passages = np.repeat(groups[:, 0], pairs), groups[:, 1:].reshape(-1)
         return encode_rows(self._encoder, self._queries, self._passages, queries, passages)._replace(
-            labels=labels.reshape(-1), groups=torch.arange(number).repeat_interleave(pairs)
+            labels=labels.reshape(-1),
+            groups=torch.arange(number).repeat_interleave(pairs),
+            teacher_logits=None if self._scores is None else torch.from_numpy(self._scores.of(queries, passages)),
         )
 
 

@@ -10,7 +10,7 @@ from rankdistil.losses import LossValue, WeightedSum
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.layers import LayerMap
 from rankdistil.models.teacher import FrozenTeacher
-from rankdistil.models.trace import Layers
+from rankdistil.models.trace import Layers, Trace
 from rankdistil.modules.stage import StageModule
 from rankdistil.optim import OptimSettings
 
@@ -22,12 +22,17 @@ class DistillModule(StageModule):
         ranker: the student.
         losses: what it minimises.
         optim: learning rate, steps and the like.
-        teacher: kept out of checkpoints, gradients and data-parallel synchronisation.
+        teacher: kept out of checkpoints, gradients and data-parallel synchronisation; None where batches carry its logits.
         layer_map: which layers are compared; only those that the losses need are recorded.
     """
 
     def __init__(
-        self, ranker: CrossEncoder, losses: WeightedSum, optim: OptimSettings, teacher: FrozenTeacher, layer_map: LayerMap
+        self,
+        ranker: CrossEncoder,
+        losses: WeightedSum,
+        optim: OptimSettings,
+        teacher: FrozenTeacher | None,
+        layer_map: LayerMap,
     ) -> None:
         super().__init__(ranker, losses, optim)
         self.__dict__["teacher"] = teacher  # not a registered sub-module: Lightning would save and wrap it
@@ -57,11 +62,14 @@ class DistillModule(StageModule):
     def on_fit_start(self) -> None:
         """Move the teacher to the student's device."""
         super().on_fit_start()
-        self.teacher.to(self.device)
+        if self.teacher is not None:
+            self.teacher.to(self.device)
 
     def loss(self, batch: PairBatch) -> LossValue:
         """Run both networks and compare their traces."""
         inputs = batch.input_ids, batch.attention_mask, batch.token_type_ids
+        if self.teacher is None:
+            return self.losses(self.ranker(*inputs, self._layers.student), Trace(batch.teacher_logits), batch)
         with torch.no_grad():
             teacher = self.teacher(*inputs, self._layers.teacher)
         return self.losses(self.ranker(*inputs, self._layers.student), teacher, batch)
@@ -69,8 +77,8 @@ class DistillModule(StageModule):
     def validation_step(self, batch: PairBatch, batch_idx: int) -> ScoredPairs | None:
         """Add the teacher's scores, where it is a ranker and so is the student."""
         scored = super().validation_step(batch, batch_idx)
-        if scored is None:
-            return None
+        if scored is None or self.teacher is None:
+            return scored
         if batch_idx not in self._teacher_scores:
             trace = self.teacher(batch.input_ids, batch.attention_mask, batch.token_type_ids)
             self._teacher_scores[batch_idx] = trace.logits.float()

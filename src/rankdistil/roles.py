@@ -1,0 +1,27 @@
+"""What a stage asks of its teacher: the network, or scores that it wrote down before."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, ListConfig
+
+from rankdistil.models.starts import CUT, read_start
+
+
+def reads_scores(cfg: DictConfig) -> bool:
+    """Whether a student learns from scores that were written down."""
+    return cfg.stage.learns == "student" and cfg.stage.teacher == "ranker" and cfg.teacher.scores is not None
+
+
+def asks_teacher(cfg: DictConfig) -> bool:
+    """Whether a stage needs the teacher ranker itself: to score, or to cut a student out of it."""
+    if cfg.stage.teacher != "ranker" or not reads_scores(cfg):
+        return cfg.stage.teacher == "ranker"
+    return read_start(cfg.student.init_from).kind in CUT
+
+
+def score_folders(cfg: DictConfig) -> list[Path]:
+    """List the folders of scores that a student learns from."""
+    if not reads_scores(cfg):
+        return []
+    scores = cfg.teacher.scores
+    return [Path(str(folder)).expanduser() for folder in (scores if isinstance(scores, ListConfig) else [scores])]
