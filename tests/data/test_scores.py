@@ -1,0 +1,119 @@
+"""Teachers' scores on disk: read back exactly, refused where they don't fit."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankdistil.data.collection import Collection
+from rankdistil.data.scores import Shard, load_scores, shard_name, standardised_mean, write_shard
+from rankdistil.data.texts import LiveTexts
+
+MADE_OF = {"teacher": "abc", "tokenizer": "t", "query_tokens": 8, "passage_tokens": 16, "dtype": "float32"}
+PAIRS = [("q1", "a", 1.5), ("q1", "b", -0.25), ("q2", "a", 3.0e-7), ("q2", "c", -7.125)]
+
+
+@pytest.fixture
+def texts() -> Collection:
+    """Texts of all ids but those that begin with x."""
+    return Collection(*(LiveTexts(lambda ids: {key: "" for key in ids if key[0] != "x"}, None, 1) for _ in range(2)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path):
+    """Write scores in two shards; return their folder."""
+
+    def write(pairs: list[tuple[str, str, float]] = PAIRS, name: str = "scores") -> Path:
+        target = tmp_path / name
+        target.mkdir()
+        shards = {}
+        for number, rows in enumerate((pairs[:3], pairs[3:])):
+            queries, passages, scores = zip(*rows, strict=True)
+            write_shard(target / shard_name(number), Shard(queries, passages, np.array(scores, np.float32)))
+            shards[shard_name(number)] = len(rows)
+        (target / "scores.json").write_text(json.dumps({"made_of": MADE_OF, "shards": shards}))
+        return target
+
+    return write
+
+
+def rows(texts: Collection, pairs: list[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+    queries, passages = zip(*pairs, strict=True)
+    return texts.queries.rows(queries), texts.passages.rows(passages)
+
+
+def test_scores_are_read_back_bit_by_bit_in_any_order(folder, texts):
+    scores = load_scores(folder(), texts, MADE_OF)
+    wanted = [PAIRS[index] for index in (2, 0, 3, 1, 0)]
+    found = scores.of(*rows(texts, [pair[:2] for pair in wanted]))
+    assert found.dtype == np.float32
+    assert found.tolist() == [float(np.float32(score)) for *_, score in wanted]
+
+
+def test_scores_of_texts_that_are_not_trained_on_are_left_out(folder, texts):
+    assert len(load_scores(folder([*PAIRS, ("x9", "a", 1.0), ("q1", "x", 2.0)]), texts, {})) == 4
+
+
+def test_a_pair_without_a_score_is_named(folder, texts):
+    scores = load_scores(folder(), texts, {})
+    with pytest.raises(ValueError, match=r"holds no score of query q2 and passage b \(1 of 2 pairs of a batch are missing\)"):
+        scores.of(*rows(texts, [("q1", "a"), ("q2", "b")]))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("teacher", "other"), ("tokenizer", "u"), ("query_tokens", 9), ("passage_tokens", 99), ("dtype", "bfloat16")],
+)
+def test_scores_made_with_other_settings_are_refused_with_the_difference(folder, texts, key, value):
+    place = folder()
+    with pytest.raises(ValueError) as caught:
+        load_scores(place, texts, MADE_OF | {key: value})
+    assert str(caught.value).startswith(
+        f"teacher.scores={place} were made with other settings (there -> asked for):\n  {key}: "
+    )
+    assert f"{key}: {MADE_OF[key]} -> {value}\n" in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_score_that_is_not_finite_is_named_before_training(folder, texts, bad):
+    place = folder([*PAIRS[:3], ("q7", "p7", bad)])
+    with pytest.raises(
+        ValueError, match=r"part-00001\.parquet: the score of query q7 and passage p7 is (nan|inf)\. Remove part"
+    ):
+        load_scores(place, texts, {})
+
+
+def test_a_missing_a_short_and_a_cut_shard_are_refused(folder, texts):
+    place = folder()
+    shard = place / shard_name(0)
+    content = shard.read_bytes()
+    shard.unlink()
+    with pytest.raises(ValueError, match=r"part-00000\.parquet is missing \(3 scores\)\. Score again, with resume=true\."):
+        load_scores(place, texts, {})
+    write_shard(shard, Shard(["q1"], ["a"], np.ones(1, np.float32)))
+    with pytest.raises(ValueError, match=r"part-00000\.parquet holds 1 scores, expected 3\. Remove it and score again\."):
+        load_scores(place, texts, {})
+    shard.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"part-00000\.parquet can't be read as scores \(.*\)\. Remove it and score again\."):
+        load_scores(place, texts, {})
+
+
+def test_a_folder_without_scores_says_how_to_make_them(tmp_path, texts):
+    with pytest.raises(FileNotFoundError, match=r"holds no scores\.json\. Make scores with python train\.py"):
+        load_scores(tmp_path, texts, {})
+
+
+def test_an_ensemble_is_the_mean_of_standardised_scores(folder, texts):
+    one, other = folder(), folder([(query, passage, 100 - 10 * score) for query, passage, score in PAIRS], "other")
+    members = [load_scores(place, texts, {}) for place in (one, other)]
+    mean = standardised_mean(members, texts).of(*rows(texts, [pair[:2] for pair in PAIRS]))
+    assert np.abs(mean).max() < 1e-6  # one is the other turned round, on another scale
+    alone = standardised_mean(members[:1], texts).of(*rows(texts, [pair[:2] for pair in PAIRS]))
+    assert (alone.mean(), alone.std()) == pytest.approx((0, 1), abs=1e-6)
+
+
+def test_an_ensemble_of_different_pairs_is_refused(folder, texts):
+    members = [load_scores(folder(), texts, {}), load_scores(folder(PAIRS[:3] + [("q3", "a", 1.0)], "other"), texts, {})]
+    with pytest.raises(ValueError, match=r"hold scores of different pairs \(4 and 4\)\. An ensemble needs all members' scores"):
+        standardised_mean(members, texts)
