@@ -153,9 +153,7 @@ def _shards(folder: Path, header: dict[str, Any]) -> Iterator[tuple[Path, Shard]
     for name, expected in header["shards"].items():
         file = folder / name
         if not file.is_file():
-            raise ValueError(
-                f"{file} is missing: {expected} scores. Make it again: the command that made it, with resume=true."
-            )
+            raise ValueError(f"{file} is missing ({expected} scores). Score again, with resume=true.")
         shard = read_shard(file)
         if len(shard.scores) != expected:
             raise ValueError(f"{file} holds {len(shard.scores)} scores, expected {expected}. Remove it and score again.")
