@@ -7,9 +7,9 @@ from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Pair
 
 PAIRS = [
-    Pair("1", "a", "where do apples grow", "Apples grow on trees.", 1.0, 0),
-    Pair("1", "b", "where do apples grow", "Bees, e.g. Apis mellifera, make 25 kg of honey a year.", 0.0, 0),
-    Pair("2", "b", "why?", "Zürich isn't Geneva", 1.0, 1),
+    Pair("1", "a", "where do apples grow", "Apples grow on trees."),
+    Pair("1", "b", "where do apples grow", "Bees, e.g. Apis mellifera, make 25 kg of honey a year."),
+    Pair("2", "b", "why?", "Zürich isn't Geneva"),
 ]
 
 
@@ -60,11 +60,9 @@ def test_empty_query_is_encoded_as_no_token(tokenizer):
     assert words(tokenizer, batch) == ["[CLS]", "[SEP]", "tree", "[SEP]"]
 
 
-def test_labels_groups_and_ids_travel_with_their_pairs(tokenizer):
+def test_ids_travel_with_their_pairs_each_a_group_of_its_own(tokenizer):
     batch = PairEncoder(tokenizer, query_tokens=30, passage_tokens=60).batch(PAIRS)
-    assert batch.labels.tolist() == [1.0, 0.0, 1.0]
-    assert batch.labels.dtype == torch.float32
-    assert batch.groups.tolist() == [0, 0, 1]
+    assert batch.groups.tolist() == [0, 1, 2]
     assert (batch.query_ids, batch.passage_ids) == (("1", "1", "2"), ("a", "b", "b"))
 
 

@@ -210,7 +210,7 @@ def test_triples_are_read_again_once_their_file_has_changed(collection, opened, 
 @pytest.mark.parametrize("store", [False, True])
 def test_a_triple_s_passage_that_is_not_there_is_named_before_training(collection, opened, tmp_path, store):
     reader = Reader(collection(triples="1\ta\telsewhere\n"))
-    with pytest.raises(ValueError, match="1 passages named by triples.* are not in the collection, for example elsewhere"):
+    with pytest.raises(ValueError, match=r"1 passages named by triples.* are not in the collection, for example elsewhere"):
         opened(reader, "docpairs", store=tmp_path / "store" if store else None)
 
 

@@ -114,6 +114,6 @@ def test_an_ensemble_is_the_mean_of_standardised_scores(folder, texts):
 
 
 def test_an_ensemble_of_different_pairs_is_refused(folder, texts):
-    members = [load_scores(folder(), texts, {}), load_scores(folder(PAIRS[:3] + [("q3", "a", 1.0)], "other"), texts, {})]
+    members = [load_scores(folder(), texts, {}), load_scores(folder([*PAIRS[:3], ("q3", "a", 1.0)], "other"), texts, {})]
     with pytest.raises(ValueError, match=r"hold scores of different pairs \(4 and 4\)\. An ensemble needs all members' scores"):
         standardised_mean(members, texts)

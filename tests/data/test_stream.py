@@ -18,6 +18,7 @@ from rankdistil.data.stream import CandidateStream, GroupStream, Size
 from rankdistil.data.texts import LiveTexts
 
 LENGTHS = range(1, 41)
+THREE = Size(3)
 TRIPLES = [Triple(f"q{n}", f"p{n}", f"p{max(n - 1, 1)}") for n in LENGTHS]
 EPOCH = 14  # batches of three: 13 full ones and a last triple
 PLACES = [(world, workers) for world in (1, 2, 3) for workers in (0, 2)]
@@ -46,7 +47,7 @@ def collected(request, reader, encoder, tmp_path) -> Collection:
 def stream(collected, encoder):
     """Build a stream of one rank; batches of three triples, seed 5."""
 
-    def build(rank: int = 0, world: int = 1, start: int = 0, seed: int = 5, size: Size = Size(3)) -> GroupStream:
+    def build(rank: int = 0, world: int = 1, start: int = 0, seed: int = 5, size: Size = THREE) -> GroupStream:
         source = ListedGroups(list_groups(TRIPLES, *collected))
         return GroupStream(source, *collected, encoder, size, seed, rank, world, start)
 
@@ -188,7 +189,9 @@ def test_a_batch_from_the_token_store_is_that_of_the_texts(reader, encoder, tmp_
     live, stored = (open_collection(reader, encoder, store) for store in (None, tmp_path / "store"))
     pairs = [(f"q{n}", f"p{41 - n}") for n in LENGTHS]
     one, other = (next(iter(CandidateStream(pair_rows(c, pairs), *c, encoder, 40))) for c in (live, stored))
-    expected = encoder.batch([Pair(q, p, reader.queries[q], reader.texts([p])[p]) for q, p in zip(*one[-2:], strict=True)])
+    expected = encoder.batch(
+        [Pair(q, p, reader.queries[q], reader.texts([p])[p]) for q, p in zip(one.query_ids, one.passage_ids, strict=True)]
+    )
     for batch in (one, other):
         assert all(torch.equal(*fields) for fields in zip(batch[:3], expected[:3], strict=True))
-        assert batch[-2:] == expected[-2:]
+        assert (batch.query_ids, batch.passage_ids) == (expected.query_ids, expected.passage_ids)

@@ -25,8 +25,6 @@ class Pair(NamedTuple):
     passage_id: str
     query: str
     passage: str
-    label: float = 0.0
-    group: int = 0
 
 
 Qrels = dict[str, dict[str, int]]
