@@ -30,6 +30,7 @@ from rankdistil.report.frontier import draw_frontier
 from rankdistil.report.result import Result, read_first_stage, read_result
 from rankdistil.report.table import print_plain
 from rankdistil.settings import check_data, plain
+from rankdistil.testing import FURTHER, slug
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -58,7 +59,7 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     print_plain(screen, told)
     notes += told
     teacher, baseline = _against(cfg, entries, first_stage.row)
-    members = [_member(entry, _tested(cfg, entry, settings, out), first_stage, data, settings) for entry in entries]
+    members = [_member(entry, _tested(cfg, entry, data, settings, out), first_stage, data, settings) for entry in entries]
     rows = compare([first_stage, *members], teacher, baseline, seed=cfg.seed)
     setup, speed = _time(cfg, entries, settings, data)
     rows = [row._replace(speed=speed.get(row.name, {})) for row in rows]
@@ -82,9 +83,9 @@ def _test_settings(cfg: DictConfig, entries: Sequence[Entry]) -> DictConfig:
     """The data that the first run was tested on (the default collection if there is none), changed by what the command says."""
     run = next((entry.run for entry in entries if entry.run), None)
     base = OmegaConf.load(run / ".hydra" / "config.yaml") if run else hydra.compose("train", overrides=["stage=teacher"])
-    settings = OmegaConf.create({"data": OmegaConf.merge(plain(base.data), cfg.get("data") or {})})
-    check_data(settings.data)
-    return settings
+    asked = OmegaConf.merge(plain(base.data), cfg.get("data") or {})
+    check_data(asked)
+    return OmegaConf.create({"data": parts.each_test(asked)[0]})  # one table, one test: the first, or the one that is named
 
 
 def _tokens(entries: Sequence[Entry]) -> tuple[Any, int]:
@@ -95,14 +96,15 @@ def _tokens(entries: Sequence[Entry]) -> tuple[Any, int]:
     return load_tokenizer(source), read_config(source).max_position_embeddings
 
 
-def _tested(cfg: DictConfig, entry: Entry, settings: DictConfig, out: Path) -> Path | None:
+def _tested(cfg: DictConfig, entry: Entry, data: RankingDataModule, settings: DictConfig, out: Path) -> Path | None:
     """Return the folder with an entry's test: the run's own where the data are the same, else one made now."""
     if entry.kind == "ranking":
         return None
     if entry.run is not None and not cfg.rescore:
         own = OmegaConf.load(entry.run / ".hydra" / "config.yaml")
-        if _what_is_tested(own.data) == _what_is_tested(settings.data):
-            return entry.run
+        for number, test in enumerate(parts.each_test(own.data)):
+            if _what_is_tested(test) == _what_is_tested(settings.data):
+                return entry.run if number == 0 else entry.run / FURTHER / slug(data.task("test").name)
     folder = out / entry.label
     fitting = parts.build_data(settings, *_tokens([entry]), cfg.seed, train=False)
     scoring.score_export(
@@ -113,7 +115,10 @@ def _tested(cfg: DictConfig, entry: Entry, settings: DictConfig, out: Path) -> P
 
 def _what_is_tested(data: DictConfig) -> dict[str, Any]:
     """The settings of ``data`` that a test depends on."""
-    names = ("root", "corpus", "test", "test_queries", "depth", "query_tokens", "passage_tokens", "test_relevance_level")
+    names = (
+        "root", "corpus", "columns", "test", "candidates", "test_queries", "depth", "query_tokens", "passage_tokens",
+        "test_relevance_level",
+    )  # fmt: skip
     return {name: plain(data.get(name)) for name in names}
 
 

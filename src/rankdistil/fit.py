@@ -21,20 +21,15 @@ from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.ranking_metrics import RankingMetrics
 from rankdistil.callbacks.save_export import SaveExport
 from rankdistil.callbacks.stream_position import StreamPosition
-from rankdistil.data.datamodule import RankingDataModule
 from rankdistil.data.stream_module import StreamDataModule
 from rankdistil.files import write_json
 from rankdistil.lineage import fingerprint, origin
-from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_tokenizer
 from rankdistil.modules import StageModule
-from rankdistil.plan import teacher_folder
-from rankdistil.report.result import same_test
 from rankdistil.report.summary import conclude, conclude_language_model
 from rankdistil.roles import asks_teacher, score_folders
-from rankdistil.runfolder import run_label
-from rankdistil.scoring import score_export
 from rankdistil.settings import plain
+from rankdistil.testing import score_splits
 
 RANKING = ("val/nDCG@10", "max")
 NO_RANKING = ("val/loss", "min")  # what a stage without ranking is judged by: its own loss on what it doesn't train on
@@ -78,14 +73,14 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     try:
         record |= _fit(cfg, folder, module, data)
         if module.losses.trains_head:
-            teacher_results = _test(cfg, folder, data, teacher if asks_teacher(cfg) else None)
+            tested = score_splits(cfg, folder, data, teacher if asks_teacher(cfg) else None)
     except BaseException as error:
         write_json(folder / "run.json", record | {"status": "failed", "error": f"{type(error).__name__}: {error}"})
         raise
     if rank_zero_only.rank != 0:
         return  # one process speaks for all
     if module.losses.trains_head:
-        conclude(cfg, folder, record, teacher_results, console)
+        conclude(cfg, folder, record, tested, console)
     else:
         conclude_language_model(cfg, folder, record, console)
     record |= {
@@ -103,20 +98,6 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*has `__len__` defined.*")  # CandidateStream shards over workers itself
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning 2.6 under torch 2.13
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # the run folder, which holds .hydra/
-
-
-def _test(cfg: DictConfig, folder: Path, data: RankingDataModule, teacher: CrossEncoder | None) -> Path | None:
-    """Test the export; return the folder with the teacher's results on the same test, made here if its run has none."""
-    timing, trainer, level = parts.timing_settings(cfg), parts.trainer_arguments(cfg), cfg.data.test_relevance_level
-    label = run_label(folder)
-    score_export(str(folder / "export"), data, folder, label, level, trainer, timing, teacher)
-    if teacher is None:
-        return None
-    source = teacher_folder(cfg)
-    if cfg.teacher.export is None and same_test(source, folder):
-        return source
-    score_export(networks.teacher_source(cfg), data, folder / "teacher", f"teacher {cfg.teacher.name}", level, trainer, timing)
-    return folder / "teacher"
 
 
 def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataModule) -> dict[str, Any]:

@@ -44,6 +44,9 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
         "trainer": plain(cfg.trainer),
     }
     parts["data"].pop("workers", None)
+    parts["data"] |= {
+        "store": cfg.data.store is not None
+    }  # where it is doesn't matter; with one, batches are grouped by tokens
     if cfg.stage.teacher != "ranker":  # else it is a parent
         parts["teacher"] = {"weights": identity(str(cfg.teacher.path))}
     if cfg.stage.learns == "student":

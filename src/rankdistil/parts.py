@@ -5,7 +5,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedTokenizerFast
 
 from rankdistil.data.datamodule import DataSettings, RankingDataModule
@@ -42,15 +42,54 @@ def open_reader(data: DictConfig, split: str) -> Reader:
     Raises:
         ValueError: if the split isn't named and nothing is held out.
     """
-    source = data[split]
+    source = each_test(data)[0].test if split == "test" else data[split]
     holdout = Holdout(data.holdout, inside=split == "valid") if data.valid is None and split != "test" else None
     if holdout is not None:
         if data.holdout < 1:
             raise ValueError(f"data.valid is null and data.holdout is {data.holdout}: set one of them, to validate on.")
         source = data.train
+    runs = _listed(data.candidates)
     if not isinstance(source, DictConfig):
-        return Reader(str(source), holdout)
-    return Reader(FolderSplit(root=str(data.root), corpus=data.corpus, **plain(source)), holdout)
+        return Reader(str(source), holdout, runs, store_folder(data))
+    folder = FolderSplit(
+        root=str(data.root), corpus=data.corpus, columns=plain(data.columns), store=data.store, **plain(source)
+    )
+    return Reader(folder, holdout, runs)
+
+
+def all_readers(cfg: DictConfig) -> list[Reader]:
+    """Open every split that a training run reads."""
+    readers = [open_reader(cfg.data, split) for split in ("train", "valid")]
+    readers += [open_reader(data, "test") for data in each_test(cfg.data)]
+    return [*readers, open_passages(cfg.data)] if cfg.stage.reads == "passages" else readers
+
+
+def each_test(data: DictConfig) -> list[DictConfig]:
+    """Return ``data`` once for each test split that it lists, with that one alone.
+
+    Raises:
+        ValueError: if ``data.test`` is empty, or ``data.test_relevance_level`` lists levels of other splits.
+    """
+    tests, levels = _listed(data.test), _listed(data.test_relevance_level)
+    if not tests:
+        raise ValueError("data.test is empty. Name at least one split to test on.")
+    if len(levels) not in (1, len(tests)):
+        raise ValueError(
+            f"data.test_relevance_level has {len(levels)} levels for {len(tests)} splits of data.test. Give one for all or one each."
+        )
+    levels = levels if len(levels) == len(tests) else levels * len(tests)
+    splits = zip(tests, levels, strict=True)
+    return [OmegaConf.create(plain(data) | {"test": test, "test_relevance_level": level}) for test, level in splits]
+
+
+def store_folder(data: DictConfig) -> Path | None:
+    """Return the folder of the stores."""
+    return None if data.store is None else Path(data.store).expanduser()
+
+
+def _listed(value: Any) -> list[Any]:
+    value = plain(value)
+    return [] if value is None else value if isinstance(value, list) else [value]
 
 
 def build_encoder(data: DictConfig, tokenizer: PreTrainedTokenizerFast, positions: int) -> PairEncoder:
@@ -82,7 +121,9 @@ def build_passages(cfg: DictConfig, tokenizer: PreTrainedTokenizerFast, position
 
 def open_passages(data: DictConfig) -> Reader:
     """Open the text that a language model is learnt from: ``data.passages``, or the training split's collection."""
-    return open_reader(data, "train") if data.passages is None else Reader(str(data.passages))
+    if data.passages is None:
+        return open_reader(data, "train")
+    return Reader(str(data.passages), store=store_folder(data))
 
 
 def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:

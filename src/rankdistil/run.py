@@ -65,9 +65,8 @@ def _check(cfg: DictConfig) -> None:
     if cfg.stage.learns != "nothing":
         networks.optim_settings(cfg.stage)
         networks.check_losses(cfg)
-    readers = [parts.open_reader(cfg.data, split) for split in ("train", "valid", "test")]
-    for reader in [*readers, *([parts.open_passages(cfg.data)] if cfg.stage.reads == "passages" else [])]:
-        _ = reader.dataset  # files are there, ids are known; nothing is read or fetched yet
+    for reader in parts.all_readers(cfg):
+        reader.check()
 
 
 def carry_out_prepared(folder: Path) -> None:

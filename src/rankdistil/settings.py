@@ -26,7 +26,9 @@ STAGE = (
     "layer_map", "projection", "losses",
 )  # fmt: skip
 TEACHER = ("name", "path", "seed", "run", "export", "scores")
-SOURCES = ("name", "root", "corpus", "train", "valid", "test", "passages", "holdout", "test_relevance_level")
+SOURCES = (
+    "name", "root", "corpus", "columns", "train", "valid", "test", "candidates", "passages", "holdout", "test_relevance_level",
+)  # fmt: skip
 TRAINER = (
     "accelerator", "devices", "num_nodes", "strategy", "precision", "accumulate_grad_batches", "deterministic", "benchmark",
     "detect_anomaly",

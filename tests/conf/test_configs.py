@@ -14,6 +14,7 @@ from rankdistil.settings import check, plain
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
 STUDENTS = sorted(path.stem for path in (CONF / "student").glob("*.yaml"))
+ASKED = {"data=files": ["data.root=/anywhere"], "data=ir_dataset": ["data.train=a/train", "data.test=a/test"]}
 GROUPS = ("student", "data", "logger", "trainer", "teacher", "stage")
 
 
@@ -32,7 +33,7 @@ def test_every_experiment_composes_and_binds_at_every_scale(experiment: str, sca
     "override", [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 )
 def test_every_option_of_every_group_composes_and_binds(override: str) -> None:
-    cfg = composed("+experiment=ranker_distill_6l", override, *(["data.root=/anywhere"] if override == "data=files" else []))
+    cfg = composed("+experiment=ranker_distill_6l", override, *ASKED.get(override, []))
     check(cfg)
     assert plain(cfg)["seed"] == 0
 

@@ -171,7 +171,7 @@ def test_candidate_that_is_not_in_the_collection_is_answered_when_opened(build):
 
 
 def test_other_source_of_triples_names_the_key(build):
-    with pytest.raises(ValueError, match=r"^data.train_on is 'docpair'; expected one of docpairs, sampled.$"):
+    with pytest.raises(ValueError, match=r"^data.train_on is 'docpair'; expected one of auto, docpairs, sampled.$"):
         build(train_on="docpair")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import DataLoader
 
+from rankdistil.data.candidates import is_ordered
 from rankdistil.data.collection import Collection, open_collection
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.groups import TRAIN_ON, GroupSource, refuse_unknown
@@ -30,7 +31,7 @@ class DataSettings:
         eval_batch_size: pairs per batch in validation and test.
         query_tokens: budget of a query.
         passage_tokens: budget of a passage.
-        train_on: ``docpairs`` or ``sampled``.
+        train_on: ``auto``, ``docpairs`` or ``sampled``.
         negatives_depth: candidates that sampled negatives are drawn from.
         negatives_skip: how many of them are left out at the top.
         negatives: negatives in a group.
@@ -149,7 +150,9 @@ class RankingDataModule(StreamDataModule):
             limit = self.settings.valid_queries if split == "valid" else self.settings.test_queries
             depth = self.settings.valid_depth if split == "valid" else self.settings.depth
             qrels = dict(sorted(reader.qrels.items())[:: _stride(len(reader.qrels), limit)])
-            self._tasks[split] = RerankingTask(reader.label, reader.candidates(depth, qrels), qrels, reader.first_stage)
+            found = reader.candidates(depth, qrels)
+            first_stage = reader.first_stage if is_ordered(found) else f"{reader.first_stage} (no order)"
+            self._tasks[split] = RerankingTask(reader.label, found, qrels, first_stage)
         return self._tasks[split]
 
     def pairs(self, split: str, candidates: Ranking | None = None) -> list[Pair]:

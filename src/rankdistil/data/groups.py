@@ -13,7 +13,7 @@ import numpy as np
 from rankdistil.data.records import Qrels, Ranking, Triple
 from rankdistil.data.texts import Rows, Texts
 
-TRAIN_ON = ("docpairs", "sampled")
+TRAIN_ON = ("auto", "docpairs", "sampled")
 BLOCK = 1 << 12  # triples that stay together on their way into the shuffle: they are read from disk in one piece
 SHUFFLED = 1 << 8  # blocks that are shuffled together; the bound of the shuffle is a million triples
 CHUNK = 1 << 16

@@ -3,7 +3,7 @@
 A reader holds no open file until it is used and can be pickled, because ir_datasets' stores survive neither fork nor spawn.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -14,8 +14,10 @@ from ir_datasets.indices.base import DocstoreOptions, FileAccess
 
 from rankdistil.data import almanac
 from rankdistil.data.bm25 import Bm25
-from rankdistil.data.folder import FolderSplit
-from rankdistil.data.records import Candidate, Qrels, Ranking, Triple
+from rankdistil.data.candidates import RunFiles, rank
+from rankdistil.data.folder import FolderSplit, TextDocstore
+from rankdistil.data.records import Qrels, Ranking, Triple
+from rankdistil.data.store.texts import open_texts
 from rankdistil.files import stamp
 
 
@@ -37,14 +39,28 @@ class Reader:
     Args:
         source: an ir_datasets id, or the files of a folder.
         holdout: restricts the split to, or keeps it clear of, queries set apart.
+        runs: TREC run files whose candidates are taken in place of the dataset's own, where they rank the split's queries.
+        store: folder where the passages of an ir_datasets id are kept as text; None uses ir_datasets' own store.
     """
 
-    def __init__(self, source: str | FolderSplit, holdout: Holdout | None = None) -> None:
-        self.source = source
-        self.holdout = holdout
+    def __init__(
+        self, source: str | FolderSplit, holdout: Holdout | None = None, runs: Sequence[str] = (), store: Path | None = None
+    ) -> None:
+        self.source, self.holdout, self.runs, self.store = source, holdout, tuple(runs), store
+        self._runs = RunFiles(self.runs)
 
-    def __getstate__(self) -> dict[str, object]:
-        return {"source": self.source, "holdout": self.holdout}
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.source, self.holdout, self.runs, self.store)
+
+    def check(self) -> None:
+        """See that the id is known and named files are there; nothing is read or fetched.
+
+        Raises:
+            FileNotFoundError: if a file isn't.
+            ValueError: for an id that ir_datasets doesn't know.
+        """
+        _ = self.dataset
+        self._runs.check()
 
     @property
     def name(self) -> str:
@@ -126,6 +142,9 @@ class Reader:
 
     @cached_property
     def _store(self) -> ir_datasets.indices.Docstore:
+        if self.store is not None and isinstance(self.source, str):
+            name, source = self.origin("passages")
+            return TextDocstore(open_texts(self.store / f"{name}-texts", self.passages, source))
         return self.dataset.docs_store(options=DocstoreOptions(file_access=FileAccess.MMAP))
 
     def texts(self, passage_ids: Iterable[str]) -> dict[str, str]:
@@ -166,40 +185,37 @@ class Reader:
             raise ValueError(f"{self.name} has no docpairs (triples). Set data.train_on=sampled, or name a triples file.")
         return (Triple(*pair[:3]) for pair in self.dataset.docpairs_iter() if pair.query_id in self.queries)
 
+    @cached_property
+    def _run(self) -> Path | None:
+        """The run file that ranks the split's queries."""
+        return self._runs.covering(self.queries) if self.runs else None
+
     @property
     def first_stage(self) -> str:
         """What ranked the candidates: the name of the run file, BM25 where it is built here, else the dataset's own."""
+        if self._run is not None:
+            return self._run.name
         if isinstance(self.source, FolderSplit) and self.source.candidates:
             return Path(self.source.candidates).name
         built_here = isinstance(self.source, FolderSplit) or self.source in almanac.IDS or not self.dataset.has_scoreddocs()
         return "BM25" if built_here else "scoreddocs"
 
     def candidates(self, depth: int, query_ids: Iterable[str] | None = None) -> Ranking:
-        """Rank the first stage's candidates: the dataset's scoreddocs, or BM25 over the collection where it has none.
+        """Rank the first stage's candidates: those of a run file, the dataset's scoreddocs, or BM25 over the collection.
 
         Args:
-            depth: candidates per query at most, best first; equal scores in order of descending passage id, as trec_eval.
+            depth: candidates per query at most, best first.
             query_ids: the queries wanted; all by default.
 
         Raises:
-            ValueError: if a candidate occurs twice.
+            ValueError: if a candidate occurs twice, or candidates that nobody ordered would be cut.
         """
         wanted = self.queries if query_ids is None else {key: self.queries[key] for key in query_ids}
+        if self._run is not None:
+            return self._runs.rank(self._run, wanted, depth)
         if not self.dataset.has_scoreddocs():
             return self._bm25.search(wanted, depth)
-        found: Ranking = {key: [] for key in wanted}
-        for scored in self.dataset.scoreddocs_iter():
-            if scored.query_id in found:
-                found[scored.query_id].append(Candidate(scored.doc_id, scored.score))
-        for query_id, row in found.items():
-            if len({candidate.passage_id for candidate in row}) < len(row):
-                raise ValueError(
-                    f"{self.name}: the candidates of query {query_id} name a passage twice. Remove the repetition."
-                )
-            row.sort(key=lambda candidate: candidate.passage_id, reverse=True)
-            row.sort(key=lambda candidate: -candidate.score)
-            del row[depth:]
-        return found
+        return rank(self.dataset.scoreddocs_iter(), wanted, depth, self.name)
 
     @cached_property
     def _bm25(self) -> Bm25:

@@ -17,7 +17,8 @@ def open_source(
     Args:
         reader: the split.
         collection: its texts.
-        train_on: one of ``TRAIN_ON``: ``docpairs`` (the dataset's own) or ``sampled``.
+        train_on: one of ``TRAIN_ON``: ``docpairs`` (the dataset's own), ``sampled``, or ``auto``: its own triples where it has
+            some and they have as many negatives as are asked for.
         relevance_level: lowest grade of a positive.
         depth: the last rank of a query's candidates that negatives are drawn from.
         skip: candidates left out at the top: the best ones are often relevant, though nobody judged them.
@@ -27,7 +28,7 @@ def open_source(
     Raises:
         ValueError: if triples can't fill a group, or there is nothing to train on.
     """
-    if train_on == "docpairs":
+    if train_on == "docpairs" or (train_on == "auto" and negatives == 1 and reader.dataset.has_docpairs()):
         if negatives != 1:
             raise ValueError(
                 f"data.negatives={negatives} needs data.train_on=sampled: the triples of a dataset have one negative each."

@@ -1,8 +1,9 @@
 """The end of a run: the table beside BM25 and the teacher, the model card, and where the files are."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -14,28 +15,47 @@ from rankdistil.report.table import differences, print_plain, results_table
 FILES = "export/  metrics.json  per_query.jsonl  test.run  latency.json  run.json  checkpoints/"
 
 
-def conclude(cfg: DictConfig, folder: Path, record: dict[str, Any], teacher: Path | None, console: Console) -> None:
-    """Print the table, say which differences are more than chance, and write the model card.
+class Tested(NamedTuple):
+    """A run's test on one split.
+
+    Attributes:
+        split: name.
+        folder: with the test's files.
+        teacher: folder with those of the teacher; None for a stage without one.
+    """
+
+    split: str
+    folder: Path
+    teacher: Path | None
+
+
+def conclude(cfg: DictConfig, folder: Path, record: dict[str, Any], tested: Sequence[Tested], console: Console) -> None:
+    """Print the tables, say which differences are more than chance, and write the model card.
 
     Args:
         cfg: the run's config.
-        folder: its folder, with the test's files.
+        folder: its folder.
         record: its record.
-        teacher: folder with the test's files of its teacher; None for a stage without one.
+        tested: its test on each split; rankers are timed on the first.
         console: where to print.
     """
     timing = json.loads((folder / "latency.json").read_text(encoding="utf-8"))
-    first_stage = read_first_stage(folder)
-    if teacher is None:
-        own = read_result(folder, cfg.teacher.name if cfg.stage.learns == "teacher" else f"student {cfg.student.name}")
-        rows, compared = [first_stage, own], [(own, first_stage)]
-    else:
-        above = read_result(teacher, f"teacher {cfg.teacher.name}")._replace(speed=timing["rankers"]["teacher"])
-        own = read_result(folder, f"student {cfg.student.name}")
-        rows, compared = [first_stage, above, own], [(above, first_stage), (own, first_stage), (own, above)]
-    _print(rows, compared, record, timing, console)
-    console.print(f"files: {folder}/  {FILES}", markup=False, highlight=False, soft_wrap=True)
-    write_card(folder / "export", cfg, rows, record, timing)
+    results = [_results(cfg, test, timing if number == 0 else None) for number, test in enumerate(tested)]
+    for test, rows in zip(tested, results, strict=True):
+        _print(rows, test.split, timing if test is tested[0] else None, console)
+    further = ["tests/"] if len(tested) > 1 else []
+    console.print(f"files: {folder}/  {'  '.join([FILES, *further])}", markup=False, highlight=False, soft_wrap=True)
+    write_card(folder / "export", cfg, results[0], record, timing)
+
+
+def _results(cfg: DictConfig, test: Tested, timing: dict[str, Any] | None) -> list[Result]:
+    """Read first stage, teacher if there is one, and the ranker itself."""
+    own = cfg.teacher.name if cfg.stage.learns == "teacher" else f"student {cfg.student.name}"
+    rows = [read_first_stage(test.folder)]
+    if test.teacher is not None:
+        above = read_result(test.teacher, f"teacher {cfg.teacher.name}", timed=False)
+        rows.append(above if timing is None else above._replace(speed=timing["rankers"]["teacher"]))
+    return [*rows, read_result(test.folder, own, timed=timing is not None)]
 
 
 def conclude_language_model(cfg: DictConfig, folder: Path, record: dict[str, Any], console: Console) -> None:
@@ -52,27 +72,23 @@ def conclude_language_model(cfg: DictConfig, folder: Path, record: dict[str, Any
     write_plain_card(folder / "export", cfg, record)
 
 
-def _print(
-    rows: list[Result],
-    compared: list[tuple[Result, Result]],
-    record: dict[str, Any],
-    timing: dict[str, Any],
-    console: Console,
-) -> None:
-    setup = timing["setup"]
-    slowest = next((row.name for row in rows if row.name.startswith("teacher ")), None)
-    console.print(results_table(rows, f"{record['test']}, {len(rows[0].per_query)} queries", slowest))
-    notes = [
-        f"ms / query: median over {setup['queries']} queries x {setup['rounds']} rounds, {setup['candidates_per_query']:.0f} "
-        f"passages each, {setup['tokens_per_pair']:.0f} tokens a pair, strings to scores, {setup['dtype']}, "
-        f"{setup['device']}, {setup['threads']} threads"
-    ]
+def _print(rows: list[Result], split: str, timing: dict[str, Any] | None, console: Console) -> None:
+    slowest = rows[1].name if len(rows) > 2 and timing else None
+    console.print(results_table(rows, f"{split}, {len(rows[0].per_query)} queries", slowest))
+    notes = []
+    if timing is not None:
+        setup = timing["setup"]
+        notes.append(
+            f"ms / query: median over {setup['queries']} queries x {setup['rounds']} rounds, {setup['candidates_per_query']:.0f} "
+            f"passages each, {setup['tokens_per_pair']:.0f} tokens a pair, strings to scores, {setup['dtype']}, "
+            f"{setup['device']}, {setup['threads']} threads"
+        )
     if slowest is not None:
         above, own = rows[-2].speed, rows[-1].speed
         notes.append(
             f"{rows[-1].name}: {above['parameters'] / own['parameters']:.2f}x smaller and "
             f"{above['latency_ms_p50'] / own['latency_ms_p50']:.2f}x faster than its teacher, on the same pairs"
         )
-    for ranker, baseline in compared:
-        notes += differences([ranker], baseline)
+    for better, worse in ((1, 0), (2, 0), (2, 1)) if len(rows) > 2 else ((1, 0),):
+        notes += differences([rows[better]], rows[worse])
     print_plain(console, notes)
