@@ -13,6 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from rankdistil import parts, scoring
 from rankdistil.cli import console
 from rankdistil.data.datamodule import RankingDataModule
+from rankdistil.data.fetch import fetch
 from rankdistil.data.records import Ranking
 from rankdistil.entries import Entry, find_entries
 from rankdistil.fit import finish_wandb, quieten
@@ -53,6 +54,7 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     screen = console()
     print_plain(screen, notes)
     settings = _test_settings(cfg, entries)
+    fetch(parts.wanted(settings, train=False))
     data = parts.build_data(settings, *_tokens(entries), cfg.seed, train=False)
     first_stage = _first_stage(data, settings.data.test_relevance_level)
     entries, told = _without_first_stage(entries, first_stage, settings)

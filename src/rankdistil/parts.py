@@ -10,9 +10,11 @@ from transformers import PreTrainedTokenizerFast
 
 from rankdistil.data.datamodule import DataSettings, RankingDataModule
 from rankdistil.data.encode import PairEncoder
+from rankdistil.data.fetch import KINDS, Wanted
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.passages import PassageDataModule
 from rankdistil.data.readers import Holdout, Reader
+from rankdistil.data.source import lists_groups
 from rankdistil.inference.stopwatch import TimingSettings
 from rankdistil.roles import score_folders
 from rankdistil.settings import build, names, plain
@@ -64,6 +66,28 @@ def all_readers(cfg: DictConfig) -> list[Reader]:
     return [*readers, open_passages(cfg.data)] if cfg.stage.reads == "passages" else readers
 
 
+def wanted(cfg: DictConfig, train: bool) -> Wanted:
+    """Say what a run reads of which ir_datasets ids; without training, of the test splits only."""
+    kinds: dict[str, set[str]] = {}
+
+    def add(reader: Reader, *read: str) -> None:
+        if isinstance(reader.source, str):
+            kinds.setdefault(reader.source, set()).update(read)
+
+    ranking = ("docs", "queries", "qrels", *(() if cfg.data.candidates else ("scoreddocs",)))
+    for data in each_test(cfg.data):
+        add(open_reader(data, "test"), *ranking)
+    if train and cfg.stage.reads == "passages":
+        kinds = {}  # it neither trains on judgments nor tests
+        add(open_passages(cfg.data), "docs")
+    elif train:
+        reader = open_reader(cfg.data, "train")
+        listed = lists_groups(reader, cfg.data.train_on, cfg.data.negatives)
+        add(reader, *(("docs", "queries", "docpairs") if listed else ranking))
+        add(open_reader(cfg.data, "valid"), *ranking)
+    return {name: (Reader(name).dataset, [kind for kind in KINDS if kind in read]) for name, read in kinds.items()}
+
+
 def each_test(data: DictConfig) -> list[DictConfig]:
     """Return ``data`` once for each test split that it lists, with that one alone.
 
@@ -75,7 +99,8 @@ def each_test(data: DictConfig) -> list[DictConfig]:
         raise ValueError("data.test is empty. Name at least one split to test on.")
     if len(levels) not in (1, len(tests)):
         raise ValueError(
-            f"data.test_relevance_level has {len(levels)} levels for {len(tests)} splits of data.test. Give one for all or one each."
+            f"data.test_relevance_level has {len(levels)} levels for {len(tests)} splits of data.test. "
+            "Give one for all, or one each."
         )
     levels = levels if len(levels) == len(tests) else levels * len(tests)
     splits = zip(tests, levels, strict=True)

@@ -1,7 +1,7 @@
 """Training, with everything it needs."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from rankdistil import jobs, networks, parts, plan
 from rankdistil.callbacks.gradient_shares import GradientShares
 from rankdistil.cli import console
+from rankdistil.data.fetch import Wanted, all_missing, fetch, home
 from rankdistil.fit import run_stage
 from rankdistil.lineage import read_record
 from rankdistil.locks import locked, remove_if_empty
@@ -37,10 +38,14 @@ def train(cfg: DictConfig) -> float | None:
         _check(cfg)
         steps = plan.make_plan(cfg, lambda overrides: hydra.compose("train", overrides=overrides))
         plan.show(steps, console())
+        wanted = [parts.wanted(step.cfg, train=True) for step in steps if step.state.name != "finished"]
         if cfg.plan == "show":
+            _show_missing(wanted)
             return None
         for step in steps[:-1]:
             _check(step.cfg)
+        for each in wanted:
+            fetch(each)
         # Ranks of a distributed job replay the command line of their process: that of a job, not of a sweep or a plan.
         fresh = HydraConfig.get().mode == RunMode.MULTIRUN or cfg.trainer.devices not in (1, "1")
         for step in steps[:-1]:
@@ -49,6 +54,14 @@ def train(cfg: DictConfig) -> float | None:
         return (read_record(folder) or {}).get("validation", {}).get("best")
     finally:
         remove_if_empty(folder)
+
+
+def _show_missing(wanted: Sequence[Wanted]) -> None:
+    files = list(dict.fromkeys(file for each in wanted for file in all_missing(each)))
+    if files:
+        total = sum(file.size or 0 for file in files)
+        lines = [f"to fetch: {len(files)} files, {total / 1e9:.2f} GB, to {home()}", *(f"  {file}" for file in files)]
+        print_plain(console(), lines)
 
 
 def _check(cfg: DictConfig) -> None:

@@ -8,6 +8,11 @@ from rankdistil.data.readers import Reader
 from rankdistil.data.store.triples import open_triples
 
 
+def lists_groups(reader: Reader, train_on: str, negatives: int) -> bool:
+    """Whether a split is trained on its own triples."""
+    return train_on == "docpairs" or (train_on == "auto" and negatives == 1 and reader.dataset.has_docpairs())
+
+
 def open_source(
     reader: Reader, collection: Collection, train_on: str, relevance_level: int, depth: int, skip: int, negatives: int,
     store: Path | None = None,
@@ -28,7 +33,7 @@ def open_source(
     Raises:
         ValueError: if triples can't fill a group, or there is nothing to train on.
     """
-    if train_on == "docpairs" or (train_on == "auto" and negatives == 1 and reader.dataset.has_docpairs()):
+    if lists_groups(reader, train_on, negatives):
         if negatives != 1:
             raise ValueError(
                 f"data.negatives={negatives} needs data.train_on=sampled: the triples of a dataset have one negative each."

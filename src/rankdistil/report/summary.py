@@ -79,9 +79,9 @@ def _print(rows: list[Result], split: str, timing: dict[str, Any] | None, consol
     if timing is not None:
         setup = timing["setup"]
         notes.append(
-            f"ms / query: median over {setup['queries']} queries x {setup['rounds']} rounds, {setup['candidates_per_query']:.0f} "
-            f"passages each, {setup['tokens_per_pair']:.0f} tokens a pair, strings to scores, {setup['dtype']}, "
-            f"{setup['device']}, {setup['threads']} threads"
+            f"ms / query: median over {setup['queries']} queries x {setup['rounds']} rounds, "
+            f"{setup['candidates_per_query']:.0f} passages each, {setup['tokens_per_pair']:.0f} tokens a pair, "
+            f"strings to scores, {setup['dtype']}, {setup['device']}, {setup['threads']} threads"
         )
     if slowest is not None:
         above, own = rows[-2].speed, rows[-1].speed
