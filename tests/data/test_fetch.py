@@ -97,7 +97,7 @@ def test_without_a_network_one_message_says_what_is_missing_and_how_to_get_it(ho
 
 def test_a_file_that_is_not_the_one_published_is_refused_and_not_kept(home, published):
     made = dataset(home, published[0], md5="0" * 32)
-    with pytest.raises(ValueError, match="^toy: a file isn't the one that was published "):
+    with pytest.raises(ValueError, match=r"^toy: a file isn't the one that was published "):
         fetch.fetch({"toy": (made, ("queries",))})
     assert not home.exists()
 
@@ -117,5 +117,5 @@ def test_ms_marco_s_files_are_found(monkeypatch):
 
 
 def test_the_command_without_an_id_says_what_to_name():
-    with pytest.raises(ValueError, match="^name the ir_datasets ids to fetch"):
+    with pytest.raises(ValueError, match=r"^name the ir_datasets ids to fetch"):
         fetch.main([])

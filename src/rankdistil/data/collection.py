@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.readers import Reader
+from rankdistil.data.store.ragged import RaggedStore
 from rankdistil.data.store.tokens import open_tokens
 from rankdistil.data.texts import LiveTexts, Texts
 
@@ -32,10 +33,13 @@ def open_collection(reader: Reader, encoder: PairEncoder, store: Path | None) ->
     name, source = reader.origin("queries")
     everything = reader.all_queries
     queries = open_tokens(store / f"{name}-queries", everything.items, encoder, encoder.query_tokens, source)
+    return Collection(queries, open_passages(reader, encoder, store))
+
+
+def open_passages(reader: Reader, encoder: PairEncoder, store: Path) -> RaggedStore:
+    """Open the token store of a collection's passages."""
     name, source = reader.origin("passages")
-    return Collection(
-        queries, open_tokens(store / f"{name}-passages", reader.passages, encoder, encoder.passage_tokens, source)
-    )
+    return open_tokens(store / f"{name}-passages", reader.passages, encoder, encoder.passage_tokens, source)
 
 
 class _Queries:

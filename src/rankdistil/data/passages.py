@@ -6,16 +6,20 @@ segment would meet the second kind of token for the first time when it ranks. Th
 
 from collections.abc import Iterable, Iterator
 from itertools import count, islice
+from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from rankdistil.data.assemble import Segment
 from rankdistil.data.batch import PairBatch
+from rankdistil.data.collection import open_passages
 from rankdistil.data.datamodule import DataSettings
 from rankdistil.data.encode import PairEncoder
+from rankdistil.data.passage_source import LivePassages, Passage, PassageSource, StoredPassages, Window
 from rankdistil.data.readers import Reader
 from rankdistil.data.stream import WINDOW, own_share
 from rankdistil.data.stream_module import StreamDataModule
@@ -23,20 +27,14 @@ from rankdistil.data.stream_module import StreamDataModule
 SET_APART = 8  # one passage of so many may be set apart, by the hash of its id
 SHORTEST = 2  # tokens of the first segment
 
-Passage = tuple[str, str]
-"""Passage id and text."""
-
-
 class PassageStream(IterableDataset):
     """Yields batches of passages of similar length, epoch after epoch; endless.
 
-    The collection is read in its order, a window of batches at a time, so memory doesn't grow with it. Which passages share a
-    batch, the order of a window's batches and where passages are cut depend on (seed, epoch) only.
+    Which passages share a batch, the order of a window's batches and where passages are cut depend on (seed, epoch) only.
 
     Args:
-        reader: gives the passages.
-        left_out: ids of passages set apart.
-        encoder: gives the token ids.
+        source: the passages.
+        encoder: lays out the segments.
         batch_size: passages per batch.
         seed: seed of order and cuts.
         rank: this process.
@@ -45,30 +43,25 @@ class PassageStream(IterableDataset):
     """
 
     def __init__(
-        self, reader: Reader, left_out: frozenset[str], encoder: PairEncoder, batch_size: int, seed: int,
+        self, source: PassageSource, encoder: PairEncoder, batch_size: int, seed: int,
         rank: int = 0, world: int = 1, start: int = 0,
     ) -> None:  # fmt: skip
-        self._reader, self._left_out, self._encoder = reader, left_out, encoder
+        self._source, self._encoder = source, encoder
         self._batch_size, self._seed = batch_size, seed
         self._rank, self._world, self._start = rank, world, start
 
     def __iter__(self) -> Iterator[PairBatch]:
         share = own_share(self.batches(), self._rank, self._world, self._start)
-        return (encode_passages(self._encoder, passages, (self._seed, number)) for number, passages in share)
+        return (cut_in_two(self._encoder, *window.take(places), (self._seed, number)) for number, (window, places) in share)
 
-    def batches(self) -> Iterator[list[Passage]]:
-        """Yield the passages of every global batch. An epoch's last batch may be smaller."""
+    def batches(self) -> Iterator[tuple[Window, NDArray[np.int64]]]:
+        """Yield a window and the places in it of every global batch. An epoch's last batch may be smaller."""
         for epoch in count():
-            passages = ((key, text) for key, text in self._reader.passages() if key not in self._left_out)
-            for window in count():
-                rows = list(islice(passages, WINDOW * self._batch_size))
-                if not rows:
-                    break
-                random = np.random.default_rng([self._seed, epoch, window])
-                lengths = np.array([len(text) for _, text in rows]) * random.uniform(0.9, 1.1, len(rows))
-                ordered = [rows[index] for index in lengths.argsort(kind="stable")]
-                cut = [ordered[at : at + self._batch_size] for at in range(0, len(ordered), self._batch_size)]
-                yield from (cut[index] for index in random.permutation(len(cut)))
+            for number, window in enumerate(self._source.windows(WINDOW * self._batch_size, self._seed, epoch)):
+                random, lengths = np.random.default_rng([self._seed, epoch, number]), window.lengths
+                ordered = (lengths * random.uniform(0.9, 1.1, len(lengths))).argsort(kind="stable")
+                cut = np.split(ordered, range(self._batch_size, len(ordered), self._batch_size))
+                yield from ((window, cut[index]) for index in random.permutation(len(cut)))
 
 
 class _Batches(IterableDataset):
@@ -113,15 +106,19 @@ class PassageDataModule(StreamDataModule):
             ValueError: if the collection leaves none for either side.
         """
         self._valid = set_apart(self._reader.passages(), self.settings.valid_passages)
-        apart = {key for key, _ in self._valid}
+        apart = frozenset(key for key, _ in self._valid)
         if not self._valid or next((key for key, _ in self._reader.passages() if key not in apart), None) is None:
             raise ValueError(f"{self._reader.name} has too few passages to train on some and validate on others.")
 
+        if self.settings.store is None:
+            self._source = LivePassages(self._reader, apart, self.encoder)
+        else:
+            store = Path(self.settings.store).expanduser()
+            self._source = StoredPassages(open_passages(self._reader, self.encoder, store), apart)
+
     def training_stream(self, rank: int, world: int, start: int) -> PassageStream:
         """Return the stream of batches of passages."""
-        apart = frozenset(key for key, _ in self._valid)
-        size = 2 * self.settings.batch_size
-        return PassageStream(self._reader, apart, self.encoder, size, self._seed, rank, world, start)
+        return PassageStream(self._source, self.encoder, 2 * self.settings.batch_size, self._seed, rank, world, start)
 
     def val_dataloader(self) -> DataLoader:
         """Return the passages set apart, always cut at the same places."""
@@ -140,19 +137,23 @@ def set_apart(passages: Iterable[Passage], limit: int) -> list[Passage]:
 
 
 def encode_passages(encoder: PairEncoder, passages: list[Passage], seed: tuple[int, ...] = ()) -> PairBatch:
-    """Encode passages as two segments each, cut at a random token.
+    """Encode passages as two segments each; see ``cut_in_two``."""
+    keys, texts = zip(*passages, strict=True)
+    return cut_in_two(encoder, keys, encoder.passages(texts), seed)
+
+
+def cut_in_two(encoder: PairEncoder, keys: tuple[str, ...], tokens: Segment, seed: tuple[int, ...]) -> PairBatch:
+    """Lay out passages as two segments each, cut at a random token.
 
     Args:
-        encoder: gives the token ids; its budgets for query and passage hold for the segments.
-        passages: ids and texts.
+        encoder: its budget for queries holds for the first segment.
+        keys: ids.
+        tokens: of each passage.
         seed: of the cuts, with each passage's id; the other passages of the batch have no say.
     """
-    budget = encoder.query_tokens
-    tokens = encoder.token_ids([text for _, text in passages], encoder.passage_tokens)
     cuts = []
-    for (key, _), row in zip(passages, tokens, strict=True):
-        random, most = np.random.default_rng([*seed, crc32(key.encode())]), len(row) // 2
-        cuts.append(int(random.integers(min(SHORTEST, most), min(budget, most) + 1)))
-    first, second = Segment.of(tokens).split(np.array(cuts))
-    ids = tuple(key for key, _ in passages)
-    return PairBatch(*encoder.assemble(first, second), torch.zeros(len(ids)), torch.arange(len(ids)), ids, ids)
+    for key, length in zip(keys, tokens.lengths.tolist(), strict=True):
+        random, most = np.random.default_rng([*seed, crc32(key.encode())]), length // 2
+        cuts.append(int(random.integers(min(SHORTEST, most), min(encoder.query_tokens, most) + 1)))
+    first, second = tokens.split(np.array(cuts))
+    return PairBatch(*encoder.assemble(first, second), torch.zeros(len(keys)), torch.arange(len(keys)), keys, keys)

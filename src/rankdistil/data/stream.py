@@ -87,7 +87,7 @@ class GroupStream(IterableDataset):
     def batches(self) -> Iterator[Rows]:
         """Yield the groups of every global batch, epoch after epoch. An epoch's last batch may be smaller."""
         for epoch in count():
-            for window, groups in enumerate(_windows(self._source.epoch(self._seed, epoch), WINDOW * self._size.groups)):
+            for window, groups in enumerate(cut_windows(self._source.epoch(self._seed, epoch), WINDOW * self._size.groups)):
                 lengths = self._queries.lengths(groups[:, 0]) + self._passages.lengths(groups[:, 1:]).max(axis=1)
                 order = lengths.argsort(kind="stable")
                 cut = np.split(groups[order], self._cuts(lengths[order], groups.shape[1] - 1))
@@ -190,7 +190,7 @@ def encode_rows(encoder: PairEncoder, queries: Texts, passages: Texts, left: Row
     )
 
 
-def _windows(chunks: Iterable[Rows], size: int) -> Iterator[Rows]:
+def cut_windows(chunks: Iterable[Rows], size: int) -> Iterator[Rows]:
     """Cut a stream of rows into windows of ``size``; the last may be smaller."""
     rest: Rows | None = None
     for chunk in chunks:
