@@ -53,10 +53,8 @@ def open_reader(data: DictConfig, split: str) -> Reader:
     runs = _listed(data.candidates)
     if not isinstance(source, DictConfig):
         return Reader(str(source), holdout, runs, store_folder(data))
-    folder = FolderSplit(
-        root=str(data.root), corpus=data.corpus, columns=plain(data.columns), store=data.store, **plain(source)
-    )
-    return Reader(folder, holdout, runs)
+    folder = FolderSplit(root=str(data.root), corpus=data.corpus, columns=plain(data.columns), **plain(source))
+    return Reader(folder, holdout, runs, store_folder(data))
 
 
 def all_readers(cfg: DictConfig) -> list[Reader]:

@@ -12,7 +12,7 @@ FRUIT = [("a", "red apple"), ("b", "red car"), ("c", "apple pie apple"), ("d", "
 
 
 def ids(passages, query, depth=10):
-    return [hit.passage_id for hit in Bm25(passages).search({"q": query}, depth)["q"]]
+    return [hit.passage_id for hit in Bm25.build(passages).search({"q": query}, depth)["q"]]
 
 
 def term(count: int, length: int, holding: int) -> float:
@@ -21,7 +21,7 @@ def term(count: int, length: int, holding: int) -> float:
 
 
 def test_scores_are_those_of_the_formula():
-    found = dict(Bm25(FRUIT).search({"q": "apple pie"}, 10)["q"])
+    found = dict(Bm25.build(FRUIT).search({"q": "apple pie"}, 10)["q"])
     assert found == pytest.approx({"c": term(2, 3, 2) + term(1, 3, 1), "a": term(1, 2, 2)}, rel=1e-5)
 
 
@@ -42,7 +42,7 @@ def test_many_equal_scores_rank_by_descending_id_too():  # an unstable sort keep
 
 def test_ranking_does_not_depend_on_the_order_of_passages():
     queries = {"1": "apple car", "2": "red pie", "3": "red"}
-    assert Bm25(FRUIT).search(queries, 10) == Bm25(FRUIT[::-1]).search(queries, 10)
+    assert Bm25.build(FRUIT).search(queries, 10) == Bm25.build(FRUIT[::-1]).search(queries, 10)
 
 
 def test_depth_cuts_the_ranking():
@@ -51,7 +51,7 @@ def test_depth_cuts_the_ranking():
 
 @pytest.mark.parametrize("query", ["boat", "the", "", "?!"])
 def test_query_without_a_common_term_has_no_candidates(query):
-    assert Bm25(FRUIT).search({"q": query, "r": "pie"}, 10).keys() == {"q", "r"}
+    assert Bm25.build(FRUIT).search({"q": query, "r": "pie"}, 10).keys() == {"q", "r"}
     assert ids(FRUIT, query) == []
 
 
@@ -68,14 +68,28 @@ def test_stop_words_never_match():
 
 
 def test_rankings_of_several_queries_do_not_mix():
-    together = Bm25(FRUIT).search({"1": "apple", "2": "car"}, 10)
-    apart = Bm25(FRUIT).search({"1": "apple"}, 10) | Bm25(FRUIT).search({"2": "car"}, 10)
+    together = Bm25.build(FRUIT).search({"1": "apple", "2": "car"}, 10)
+    apart = Bm25.build(FRUIT).search({"1": "apple"}, 10) | Bm25.build(FRUIT).search({"2": "car"}, 10)
     assert together == apart
+
+
+def test_an_index_on_disk_ranks_as_the_one_in_memory_and_follows_its_data(tmp_path):
+    queries, folder = {"1": "apple car", "2": "red pie", "3": "red", "4": "boat"}, tmp_path / "store" / "fruit-bm25"
+    for _ in range(2):  # built, then read
+        found = Bm25.open(folder, lambda: FRUIT, {"file": 1}).search(queries, 3)
+        assert found == Bm25.build(FRUIT).search(queries, 3)
+    changed = Bm25.open(folder, lambda: [*FRUIT, ("e", "red boat")], {"file": 2}).search(queries, 3)
+    assert [hit.passage_id for hit in changed["4"]] == ["e"]
+
+
+def test_an_index_is_not_read_again_from_its_data(tmp_path):
+    Bm25.open(tmp_path / "store" / "fruit-bm25", lambda: FRUIT, {"file": 1})
+    assert Bm25.open(tmp_path / "store" / "fruit-bm25", lambda: 1 / 0, {"file": 1}).ids == ["d", "c", "b", "a"]
 
 
 def test_empty_collection_is_refused():
     with pytest.raises(ValueError, match=r"^BM25 needs at least one passage; the collection is empty.$"):
-        Bm25([])
+        Bm25.build([])
 
 
 def test_scores_equal_the_supplied_run_on_ms_marco(shared):
@@ -84,7 +98,7 @@ def test_scores_equal_the_supplied_run_on_ms_marco(shared):
     for _, (query, _, _, _, score, _) in islice(parse.fields(folder / "run.bm25.train.txt", None, tuple("QIPRST")), 4000):
         supplied.setdefault(query, []).extend([float(score)] if float(score) > 0 else [])
     queries = {query: text for query, text in parse.texts(folder / "queries.train.tsv") if query in supplied}
-    found = Bm25(parse.texts(folder / "corpus.tsv")).search(queries, 20)
+    found = Bm25.build(parse.texts(folder / "corpus.tsv")).search(queries, 20)
     assert len(supplied) == 200
     for query, scores in supplied.items():
         assert [hit.score for hit in found[query]] == pytest.approx(scores, abs=1e-4), query

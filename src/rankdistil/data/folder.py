@@ -25,8 +25,6 @@ from ir_datasets.formats import (
 from ir_datasets.indices import Docstore
 
 from rankdistil.data import parse
-from rankdistil.data.store.texts import TextStore, open_texts
-from rankdistil.files import stamp
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,6 @@ class FolderSplit:
         triples: ``query_id<TAB>positive_id<TAB>negative_id``; optional.
         candidates: a TREC run, ``query_id Q0 passage_id rank score tag``; optional.
         columns: where fields stand that aren't where they are expected, by kind of file: ``{"corpus": {"id": "docno"}}``.
-        store: folder where passages are kept on disk; None keeps them in memory.
     """
 
     root: str
@@ -51,14 +48,13 @@ class FolderSplit:
     triples: str | None = None
     candidates: str | None = None
     columns: Mapping[str, parse.Columns] = field(default_factory=dict)
-    store: str | None = None
 
     def path(self, file: str) -> Path:
         """Return where a file of the folder is."""
         return Path(self.root).expanduser() / file
 
-    def open(self) -> ir_datasets.Dataset:
-        """Build the dataset. Files are read on first use and kept in memory."""
+    def open(self, stored: bool = False) -> ir_datasets.Dataset:
+        """Build the dataset. Files are read on first use and kept in memory, passages not if they are ``stored`` elsewhere."""
         root = Path(self.root).expanduser()
         if not root.is_dir():
             raise FileNotFoundError(
@@ -68,7 +64,7 @@ class FolderSplit:
             if file is not None and not (root / file).is_file():
                 raise FileNotFoundError(f"{root / file} is not there. Set its name under data.*, or put the file in place.")
         return ir_datasets.Dataset(
-            self._docs(),
+            FileDocs(root / self.corpus, self._columns("corpus"), stored),
             FileQueries(root / self.queries, self._columns("queries")),
             FileQrels(root / self.qrels, self._columns("qrels")),
             FileDocPairs(root / self.triples, self._columns("triples")) if self.triples else None,
@@ -77,10 +73,6 @@ class FolderSplit:
 
     def _columns(self, kind: str) -> parse.Columns | None:
         return self.columns.get(kind)
-
-    def _docs(self) -> "FileDocs":
-        path, columns = self.path(self.corpus), self._columns("corpus")
-        return FileDocs(path, columns) if self.store is None else StoredDocs(path, columns, Path(self.store).expanduser())
 
 
 class MemoryDocstore(Docstore):
@@ -96,16 +88,24 @@ class MemoryDocstore(Docstore):
 
 
 class FileDocs(BaseDocs):
-    """Passages of a file."""
+    """Passages of a file.
 
-    def __init__(self, path: Path, columns: parse.Columns | None = None) -> None:
-        self._path, self._columns = path, columns
+    Args:
+        path: the file.
+        columns: see ``FolderSplit``.
+        stored: a text store keeps them (and finds ids that occur twice): iterating reads the file, and keeps nothing.
+    """
+
+    def __init__(self, path: Path, columns: parse.Columns | None = None, stored: bool = False) -> None:
+        self._path, self._columns, self._stored = path, columns, stored
 
     @cached_property
     def _docs(self) -> dict[str, GenericDoc]:
         return {key: GenericDoc(key, text) for key, text in parse.texts(self._path, self._columns)}
 
     def docs_iter(self) -> Iterator[GenericDoc]:
+        if self._stored:
+            return (GenericDoc(key, text) for key, text in parse.texts(self._path, self._columns, repeated=True))
         return iter(self._docs.values())
 
     def docs_count(self) -> int:
@@ -113,50 +113,6 @@ class FileDocs(BaseDocs):
 
     def docs_store(self, field: str = "doc_id", options: object = None) -> MemoryDocstore:
         return MemoryDocstore(self._docs)
-
-
-class TextDocstore(Docstore):
-    """Passages by id, on disk."""
-
-    def __init__(self, texts: TextStore) -> None:
-        super().__init__(GenericDoc)
-        self._texts = texts
-
-    def get_many_iter(self, doc_ids: list[str]) -> Iterator[GenericDoc]:
-        """Yield the documents that exist."""
-        return (GenericDoc(key, text) for key, text in self._texts.texts(doc_ids).items())
-
-
-class StoredDocs(FileDocs):
-    """Passages of a file that is too large for memory: read once into a text store.
-
-    Args:
-        path: the file.
-        columns: see ``FolderSplit``.
-        store: folder of the stores.
-    """
-
-    def __init__(self, path: Path, columns: parse.Columns | None, store: Path) -> None:
-        super().__init__(path, columns)
-        self._store = store
-
-    @cached_property
-    def _texts(self) -> TextStore:
-        folder = self._store / f"{self._path.parent.resolve().name}-{self._path.name}-texts"
-        columns = {"columns": dict(self._columns)} if self._columns else {}
-        return open_texts(folder, self._lines, stamp(self._path) | columns)
-
-    def _lines(self) -> Iterator[tuple[str, str]]:
-        return parse.texts(self._path, self._columns, repeated=True)
-
-    def docs_iter(self) -> Iterator[GenericDoc]:
-        return (GenericDoc(key, text) for key, text in self._lines())
-
-    def docs_count(self) -> int:
-        return len(self._texts)
-
-    def docs_store(self, field: str = "doc_id", options: object = None) -> TextDocstore:
-        return TextDocstore(self._texts)
 
 
 class FileQueries(BaseQueries):

@@ -27,6 +27,7 @@ from rankdistil.data.stream_module import StreamDataModule
 SET_APART = 8  # one passage of so many may be set apart, by the hash of its id
 SHORTEST = 2  # tokens of the first segment
 
+
 class PassageStream(IterableDataset):
     """Yields batches of passages of similar length, epoch after epoch; endless.
 

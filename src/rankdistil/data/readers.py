@@ -15,9 +15,9 @@ from ir_datasets.indices.base import DocstoreOptions, FileAccess
 from rankdistil.data import almanac
 from rankdistil.data.bm25 import Bm25
 from rankdistil.data.candidates import RunFiles, rank
-from rankdistil.data.folder import FolderSplit, TextDocstore
+from rankdistil.data.folder import FolderSplit
 from rankdistil.data.records import Qrels, Ranking, Triple
-from rankdistil.data.store.texts import open_texts
+from rankdistil.data.store.texts import TextDocstore, open_texts
 from rankdistil.files import stamp
 
 
@@ -40,7 +40,8 @@ class Reader:
         source: an ir_datasets id, or the files of a folder.
         holdout: restricts the split to, or keeps it clear of, queries set apart.
         runs: TREC run files whose candidates are taken in place of the dataset's own, where they rank the split's queries.
-        store: folder where the passages of an ir_datasets id are kept as text; None uses ir_datasets' own store.
+        store: folder where passages are kept as text, and BM25's index; None keeps those of files in memory, those of an
+            ir_datasets id in its own store.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Reader:
             ValueError: for an id that ir_datasets doesn't know.
         """
         if isinstance(self.source, FolderSplit):
-            return self.source.open()
+            return self.source.open(stored=self.store is not None)
         almanac.register()
         try:
             return ir_datasets.load(self.source)
@@ -106,9 +107,13 @@ class Reader:
             self.dataset  # noqa: B018 - registers the embedded collection, and answers unknown ids
             parent = ir_datasets.parent_id(self.source, "docs" if kind == "passages" else kind)
             return parent.replace("/", "-"), {"dataset": parent}
-        files = {"passages": self.source.corpus, "queries": self.source.queries, "docpairs": self.source.triples}
-        path = self.source.path(files[kind])
-        return f"{path.parent.resolve().name}-{path.name}", stamp(path)
+        file, named = {
+            "passages": (self.source.corpus, "corpus"),
+            "queries": (self.source.queries, "queries"),
+            "docpairs": (self.source.triples, "triples"),
+        }[kind]
+        path, columns = self.source.path(file), self.source.columns.get(named)
+        return f"{path.parent.resolve().name}-{path.name}", stamp(path) | ({"columns": str(dict(columns))} if columns else {})
 
     @cached_property
     def all_queries(self) -> dict[str, str]:
@@ -142,7 +147,7 @@ class Reader:
 
     @cached_property
     def _store(self) -> ir_datasets.indices.Docstore:
-        if self.store is not None and isinstance(self.source, str):
+        if self.store is not None:
             name, source = self.origin("passages")
             return TextDocstore(open_texts(self.store / f"{name}-texts", self.passages, source))
         return self.dataset.docs_store(options=DocstoreOptions(file_access=FileAccess.MMAP))
@@ -219,4 +224,7 @@ class Reader:
 
     @cached_property
     def _bm25(self) -> Bm25:
-        return Bm25(self.passages())
+        if self.store is None:
+            return Bm25.build(self.passages())
+        name, source = self.origin("passages")
+        return Bm25.open(self.store / f"{name}-bm25", self.passages, source)

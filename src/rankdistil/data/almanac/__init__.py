@@ -81,7 +81,7 @@ class Bm25ScoredDocs(BaseScoredDocs):
 
     @cached_property
     def _rows(self) -> list[GenericScoredDoc]:
-        index = Bm25((doc.doc_id, doc.text) for doc in self._docs.docs_iter())
+        index = Bm25.build((doc.doc_id, doc.text) for doc in self._docs.docs_iter())
         found = index.search({query.query_id: query.text for query in self._queries.queries_iter()}, DEPTH)
         return [GenericScoredDoc(query_id, *candidate) for query_id, row in found.items() for candidate in row]
 

@@ -1,10 +1,12 @@
 """The text store: the passages of files that are too large for memory, by id."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ir_datasets.formats import GenericDoc
+from ir_datasets.indices import Docstore
 
 from rankdistil.data.assemble import Segment
 from rankdistil.data.store.build import SOURCE, Chunks, ensure, in_chunks, write_ragged
@@ -27,6 +29,18 @@ class TextStore(RaggedStore):
             key: raw[start:end].decode()
             for key, start, end in zip(keys, (ends - content.lengths).tolist(), ends.tolist(), strict=True)
         }
+
+
+class TextDocstore(Docstore):
+    """A text store as ir_datasets' readers know stores."""
+
+    def __init__(self, texts: TextStore) -> None:
+        super().__init__(GenericDoc)
+        self._texts = texts
+
+    def get_many_iter(self, doc_ids: Sequence[str]) -> Iterator[GenericDoc]:
+        """Yield the documents that exist."""
+        return (GenericDoc(key, text) for key, text in self._texts.texts(doc_ids).items())
 
 
 def open_texts(folder: Path, texts: Callable[[], Iterable[tuple[str, str]]], source: dict[str, Any]) -> TextStore:
