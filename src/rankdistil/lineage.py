@@ -43,7 +43,8 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
         "data": {key: value for key, value in plain(cfg.data).items() if key in READ_AS_TEXT or cfg.stage.reads != "passages"},
         "trainer": plain(cfg.trainer),
     }
-    parts["data"].pop("workers", None)
+    for elsewhere in ("workers", "negatives_scores"):  # the scores are a parent
+        parts["data"].pop(elsewhere, None)
     parts["data"] |= {
         "store": cfg.data.store is not None
     }  # where it is doesn't matter; with one, batches are grouped by tokens

@@ -76,6 +76,8 @@ def _add(cfg: DictConfig, compose: Callable[[list[str]], DictConfig], steps: dic
             parents["teacher"] = _outside(str(cfg.teacher.export))
     if folders := score_folders(cfg):
         parents["scores"] = scores_origin(folders)
+    if cfg.stage.reads == "triples" and cfg.data.negatives_scores is not None:
+        parents["negatives"] = scores_origin([Path(cfg.data.negatives_scores).expanduser()])
     start = read_start(cfg.student.init_from) if cfg.stage.learns == "student" else Start("random")
     if start.kind == "experiment":
         if start.path in below:
@@ -111,6 +113,7 @@ def _outside(path: str) -> dict[str, str]:
 def _teacher_config(cfg: DictConfig, compose: Callable[[list[str]], DictConfig]) -> DictConfig:
     parent = _inherit(cfg, compose(["stage=teacher"]))
     parent.seed, parent.folder = cfg.teacher.seed, cfg.teacher.run
+    parent.data.negatives_margin = parent.data.negatives_scores = None  # the scores are usually its own
     return parent
 
 

@@ -1,15 +1,18 @@
 """The DataModule over a small folder: what it trains on, what it re-ranks, which settings it refuses."""
 
+import json
 from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from rankdistil.data.batch import PairBatch
 from rankdistil.data.datamodule import DataSettings, RankingDataModule
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.readers import Holdout, Reader
+from rankdistil.data.scores import Shard, shard_name, write_shard
 
 SETTINGS = DataSettings(
     batch_size=2, eval_batch_size=3, query_tokens=8, passage_tokens=16, train_on="docpairs", negatives_depth=10,
@@ -17,7 +20,8 @@ SETTINGS = DataSettings(
 )  # fmt: skip
 
 
-OPEN = ("train_on", "test_queries", "max_tokens", "store")
+NO_COUNT = ("train_on", "store", "negatives_margin", "negatives_scores")
+OPEN = (*NO_COUNT, "test_queries", "max_tokens")
 
 
 @pytest.fixture(scope="module")
@@ -192,9 +196,7 @@ def test_evaluation_needs_neither_training_nor_validation_data(collection, tmp_p
     assert len(pairs_of(data.test_dataloader())) == 7
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in vars(SETTINGS) if name not in ("train_on", "workers", "negatives_skip", "store")]
-)
+@pytest.mark.parametrize("name", [name for name in vars(SETTINGS) if name not in (*NO_COUNT, "workers", "negatives_skip")])
 @pytest.mark.parametrize("value", [0, -3, 1.5, "2", True])
 def test_setting_below_one_or_no_whole_number_names_its_key(name, value):
     with pytest.raises(ValueError, match=f"^data.{name} is {value!r}; expected a whole number of at least 1.$"):
@@ -205,6 +207,41 @@ def test_setting_below_one_or_no_whole_number_names_its_key(name, value):
 def test_only_limits_and_the_store_may_be_left_open(name):
     with pytest.raises(ValueError, match=f"^data.{name} is None; expected a whole number of at least [01].$"):
         replace(SETTINGS, **{name: None})
+
+
+@pytest.mark.parametrize("one", [{"negatives_margin": 1.0}, {"negatives_scores": "runs/scores"}], ids=str)
+def test_a_margin_needs_scores_and_scores_a_margin(one):
+    with pytest.raises(
+        ValueError, match=r"^data\.negatives_margin and data\.negatives_scores belong together: set both, or neither"
+    ):
+        replace(SETTINGS, **one)
+
+
+@pytest.mark.parametrize("value", ["1", True])
+def test_a_margin_that_is_no_number_is_refused(value):
+    with pytest.raises(ValueError, match=rf"^data\.negatives_margin is {value!r}; expected a number of logits, or null\.$"):
+        replace(SETTINGS, negatives_margin=value, negatives_scores="runs/scores")
+
+
+def test_negatives_that_a_teacher_scores_above_the_positive_are_left_out(build, tmp_path):
+    """Of the folder's four triples, scores keep those of queries 2 and 3."""
+    pairs = [
+        ("1", "a", 0.0),
+        ("1", "b", 1.0),
+        ("1", "e", 1.0),
+        ("2", "b", 2.0),
+        ("2", "c", 1.0),
+        ("3", "c", 2.0),
+        ("3", "d", 1.0),
+    ]
+    scores = tmp_path / "scores"
+    scores.mkdir()
+    queries, passages, values = zip(*pairs, strict=True)
+    write_shard(scores / shard_name(0), Shard(queries, passages, np.array(values, np.float32)))
+    (scores / "scores.json").write_text(json.dumps({"made_of": {}, "shards": {shard_name(0): len(pairs)}}))
+    data = build(batch_size=1, negatives_margin=0.5, negatives_scores=str(scores))
+    found = [(batch.query_ids[0], *batch.passage_ids) for batch in islice(data.train_dataloader(), 4)]
+    assert sorted(found) == [("2", "b", "c")] * 2 + [("3", "c", "d")] * 2
 
 
 def test_no_worker_is_a_choice_and_a_negative_number_is_not():

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from rankdistil.data.candidates import is_ordered
 from rankdistil.data.collection import Collection, open_collection
 from rankdistil.data.encode import PairEncoder
+from rankdistil.data.false_negatives import Margin
 from rankdistil.data.groups import TRAIN_ON, GroupSource, refuse_unknown
 from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair, Qrels, Ranking
@@ -19,6 +20,8 @@ from rankdistil.data.store.tokens import tokenizer_fingerprint
 from rankdistil.data.stream import CandidateStream, GroupStream, Size
 from rankdistil.data.stream_module import StreamDataModule
 from rankdistil.data.texts import Rows
+
+NO_COUNT = ("train_on", "store", "negatives_margin", "negatives_scores")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class DataSettings:
         negatives_depth: candidates that sampled negatives are drawn from.
         negatives_skip: how many of them are left out at the top.
         negatives: negatives in a group.
+        negatives_margin: leaves out negatives that ``negatives_scores`` don't put below the positive by this much; None
+            leaves out none.
+        negatives_scores: folder of a teacher's scores, for ``negatives_margin``.
         max_tokens: tokens per training batch and process, padding included, in place of ``batch_size``; None counts groups.
         store: folder where texts are kept as token ids, tokenised once; None tokenises them each time.
         relevance_level: lowest grade that counts as relevant, for positives, RR and AP.
@@ -58,6 +64,8 @@ class DataSettings:
     valid_queries: int
     negatives: int = 1
     negatives_skip: int = 0
+    negatives_margin: float | None = None
+    negatives_scores: str | None = None
     valid_passages: int = 1000
     test_queries: int | None = None
     workers: int = 0
@@ -67,8 +75,12 @@ class DataSettings:
     def __post_init__(self) -> None:
         if self.train_on not in TRAIN_ON:
             raise ValueError(f"data.train_on is {self.train_on!r}; expected one of {', '.join(TRAIN_ON)}.")
+        if (self.negatives_margin is None) != (self.negatives_scores is None):
+            raise ValueError("data.negatives_margin and data.negatives_scores belong together: set both, or neither.")
+        if isinstance(self.negatives_margin, bool) or not isinstance(self.negatives_margin, int | float | None):
+            raise ValueError(f"data.negatives_margin is {self.negatives_margin!r}; expected a number of logits, or null.")
         for name, value in vars(self).items():
-            if name in ("train_on", "store") or (name in ("test_queries", "max_tokens") and value is None):
+            if name in NO_COUNT or (name in ("test_queries", "max_tokens") and value is None):
                 continue
             low = 0 if name in ("workers", "negatives_skip") else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
@@ -134,7 +146,7 @@ class RankingDataModule(StreamDataModule):
         self._texts = self._collection(self._train)
         self._source = open_source(
             self._train, self._texts, settings.train_on, settings.relevance_level, settings.negatives_depth,
-            settings.negatives_skip, settings.negatives, self._store,
+            settings.negatives_skip, settings.negatives, self._store, self._margin(),
         )  # fmt: skip
         if self._score_folders:
             asked = {"query_tokens": settings.query_tokens, "passage_tokens": settings.passage_tokens}
@@ -185,6 +197,12 @@ class RankingDataModule(StreamDataModule):
     def test_dataloader(self) -> DataLoader:
         """Return the test pairs."""
         return self._evaluation("test")
+
+    def _margin(self) -> Margin | None:
+        if self.settings.negatives_margin is None:
+            return None
+        folder = Path(self.settings.negatives_scores).expanduser()
+        return Margin(load_scores(folder, self._texts, {}), self.settings.negatives_margin)
 
     @property
     def _store(self) -> Path | None:

@@ -4,7 +4,7 @@ A triple is a group with one negative. Groups come from the dataset's own triple
 stage's hits. The order of an epoch depends on (seed, epoch) only, never on the process that reads it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -44,22 +44,22 @@ class ListedGroups:
     def __init__(self, rows: Rows) -> None:
         if not len(rows):
             raise ValueError("the training split has no triple for its queries. Do triples and queries belong together?")
-        self._rows = rows
+        self.rows = rows
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Rows]:
         """Yield every group once."""
         random = np.random.default_rng([seed, epoch])
-        blocks = random.permutation(-(-len(self._rows) // BLOCK))
+        blocks = random.permutation(-(-len(self.rows) // BLOCK))
         for at in range(0, len(blocks), SHUFFLED):
-            rows = np.concatenate([self._rows[block * BLOCK : (block + 1) * BLOCK] for block in blocks[at : at + SHUFFLED]])
+            rows = np.concatenate([self.rows[block * BLOCK : (block + 1) * BLOCK] for block in blocks[at : at + SHUFFLED]])
             yield rows[random.permutation(len(rows))]
 
     def pairs(self) -> Rows:
         """Return every pair once."""
-        return _distinct(self._rows[at : at + CHUNK][:, [0, column]] for column in (1, 2) for at in range(0, len(self), CHUNK))
+        return _distinct(self.rows[at : at + CHUNK][:, [0, column]] for column in (1, 2) for at in range(0, len(self), CHUNK))
 
 
 class SampledGroups:
@@ -154,8 +154,9 @@ def refuse_unknown(ids: Iterable[str], rows: Rows) -> None:
 
 
 def sample_groups(
-    positives: Mapping[str, list[str]], negatives: Mapping[str, list[str]], size: int, queries: Texts, passages: Texts
-) -> Sampling:
+    positives: Mapping[str, list[str]], negatives: Mapping[str, list[str]], size: int, queries: Texts, passages: Texts,
+    safe: Callable[[Rows, list[Rows], list[Rows]], list[Rows]] | None = None,
+) -> Sampling:  # fmt: skip
     """Prepare the sampling of groups.
 
     Args:
@@ -164,21 +165,28 @@ def sample_groups(
         size: negatives in a group.
         queries: gives the rows of queries.
         passages: gives the rows of passages.
+        safe: keeps some of the negatives of each query, given the rows of queries, positives and negatives; None keeps all.
 
     Raises:
         ValueError: if no query has a relevant passage and enough negatives.
     """
     able = [query for query, row in positives.items() if row and len(negatives.get(query, ())) >= size]
-    if not able:
-        few = "a negative" if size == 1 else f"{size} negatives (data.negatives)"
-        raise ValueError(f"no training query has both a relevant passage and {few} among its candidates.")
-    source = SampledGroups(
+    asked, good, bad = (
         queries.rows(able),
         [passages.rows(positives[query]) for query in able],
         [passages.rows(negatives[query]) for query in able],
-        size,
     )
-    return Sampling(source, len(positives) - len(able))
+    if safe is not None:
+        bad = safe(asked, good, bad)
+    left = [index for index, row in enumerate(bad) if len(row) >= size]
+    if not left:
+        few = "a negative" if size == 1 else f"{size} negatives (data.negatives)"
+        raise ValueError(
+            f"no training query has both a relevant passage and {few} among its candidates"
+            f"{'' if safe is None else ' that data.negatives_margin leaves'}."
+        )
+    source = SampledGroups(asked[left], [good[index] for index in left], [bad[index] for index in left], size)
+    return Sampling(source, len(positives) - len(left))
 
 
 def hard_negatives(candidates: Ranking, qrels: Qrels, skip: int = 0) -> dict[str, list[str]]:

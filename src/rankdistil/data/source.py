@@ -1,8 +1,10 @@
 """The source of training groups that ``data.train_on`` names."""
 
+from functools import partial
 from pathlib import Path
 
 from rankdistil.data.collection import Collection
+from rankdistil.data.false_negatives import Margin, SafeGroups, safe_negatives
 from rankdistil.data.groups import GroupSource, ListedGroups, hard_negatives, list_groups, sample_groups
 from rankdistil.data.readers import Reader
 from rankdistil.data.store.triples import open_triples
@@ -15,7 +17,7 @@ def lists_groups(reader: Reader, train_on: str, negatives: int) -> bool:
 
 def open_source(
     reader: Reader, collection: Collection, train_on: str, relevance_level: int, depth: int, skip: int, negatives: int,
-    store: Path | None = None,
+    store: Path | None = None, margin: Margin | None = None,
 ) -> GroupSource:  # fmt: skip
     """Open the groups of the training split.
 
@@ -29,6 +31,7 @@ def open_source(
         skip: candidates left out at the top: the best ones are often relevant, though nobody judged them.
         negatives: in a group.
         store: folder of the token stores, beside which triples are kept; None keeps them in memory.
+        margin: leaves out negatives that are scored about as high as the positive; None leaves out none.
 
     Raises:
         ValueError: if triples can't fill a group, or there is nothing to train on.
@@ -38,12 +41,12 @@ def open_source(
             raise ValueError(
                 f"data.negatives={negatives} needs data.train_on=sampled: the triples of a dataset have one negative each."
             )
-        if store is None:
-            return ListedGroups(list_groups(reader.docpairs(), *collection))
-        return ListedGroups(open_triples(store, reader, collection))
+        listed = list_groups(reader.docpairs(), *collection) if store is None else open_triples(store, reader, collection)
+        return ListedGroups(listed) if margin is None else SafeGroups(ListedGroups(listed), margin)
     positives = {
         query: [passage for passage, grade in row.items() if grade >= relevance_level and reader.contains(passage)]
         for query, row in reader.qrels.items()
     }
     hard = hard_negatives(reader.candidates(depth), reader.qrels, skip)
-    return sample_groups(positives, hard, negatives, *collection).source
+    safe = None if margin is None else partial(safe_negatives, margin)
+    return sample_groups(positives, hard, negatives, *collection, safe).source

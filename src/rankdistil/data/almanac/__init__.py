@@ -44,7 +44,7 @@ class TopicDocs(FileDocs):
     """The passages of the topics that a split's questions ask about."""
 
     def __init__(self, docs: FileDocs, queries: FileQueries) -> None:
-        self._all, self._queries = docs, queries
+        self._all, self._queries, self._stored = docs, queries, False
 
     @cached_property
     def _docs(self) -> dict[str, GenericDoc]:
