@@ -3,8 +3,8 @@
 pairs
     TSV: score, query_id, passage_id.
 triples
-    TSV: positive_score, negative_score, query_id, positive_id, negative_id, as the files of Zenodo record 4068216 (Hofstätter et
-    al. 2020, arXiv:2010.02666): bert_cat_ensemble_msmarcopassage_train_scores_ids.tsv and that of one teacher.
+    TSV: positive_score, negative_score, query_id, positive_id, negative_id, as the files of Zenodo record 4068216 (Hofstätter
+    et al. 2020, arXiv:2010.02666): bert_cat_ensemble_msmarcopassage_train_scores_ids.tsv and that of one teacher.
 trec
     A TREC run: query_id Q0 passage_id rank score tag.
 sentence_transformers
@@ -12,8 +12,8 @@ sentence_transformers
     ``{"qid", "pos": [{"pid", "ce-score"}], "neg": {system: [{"pid", "ce-score"}]}}``, as
     sbert.net/datasets/msmarco-hard-negatives.jsonl.gz;
     ``{"query_id", "passage_id", "score"}``, as the subset bert-ensemble-mse of sentence-transformers/msmarco;
-    ``{"query", "positive", "negative", "scores": [positive, negative]}`` as mine_hard_negatives(output_scores=True) writes it, also
-    with negative_1 to negative_n, with score or label instead of scores, and with query_id, positive_id, negative_id.
+    ``{"query", "positive", "negative", "scores": [positive, negative]}``, as mine_hard_negatives(output_scores=True) writes it,
+    also with negative_1 to negative_n, with score or label instead of scores, and with query_id, positive_id, negative_id.
 flag_embedding
     JSON lines or Parquet: ``{"query", "pos": [texts], "neg": [texts], "pos_scores": [...], "neg_scores": [...]}``.
 

@@ -109,7 +109,7 @@ def _scores(value: Any, key: str, passages: int, where: str) -> list[Any]:
 def _refuse_margin(key: str, where: str) -> NoReturn:
     raise ValueError(
         f"{where}: {key} has one number for positive and negative: the margin between them, not the teacher's score of each, "
-        f"which can't be told from it. What works: a list [positive, negative] in {key}; rows of query_id, passage_id and score; "
+        f"which can't be told from it. What works: a list [positive, negative] in {key}; rows of query_id, passage_id, score; "
         "format=triples."
     )
 

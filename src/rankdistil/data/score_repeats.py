@@ -145,9 +145,9 @@ def _refuse(table: "pa.Table", pair: dict[str, str | float], file: Path) -> None
     first, *others = table.filter(same).to_pylist()
     other = next(row for row in others if row["score"] != first["score"])
     raise ValueError(
-        f"{file}:{other['line']}: query {pair['query_id']} and passage {pair['passage_id']} have the score {other['score']:.9g}; "
-        f"in line {first['line']} they have {first['score']:.9g}. A teacher gives a pair one score: import one teacher's scores, "
-        "or set repeats=first to keep the first score of each pair."
+        f"{file}:{other['line']}: query {pair['query_id']} and passage {pair['passage_id']} have the score "
+        f"{other['score']:.9g}; in line {first['line']} they have {first['score']:.9g}. A teacher gives a pair one score: "
+        "import one teacher's scores, or set repeats=first to keep the first score of each pair."
     )
 
 

@@ -82,8 +82,8 @@ def load_scores(folder: Path, collection: "Collection", asked: dict[str, Any]) -
 
     Raises:
         FileNotFoundError: if there are none.
-        ValueError: if they aren't complete, were made with other settings, one isn't finite, two of a pair differ, or none is of
-            these texts.
+        ValueError: if they aren't complete, were made with other settings, one isn't finite, two of a pair differ, or none is
+            of these texts.
     """
     header = read_header(folder)
     differing = [key for key in asked if key in header["made_of"] and header["made_of"][key] != asked[key]]

@@ -39,7 +39,7 @@ class TextIds:
         """
         if self._file is None:
             raise ValueError(
-                f"{where}: {text[:80]!r} is a text, not an id. Name the file that gives such texts their ids: {self._key}=<file>."
+                f"{where}: {text[:80]!r} is a text, not an id. Name the file that gives texts their ids: {self._key}=<file>."
             )
         if self._ids is None:
             self._ids = self._read(self._file)
