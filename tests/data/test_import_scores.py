@@ -92,8 +92,8 @@ def test_a_pair_with_two_scores_is_refused_with_both_lines(tmp_path, monkeypatch
     with pytest.raises(ValueError) as caught:
         import_scores(settings_of(words(tmp_path, content, "pairs.tsv", format="pairs")))
     assert str(caught.value) == (
-        f"{tmp_path}/pairs.tsv:5: query q and passage a have the score 1.50000024; in line 1 they have 1.5. A teacher gives a pair one "
-        "score: import one teacher's scores, or set repeats=first to keep the first score of each pair."
+        f"{tmp_path}/pairs.tsv:5: query q and passage a have the score 1.50000024; in line 1 they have 1.5. A teacher gives a "
+        "pair one score: import one teacher's scores, or set repeats=first to keep the first score of each pair."
     )
     assert [path.name for path in tmp_path.iterdir()] == ["pairs.tsv"]
 

@@ -80,6 +80,6 @@ def test_a_score_beyond_float32_is_refused_the_largest_is_not(tmp_path):
 def test_a_pickle_is_not_opened(tmp_path, name):
     message = complaint(tmp_path / name, "sentence_transformers")  # it isn't there: nothing looked
     assert message == (
-        " is a pickle: it can run any code when it is read, so it isn't read. sentence-transformers' cross-encoder scores are in "
-        "JSON lines too: sbert.net/datasets/msmarco-hard-negatives.jsonl.gz, format=sentence_transformers."
+        " is a pickle: it can run any code when it is read, so it isn't read. sentence-transformers' cross-encoder scores are "
+        "in JSON lines too: sbert.net/datasets/msmarco-hard-negatives.jsonl.gz, format=sentence_transformers."
     )
