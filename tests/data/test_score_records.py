@@ -46,8 +46,8 @@ def test_mined_negatives_of_every_system_carry_their_scores(tmp_path):
 
 def test_mined_negatives_without_scores_say_which_file_has_them(tmp_path):
     assert complaint(tmp_path, {"qid": 7, "pos": [5238393], "neg": {"bm25": [1, 2]}}) == (
-        "5238393 has no pid and ce-score. Of msmarco-hard-negatives.jsonl.gz, the file at sbert.net/datasets has scores; the one "
-        "on the Hugging Face hub has ids only."
+        "5238393 has no pid and ce-score. Of msmarco-hard-negatives.jsonl.gz, the file at sbert.net/datasets has scores; the "
+        "one on the Hugging Face hub has ids only."
     )
 
 
@@ -95,7 +95,8 @@ def test_a_margin_is_refused_with_what_works(tmp_path, value):
     row = {"query_id": "400296", "positive_id": "1540783", "negative_id": "3518497", "score": value}
     assert complaint(tmp_path, row) == (
         "score has one number for positive and negative: the margin between them, not the teacher's score of each, which can't "
-        "be told from it. What works: a list [positive, negative] in score; rows of query_id, passage_id, score; format=triples."
+        "be told from it. What works: a list [positive, negative] in score; rows of query_id, passage_id, score; "
+        "format=triples."
     )
 
 
