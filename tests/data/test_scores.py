@@ -55,6 +55,32 @@ def test_scores_of_texts_that_are_not_trained_on_are_left_out(folder, texts):
     assert len(load_scores(folder([*PAIRS, ("x9", "a", 1.0), ("q1", "x", 2.0)]), texts, {})) == 4
 
 
+def test_a_pair_that_recurs_with_the_same_score_counts_once(folder, texts):
+    scores = load_scores(folder([*PAIRS, PAIRS[1], PAIRS[0]]), texts, {})
+    assert len(scores) == 4
+    assert scores.of(*rows(texts, [PAIRS[1][:2]])).tolist() == [-0.25]
+
+
+def test_a_pair_with_two_scores_is_refused_with_both(folder, texts):
+    place = folder([*PAIRS, ("q1", "b", -0.25000003), ("q2", "a", 1.0), ("q1", "b", -0.25)])
+    with pytest.raises(ValueError) as caught:
+        load_scores(place, texts, {})
+    assert str(caught.value) == (
+        f"teacher.scores={place} holds two scores of query q1 and passage b, -0.25 and -0.25000003 (2 pairs have several). "
+        "A teacher gives a pair one score. Score or import again, from one teacher."
+    )
+
+
+def test_scores_of_another_collection_are_refused(folder, texts):
+    place = folder([(f"x{query}", passage, score) for query, passage, score in PAIRS])
+    with pytest.raises(ValueError) as caught:
+        load_scores(place, texts, {})
+    assert str(caught.value) == (
+        f"teacher.scores={place} holds 4 scores, none of them of queries and passages that are trained on. "
+        "Do the scores and the collection belong together?"
+    )
+
+
 def test_a_pair_without_a_score_is_named(folder, texts):
     scores = load_scores(folder(), texts, {})
     with pytest.raises(ValueError, match=r"holds no score of query q2 and passage b \(1 of 2 pairs of a batch are missing\)"):

@@ -6,13 +6,14 @@ A folder holds ``scores.json`` (what made them) and Parquet shards with the colu
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankdistil.data.collection import Collection
-from rankdistil.data.texts import Rows
+if TYPE_CHECKING:  # the importer of scores writes them without waiting for torch
+    from rankdistil.data.collection import Collection
+    from rankdistil.data.texts import Rows
 
 HEADER = "scores.json"
 SHARD = 1 << 16  # pairs in a shard
@@ -37,13 +38,13 @@ class TeacherScores:
         name: of the folder, for messages.
     """
 
-    def __init__(self, keys: NDArray[np.int64], scores: NDArray[np.float32], collection: Collection, name: str) -> None:
+    def __init__(self, keys: NDArray[np.int64], scores: NDArray[np.float32], collection: "Collection", name: str) -> None:
         self._keys, self._scores, self._collection, self._name = keys, scores, collection, name
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def of(self, queries: Rows, passages: Rows) -> NDArray[np.float32]:
+    def of(self, queries: "Rows", passages: "Rows") -> NDArray[np.float32]:
         """Return the scores of pairs of rows, (N,).
 
         Raises:
@@ -66,12 +67,12 @@ class TeacherScores:
         return self._scores[place]
 
 
-def keys_of(queries: Rows, passages: Rows) -> NDArray[np.int64]:
+def keys_of(queries: "Rows", passages: "Rows") -> NDArray[np.int64]:
     """Join query and passage rows to one number."""
     return queries.astype(np.int64) << 32 | passages.astype(np.int64)
 
 
-def load_scores(folder: Path, collection: Collection, asked: dict[str, Any]) -> TeacherScores:
+def load_scores(folder: Path, collection: "Collection", asked: dict[str, Any]) -> TeacherScores:
     """Load a folder of scores.
 
     Args:
@@ -81,7 +82,8 @@ def load_scores(folder: Path, collection: Collection, asked: dict[str, Any]) -> 
 
     Raises:
         FileNotFoundError: if there are none.
-        ValueError: if they aren't complete, were made with other settings, or one isn't finite.
+        ValueError: if they aren't complete, were made with other settings, one isn't finite, two of a pair differ, or none is
+            of these texts.
     """
     header = read_header(folder)
     differing = [key for key in asked if key in header["made_of"] and header["made_of"][key] != asked[key]]
@@ -104,12 +106,36 @@ def load_scores(folder: Path, collection: Collection, asked: dict[str, Any]) -> 
         known = (rows[0] >= 0) & (rows[1] >= 0)
         keys.append(keys_of(rows[0][known], rows[1][known]))
         scores.append(shard.scores[known])
-    joined = np.concatenate(keys)
-    unique, first = np.unique(joined, return_index=True)
-    return TeacherScores(unique, np.concatenate(scores)[first], collection, f"teacher.scores={folder}")
+    joined, values, name = np.concatenate(keys), np.concatenate(scores), f"teacher.scores={folder}"
+    if not len(joined):
+        raise ValueError(
+            f"{name} holds {sum(header['shards'].values())} scores, none of them of queries and passages that are trained on. "
+            "Do the scores and the collection belong together?"
+        )
+    order = joined.argsort(kind="stable")
+    joined, values = joined[order], values[order]
+    again = joined[1:] == joined[:-1]
+    _refuse_differing(joined, values, np.flatnonzero(again & (values[1:] != values[:-1])), collection, name)
+    first = np.concatenate([[True], ~again])
+    return TeacherScores(joined[first], values[first], collection, name)
 
 
-def standardised_mean(members: Sequence[TeacherScores], collection: Collection) -> TeacherScores:
+def _refuse_differing(
+    keys: NDArray[np.int64], scores: NDArray[np.float32], places: NDArray[np.intp], collection: "Collection", name: str
+) -> None:
+    if not len(places):
+        return
+    at = places[0]
+    key = keys[at : at + 1]
+    (query,), (passage,) = collection.queries.names(key >> 32), collection.passages.names(key & 0xFFFFFFFF)
+    raise ValueError(
+        f"{name} holds two scores of query {query} and passage {passage}, {scores[at]:.9g} and {scores[at + 1]:.9g} "
+        f"({len(np.unique(keys[places]))} pairs have several). A teacher gives a pair one score. Score or import again, from "
+        "one teacher."
+    )
+
+
+def standardised_mean(members: Sequence[TeacherScores], collection: "Collection") -> TeacherScores:
     """Average the scores of several teachers, each brought to mean 0 and standard deviation 1 first.
 
     Teachers score on scales of their own: a plain mean would follow the one with the widest.
