@@ -29,7 +29,7 @@ from rankdistil.modules import StageModule
 from rankdistil.report.summary import conclude, conclude_language_model
 from rankdistil.roles import asks_teacher, score_folders
 from rankdistil.settings import plain
-from rankdistil.testing import score_splits
+from rankdistil.testing import open_splits, score_splits
 
 RANKING = ("val/nDCG@10", "max")
 NO_RANKING = ("val/loss", "min")  # what a stage without ranking is judged by: its own loss on what it doesn't train on
@@ -63,6 +63,7 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     else:
         data = parts.build_data(cfg, tokenizer, positions, cfg.seed, train=True)
     data.open()
+    splits = [] if cfg.stage.reads == "passages" else open_splits(cfg, data)
     module = networks.build_module(cfg, teacher, data, parents)
     for name in sorted(set(cfg.stage.losses) - set(networks.kept_losses(cfg))):
         console.print(f"student {cfg.student.name} can't take the {name} loss: dropped (student.drop_losses).")
@@ -73,7 +74,7 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     try:
         record |= _fit(cfg, folder, module, data)
         if module.losses.trains_head:
-            tested = score_splits(cfg, folder, data, teacher if asks_teacher(cfg) else None)
+            tested = score_splits(cfg, folder, splits, teacher if asks_teacher(cfg) else None)
     except BaseException as error:
         write_json(folder / "run.json", record | {"status": "failed", "error": f"{type(error).__name__}: {error}"})
         raise

@@ -1,6 +1,7 @@
 """The test of a finished stage: its export on every test split, beside its teacher."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,7 +19,28 @@ from rankdistil.settings import plain
 FURTHER = "tests"  # folder of the second split's files, and the next ones'
 
 
-def score_splits(cfg: DictConfig, folder: Path, data: RankingDataModule, teacher: CrossEncoder | None) -> list[Tested]:
+Splits = Sequence[tuple[DictConfig, RankingDataModule]]
+"""The settings of ``data`` for each test split, and its data."""
+
+
+def open_splits(cfg: DictConfig, data: RankingDataModule) -> Splits:
+    """Open every test split, so that bad data are answered before the first step.
+
+    Args:
+        cfg: the run's config.
+        data: of the run, with the first split.
+    """
+    first, *others = parts.each_test(cfg.data)
+    opened = [(first, data)]
+    for settings in others:
+        other, encoder = OmegaConf.create(plain(cfg) | {"data": plain(settings)}), data.encoder
+        further = parts.build_data(other, encoder.tokenizer, encoder.max_tokens, cfg.seed, train=False)
+        further.open_test()
+        opened.append((settings, further))
+    return opened
+
+
+def score_splits(cfg: DictConfig, folder: Path, splits: Splits, teacher: CrossEncoder | None) -> list[Tested]:
     """Test the export of a run on each of its splits.
 
     The teacher's own test is taken where it is the same, else made here.
@@ -26,25 +48,22 @@ def score_splits(cfg: DictConfig, folder: Path, data: RankingDataModule, teacher
     Args:
         cfg: the run's config.
         folder: its folder; files of the first split go there, of the others below ``tests/``.
-        data: of the run, with the first split.
+        splits: opened.
         teacher: timed beside the export on the first split; None for a stage without one.
     """
-    tested = []
-    for number, settings in enumerate(parts.each_test(cfg.data)):
-        split = data if number == 0 else _with_split(cfg, settings, data)
-        name = split.task("test").name
-        within = Path() if number == 0 else Path(FURTHER, slug(name))
-        target, timing = folder / within, parts.timing_settings(cfg) if number == 0 else None
-        level, runner = settings.test_relevance_level, parts.trainer_arguments(cfg)
-        score_export(
-            str(folder / "export"), split, target, run_label(folder), level, runner, timing, teacher if timing else None
-        )
+    tested, runner = [], parts.trainer_arguments(cfg)
+    for settings, data in splits:
+        first, name, level = data is splits[0][1], data.task("test").name, settings.test_relevance_level
+        within = Path() if first else Path(FURTHER, slug(name))
+        target, timing = folder / within, parts.timing_settings(cfg) if first else None
+        beside = teacher if first else None
+        score_export(str(folder / "export"), data, target, run_label(folder), level, runner, timing, beside)
         above = None
         if teacher is not None:
             above = teacher_folder(cfg) / within
             if cfg.teacher.export is not None or not same_test(above, target):
                 above = target / "teacher"
-                score_export(networks.teacher_source(cfg), split, above, f"teacher {cfg.teacher.name}", level, runner, timing)
+                score_export(networks.teacher_source(cfg), data, above, f"teacher {cfg.teacher.name}", level, runner, timing)
         tested.append(Tested(name, target, above))
     return tested
 
@@ -52,8 +71,3 @@ def score_splits(cfg: DictConfig, folder: Path, data: RankingDataModule, teacher
 def slug(name: str) -> str:
     """Turn the name of a split into one of a folder."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
-
-
-def _with_split(cfg: DictConfig, settings: DictConfig, data: RankingDataModule) -> RankingDataModule:
-    other, encoder = OmegaConf.create(plain(cfg) | {"data": plain(settings)}), data.encoder
-    return parts.build_data(other, encoder.tokenizer, encoder.max_tokens, cfg.seed, train=False)
