@@ -39,17 +39,22 @@ def timing_settings(cfg: DictConfig) -> TimingSettings:
 
 
 def open_reader(data: DictConfig, split: str) -> Reader:
-    """Open a split: an ir_datasets id, the files of ``data.root``, or training queries held out for validation.
+    """Open a split: an ir_datasets id, the files of ``data.root``, or training queries held out for validation or test.
 
     Raises:
         ValueError: if the split isn't named and nothing is held out.
     """
-    source = each_test(data)[0].test if split == "test" else data[split]
-    holdout = Holdout(data.holdout, inside=split == "valid") if data.valid is None and split != "test" else None
-    if holdout is not None:
-        if data.holdout < 1:
-            raise ValueError(f"data.valid is null and data.holdout is {data.holdout}: set one of them, to validate on.")
-        source = data.train
+    tests = each_test(data)
+    source = tests[0].test if split == "test" else data[split]
+    apart = [name for name, named in (("valid", data.valid), ("test", tests[0].test)) if named is None]
+    if apart and data.holdout < 1:
+        what = "to validate on" if apart[0] == "valid" else "to test on"
+        raise ValueError(f"data.{apart[0]} is null and data.holdout is {data.holdout}: set one of them, {what}.")
+    holdout = None
+    if split in apart:
+        source, holdout = data.train, Holdout(data.holdout, inside=True, behind=data.holdout * apart.index(split))
+    elif split == "train" and apart:
+        holdout = Holdout(data.holdout * len(apart), inside=False)
     runs = _listed(data.candidates)
     if not isinstance(source, DictConfig):
         return Reader(str(source), holdout, runs, store_folder(data))
@@ -92,7 +97,7 @@ def each_test(data: DictConfig) -> list[DictConfig]:
     Raises:
         ValueError: if ``data.test`` is empty, or ``data.test_relevance_level`` lists levels of other splits.
     """
-    tests, levels = _listed(data.test), _listed(data.test_relevance_level)
+    tests, levels = _listed(data.test) if data.test is not None else [None], _listed(data.test_relevance_level)
     if not tests:
         raise ValueError("data.test is empty. Name at least one split to test on.")
     if len(levels) not in (1, len(tests)):

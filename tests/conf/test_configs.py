@@ -14,7 +14,7 @@ from rankdistil.settings import check, plain
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
 STUDENTS = sorted(path.stem for path in (CONF / "student").glob("*.yaml"))
-ASKED = {"data=files": ["data.root=/anywhere"], "data=ir_dataset": ["data.train=a/train", "data.test=a/test"]}
+ASKED = {"data=files": ["data.root=/anywhere"], "data=ir_dataset": ["data.train=a/train"]}
 GROUPS = ("student", "data", "logger", "trainer", "teacher", "stage")
 
 

@@ -45,6 +45,16 @@ def test_held_out_queries_do_not_depend_on_the_order_of_the_file(collection):
     assert first == second
 
 
+def test_validation_and_test_take_queries_of_their_own_from_the_training_queries(collection):
+    split = collection(queries=TWENTY)
+    holdouts = Holdout(6, inside=True), Holdout(6, inside=True, behind=6), Holdout(12, inside=False)
+    readers = [Reader(split, holdout) for holdout in holdouts]
+    assert [len(reader.queries) for reader in readers] == [6, 6, 8]
+    assert readers[0].queries | readers[1].queries | readers[2].queries == Reader(split).queries
+    endings = [reader.name.partition(" ")[2] for reader in readers]
+    assert endings == ["(only 6 held-out queries)", "(another 6 held-out queries)", "(without 12 held-out queries)"]
+
+
 def test_larger_holdout_holds_the_smaller(collection):
     split = collection(queries=TWENTY)
     assert Reader(split, Holdout(3, inside=True)).queries.items() < Reader(split, Holdout(9, inside=True)).queries.items()
@@ -53,7 +63,7 @@ def test_larger_holdout_holds_the_smaller(collection):
 @pytest.mark.parametrize("queries", [3, 4])
 def test_holdout_that_leaves_nothing_to_train_on_is_refused(collection, queries):
     reader = Reader(collection(), Holdout(queries, inside=False))
-    message = f"^data.holdout={queries} leaves no query of 3 to train on; set it lower.$"
+    message = f"^data.holdout sets {queries} queries apart, which leaves none of 3 to train on; set it lower.$"
     with pytest.raises(ValueError, match=message):
         _ = reader.queries
 

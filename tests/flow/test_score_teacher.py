@@ -11,17 +11,38 @@ import pytest
 from support import REPOSITORY
 
 from rankdistil.data.scores import read_header
+from tests.data.conftest import FILES
 
-SMOKE = ["scale=smoke", "student=2l"]
+FOLDER = {"queries": "queries.tsv", "qrels": "qrels.txt", "triples": "triples.tsv", "candidates": "run.txt"}
 
-
-def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, str(REPOSITORY / "train.py"), *arguments, *SMOKE, f"paths.runs={folder}"]
-    return subprocess.run(line, cwd=folder.parent, capture_output=True, text=True, timeout=300)
+SMOKE = [
+    "scale=smoke", "student=2l", "data=files", "data.corpus=corpus.tsv", "data.holdout=1", "data.valid_queries=1",
+    *(f"data.{split}.{kind}={file}" for split in ("train", "test") for kind, file in FOLDER.items()),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with five passages, three questions and their triples."""
+    folder = tmp_path_factory.mktemp("collection")
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def train(root: Path):
+    """Run train.py on the collection."""
+
+    def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, str(REPOSITORY / "train.py"), *SMOKE, f"data.root={root}", *arguments, f"paths.runs={folder}"]
+        return subprocess.run(line, cwd=folder.parent, capture_output=True, text=True, timeout=300)
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def runs(train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs after the teacher was trained and its scores were written."""
     folder = tmp_path_factory.mktemp("scored") / "runs"
     done = train(folder, "+experiment=score_teacher")
@@ -46,7 +67,9 @@ def test_every_pair_that_training_may_ask_for_is_scored_once(scores: Path) -> No
     assert (record["status"], record["pairs"]) == ("finished", len(pairs))
 
 
-def test_a_second_call_scores_nothing_and_a_lost_shard_is_scored_again_alike(runs: Path, scores: Path, tmp_path: Path) -> None:
+def test_a_second_call_scores_nothing_and_a_lost_shard_is_scored_again_alike(
+    train, runs: Path, scores: Path, tmp_path: Path
+) -> None:
     assert "nothing to do" in train(runs, "+experiment=score_teacher").stdout
     again = tmp_path / "runs"
     shutil.copytree(runs, again)
@@ -64,7 +87,7 @@ def test_a_second_call_scores_nothing_and_a_lost_shard_is_scored_again_alike(run
     assert pq.read_table(lost / "scores/part-00000.parquet").equals(before)
 
 
-def test_a_student_learns_from_the_scores_without_a_teacher(runs: Path, scores: Path, tmp_path: Path) -> None:
+def test_a_student_learns_from_the_scores_without_a_teacher(train, runs: Path, scores: Path, tmp_path: Path) -> None:
     alone = tmp_path / "runs"
     logits = ["stage=logit_distill", "student.init_from=random", f"teacher.scores={scores}"]
     done = train(alone, *logits)
@@ -95,7 +118,7 @@ def column(file: Path, name: str) -> list[float]:
     ],
     ids=["layers need the live teacher", "other input"],
 )
-def test_what_scores_can_not_give_is_refused(scores: Path, tmp_path: Path, arguments: list[str], expected: list[str]) -> None:
+def test_what_scores_can_not_give_is_refused(train, scores: Path, tmp_path: Path, arguments: list, expected: list) -> None:
     done = train(tmp_path / "runs", *arguments, f"teacher.scores={scores}")
     assert done.returncode == 1
     assert all(part in done.stderr for part in expected), done.stderr

@@ -22,15 +22,17 @@ from rankdistil.files import stamp
 
 
 class Holdout(NamedTuple):
-    """A fixed share of queries set apart for validation.
+    """A fixed share of queries set apart, for validation or test.
 
     Attributes:
         queries: how many.
         inside: True for the reader of the queries set apart, False for the reader of the others.
+        behind: queries set apart for something else, before these.
     """
 
     queries: int
     inside: bool
+    behind: int = 0
 
 
 class Reader:
@@ -78,7 +80,8 @@ class Reader:
     def _named(self, text: str) -> str:
         if self.holdout is None:
             return text
-        return f"{text} ({'only' if self.holdout.inside else 'without'} {self.holdout.queries} held-out queries)"
+        which = "without" if not self.holdout.inside else "another" if self.holdout.behind else "only"
+        return f"{text} ({which} {self.holdout.queries} held-out queries)"
 
     @cached_property
     def dataset(self) -> ir_datasets.Dataset:
@@ -129,9 +132,12 @@ class Reader:
         if self.holdout is None:
             return texts
         ranked = sorted(texts, key=lambda key: sha256(key.encode()).digest())  # fixed, whatever the file's order
-        if self.holdout.queries >= len(ranked):
-            raise ValueError(f"data.holdout={self.holdout.queries} leaves no query of {len(ranked)} to train on; set it lower.")
-        chosen = set(ranked[: self.holdout.queries])
+        behind, end = self.holdout.behind, self.holdout.behind + self.holdout.queries
+        if end >= len(ranked):
+            raise ValueError(
+                f"data.holdout sets {end} queries apart, which leaves none of {len(ranked)} to train on; set it lower."
+            )
+        chosen = set(ranked[behind:end])
         return {key: text for key, text in texts.items() if (key in chosen) == self.holdout.inside}
 
     @cached_property
