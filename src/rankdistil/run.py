@@ -16,7 +16,7 @@ from rankdistil.data.fetch import Wanted, all_missing, fetch, home
 from rankdistil.fit import run_stage
 from rankdistil.lineage import read_record
 from rankdistil.locks import locked, remove_if_empty
-from rankdistil.models.locate import locate
+from rankdistil.models.locate import locate, on_hub_only
 from rankdistil.report.table import print_plain
 from rankdistil.runfolder import state
 from rankdistil.score import run_scoring
@@ -40,7 +40,7 @@ def train(cfg: DictConfig) -> float | None:
         plan.show(steps, console())
         wanted = [parts.wanted(step.cfg, train=True) for step in steps if step.state.name != "finished"]
         if cfg.plan == "show":
-            _show_missing(wanted)
+            _show_missing(steps, wanted)
             return None
         for step in steps[:-1]:
             _check(step.cfg)
@@ -56,12 +56,16 @@ def train(cfg: DictConfig) -> float | None:
         remove_if_empty(folder)
 
 
-def _show_missing(wanted: Sequence[Wanted]) -> None:
+def _show_missing(steps: Sequence[plan.Step], wanted: Sequence[Wanted]) -> None:
+    """Say what a run would fetch from the network."""
     files = list(dict.fromkeys(file for each in wanted for file in all_missing(each)))
+    lines = []
     if files:
-        total = sum(file.size or 0 for file in files)
-        lines = [f"to fetch: {len(files)} files, {total / 1e9:.2f} GB, to {home()}", *(f"  {file}" for file in files)]
-        print_plain(console(), lines)
+        lines = [f"to fetch: {len(files)} files, {sum(file.size or 0 for file in files) / 1e9:.2f} GB, to {home()}"]
+        lines += [f"  {file}" for file in files]
+    models = dict.fromkeys(str(step.cfg.teacher.export or step.cfg.teacher.path) for step in steps)
+    lines += [f"to fetch from the Hugging Face hub: {path}" for path in models if on_hub_only(path)]
+    print_plain(console(), lines)
 
 
 def _check(cfg: DictConfig) -> None:

@@ -87,6 +87,7 @@ def test_the_plan_says_what_would_be_fetched_and_run(tmp_path: Path) -> None:
         "top1000.dev.tar.gz (0.69 GB)",
     ):
         assert f"/{file}\n" in done.stdout
+    assert "to fetch from the Hugging Face hub: google-bert/bert-base-uncased" in done.stdout
     assert not (tmp_path / "runs").exists()
 
 

