@@ -12,6 +12,7 @@ from rich.console import Console
 from rankdistil import networks, parts
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.score_writer import ScoreWriter
+from rankdistil.data.extras import require
 from rankdistil.data.scores import HEADER, SHARD, shard_name
 from rankdistil.data.store.tokens import tokenizer_fingerprint
 from rankdistil.data.stream import ShardStream
@@ -36,6 +37,7 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
         console: where the closing lines go.
     """
     quieten()
+    require("pyarrow", "experiment=score_teacher (Parquet)")  # before hours of scoring, not after
     teacher = load_ranker(networks.teacher_source(cfg))
     tokenizer = load_tokenizer(networks.teacher_source(cfg))
     data = parts.build_data(cfg, tokenizer, teacher.config.max_position_embeddings, cfg.seed, train=True)

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rankdistil.data.extras import require
 from rankdistil.data.score_folder import build_folder
 from rankdistil.data.score_formats import BY_ID, FORMATS, read_scores
 from rankdistil.data.score_records import Ids
@@ -109,6 +110,7 @@ def import_scores(settings: Settings) -> list[str]:
         RuntimeError: if another process is importing into the same folder.
         ValueError: for bad content, naming file and line.
     """
+    require("pyarrow", f"to={settings.to} (Parquet)")
     ids = Ids(TextIds(settings.queries, "queries"), TextIds(settings.corpus, "corpus"))
     scores = read_scores(settings.format, settings.file, ids)
     tally = build_folder(settings.to, scores, settings.file, settings.repeats == "first", lambda: _made_of(settings))

@@ -5,6 +5,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from rankdistil.data.extras import require
+
 COMPRESSED = (".gz", ".zst")
 
 
@@ -21,7 +23,7 @@ def raw_lines(path: Path) -> Iterator[bytes]:
         damaged: tuple[type[Exception], ...] = (EOFError, zlib.error, gzip.BadGzipFile)
         file = gzip.open(path, "rb")  # noqa: SIM115 - closed below, as the others
     elif path.suffix == ".zst":
-        zstandard = _zstandard(path)
+        zstandard = require("zstandard", str(path))
         damaged = (zstandard.ZstdError, EOFError)
         file = zstandard.open(path, "rb")
     else:
@@ -36,14 +38,3 @@ def raw_lines(path: Path) -> Iterator[bytes]:
 def kind_of(path: Path) -> str:
     """Return a file's suffix, that of its content where it is compressed: ``.tsv`` of ``corpus.tsv.gz``."""
     return path.with_suffix("").suffix if path.suffix in COMPRESSED else path.suffix
-
-
-def _zstandard(path: Path) -> object:
-    try:
-        import zstandard
-    except ModuleNotFoundError:
-        raise ValueError(
-            f"{path} needs a package that isn't installed. Run: pip install 'rankdistil[formats]' "
-            "(from a clone: pip install -e '.[formats]'), or unpack the file."
-        ) from None
-    return zstandard

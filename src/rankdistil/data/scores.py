@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rankdistil.data.extras import require
+
 if TYPE_CHECKING:  # the importer of scores writes them without waiting for torch
     from rankdistil.data.collection import Collection
     from rankdistil.data.texts import Rows
@@ -197,9 +199,7 @@ def read_shard(file: Path) -> Shard:
     Raises:
         ValueError: if it is damaged, or columns are missing.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pa, pq = require("pyarrow", f"{file} (Parquet)"), require("pyarrow.parquet", f"{file} (Parquet)")
     try:
         table = pq.read_table(file, columns=list(COLUMNS))
     except (pa.ArrowInvalid, OSError, KeyError) as error:
@@ -209,9 +209,7 @@ def read_shard(file: Path) -> Shard:
 
 def write_shard(file: Path, shard: Shard) -> None:
     """Write a Parquet shard, in one step."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pa, pq = require("pyarrow", f"{file} (Parquet)"), require("pyarrow.parquet", f"{file} (Parquet)")
     temporary = file.with_name(f".{file.name}.tmp")
     columns = (pa.array(shard.queries), pa.array(shard.passages), pa.array(shard.scores, pa.float32()))
     pq.write_table(pa.table(dict(zip(COLUMNS, columns, strict=True))), temporary, compression="zstd")

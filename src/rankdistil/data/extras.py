@@ -1,0 +1,24 @@
+"""Packages that only some formats need: asked for by name, with the command that installs them."""
+
+import importlib
+from types import ModuleType
+
+
+def require(name: str, what: str) -> ModuleType:
+    """Import a package of the extra ``formats``.
+
+    Args:
+        name: of the package.
+        what: needs it, for the message.
+
+    Raises:
+        ValueError: if it isn't installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        package = name.partition(".")[0]
+        raise ValueError(
+            f"{what} needs the package {package}, which isn't installed. Run: pip install 'rankdistil[formats]' "
+            "(from a clone: pip install -e '.[formats]')."
+        ) from None
