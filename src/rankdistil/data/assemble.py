@@ -54,14 +54,16 @@ def assemble(first: Segment, second: Segment, cls: int, sep: int, pad: int) -> t
     (tokens, lengths), (others, other_lengths) = first, second
     middle = lengths + 1  # column of the first [SEP]
     end = middle + other_lengths + 1  # column of the last
-    rows, width = len(lengths), int(end.max()) + 1
-    ids = np.full((rows, width), pad, dtype=np.int64)
-    flat, base = ids.reshape(-1), np.arange(rows) * width
-    flat[base], flat[base + middle], flat[base + end] = cls, sep, sep
-    for content, size, column in ((tokens, lengths, base + 1), (others, other_lengths, base + middle + 1)):
-        ends = size.cumsum()
-        flat[np.arange(len(content)) + np.repeat(column - ends + size, size)] = content
-    columns = np.arange(width)
+    rows, columns = np.arange(len(lengths)), np.arange(int(end.max()) + 1)
     mask = columns <= end[:, None]
     types = mask & (columns > middle[:, None])
+    ids = np.full(mask.shape, pad, dtype=np.int64)
+    inside = types.copy()
+    inside[rows, end] = False
+    ids[inside] = others
+    inside = mask ^ types
+    inside[:, 0] = inside[rows, middle] = False
+    ids[inside] = tokens
+    ids[:, 0] = cls
+    ids[rows, middle] = ids[rows, end] = sep
     return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), torch.from_numpy(types.astype(np.int64))

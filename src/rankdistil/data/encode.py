@@ -45,6 +45,7 @@ class PairEncoder:
             )
         self.tokenizer = tokenizer
         self.query_tokens, self.passage_tokens = query_tokens, passage_tokens
+        self._special = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id  # slow to look up per batch
 
     def token_ids(self, texts: Sequence[str], budget: int) -> list[list[int]]:
         """Token ids of texts, without special tokens, cut to a budget.
@@ -85,4 +86,4 @@ class PairEncoder:
         Returns:
             Token ids, attention mask and token types, int64, (B, T) each.
         """
-        return assemble(first, second, self.tokenizer.cls_token_id, self.tokenizer.sep_token_id, self.tokenizer.pad_token_id)
+        return assemble(first, second, *self._special)

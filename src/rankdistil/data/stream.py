@@ -107,12 +107,12 @@ class GroupStream(IterableDataset):
 
     def _encode(self, groups: Rows) -> PairBatch:
         number, pairs = groups.shape[0], groups.shape[1] - 1
-        labels = torch.zeros(number, pairs)
+        labels = np.zeros((number, pairs), np.float32)  # tensors are made of arrays: torch takes longer for so little
         labels[:, 0] = 1.0
         queries, passages = np.repeat(groups[:, 0], pairs), groups[:, 1:].reshape(-1)
         return encode_rows(self._encoder, self._queries, self._passages, queries, passages)._replace(
-            labels=labels.reshape(-1),
-            groups=torch.arange(number).repeat_interleave(pairs),
+            labels=torch.from_numpy(labels.reshape(-1)),
+            groups=torch.from_numpy(np.arange(number).repeat(pairs)),
             teacher_logits=None if self._scores is None else torch.from_numpy(self._scores.of(queries, passages)),
         )
 
@@ -183,8 +183,8 @@ def encode_rows(encoder: PairEncoder, queries: Texts, passages: Texts, left: Row
     """Encode the pairs of query rows ``left`` and passage rows ``right``, (N,) each; each is a group of its own, label 0."""
     return PairBatch(
         *encoder.assemble(queries.gather(left), passages.gather(right)),
-        labels=torch.zeros(len(left)),
-        groups=torch.arange(len(left)),
+        labels=torch.from_numpy(np.zeros(len(left), np.float32)),
+        groups=torch.from_numpy(np.arange(len(left))),
         query_ids=queries.names(left),
         passage_ids=passages.names(right),
     )
