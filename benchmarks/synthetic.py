@@ -84,13 +84,22 @@ def generate(folder: Path, sizes: Sizes, words: Words) -> None:
             raise ValueError(f"{folder} holds a collection of {found}, asked for {sizes._asdict()}. Name another folder.")
         return
     folder.mkdir(parents=True, exist_ok=True)
-    for name, drawn, count in (("docs", passages(words, sizes), sizes.passages), ("queries", queries(words, sizes), sizes.queries)):
+    for name, drawn, count in (
+        ("docs", passages(words, sizes), sizes.passages),
+        ("queries", queries(words, sizes), sizes.queries),
+    ):
         _write(folder / f"{name}.tsv", (words.lines(*texts) for texts in drawn), count)
     _write(folder / "triples.tsv", _triples(sizes), sizes.triples)
     _write(folder / "run.txt", _run(sizes), sizes.judged)
     asked = np.arange(sizes.judged)
     (folder / "qrels.txt").write_bytes(_rows(sizes.judged, asked, b" 0 ", answer(asked, sizes), b" 1"))
     write_json(made, sizes._asdict())
+
+
+def disk_bytes(sizes: Sizes) -> int:
+    """Estimate what a collection and all that is built from it need: files, ir_datasets' docstore, token stores, rows."""
+    each = {"passages": 385 + 440 + 165, "queries": 45 + 35, "triples": 25 + 12}
+    return sum(getattr(sizes, name) * size for name, size in each.items()) + 32 * sizes.judged * sizes.depth
 
 
 def register(folder: Path, name: str) -> None:
@@ -123,7 +132,9 @@ def _run(sizes: Sizes) -> Iterator[bytes]:
     places = np.arange(sizes.depth)
     for asked in range(sizes.judged):
         found = np.random.default_rng([sizes.seed, 3, asked]).choice(sizes.passages, sizes.depth, replace=False)
-        yield _rows(sizes.depth, np.full(sizes.depth, asked), b" Q0 ", found, b" ", places + 1, b" ", sizes.depth - places, b" x")
+        yield _rows(
+            sizes.depth, np.full(sizes.depth, asked), b" Q0 ", found, b" ", places + 1, b" ", sizes.depth - places, b" x"
+        )
 
 
 def _rows(count: int, *cells: NDArray[np.int64] | bytes) -> bytes:

@@ -29,7 +29,9 @@ class Words:
         ends = [token[2:] for token in vocabulary if token.startswith("##") and _plain(token[2:])]
         joined = [word + ends[rank % len(ends)] + ends[7 * rank % len(ends)] for rank, word in enumerate(whole)]
         texts = [text for text in dict.fromkeys(whole + joined) if len(text) < WIDTH]
-        pieces = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+        pieces = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)[
+            "input_ids"
+        ]
         kept = [(text, row) for text, row in zip(texts, pieces, strict=True) if len(row) <= PIECES]
         self._counts = np.array([len(row) for _, row in kept])
         self._pieces = np.array([row + [NONE] * (PIECES - len(row)) for _, row in kept], np.uint32)

@@ -106,15 +106,12 @@ class GroupStream(IterableDataset):
         return cuts
 
     def _encode(self, groups: Rows) -> PairBatch:
-        number, pairs = groups.shape[0], groups.shape[1] - 1
-        labels = np.zeros((number, pairs), np.float32)  # tensors are made of arrays: torch takes longer for so little
-        labels[:, 0] = 1.0
-        queries, passages = np.repeat(groups[:, 0], pairs), groups[:, 1:].reshape(-1)
-        return encode_rows(self._encoder, self._queries, self._passages, queries, passages)._replace(
-            labels=torch.from_numpy(labels.reshape(-1)),
-            groups=torch.from_numpy(np.arange(number).repeat(pairs)),
-            teacher_logits=None if self._scores is None else torch.from_numpy(self._scores.of(queries, passages)),
-        )
+        batch = encode_rows(self._encoder, self._queries, self._passages, groups)
+        batch.labels.view(len(groups), -1)[:, 0] = 1.0
+        if self._scores is None:
+            return batch
+        queries, passages = np.repeat(groups[:, 0], groups.shape[1] - 1), groups[:, 1:].reshape(-1)
+        return batch._replace(teacher_logits=torch.from_numpy(self._scores.of(queries, passages)))
 
 
 class CandidateStream(IterableDataset):
@@ -147,7 +144,7 @@ class CandidateStream(IterableDataset):
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         for rows in self._batches[worker::workers]:
-            yield encode_rows(self._encoder, self._queries, self._passages, rows[:, 0], rows[:, 1])
+            yield encode_rows(self._encoder, self._queries, self._passages, rows)
 
 
 class ShardStream(IterableDataset):
@@ -179,13 +176,19 @@ class ShardStream(IterableDataset):
                 yield batch._replace(groups=torch.full((len(batch.query_ids),), number))
 
 
-def encode_rows(encoder: PairEncoder, queries: Texts, passages: Texts, left: Rows, right: Rows) -> PairBatch:
-    """Encode the pairs of query rows ``left`` and passage rows ``right``, (N,) each; each is a group of its own, label 0."""
+def encode_rows(encoder: PairEncoder, queries: Texts, passages: Texts, groups: Rows) -> PairBatch:
+    """Encode the pairs of groups: a query and its passages each, (N, 1 + K); label 0.
+
+    Small tensors are made of arrays: torch takes several times as long for them.
+    """
+    pairs = groups.shape[1] - 1
+    asked, right = groups[:, 0], groups[:, 1:].reshape(-1)
+    names = queries.names(asked)
     return PairBatch(
-        *encoder.assemble(queries.gather(left), passages.gather(right)),
-        labels=torch.from_numpy(np.zeros(len(left), np.float32)),
-        groups=torch.from_numpy(np.arange(len(left))),
-        query_ids=queries.names(left),
+        *encoder.assemble(queries.gather(asked.repeat(pairs)), passages.gather(right)),
+        labels=torch.from_numpy(np.zeros(len(right), np.float32)),
+        groups=torch.from_numpy(np.arange(len(asked)).repeat(pairs)),
+        query_ids=names if pairs == 1 else tuple(name for name in names for _ in range(pairs)),
         passage_ids=passages.names(right),
     )
 

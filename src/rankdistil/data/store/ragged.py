@@ -16,7 +16,9 @@ from rankdistil.data.assemble import Segment
 FORMAT = 1
 HEADER = "header.json"
 ITEMS = "items.bin"
-MAPPED = 1 << 26  # bytes of items that are mapped; more are read row by row: a kernel maps far more than is touched, in the end all
+MAPPED = (
+    1 << 26
+)  # bytes of items that are mapped; more are read row by row: a kernel maps far more than is touched, in the end all
 
 
 class RaggedStore:
@@ -71,11 +73,17 @@ class RaggedStore:
         return self._starts[rows + 1] - self._starts[rows]
 
     def gather(self, rows: NDArray[np.integer]) -> Segment:
-        """Fetch rows, (N,)."""
-        starts, lengths = self._starts[rows], self.lengths(rows)
-        size = self._dtype.itemsize
-        pieces = self._read((starts * size).tolist(), ((starts + lengths) * size).tolist())
-        return Segment(np.frombuffer(b"".join(pieces), self._dtype), lengths)
+        """Fetch rows, (N,).
+
+        Raises:
+            ValueError: if the file has become shorter.
+        """
+        starts, ends, size = self._starts[rows], self._starts[rows + 1], self._dtype.itemsize
+        first, last = (starts * size).tolist(), (ends * size).tolist()
+        raw = b"".join(self._read(first, last))
+        if len(raw) != sum(last) - sum(first):
+            raise ValueError(f"{self.folder / ITEMS} was cut off while it was read. {_rebuild(self.folder)}")
+        return Segment(np.frombuffer(raw, self._dtype), ends - starts)
 
 
 def release(mapped: np.ndarray) -> None:
@@ -116,15 +124,12 @@ class _Pread:
     """Reads pieces of a file; needs no position, so that forked processes may share it."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._file = path, os.open(path, os.O_RDONLY)
+        self._file = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
 
     def __call__(self, starts: list[int], ends: list[int]) -> list[bytes]:
         file = self._file
-        pieces = [os.pread(file, end - start, start) for start, end in zip(starts, ends, strict=True)]
-        if sum(map(len, pieces)) != sum(ends) - sum(starts):
-            raise ValueError(f"{self._path} was cut off while it was read. {_rebuild(self._path.parent)}")
-        return pieces
+        return [os.pread(file, end - start, start) for start, end in zip(starts, ends, strict=True)]
 
 
 def _map(path: Path, dtype: np.dtype) -> np.ndarray:
