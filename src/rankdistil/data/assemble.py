@@ -1,6 +1,6 @@
 """Token ids of many texts to padded batches of pairs, without a loop over rows."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
@@ -32,6 +32,15 @@ class Segment(NamedTuple):
         ends = self.lengths.cumsum()
         before = np.arange(len(self.tokens)) - np.repeat(ends - self.lengths, self.lengths) < np.repeat(cuts, self.lengths)
         return Segment(self.tokens[before], cuts), Segment(self.tokens[~before], self.lengths - cuts)
+
+    def parts(self, sizes: list[int]) -> Iterator["Segment"]:
+        """Yield the first ``sizes[0]`` texts, the next ``sizes[1]`` and so on."""
+        ends = self.lengths.cumsum()
+        row = start = 0
+        for size in sizes:
+            end = int(ends[row + size - 1])
+            yield Segment(self.tokens[start:end], self.lengths[row : row + size])
+            row, start = row + size, end
 
     def rows(self) -> Iterable[list[int]]:
         """Return the token ids of each text."""

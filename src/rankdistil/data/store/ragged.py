@@ -1,4 +1,4 @@
-"""Many sequences of unequal length in a memory map: written once, gathered for ever after with flat memory."""
+"""Many sequences of unequal length on disk: written once, gathered for ever after with flat memory."""
 
 import json
 import mmap
@@ -16,9 +16,7 @@ from rankdistil.data.assemble import Segment
 FORMAT = 1
 HEADER = "header.json"
 ITEMS = "items.bin"
-MAPPED = (
-    1 << 26
-)  # bytes of items that are mapped; more are read row by row: a kernel maps far more than is touched, in the end all
+MAPPED = 1 << 27  # bytes that are mapped; of a larger file rows are read, as a kernel maps far more than is touched
 
 
 class RaggedStore:
