@@ -18,11 +18,12 @@ from transformers import BatchEncoding
 
 from benchmarks.setting import Setting
 from rankdistil.data.batch import PairBatch
-from rankdistil.data.collection import Collection
+from rankdistil.data.collection import Collection, open_collection
 from rankdistil.data.encode import PairEncoder
-from rankdistil.data.groups import GroupSource
+from rankdistil.data.groups import GroupSource, ListedGroups
 from rankdistil.data.readers import Reader
 from rankdistil.data.store.ragged import ITEMS, RaggedStore
+from rankdistil.data.store.triples import open_triples
 from rankdistil.data.stream import WINDOW, CandidateStream, GroupStream, Size
 
 ROWS = (32, 128, 512)  # rows of a batch
@@ -41,8 +42,63 @@ class Variant(NamedTuple):
     run: Callable[[Any], int]
 
 
+class Parts(NamedTuple):
+    """What batches are made from, either way."""
+
+    reader: Reader
+    collection: Collection
+    source: GroupSource
+    encoder: PairEncoder
+
+    @classmethod
+    def of(cls, setting: Setting) -> "Parts":
+        """Open a collection whose stores are built."""
+        reader, encoder = setting.reader(), setting.encoder()
+        collection = open_collection(reader, encoder, setting.store)
+        return cls(reader, collection, ListedGroups(open_triples(setting.store, reader, collection)), encoder)
+
+    def groups(self, rows: int, seed: int = 0) -> GroupStream:
+        """Return the stream of training batches of so many rows."""
+        return GroupStream(self.source, *self.collection, self.encoder, Size(rows // 2), seed)
+
+    def candidates(self, count: int, rows: int, random: np.random.Generator) -> CandidateStream:
+        """Return the stream of batches of ``count`` pairs drawn at random."""
+        pairs = random.integers(0, [len(texts) for texts in self.collection], (count, 2))
+        return CandidateStream(pairs, *self.collection, self.encoder, rows)
+
+    def naive(self, batch: PairBatch) -> BatchEncoding:
+        """Make the batch that any collate function would make of a batch's ids."""
+        queries, passages = self.reader.queries, self.reader.find(batch.passage_ids)
+        return self.encoder.tokenizer(
+            [queries[key] for key in batch.query_ids], [passages[key] for key in batch.passage_ids],
+            padding=True, truncation="only_second", max_length=self.encoder.max_tokens, return_tensors="pt",
+        )  # fmt: skip
+
+
+def compare(setting: Setting) -> int:
+    """Compare batches of each size with what the naive path makes of their ids.
+
+    Returns:
+        Rows compared.
+
+    Raises:
+        ValueError: at the first batch that differs.
+    """
+    parts, count = Parts.of(setting), 0
+    for rows in ROWS:
+        candidates = parts.candidates(max(ROWS), rows, np.random.default_rng(0))
+        for name, stream in (("groups", islice(parts.groups(rows), max(ROWS) // rows)), ("candidates", candidates)):
+            for batch in stream:
+                expected = parts.naive(batch)
+                for field in ("input_ids", "attention_mask", "token_type_ids"):
+                    if not torch.equal(getattr(batch, field), expected[field]):
+                        raise ValueError(f"{name} {rows}: {field} from the token store and from the texts differ.")
+                count += len(batch.labels)
+    return count
+
+
 def measure(setting: Setting, rounds: int, seconds: float) -> dict[str, Any]:
-    """Measure all variants in turns, once their token ids are known to be equal.
+    """Measure all variants in turns.
 
     Args:
         setting: of the collection; its stores are built.
@@ -51,77 +107,54 @@ def measure(setting: Setting, rounds: int, seconds: float) -> dict[str, Any]:
 
     Returns:
         By variant: rows per core-second of each round, median, least and most; ratio to the naive path and share of the bare
-        gather, medians over rounds.
-
-    Raises:
-        ValueError: if the token ids of the paths differ.
+        gather of as many rows, medians over rounds.
     """
-    reader, data = setting.reader(), setting.data()
-    collection, source = data.open_training()
-    variants = _variants(reader, collection, data.encoder, source)
-    compared = compare(reader, collection, data.encoder, source)
+    variants = _variants(Parts.of(setting))
     for variant in variants.values():
         _rate(variant, 0.0)  # warm
     rates: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, variant in variants.items():
             rates[name].append(_rate(variant, seconds))
-    naive = rates[f"naive {NAIVE_ROWS}"]
-    found = {}
-    for name, row in rates.items():
-        bare = rates[f"bare gather {name.split()[-1]}"]
-        found[name] = {
+    return {
+        name: {
             "rows_per_core_s": median(row),
             "least": min(row),
             "most": max(row),
             "rounds": row,
-            "over_naive": median(one / other for one, other in zip(row, naive, strict=True)),
-            "of_bare_gather": median(one / other for one, other in zip(row, bare, strict=True)),
+            "over_naive": _ratio(row, rates[f"naive {NAIVE_ROWS}"]),
+            "of_bare_gather": _ratio(row, rates[f"bare gather {name.split()[-1]}"]),
         }
-    return {"rows_compared": compared, "variants": found}
+        for name, row in rates.items()
+    }
 
 
-def _variants(reader: Reader, collection: Collection, encoder: PairEncoder, source: GroupSource) -> dict[str, Variant]:
-    drawn = _groups(collection, encoder, source, NAIVE_ROWS, seed=1)
-    texts = reader.queries
+def _ratio(rates: list[float], others: list[float]) -> float:
+    return median(rate / other for rate, other in zip(rates, others, strict=True))
+
+
+def _variants(parts: Parts) -> dict[str, Variant]:
+    drawn = iter(parts.groups(NAIVE_ROWS, seed=1))
     variants = {
         f"naive {NAIVE_ROWS}": Variant(
             lambda: list(islice(drawn, WINDOW)),
-            lambda batches: sum(len(naive(reader, texts, encoder, batch)["input_ids"]) for batch in batches),
+            lambda batches: sum(len(parts.naive(batch)["input_ids"]) for batch in batches),
         )
     }
     for rows in ROWS:
-        variants[f"groups {rows}"] = _of_groups(_groups(collection, encoder, source, rows, seed=0))
-        variants[f"candidates {rows}"] = _of_candidates(collection, encoder, rows)
-        variants[f"bare gather {rows}"] = _bare(
-            collection.passages, list(islice(_groups(collection, encoder, source, rows, seed=1), WINDOW))
-        )
+        variants[f"groups {rows}"] = _of_groups(iter(parts.groups(rows)))
+        variants[f"candidates {rows}"] = _of_candidates(parts, rows)
+        variants[f"bare gather {rows}"] = _bare(parts.collection.passages, list(islice(parts.groups(rows, seed=1), WINDOW)))
     return variants
-
-
-def _groups(collection: Collection, encoder: PairEncoder, source: GroupSource, rows: int, seed: int) -> Iterator[PairBatch]:
-    return iter(GroupStream(source, *collection, encoder, Size(rows // 2), seed))
 
 
 def _of_groups(stream: Iterator[PairBatch]) -> Variant:
     return Variant(lambda: None, lambda _: sum(len(batch.labels) for batch in islice(stream, WINDOW)))
 
 
-def _of_candidates(collection: Collection, encoder: PairEncoder, rows: int) -> Variant:
+def _of_candidates(parts: Parts, rows: int) -> Variant:
     random = np.random.default_rng(rows)
-    return Variant(
-        lambda: random.integers(0, [len(texts) for texts in collection], (WINDOW * rows, 2)),
-        lambda pairs: sum(len(batch.labels) for batch in CandidateStream(pairs, *collection, encoder, rows)),
-    )
-
-
-def naive(reader: Reader, queries: dict[str, str], encoder: PairEncoder, batch: PairBatch) -> BatchEncoding:
-    """Make the batch that any collate function would make of a batch's ids."""
-    passages = reader.find(batch.passage_ids)
-    return encoder.tokenizer(
-        [queries[key] for key in batch.query_ids], [passages[key] for key in batch.passage_ids],
-        padding=True, truncation="only_second", max_length=encoder.max_tokens, return_tensors="pt",
-    )  # fmt: skip
+    return Variant(lambda: None, lambda _: sum(len(batch.labels) for batch in parts.candidates(WINDOW * rows, rows, random)))
 
 
 def _bare(passages: RaggedStore, batches: list[PairBatch]) -> Variant:
@@ -153,31 +186,3 @@ def _rate(variant: Variant, seconds: float) -> float:
         rows += variant.run(work)
         spent += time.process_time() - start
     return rows / spent
-
-
-def compare(reader: Reader, collection: Collection, encoder: PairEncoder, source: GroupSource) -> int:
-    """Compare a window of batches of each size with what the naive path makes of their ids.
-
-    Returns:
-        Rows compared.
-
-    Raises:
-        ValueError: at the first batch that differs.
-    """
-    rows = 0
-    for size in ROWS:
-        pairs = np.random.default_rng(0).integers(0, [len(texts) for texts in collection], (2 * size, 2))
-        streams = {
-            "groups": islice(_groups(collection, encoder, source, size, seed=0), max(ROWS) // size),
-            "candidates": CandidateStream(pairs, *collection, encoder, size),
-        }
-        for name, stream in streams.items():
-            for batch in stream:
-                expected = naive(reader, reader.queries, encoder, batch)
-                for field in ("input_ids", "attention_mask", "token_type_ids"):
-                    if not torch.equal(getattr(batch, field), expected[field]):
-                        raise ValueError(
-                            f"{name} {size}: {field} of the token store aren't the tokenizer's: {batch.passage_ids[:3]}"
-                        )
-                rows += len(batch.labels)
-    return rows

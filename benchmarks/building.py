@@ -1,5 +1,6 @@
-"""What is done once per collection: texts to token ids, triples to rows; and the stores that the measurements read."""
+"""What is done once per collection: its stores built, and how fast texts become token ids."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -14,61 +15,73 @@ from benchmarks.synthetic import Sizes, passages
 from benchmarks.words import Words
 from rankdistil.data.assemble import Segment
 from rankdistil.data.collection import open_collection
-from rankdistil.data.groups import row_chunks
 from rankdistil.data.store.build import SOURCE, ensure, write_ragged
 from rankdistil.data.store.tokens import open_tokens, tokenizer_fingerprint
 from rankdistil.data.store.triples import open_triples
+from rankdistil.files import write_json
+
+BUILT = "building.json"
+WRITTEN = "passages written"
+OTHER = "Name another folder, or the other --store."
+
+Times = dict[str, dict[str, float]]
+"""Step -> seconds of wall clock and of process time on all cores."""
 
 
-def build(setting: Setting, sizes: Sizes, words: Words, direct: bool) -> dict[str, float | None]:
-    """Build the stores that aren't there.
+def build(setting: Setting, sizes: Sizes, words: Words, direct: bool) -> Times:
+    """Build what isn't there yet of the stores, ir_datasets' docstore among them.
 
     Args:
         setting: of the collection.
         sizes: of the collection.
         words: that it was drawn from.
         direct: write the passages' token ids as they were drawn, through the writer of the token store, instead of tokenising
-            their texts: the words' ids are known, and the measurement of batches checks that they are the tokenizer's.
+            their texts: the ids of words are known, and ``batches.compare`` checks that they are the tokenizer's.
 
     Returns:
-        Seconds of each step; None where it found its result.
+        The time of each step, of the run that took it.
+
+    Raises:
+        ValueError: if the passages were stored the other way before.
     """
     reader, encoder = setting.reader(), setting.encoder()
-    seconds: dict[str, float | None] = {}
+    record = Path(setting.folder) / BUILT
+    times: Times = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    if times and (WRITTEN in times) != direct:
+        raise ValueError(f"the passages of {setting.folder} were {'' if WRITTEN in times else 'not '}written as drawn. {OTHER}")
+
+    def step(name: str, make: Callable[[], Any]) -> Any:
+        wall, core = time.perf_counter(), time.process_time()
+        made = make()
+        times.setdefault(name, {"wall_s": time.perf_counter() - wall, "core_s": time.process_time() - core})
+        write_json(record, times)
+        return made
+
     if direct:
-        name, source = reader.origin("passages")
-        made_of = {"tokenizer": tokenizer_fingerprint(encoder.tokenizer), "budget": setting.passage_tokens, SOURCE: source}
-        folder = setting.store / f"{name}-passages"
-        seconds["passages written"] = _timed(
-            folder, lambda: ensure(folder, made_of, _writer(sizes, words, encoder.passage_tokens))
-        )
-    stores = setting.store / f"{reader.origin('queries')[0]}-queries"
-    seconds["queries tokenised" if direct else "texts tokenised"] = _timed(
-        stores, lambda: open_collection(reader, encoder, setting.store)
-    )
-    collection = open_collection(reader, encoder, setting.store)
-    triples = setting.store / f"{reader.origin('docpairs')[0]}-triples"
-    seconds["triples mapped"] = _timed(triples, lambda: open_triples(setting.store, reader, collection))
-    docstore = Path(setting.folder) / "docs.tsv.pklz4"
-    seconds["docstore of ir_datasets"] = _timed(docstore, lambda: reader.find(["0"]))
-    return seconds
+        step(WRITTEN, lambda: _write_drawn(setting, sizes, words))
+    name = "queries tokenised" if direct else "queries and passages tokenised"
+    collection = step(name, lambda: open_collection(reader, encoder, setting.store))
+    step("triples mapped", lambda: open_triples(setting.store, reader, collection))
+    step("docstore of ir_datasets built", lambda: reader.find(["0"]))
+    return times
 
 
-def _writer(sizes: Sizes, words: Words, budget: int) -> Callable[[Path], dict[str, Any]]:
+def _write_drawn(setting: Setting, sizes: Sizes, words: Words) -> None:
+    name, source = setting.reader().origin("passages")
+    fingerprint, budget = tokenizer_fingerprint(setting.encoder().tokenizer), setting.passage_tokens
+
     def chunks() -> Iterator[tuple[list[str], Segment]]:
         for ids, drawn, lengths in passages(words, sizes):
             tokens = words.tokens(drawn, lengths)
             if tokens.lengths.max() > budget:
-                raise ValueError(f"a passage has {tokens.lengths.max()} tokens, more than {budget}: use --store tokenise.")
+                raise ValueError(f"a passage has {tokens.lengths.max()} tokens, more than {budget}. Use --store tokenise.")
             yield ids.astype(str).tolist(), tokens
 
-    return lambda building: write_ragged(building, chunks(), np.dtype(np.uint16)) | {"cut": 0, "empty": 0}
-
-
-def _timed(result: Path, make: Callable[[], object]) -> float | None:
-    there, start = result.exists(), time.perf_counter()
-    make()
-    return None if there else time.perf_counter() - start
+    ensure(
+        setting.store / f"{name}-passages",
+        {"tokenizer": fingerprint, "budget": budget, SOURCE: source},
+        lambda building: write_ragged(building, chunks(), np.dtype(np.uint16)) | {"cut": 0, "empty": 0},
+    )
 
 
 def tokenising(setting: Setting, sample: int) -> dict[str, float]:
@@ -93,21 +106,3 @@ def tokenising(setting: Setting, sample: int) -> dict[str, float]:
         )
         wall, core = time.perf_counter() - wall, time.process_time() - core
     return {"passages_per_s": len(store) / wall, "passages_per_core_s": len(store) / core, "passages": len(store)}
-
-
-def mapping(setting: Setting, sample: int) -> dict[str, float]:
-    """Measure triples to rows: read from ir_datasets, looked up in the stores.
-
-    Args:
-        setting: of the collection; its stores are built.
-        sample: triples, the first.
-
-    Returns:
-        Triples per second of one core; triples mapped.
-    """
-    reader = setting.reader()
-    collection = open_collection(reader, setting.encoder(), setting.store)
-    reader.queries  # noqa: B018 - read once, however many triples there are
-    core = time.process_time()
-    count = sum(map(len, row_chunks(islice(reader.docpairs(), sample), *collection)))
-    return {"triples_per_core_s": count / (time.process_time() - core), "triples": count}

@@ -42,7 +42,7 @@ class Others:
 
 
 def memory() -> dict[str, float]:
-    """Return this process's resident memory in MiB: VmRSS all of it, RssAnon its own, RssFile of mapped files; VmHWM the most."""
+    """Return resident memory in MiB: VmRSS, of which RssAnon is the process's own, RssFile of mapped files; VmHWM the most."""
     rows = (line.split() for line in _lines("/proc/self/status"))
     return {row[0][:-1]: int(row[1]) / 1024 for row in rows if row and row[0] in ("VmRSS:", "RssAnon:", "RssFile:", "VmHWM:")}
 

