@@ -30,6 +30,11 @@ from rankdistil.files import write_json
 
 FULL = Sizes()
 STORES = {"direct": "of passages written as drawn, not tokenised", "tokenise": "tokenised"}
+FILES = {
+    "index (ids, order, starts)": ("ids.bin", "order.bin", "starts.bin"),
+    "token ids": ("items.bin",),
+    "triples": ("rows.bin",),
+}
 STORED = "groups", "candidates"  # variants that read the token store
 TARGETS = {"rows_per_core_s": 200_000, "over_naive": 80, "growth_mib": 300, "warm_start_s": 5}
 
@@ -128,18 +133,22 @@ def _rest(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
         f"growth over {streaming['batches']:,} batches ({streaming['rows']:,} rows)",
         f"{growth['VmRSS']:,.0f} MiB, its own {growth['RssAnon']:,.0f} (target < {TARGETS['growth_mib']})",
     )
-    yield "resident of mapped files", ", ".join(f"{name} {size:.0f} MiB" for name, size in streaming["index_mib"].items())
+    for what, names in FILES.items():
+        files = [file for name, file in streaming["files_mib"].items() if name.endswith(names)]
+        held, size = (sum(file[key] for file in files) for key in ("resident", "size"))
+        yield f"{what}, resident", f"{held:,.0f} of {size:,.0f} MiB"
     yield (
         "opening to first batch, all built",
         f"{streaming['warm_start_s']:.2f} s (target <= {TARGETS['warm_start_s']}); imports {streaming['imports_s']:.1f} s and "
         f"tokenizer {streaming['tokenizer_s']:.1f} s before",
     )
     yield "reading the candidates", f"{streaming['candidates']:,} in {streaming['candidates_s']:.1f} s"
-    rate, one = once["all_cores"]["passages_per_s"], once["one_core"]["passages_per_core_s"]
+    rate, one = (once[key]["passages_per_core_s"] for key in ("all_cores", "one_core"))
+    wall = once["all_cores"]["passages_per_s"]
     yield (
         "tokenising",
-        f"{one:,.0f} passages/s on one core, {rate:,.0f} on {once['cores']}: "
-        f"{FULL.passages:,} in {FULL.passages / rate / 60:.0f} min",
+        f"{one:,.0f} passages/s on one core; on {once['cores']}, {wall:,.0f}/s, {rate:,.0f} per core-second: {FULL.passages:,} "
+        f"in {FULL.passages / wall / 60:.0f} min as busy as now, {FULL.passages / rate / once['cores'] / 60:.0f} at least",
     )
     yield "collection made", f"{result['making_s']:.1f} s, where it wasn't there"
     for name, time_of in result["building"].items():

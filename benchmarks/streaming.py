@@ -9,10 +9,9 @@ import time
 
 STARTED = time.perf_counter()
 
-from pathlib import Path  # noqa: E402 - the imports are part of what is measured
-from typing import Any  # noqa: E402
+from typing import Any  # noqa: E402 - the imports are part of what is measured
 
-from benchmarks.machine import memory, resident  # noqa: E402
+from benchmarks.machine import MIB, memory, resident  # noqa: E402
 from benchmarks.setting import Setting, use_one_core  # noqa: E402
 from rankdistil.data.datamodule import DataSettings, RankingDataModule  # noqa: E402
 
@@ -46,7 +45,8 @@ def measure(setting: Setting, batches: int, seconds: float) -> dict[str, Any]:
         if done % SAMPLED_EVERY == 0 or done == batches:
             now = memory()
             most = {key: max(value, now[key]) for key, value in most.items()}
-    held = resident(Path(setting.folder))
+    held = resident(setting.store)
+    files = {f"{file.parent.name}/{file.name}": file.stat().st_size / MIB for file in setting.store.glob("*/*.bin")}
     reading = time.perf_counter()
     candidates = data.task("test").candidates
     return {
@@ -60,7 +60,7 @@ def measure(setting: Setting, batches: int, seconds: float) -> dict[str, Any]:
         "after_first_batch_mib": start,
         "most_mib": most,
         "growth_mib": {key: most[key] - start[key] for key in ("VmRSS", "RssAnon", "RssFile")},
-        "index_mib": held,
+        "files_mib": {name: {"size": size, "resident": held.get(name, 0.0)} for name, size in files.items()},
         "candidates": sum(map(len, candidates.values())),
         "candidates_s": time.perf_counter() - reading,
     }

@@ -118,7 +118,9 @@ def test_the_command_measures_all_and_writes_it(setting, tmp_path):
     assert (streaming["batches"], streaming["candidates"]) == (150, SIZES.judged * SIZES.depth)
     assert 0 < streaming["rows"] <= 150 * 64
     assert {"VmRSS", "RssAnon", "RssFile"} <= streaming["growth_mib"].keys()
-    assert {f"synthetic-passages/{name}.bin" for name in ("ids", "starts", "items", "order")} <= streaming["index_mib"].keys()
+    files = {path.name: path.stat().st_size for path in (setting.store / "synthetic-passages").glob("*.bin")}
+    for name in ("ids.bin", "starts.bin", "items.bin", "order.bin"):
+        assert streaming["files_mib"][f"synthetic-passages/{name}"]["size"] * 2**20 == files[name]
     assert result["tokenising"]["one_core"]["passages"] == 300
     assert {"passages written", "triples mapped"} <= result["building"].keys()
     for name in ("groups 512", "growth over 150 batches", "opening to first batch", "tokenising", "machine"):

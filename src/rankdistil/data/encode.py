@@ -52,15 +52,11 @@ class PairEncoder:
 
         A text is first cut to ``CHARACTERS`` per token of the budget, so that an overlong line costs no time.
         """
-        encoded = self.tokenizer(
-            [text[: CHARACTERS * (budget + 1)] for text in texts],
-            add_special_tokens=False,
-            truncation=True,
-            max_length=budget,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )
-        return encoded["input_ids"]
+        own = self.tokenizer.backend_tokenizer  # the library's own call takes a fifth longer: it wraps every result
+        own.no_truncation()  # as the tokenizer's last caller may have left it
+        own.no_padding()
+        encoded = own.encode_batch_fast([text[: CHARACTERS * (budget + 1)] for text in texts], add_special_tokens=False)
+        return [each.ids[:budget] for each in encoded]
 
     def queries(self, texts: Sequence[str]) -> Segment:
         """Tokenise queries, cut to their budget."""

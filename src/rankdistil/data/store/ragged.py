@@ -4,7 +4,8 @@ import json
 import mmap
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,12 @@ class RaggedStore:
         Raises:
             ValueError: if the file has become shorter.
         """
-        starts, ends, size = self._starts[rows], self._starts[rows + 1], self._dtype.itemsize
-        first, last = (starts * size).tolist(), (ends * size).tolist()
-        raw = b"".join(self._read(first, last))
-        if len(raw) != sum(last) - sum(first):
+        size = self._dtype.itemsize
+        starts, ends = self._starts[rows] * size, self._starts[rows + 1] * size
+        raw, sizes = b"".join(self._read(starts, ends)), ends - starts
+        if len(raw) != sizes.sum():
             raise ValueError(f"{self.folder / ITEMS} was cut off while it was read. {_rebuild(self.folder)}")
-        return Segment(np.frombuffer(raw, self._dtype), ends - starts)
+        return Segment(np.frombuffer(raw, self._dtype), sizes // size)
 
 
 def release(mapped: np.ndarray) -> None:
@@ -110,24 +111,23 @@ def read_header(folder: Path) -> dict[str, Any]:
     return header
 
 
-def _reader(path: Path) -> Callable[[list[int], list[int]], list[bytes | memoryview]]:
+def _reader(path: Path) -> Callable[[NDArray[np.int64], NDArray[np.int64]], Iterable[bytes | memoryview]]:
     """Return what reads the bytes of a file from each start to its end."""
-    if path.stat().st_size <= MAPPED:
-        mapped = memoryview(_map(path, np.dtype(np.uint8)))
-        return lambda starts, ends: [mapped[start:end] for start, end in zip(starts, ends, strict=True)]
-    return _Pread(path)
+    if path.stat().st_size > MAPPED:
+        return _Reads(path)
+    mapped = memoryview(_map(path, np.dtype(np.uint8)))
+    return lambda starts, ends: [mapped[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 
-class _Pread:
-    """Reads pieces of a file; needs no position, so that forked processes may share it."""
+class _Reads:
+    """Reads a file without moving its position: forked processes may share it."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
 
-    def __call__(self, starts: list[int], ends: list[int]) -> list[bytes]:
-        file = self._file
-        return [os.pread(file, end - start, start) for start, end in zip(starts, ends, strict=True)]
+    def __call__(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Iterable[bytes]:
+        return map(os.pread, repeat(self._file), (ends - starts).tolist(), starts.tolist())
 
 
 def _map(path: Path, dtype: np.dtype) -> np.ndarray:
