@@ -83,3 +83,11 @@ def test_budgets_beyond_the_positions_say_what_to_lower(tokenizer):
 def test_budget_below_one_names_its_key(tokenizer, name):
     with pytest.raises(ValueError, match=f"^data.{name} is 0; expected at least 1.$"):
         PairEncoder(tokenizer, **{"query_tokens": 5, "passage_tokens": 5, name: 0})
+
+
+def test_what_the_tokenizer_was_used_for_before_leaves_no_trace(tokenizer):
+    encoder = PairEncoder(tokenizer, query_tokens=30, passage_tokens=60)
+    texts = ["tree", "apples grow on trees [SEP] and elsewhere", ""]
+    before = encoder.token_ids(texts, 60)
+    tokenizer(texts, padding="max_length", truncation=True, max_length=3)
+    assert encoder.token_ids(texts, 60) == before == tokenizer(texts, add_special_tokens=False)["input_ids"]

@@ -195,3 +195,16 @@ def test_a_batch_from_the_token_store_is_that_of_the_texts(reader, encoder, tmp_
     for batch in (one, other):
         assert all(torch.equal(*fields) for fields in zip(batch[:3], expected[:3], strict=True))
         assert (batch.query_ids, batch.passage_ids) == (expected.query_ids, expected.passage_ids)
+
+
+@pytest.mark.parametrize("size", [3, 7])
+def test_a_batch_doesn_t_depend_on_those_its_texts_are_fetched_with(reader, collected, encoder, size):
+    """Small batches are fetched several at a time; the last one is smaller still."""
+    rows = pair_rows(collected, [(f"q{n}", f"p{41 - n}") for n in LENGTHS])
+    batches = list(CandidateStream(rows, *collected, encoder, size))
+    assert [len(batch.labels) for batch in batches] == [size] * (40 // size) + [40 % size]
+    for batch in batches:
+        ids = list(zip(batch.query_ids, batch.passage_ids, strict=True))
+        alone = encoder.batch([Pair(q, p, reader.queries[q], reader.texts([p])[p]) for q, p in ids])
+        assert all(torch.equal(*fields) for fields in zip(batch[:5], alone[:5], strict=True))
+        assert batch[5:] == alone[5:]

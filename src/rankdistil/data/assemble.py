@@ -1,6 +1,6 @@
 """Token ids of many texts to padded batches of pairs, without a loop over rows."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
@@ -33,6 +33,15 @@ class Segment(NamedTuple):
         before = np.arange(len(self.tokens)) - np.repeat(ends - self.lengths, self.lengths) < np.repeat(cuts, self.lengths)
         return Segment(self.tokens[before], cuts), Segment(self.tokens[~before], self.lengths - cuts)
 
+    def parts(self, sizes: list[int]) -> Iterator["Segment"]:
+        """Yield the first ``sizes[0]`` texts, the next ``sizes[1]`` and so on."""
+        ends = self.lengths.cumsum()
+        row = start = 0
+        for size in sizes:
+            end = int(ends[row + size - 1])
+            yield Segment(self.tokens[start:end], self.lengths[row : row + size])
+            row, start = row + size, end
+
     def rows(self) -> Iterable[list[int]]:
         """Return the token ids of each text."""
         return (row.tolist() for row in np.split(self.tokens, self.lengths.cumsum()[:-1]))
@@ -54,14 +63,16 @@ def assemble(first: Segment, second: Segment, cls: int, sep: int, pad: int) -> t
     (tokens, lengths), (others, other_lengths) = first, second
     middle = lengths + 1  # column of the first [SEP]
     end = middle + other_lengths + 1  # column of the last
-    rows, width = len(lengths), int(end.max()) + 1
-    ids = np.full((rows, width), pad, dtype=np.int64)
-    flat, base = ids.reshape(-1), np.arange(rows) * width
-    flat[base], flat[base + middle], flat[base + end] = cls, sep, sep
-    for content, size, column in ((tokens, lengths, base + 1), (others, other_lengths, base + middle + 1)):
-        ends = size.cumsum()
-        flat[np.arange(len(content)) + np.repeat(column - ends + size, size)] = content
-    columns = np.arange(width)
+    rows, columns = np.arange(len(lengths)), np.arange(int(end.max()) + 1)
     mask = columns <= end[:, None]
     types = mask & (columns > middle[:, None])
+    ids = np.full(mask.shape, pad, dtype=np.int64)
+    inside = types.copy()
+    inside[rows, end] = False
+    ids[inside] = others
+    inside = mask ^ types
+    inside[:, 0] = inside[rows, middle] = False
+    ids[inside] = tokens
+    ids[:, 0] = cls
+    ids[rows, middle] = ids[rows, end] = sep
     return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), torch.from_numpy(types.astype(np.int64))

@@ -31,8 +31,8 @@ def open_collection(reader: Reader, encoder: PairEncoder, store: Path | None) ->
         queries = LiveTexts(fetch, encoder, encoder.query_tokens)
         return Collection(queries, LiveTexts(reader.find, encoder, encoder.passage_tokens))
     name, source = reader.origin("queries")
-    everything = reader.all_queries
-    queries = open_tokens(store / f"{name}-queries", everything.items, encoder, encoder.query_tokens, source)
+    texts = lambda: reader.all_queries.items()  # noqa: E731 - they are read only where their store must be built
+    queries = open_tokens(store / f"{name}-queries", texts, encoder, encoder.query_tokens, source)
     return Collection(queries, open_passages(reader, encoder, store))
 
 

@@ -45,21 +45,18 @@ class PairEncoder:
             )
         self.tokenizer = tokenizer
         self.query_tokens, self.passage_tokens = query_tokens, passage_tokens
+        self._special = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id  # slow to look up per batch
 
     def token_ids(self, texts: Sequence[str], budget: int) -> list[list[int]]:
         """Token ids of texts, without special tokens, cut to a budget.
 
         A text is first cut to ``CHARACTERS`` per token of the budget, so that an overlong line costs no time.
         """
-        encoded = self.tokenizer(
-            [text[: CHARACTERS * (budget + 1)] for text in texts],
-            add_special_tokens=False,
-            truncation=True,
-            max_length=budget,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )
-        return encoded["input_ids"]
+        own = self.tokenizer.backend_tokenizer  # the library's own call takes a fifth longer: it wraps every result
+        own.no_truncation()  # as the tokenizer's last caller may have left it
+        own.no_padding()
+        encoded = own.encode_batch_fast([text[: CHARACTERS * (budget + 1)] for text in texts], add_special_tokens=False)
+        return [each.ids[:budget] for each in encoded]
 
     def queries(self, texts: Sequence[str]) -> Segment:
         """Tokenise queries, cut to their budget."""
@@ -85,4 +82,4 @@ class PairEncoder:
         Returns:
             Token ids, attention mask and token types, int64, (B, T) each.
         """
-        return assemble(first, second, self.tokenizer.cls_token_id, self.tokenizer.sep_token_id, self.tokenizer.pad_token_id)
+        return assemble(first, second, *self._special)

@@ -36,12 +36,11 @@ class SafeGroups:
 
     def __init__(self, source: ListedGroups, margin: Margin) -> None:
         self._source, self._margin = source, margin
-        rows = source.rows
-        safe = sum(int(self._safe(rows[at : at + CHUNK]).sum()) for at in range(0, len(rows), CHUNK))
-        self.dropped = len(rows) - safe
+        safe = sum(int(self._safe(source.read(at, CHUNK)).sum()) for at in range(0, len(source), CHUNK))
+        self.dropped = len(source) - safe
         if not safe:
             raise ValueError(
-                f"data.negatives_margin={margin.least:g} leaves no triple of {len(rows)}: the teacher scores no negative that "
+                f"data.negatives_margin={margin.least:g} leaves no triple of {len(source)}: the teacher scores no negative that "
                 "far below its positive. Lower it, or set it to null."
             )
 

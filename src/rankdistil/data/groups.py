@@ -4,13 +4,14 @@ A triple is a group with one negative. Groups come from the dataset's own triple
 stage's hits. The order of an epoch depends on (seed, epoch) only, never on the process that reads it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from rankdistil.data.records import Qrels, Ranking, Triple
+from rankdistil.data.store.ragged import release
 from rankdistil.data.texts import Rows, Texts
 
 TRAIN_ON = ("auto", "docpairs", "sampled")
@@ -44,22 +45,28 @@ class ListedGroups:
     def __init__(self, rows: Rows) -> None:
         if not len(rows):
             raise ValueError("the training split has no triple for its queries. Do triples and queries belong together?")
-        self.rows = rows
+        self._rows = rows
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._rows)
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Rows]:
         """Yield every group once."""
         random = np.random.default_rng([seed, epoch])
-        blocks = random.permutation(-(-len(self.rows) // BLOCK))
+        blocks = random.permutation(-(-len(self._rows) // BLOCK))
         for at in range(0, len(blocks), SHUFFLED):
-            rows = np.concatenate([self.rows[block * BLOCK : (block + 1) * BLOCK] for block in blocks[at : at + SHUFFLED]])
+            rows = np.concatenate([self.read(block * BLOCK, BLOCK) for block in blocks[at : at + SHUFFLED]])
             yield rows[random.permutation(len(rows))]
 
     def pairs(self) -> Rows:
         """Return every pair once."""
-        return _distinct(self.rows[at : at + CHUNK][:, [0, column]] for column in (1, 2) for at in range(0, len(self), CHUNK))
+        return _distinct(self.read(at, CHUNK)[:, [0, column]] for column in (1, 2) for at in range(0, len(self), CHUNK))
+
+    def read(self, at: int, count: int) -> Rows:
+        """Read some of them into memory; the map's pages are given back."""
+        rows = np.array(self._rows[at : at + count])
+        release(self._rows)
+        return rows
 
 
 class SampledGroups:
@@ -130,22 +137,21 @@ def row_chunks(triples: Iterable[Triple], queries: Texts, passages: Texts) -> It
     Raises:
         ValueError: for a passage that isn't in the collection, naming it.
     """
-    triples = iter(triples)
-    while chunk := list(islice(triples, CHUNK)):
-        asked, *pairs = zip(*chunk, strict=True)
-        columns = [queries.rows(asked), *(passages.rows(ids) for ids in pairs)]
-        for ids, rows in zip(pairs, columns[1:], strict=True):
-            refuse_unknown(ids, rows)
-        yield np.stack(columns, axis=1).astype(np.int32)
+    listed = chain.from_iterable(triples)  # a list of ids costs the garbage collector nothing, a list of triples a third
+    while named := list(islice(listed, 3 * CHUNK)):
+        asked, ids = named[::3], named[1::3] + named[2::3]
+        rows = passages.rows(ids)
+        refuse_unknown(ids, rows)
+        yield np.stack([queries.rows(asked), *rows.reshape(2, -1)], axis=1).astype(np.int32)
 
 
-def refuse_unknown(ids: Iterable[str], rows: Rows) -> None:
+def refuse_unknown(ids: Sequence[str], rows: Rows) -> None:
     """Refuse passages that have no row.
 
     Raises:
         ValueError: naming the first three.
     """
-    missing = [key for key, row in zip(ids, rows.tolist(), strict=True) if row < 0]
+    missing = [ids[place] for place in np.flatnonzero(rows < 0)]
     if missing:
         raise ValueError(
             f"{len(missing)} passages named by triples, judgments or candidates are not in the collection, for example "

@@ -5,7 +5,7 @@ w + workers, ...: together they read each group exactly once, in an order that d
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import count
+from itertools import count, islice
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from rankdistil.data.texts import Rows, Texts
 
 Item = TypeVar("Item")
 WINDOW = 64  # batches that are grouped by length together
+AHEAD = 256  # pairs whose texts are fetched together: each fetch costs as much again as those of a small batch
 
 
 class Size(NamedTuple):
@@ -82,7 +83,7 @@ class GroupStream(IterableDataset):
 
     def __iter__(self) -> Iterator[PairBatch]:
         share = own_share(self.batches(), self._rank, self._world, self._start)
-        return (self._encode(groups) for _, groups in share)
+        return self._encode(groups for _, groups in share)
 
     def batches(self) -> Iterator[Rows]:
         """Yield the groups of every global batch, epoch after epoch. An epoch's last batch may be smaller."""
@@ -105,16 +106,12 @@ class GroupStream(IterableDataset):
                 start = index
         return cuts
 
-    def _encode(self, groups: Rows) -> PairBatch:
-        number, pairs = groups.shape[0], groups.shape[1] - 1
-        labels = torch.zeros(number, pairs)
-        labels[:, 0] = 1.0
-        queries, passages = np.repeat(groups[:, 0], pairs), groups[:, 1:].reshape(-1)
-        return encode_rows(self._encoder, self._queries, self._passages, queries, passages)._replace(
-            labels=labels.reshape(-1),
-            groups=torch.arange(number).repeat_interleave(pairs),
-            teacher_logits=None if self._scores is None else torch.from_numpy(self._scores.of(queries, passages)),
-        )
+    def _encode(self, batches: Iterable[Rows]) -> Iterator[PairBatch]:
+        for groups, batch in encode_batches(self._encoder, self._queries, self._passages, batches, label=1.0):
+            if self._scores is not None:
+                queries, passages = np.repeat(groups[:, 0], groups.shape[1] - 1), groups[:, 1:].reshape(-1)
+                batch = batch._replace(teacher_logits=torch.from_numpy(self._scores.of(queries, passages)))
+            yield batch
 
 
 class CandidateStream(IterableDataset):
@@ -146,8 +143,8 @@ class CandidateStream(IterableDataset):
     def __iter__(self) -> Iterator[PairBatch]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        for rows in self._batches[worker::workers]:
-            yield encode_rows(self._encoder, self._queries, self._passages, rows[:, 0], rows[:, 1])
+        own = self._batches[worker::workers]
+        return (batch for _, batch in encode_batches(self._encoder, self._queries, self._passages, own, label=0.0))
 
 
 class ShardStream(IterableDataset):
@@ -179,15 +176,41 @@ class ShardStream(IterableDataset):
                 yield batch._replace(groups=torch.full((len(batch.query_ids),), number))
 
 
-def encode_rows(encoder: PairEncoder, queries: Texts, passages: Texts, left: Rows, right: Rows) -> PairBatch:
-    """Encode the pairs of query rows ``left`` and passage rows ``right``, (N,) each; each is a group of its own, label 0."""
-    return PairBatch(
-        *encoder.assemble(queries.gather(left), passages.gather(right)),
-        labels=torch.zeros(len(left)),
-        groups=torch.arange(len(left)),
-        query_ids=queries.names(left),
-        passage_ids=passages.names(right),
-    )
+def encode_batches(
+    encoder: PairEncoder, queries: Texts, passages: Texts, batches: Iterable[Rows], label: float
+) -> Iterator[tuple[Rows, PairBatch]]:
+    """Encode the pairs of groups.
+
+    Args:
+        encoder: lays out pairs.
+        queries: their queries.
+        passages: their passages.
+        batches: groups of a query and its passages, (N, 1 + K) each.
+        label: of the first passage of a group; that of the others is 0.
+
+    Yields:
+        The groups of a batch, and the batch.
+    """
+    batches = iter(batches)
+    for head in batches:
+        bunch = [head, *islice(batches, (AHEAD - 1) // head[:, 1:].size)]
+        rows, pairs = np.concatenate(bunch), head.shape[1] - 1
+        asked, answers = rows[:, 0].repeat(pairs), rows[:, 1:].reshape(-1)
+        names, sizes, at = (queries.names(asked), passages.names(answers)), [len(groups) * pairs for groups in bunch], 0
+        segments = queries.gather(asked).parts(sizes), passages.gather(answers).parts(sizes)
+        for groups, size, *pair in zip(bunch, sizes, *segments, strict=True):
+            labels = np.zeros((len(groups), pairs), np.float32)  # torch takes several times as long for so little
+            labels[:, 0] = label
+            yield (
+                groups,
+                PairBatch(
+                    *encoder.assemble(*pair),
+                    torch.from_numpy(labels.reshape(-1)),
+                    torch.from_numpy(np.arange(len(groups)).repeat(pairs)),
+                    *(ids[at : at + size] for ids in names),
+                ),
+            )
+            at += size
 
 
 def cut_windows(chunks: Iterable[Rows], size: int) -> Iterator[Rows]:

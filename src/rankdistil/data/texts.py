@@ -1,7 +1,6 @@
 """Texts by row: what streams are made of. Tokenised when asked for, or once for all (``store.tokens.TokenStore``)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -70,9 +69,7 @@ class LiveTexts:
 
     def gather(self, rows: Rows) -> Segment:
         """Tokenise the texts of rows, (N,)."""
-        tokens = self._encoder.token_ids(self._texts(rows), self._budget)
-        lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
-        return np.fromiter(chain.from_iterable(tokens), np.int64, lengths.sum()), lengths
+        return Segment.of(self._encoder.token_ids(self._texts(rows), self._budget))
 
     def _texts(self, rows: Rows) -> list[str]:
         ids = self.names(rows)

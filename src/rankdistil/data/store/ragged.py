@@ -1,8 +1,11 @@
-"""Many sequences of unequal length in a memory map: written once, gathered for ever after with flat memory."""
+"""Many sequences of unequal length on disk: written once, gathered for ever after with flat memory."""
 
 import json
 import mmap
-from collections.abc import Sequence
+import os
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ from rankdistil.data.assemble import Segment
 
 FORMAT = 1
 HEADER = "header.json"
-RELEASED_AFTER = 1 << 13  # rows gathered before touched pages are given back: each maps up to 64 KiB of them
+ITEMS = "items.bin"
+MAPPED = 1 << 27  # bytes that are mapped; of a larger file rows are read, as a kernel maps far more than is touched
 
 
 class RaggedStore:
@@ -31,17 +35,16 @@ class RaggedStore:
         self.folder = folder
         self.header = read_header(folder)
         count, items, dtype = self.header["count"], self.header["items"], np.dtype(self.header["dtype"])
-        sizes = {"items.bin": items * dtype.itemsize, "starts.bin": (count + 1) * 8, "order.bin": count * 4}
+        sizes = {ITEMS: items * dtype.itemsize, "starts.bin": (count + 1) * 8, "order.bin": count * 4}
         for name, size in {**sizes, "ids.bin": count * self.header["id_bytes"]}.items():
             found = (folder / name).stat().st_size if (folder / name).is_file() else 0
             if found != size:
                 raise ValueError(f"{folder / name}: {found} bytes, expected {size}. {_rebuild(folder)}")
-        self._map = _map(folder / "items.bin", dtype)
-        self._items = np.asarray(self._map)
+        self._read = _reader(folder / ITEMS)
+        self._dtype = dtype
         self._starts = np.asarray(_map(folder / "starts.bin", np.dtype(np.int64)))
         self._ids = np.asarray(_map(folder / "ids.bin", np.dtype(f"S{self.header['id_bytes']}")))
         self._order = np.asarray(_map(folder / "order.bin", np.dtype(np.uint32)))
-        self._gathered = 0
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
         return type(self), (self.folder,)
@@ -54,29 +57,32 @@ class RaggedStore:
         wanted = np.array([key.encode() for key in ids], dtype=np.bytes_)
         if not len(self) or not len(wanted):
             return np.full(len(wanted), -1)
-        place = np.searchsorted(self._ids, wanted, sorter=self._order).clip(max=len(self) - 1)
-        found = self._order[place].astype(np.int64)
+        ascending = wanted.argsort()  # those that are near to each other are then sought in the same pages: three times as fast
+        place = np.searchsorted(self._ids, wanted[ascending], sorter=self._order).clip(max=len(self) - 1)
+        found = np.empty(len(wanted), np.int64)
+        found[ascending] = self._order[place]
         return np.where(self._ids[found] == wanted, found, -1)
 
     def names(self, rows: NDArray[np.integer]) -> tuple[str, ...]:
         """Return the ids of rows, (N,)."""
-        return tuple(key.decode() for key in self._ids[rows].tolist())
+        return tuple(map(bytes.decode, self._ids[rows].tolist()))
 
     def lengths(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
         """Return the length of each row, the same shape."""
         return self._starts[rows + 1] - self._starts[rows]
 
     def gather(self, rows: NDArray[np.integer]) -> Segment:
-        """Fetch rows, (N,)."""
-        lengths = self.lengths(rows)
-        ends = lengths.cumsum()
-        shift = self._starts[rows] - ends + lengths
-        items = self._items[np.arange(ends[-1] if len(ends) else 0) + np.repeat(shift, lengths)]
-        self._gathered += len(rows)
-        if self._gathered >= RELEASED_AFTER:
-            release(self._map)
-            self._gathered = 0
-        return Segment(items, lengths)
+        """Fetch rows, (N,).
+
+        Raises:
+            ValueError: if the file has become shorter.
+        """
+        size = self._dtype.itemsize
+        starts, ends = self._starts[rows] * size, self._starts[rows + 1] * size
+        raw, sizes = b"".join(self._read(starts, ends)), ends - starts
+        if len(raw) != sizes.sum():
+            raise ValueError(f"{self.folder / ITEMS} was cut off while it was read. {_rebuild(self.folder)}")
+        return Segment(np.frombuffer(raw, self._dtype), sizes // size)
 
 
 def release(mapped: np.ndarray) -> None:
@@ -103,6 +109,25 @@ def read_header(folder: Path) -> dict[str, Any]:
     if found != FORMAT:
         raise ValueError(f"{path} has format {found}, expected {FORMAT}. {_rebuild(folder)}")
     return header
+
+
+def _reader(path: Path) -> Callable[[NDArray[np.int64], NDArray[np.int64]], Iterable[bytes | memoryview]]:
+    """Return what reads the bytes of a file from each start to its end."""
+    if path.stat().st_size > MAPPED:
+        return _Reads(path)
+    mapped = memoryview(_map(path, np.dtype(np.uint8)))
+    return lambda starts, ends: [mapped[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+
+class _Reads:
+    """Reads a file without moving its position: forked processes may share it."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+
+    def __call__(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Iterable[bytes]:
+        return map(os.pread, repeat(self._file), (ends - starts).tolist(), starts.tolist())
 
 
 def _map(path: Path, dtype: np.dtype) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Measurements of what the package claims, one command per claim."""

@@ -1,0 +1,65 @@
+"""What a figure was measured on, and how much of it others used meanwhile."""
+
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("numpy", "torch", "tokenizers", "transformers", "ir_datasets")
+MIB = 1 << 20
+
+
+def describe() -> dict[str, Any]:
+    """Return processor, cores and versions."""
+    models = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+class Others:
+    """The share of the machine that other processes use from now on."""
+
+    def __init__(self) -> None:
+        self._start = self._now()
+
+    def share(self) -> float:
+        """Return the share since the start: 0 for an idle machine, 1 for all cores."""
+        busy, own, wall = (end - start for end, start in zip(self._now(), self._start, strict=True))
+        return max(0.0, busy - own) / (wall * (os.cpu_count() or 1))
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        user, nice, system, _, _, interrupt, soft, *_ = map(int, _lines("/proc/stat")[0].split()[1:])
+        return (user + nice + system + interrupt + soft) / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4]), time.monotonic()
+
+
+def memory() -> dict[str, float]:
+    """Return resident memory in MiB: VmRSS, of which RssAnon is the process's own, RssFile of mapped files; VmHWM the most."""
+    rows = (line.split() for line in _lines("/proc/self/status"))
+    return {row[0][:-1]: int(row[1]) / 1024 for row in rows if row and row[0] in ("VmRSS:", "RssAnon:", "RssFile:", "VmHWM:")}
+
+
+def resident(folder: Path) -> dict[str, float]:
+    """Return how much of each mapped file of a folder is resident in this process, in MiB, by ``folder/file``."""
+    found: dict[str, float] = {}
+    name = ""
+    for line in _lines("/proc/self/smaps"):
+        words = line.split()
+        if not words[0].endswith(":"):
+            path = Path(words[-1])
+            name = f"{path.parent.name}/{path.name}" if path.is_relative_to(folder.resolve()) else ""
+        elif name and words[0] == "Rss:":
+            found[name] = found.get(name, 0) + int(words[1]) / 1024
+    return found
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text(encoding="utf-8").splitlines()

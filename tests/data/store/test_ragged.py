@@ -1,0 +1,114 @@
+"""Sequences on disk: found by id, fetched by row, whether their file is mapped or read."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from rankdistil.data.assemble import Segment
+from rankdistil.data.store import ragged
+from rankdistil.data.store.build import ensure, write_ragged
+from rankdistil.data.store.ragged import RaggedStore, release
+
+ROWS = [[7, 8, 9], [], [1], [2, 3], [40_000] * 5]
+IDS = ["10", "9", "a-long-one", "b", "11"]
+
+
+@pytest.fixture(params=["mapped", "read"])
+def store(request, tmp_path, monkeypatch) -> RaggedStore:
+    """The five rows, from a file that is mapped and from one that is too large for it."""
+    if request.param == "read":
+        monkeypatch.setattr(ragged, "MAPPED", 0)
+    chunks = [(IDS[:3], Segment.of(ROWS[:3])), (IDS[3:], Segment.of(ROWS[3:]))]
+    ensure(tmp_path / "store", {"source": 1}, lambda folder: write_ragged(folder, iter(chunks), np.dtype(np.uint16)))
+    return RaggedStore(tmp_path / "store")
+
+
+def fetched(store: RaggedStore, rows: list[int]) -> list[list[int]]:
+    return list(store.gather(np.array(rows, dtype=np.int64)).rows()) if rows else []
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [4, 4, 0], [1], [3, 1, 2]])
+def test_rows_come_as_they_were_written_in_the_order_asked_for(store, rows):
+    assert fetched(store, rows) == [ROWS[row] for row in rows]
+
+
+def test_no_rows_have_no_tokens(store):
+    segment = store.gather(np.zeros(0, np.int64))
+    assert (segment.tokens.tolist(), segment.lengths.tolist()) == ([], [])
+
+
+def test_ids_are_found_in_any_order_and_unknown_ones_have_no_row(store):
+    asked = ["11", "nowhere", "9", "10", "1", "b", "a-long-one", "9", ""]
+    assert store.rows(asked).tolist() == [4, -1, 1, 0, -1, 3, 2, 1, -1]
+    assert store.names(np.array([4, 1, 2])) == ("11", "9", "a-long-one")
+
+
+def test_only_a_file_within_the_bound_is_mapped(store):
+    fetched(store, [0, 4])
+    mapped = f"{store.folder}/items.bin" in Path("/proc/self/maps").read_text()
+    assert mapped == (ragged.MAPPED > 0)
+
+
+def test_a_store_that_was_pickled_gives_the_same_rows(store):
+    assert fetched(pickle.loads(pickle.dumps(store)), [3, 0]) == [[2, 3], [7, 8, 9]]
+
+
+def test_loader_processes_read_one_file_at_the_same_time(store):
+    loader = DataLoader([[row] for row in (0, 2, 3, 4) * 20], num_workers=2, batch_size=None, collate_fn=_Fetch(store))
+    assert list(loader) == [[ROWS[row]] for row in (0, 2, 3, 4) * 20]
+
+
+class _Fetch:
+    def __init__(self, store: RaggedStore) -> None:
+        self._store = store
+
+    def __call__(self, rows: list[int]) -> list[list[int]]:
+        return fetched(self._store, rows)
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch) -> RaggedStore:
+    """Two rows, in a file that is too large to be mapped."""
+    monkeypatch.setattr(ragged, "MAPPED", 0)
+    chunk = ["a", "b"], Segment.of([[1, 2], [3, 4]])
+    ensure(tmp_path / "store", {"source": 1}, lambda folder: write_ragged(folder, iter([chunk]), np.dtype(np.uint16)))
+    return RaggedStore(tmp_path / "store")
+
+
+def test_a_file_is_closed_with_its_store(read):
+    open_files = len(os.listdir("/proc/self/fd"))
+    again = RaggedStore(read.folder)
+    assert len(os.listdir("/proc/self/fd")) > open_files
+    del again
+    assert len(os.listdir("/proc/self/fd")) == open_files
+
+
+def test_a_file_that_was_cut_off_after_it_was_opened_is_named(read):
+    with (read.folder / "items.bin").open("r+b") as file:
+        file.truncate(6)
+    with pytest.raises(ValueError, match="cut off") as caught:
+        read.gather(np.array([0, 1]))
+    assert str(caught.value) == (
+        f"{read.folder}/items.bin was cut off while it was read. Remove the folder {read.folder} to build it anew."
+    )
+
+
+def test_released_pages_of_a_map_no_longer_count_as_ours(tmp_path):
+    np.arange(1 << 20).tofile(tmp_path / "numbers.bin")
+    numbers = np.memmap(tmp_path / "numbers.bin", np.int64, "r")
+    assert numbers.sum() == (1 << 20) * ((1 << 20) - 1) // 2
+    before = resident(tmp_path / "numbers.bin")
+    release(numbers)
+    assert (before, resident(tmp_path / "numbers.bin")) == (8 << 20, 0)
+    assert numbers[12345] == 12345
+
+
+def resident(path: Path) -> int:
+    """Bytes of a mapped file that count as this process's."""
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    (start,) = (number for number, line in enumerate(lines) if line.endswith(str(path)))
+    return next(int(line.split()[1]) * 1024 for line in lines[start:] if line.startswith("Rss:"))
