@@ -40,8 +40,8 @@ class SafeGroups:
         self.dropped = len(source) - safe
         if not safe:
             raise ValueError(
-                f"data.negatives_margin={margin.least:g} leaves no triple of {len(source)}: the teacher scores no negative that "
-                "far below its positive. Lower it, or set it to null."
+                f"data.negatives_margin={margin.least:g} leaves no triple of {len(source)}: the teacher scores no negative "
+                "that far below its positive. Lower it, or set it to null."
             )
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Rows]:
