@@ -13,6 +13,7 @@ import ir_datasets
 from ir_datasets.indices.base import DocstoreOptions, FileAccess
 
 from rankdistil.data import almanac
+from rankdistil.data.badlines import BadLines, Tolerance
 from rankdistil.data.bm25 import Bm25
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.records import Candidate, Qrels, Ranking, Triple
@@ -37,14 +38,23 @@ class Reader:
     Args:
         source: an ir_datasets id, or the files of a folder.
         holdout: restricts the split to, or keeps it clear of, queries set apart.
+        tolerance: what becomes of bad lines and unknown ids.
     """
 
-    def __init__(self, source: str | FolderSplit, holdout: Holdout | None = None) -> None:
+    def __init__(
+        self, source: str | FolderSplit, holdout: Holdout | None = None, tolerance: Tolerance = Tolerance()
+    ) -> None:
         self.source = source
         self.holdout = holdout
+        self.tolerance = tolerance
 
     def __getstate__(self) -> dict[str, object]:
-        return {"source": self.source, "holdout": self.holdout}
+        return {"source": self.source, "holdout": self.holdout, "tolerance": self.tolerance}
+
+    @cached_property
+    def bad(self) -> BadLines:
+        """The bad lines of its files, as far as they have been read."""
+        return BadLines(self.tolerance.on_bad)
 
     @property
     def name(self) -> str:
@@ -71,7 +81,7 @@ class Reader:
             ValueError: for an id that ir_datasets doesn't know.
         """
         if isinstance(self.source, FolderSplit):
-            return self.source.open()
+            return self.source.open(self.bad)
         almanac.register()
         try:
             return ir_datasets.load(self.source)
