@@ -29,8 +29,10 @@ from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_tokenizer
 from rankdistil.modules import StageModule
 from rankdistil.plan import teacher_folder
+from rankdistil.report.data import data_notes
 from rankdistil.report.result import same_test
 from rankdistil.report.summary import conclude, conclude_language_model
+from rankdistil.report.table import print_plain
 from rankdistil.roles import asks_teacher, score_folders
 from rankdistil.runfolder import run_label
 from rankdistil.scoring import score_export
@@ -68,6 +70,8 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     else:
         data = parts.build_data(cfg, tokenizer, positions, cfg.seed, train=True)
     data.open()
+    if rank_zero_only.rank == 0:
+        print_plain(console, data_notes(data.account()))
     module = networks.build_module(cfg, teacher, data, parents)
     for name in sorted(set(cfg.stage.losses) - set(networks.kept_losses(cfg))):
         console.print(f"student {cfg.student.name} can't take the {name} loss: dropped (student.drop_losses).")
@@ -191,6 +195,7 @@ def _record(
         "started_from": cfg.teacher.path if cfg.stage.learns == "teacher" else cfg.student.init_from,
         "ranks": module.losses.trains_head,
         **data.names,
+        "data": data.account(),
         "losses": list(module.losses.losses),
         "shape": {"layers": shape.num_hidden_layers, "width": shape.hidden_size, "heads": shape.num_attention_heads},
     }

@@ -8,6 +8,7 @@ import torch
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
 
+from rankdistil.data.badlines import Tolerance
 from rankdistil.data.datamodule import DataSettings, RankingDataModule
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.folder import FolderSplit
@@ -25,6 +26,15 @@ def data_settings(data: DictConfig) -> DataSettings:
         ValueError: for a value out of range, naming its key.
     """
     return DataSettings(**{name: data[name] for name in names(DataSettings) if name in data})
+
+
+def tolerance(data: DictConfig) -> Tolerance:
+    """Read what ``data`` puts up with in the user's files.
+
+    Raises:
+        ValueError: for a value out of range, naming its key.
+    """
+    return Tolerance(**{name: data[name] for name in names(Tolerance) if name in data})
 
 
 def timing_settings(cfg: DictConfig) -> TimingSettings:
@@ -49,8 +59,8 @@ def open_reader(data: DictConfig, split: str) -> Reader:
             raise ValueError(f"data.valid is null and data.holdout is {data.holdout}: set one of them, to validate on.")
         source = data.train
     if not isinstance(source, DictConfig):
-        return Reader(str(source), holdout)
-    return Reader(FolderSplit(root=str(data.root), corpus=data.corpus, **plain(source)), holdout)
+        return Reader(str(source), holdout, tolerance(data))
+    return Reader(FolderSplit(root=str(data.root), corpus=data.corpus, **plain(source)), holdout, tolerance(data))
 
 
 def build_encoder(data: DictConfig, tokenizer: PreTrainedTokenizerFast, positions: int) -> PairEncoder:

@@ -20,6 +20,7 @@ from rankdistil.fit import quieten
 from rankdistil.lineage import fingerprint, identity, origin
 from rankdistil.models.load import load_ranker, load_tokenizer
 from rankdistil.modules import ScoringModule
+from rankdistil.report.data import data_notes
 from rankdistil.report.table import print_plain
 
 FOLDER = "scores"
@@ -48,9 +49,10 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
     record = {
         "status": "running", "stage": cfg.stage.name, "method": cfg.method, "fingerprint": fingerprint(settings),
         "settings": settings, "seed": cfg.seed, "parents": parents, "origin": origin(), "pairs": len(pairs),
-        "started": time.strftime("%Y-%m-%d %H:%M:%S"), "ranks": False,
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"), "ranks": False, "data": data.account(),
     }  # fmt: skip
     if rank_zero_only.rank == 0:
+        print_plain(console, data_notes(data.account()))
         write_json(folder / "run.json", record)
     runner = L.Trainer(
         **parts.trainer_arguments(cfg) | {"precision": "32-true"},

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rankdistil.data.encode import PairEncoder
+from rankdistil.data.folder import FolderSplit
 from rankdistil.data.readers import Reader
 from rankdistil.data.store.tokens import open_tokens
 from rankdistil.data.texts import LiveTexts, Texts
@@ -33,9 +34,9 @@ def open_collection(reader: Reader, encoder: PairEncoder, store: Path | None) ->
     everything = reader.all_queries
     queries = open_tokens(store / f"{name}-queries", everything.items, encoder, encoder.query_tokens, source)
     name, source = reader.origin("passages")
-    return Collection(
-        queries, open_tokens(store / f"{name}-passages", reader.passages, encoder, encoder.passage_tokens, source)
-    )
+    tally = reader.bad.of(reader.source.files["corpus"]) if isinstance(reader.source, FolderSplit) else None
+    passages = open_tokens(store / f"{name}-passages", reader.passages, encoder, encoder.passage_tokens, source, tally)
+    return Collection(queries, passages)
 
 
 class _Queries:

@@ -6,6 +6,7 @@ from rankdistil.data.collection import Collection
 from rankdistil.data.groups import GroupSource, ListedGroups, hard_negatives, list_groups, sample_groups
 from rankdistil.data.readers import Reader
 from rankdistil.data.store.triples import open_triples
+from rankdistil.data.unknown import judgments, known_candidates, training_triples
 
 
 def open_source(
@@ -33,11 +34,13 @@ def open_source(
                 f"data.negatives={negatives} needs data.train_on=sampled: the triples of a dataset have one negative each."
             )
         if store is None:
-            return ListedGroups(list_groups(reader.docpairs(), *collection))
+            tally, triples = training_triples(reader)
+            return ListedGroups(list_groups(triples, *collection, tally))
         return ListedGroups(open_triples(store, reader, collection))
+    judged = judgments(reader, collection.passages)
     positives = {
         query: [passage for passage, grade in row.items() if grade >= relevance_level and reader.contains(passage)]
-        for query, row in reader.qrels.items()
-    }
-    hard = hard_negatives(reader.candidates(depth), reader.qrels, skip)
-    return sample_groups(positives, hard, negatives, *collection).source
+        for query, row in judged.items()
+    } | {query: [] for query in reader.queries if query not in judged}
+    candidates = known_candidates(reader, reader.candidates(depth), collection.passages)
+    return sample_groups(positives, hard_negatives(candidates, judged, skip), negatives, *collection)

@@ -3,7 +3,7 @@
 A triple is never shortened, a candidate never exchanged for another passage: its line is a bad one.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,8 +32,10 @@ def training_triples(reader: Reader) -> tuple[Tally, Iterator[tuple[int, Triple]
 
 
 def numbered(reader: Reader, kind: str) -> tuple[Tally, Iterator[tuple[int, Any]]]:
-    """Return the tally of a split's ``docpairs``, ``qrels`` or ``scoreddocs``, and (line, record); a place in place of a
-    line where they stand in no file."""
+    """Return the tally of a split's ``docpairs``, ``qrels`` or ``scoreddocs``, and (line, record).
+
+    Records of ir_datasets are counted from 1.
+    """
     handler = getattr(reader.dataset, f"{kind}_handler")()
     if isinstance(reader.source, FolderSplit):
         return reader.bad.of(handler.path), handler.numbered()
@@ -83,10 +85,14 @@ def known_candidates(reader: Reader, ranking: Ranking, passages: Texts) -> Ranki
     missing = {key for key, row in zip(ids, passages.rows(ids).tolist(), strict=True) if row < 0}
     if not missing:
         return ranking
-    tally, rows = numbered(reader, "scoreddocs")
-    for line, row in rows:
-        if row.doc_id in missing and row.query_id in ranking:
-            tally.add(line, f"passage {row.doc_id!r} is not in the collection. Do the files belong together?")
+    named = set()
+    if reader.dataset.has_scoreddocs():
+        tally, rows = numbered(reader, "scoreddocs")
+        for line, row in rows:
+            if row.doc_id in missing and row.query_id in ranking:
+                tally.add(line, f"passage {row.doc_id!r} is not in the collection. Do the files belong together?")
+                named.add(row.doc_id)
+    require_known(missing - named)
     return {query: [hit for hit in row if hit.passage_id not in missing] for query, row in ranking.items()}
 
 
@@ -110,6 +116,19 @@ def known_triples(
         what, where = ("passage", "in the collection") if which else ("query", "among the queries")
         tally.add(line, f"{what} {triple[which]!r} is not {where}. Do the files belong together?")
     return rows[(rows >= 0).all(axis=1)]
+
+
+def require_known(missing: Collection[str]) -> None:
+    """Refuse passages that aren't in the collection.
+
+    Raises:
+        ValueError: naming the first three.
+    """
+    if missing:
+        raise ValueError(
+            f"{len(missing)} passages named by triples, judgments or candidates are not in the collection, for example "
+            f"{', '.join(sorted(missing)[:FIRST])}. Do the files belong together?"
+        )
 
 
 def _counted(rows: Iterable[Any], tally: Tally) -> Iterator[tuple[int, Any]]:
