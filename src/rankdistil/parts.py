@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
 
 from rankdistil.data.badlines import Tolerance
+from rankdistil.data.check import Check, Split
 from rankdistil.data.datamodule import DataSettings, RankingDataModule
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.folder import FolderSplit
@@ -93,6 +94,17 @@ def build_passages(cfg: DictConfig, tokenizer: PreTrainedTokenizerFast, position
 def open_passages(data: DictConfig) -> Reader:
     """Open the text that a language model is learnt from: ``data.passages``, or the training split's collection."""
     return open_reader(data, "train") if data.passages is None else Reader(str(data.passages))
+
+
+def check_data(data: DictConfig) -> Check:
+    """Look through all data of a config, without training."""
+    levels = {"train": data.relevance_level, "valid": data.relevance_level, "test": data.test_relevance_level}
+    splits = [Split(name, open_reader(data, name), level) for name, level in levels.items()]
+    if data.passages is not None:
+        splits.append(Split("passages", open_passages(data), data.relevance_level))
+    check = Check(data_settings(data))
+    check.look(splits)
+    return check
 
 
 def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:

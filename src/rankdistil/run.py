@@ -16,6 +16,7 @@ from rankdistil.fit import run_stage
 from rankdistil.lineage import read_record
 from rankdistil.locks import locked, remove_if_empty
 from rankdistil.models.locate import locate
+from rankdistil.report.check import print_check
 from rankdistil.report.table import print_plain
 from rankdistil.runfolder import state
 from rankdistil.score import run_scoring
@@ -24,6 +25,8 @@ from rankdistil.settings import check
 
 def train(cfg: DictConfig) -> float | None:
     """Carry out a composed training config: print the plan, run what is missing, then the run itself.
+
+    With ``plan=show`` only the plan is printed, with ``plan=check`` only what the data files hold and what is wrong with them.
 
     Returns:
         The best validation value, for sweepers that search; None where nothing ran.
@@ -35,12 +38,17 @@ def train(cfg: DictConfig) -> float | None:
     folder = Path(cfg.paths.runs) / cfg.folder
     try:
         _check(cfg)
+        if cfg.plan == "check":
+            print_check(parts.check_data(cfg.data), cfg.data.on_bad, console())
+            return None
+        _check_sources(cfg)
         steps = plan.make_plan(cfg, lambda overrides: hydra.compose("train", overrides=overrides))
         plan.show(steps, console())
         if cfg.plan == "show":
             return None
         for step in steps[:-1]:
             _check(step.cfg)
+            _check_sources(step.cfg)
         # Ranks of a distributed job replay the command line of their process: that of a job, not of a sweep or a plan.
         fresh = HydraConfig.get().mode == RunMode.MULTIRUN or cfg.trainer.devices not in (1, "1")
         for step in steps[:-1]:
@@ -60,14 +68,18 @@ def _check(cfg: DictConfig) -> None:
     GradientShares(cfg.callbacks.gradient_shares.every)
     if cfg.stage.learns == "student":
         networks.student_size(cfg.student)
-        if cfg.plan != "show" or isinstance(locate(str(cfg.teacher.export or cfg.teacher.path)), Path):
-            networks.check_student(cfg)  # needs the teacher's shape, for which a plan doesn't go to the hub
+        if cfg.plan == "run" or isinstance(locate(str(cfg.teacher.export or cfg.teacher.path)), Path):
+            networks.check_student(cfg)  # needs the teacher's shape, for which neither a plan nor a check goes to the hub
     if cfg.stage.learns != "nothing":
         networks.optim_settings(cfg.stage)
         networks.check_losses(cfg)
+
+
+def _check_sources(cfg: DictConfig) -> None:
+    """Ask every reader for its dataset: files are there, ids are known; nothing is read or fetched yet."""
     readers = [parts.open_reader(cfg.data, split) for split in ("train", "valid", "test")]
     for reader in [*readers, *([parts.open_passages(cfg.data)] if cfg.stage.reads == "passages" else [])]:
-        _ = reader.dataset  # files are there, ids are known; nothing is read or fetched yet
+        _ = reader.dataset
 
 
 def carry_out_prepared(folder: Path) -> None:

@@ -132,3 +132,4 @@ class BadLines:
 
 
 STOP = BadLines()
+STRICT = Tolerance()

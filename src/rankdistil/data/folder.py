@@ -51,17 +51,26 @@ class FolderSplit:
         """Its files by kind: ``corpus``, ``queries`` and so on."""
         return {kind: self.path(file) for kind in KINDS if (file := getattr(self, kind)) is not None}
 
-    def open(self, bad: BadLines = STOP) -> ir_datasets.Dataset:
-        """Build the dataset. Files are read on first use and kept in memory.
+    def require_root(self) -> Path:
+        """Return the folder.
 
-        Args:
-            bad: takes the files' bad lines down.
+        Raises:
+            FileNotFoundError: if it isn't there.
         """
         root = Path(self.root).expanduser()
         if not root.is_dir():
             raise FileNotFoundError(
                 f"data.root={self.root} is no folder. Set data.root to the folder that holds {self.corpus}."
             )
+        return root
+
+    def open(self, bad: BadLines = STOP) -> ir_datasets.Dataset:
+        """Build the dataset. Files are read on first use and kept in memory.
+
+        Args:
+            bad: takes the files' bad lines down.
+        """
+        self.require_root()
         for file in self.files.values():
             if not file.is_file():
                 raise FileNotFoundError(f"{file} is not there. Set its name under data.*, or put the file in place.")

@@ -87,9 +87,7 @@ class SampledGroups:
         left_out: queries that no group can be made of.
     """
 
-    def __init__(
-        self, queries: Rows, positives: list[Rows], negatives: list[Rows], size: int, left_out: int = 0
-    ) -> None:
+    def __init__(self, queries: Rows, positives: list[Rows], negatives: list[Rows], size: int, left_out: int = 0) -> None:
         self._queries, self._positives, self._negatives, self._size = queries, positives, negatives, size
         self.left_out = left_out
 
@@ -133,9 +131,7 @@ def list_groups(triples: Iterable[tuple[int, Triple]], queries: Texts, passages:
     return np.concatenate([np.zeros((0, 3), np.int32), *row_chunks(triples, queries, passages, tally)])
 
 
-def row_chunks(
-    triples: Iterable[tuple[int, Triple]], queries: Texts, passages: Texts, tally: Tally
-) -> Iterator[Rows]:
+def row_chunks(triples: Iterable[tuple[int, Triple]], queries: Texts, passages: Texts, tally: Tally) -> Iterator[Rows]:
     """Turn (line, triple) into rows, int32, (up to ``CHUNK``, 3) at a time.
 
     Raises:

@@ -98,9 +98,7 @@ def _place(path: Path, name: str, column: str | int, header: list[str]) -> int:
     return header.index(column)
 
 
-def _named(
-    path: Path, names: tuple[str, ...], columns: Columns | None, bad: BadLines
-) -> Iterator[tuple[int, list[str]]]:
+def _named(path: Path, names: tuple[str, ...], columns: Columns | None, bad: BadLines) -> Iterator[tuple[int, list[str]]]:
     keys = [(columns or {}).get(name, name) for name in names]
     for number, record in records(path, bad):
         missing = [key for key in keys if record.get(key) is None]

@@ -13,7 +13,7 @@ import ir_datasets
 from ir_datasets.indices.base import DocstoreOptions, FileAccess
 
 from rankdistil.data import almanac
-from rankdistil.data.badlines import BadLines, Tolerance
+from rankdistil.data.badlines import STRICT, BadLines, Tolerance
 from rankdistil.data.bm25 import Bm25
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.records import Candidate, Qrels, Ranking, Triple
@@ -41,9 +41,7 @@ class Reader:
         tolerance: what becomes of bad lines and unknown ids.
     """
 
-    def __init__(
-        self, source: str | FolderSplit, holdout: Holdout | None = None, tolerance: Tolerance = Tolerance()
-    ) -> None:
+    def __init__(self, source: str | FolderSplit, holdout: Holdout | None = None, tolerance: Tolerance = STRICT) -> None:
         self.source = source
         self.holdout = holdout
         self.tolerance = tolerance

@@ -26,9 +26,7 @@ def training_triples(reader: Reader) -> tuple[Tally, Iterator[tuple[int, Triple]
     reader.docpairs()  # answers a split without triples
     tally, rows = numbered(reader, "docpairs")
     own, everything = reader.queries, reader.all_queries
-    return tally, (
-        (line, Triple(*row[:3])) for line, row in rows if row.query_id in own or row.query_id not in everything
-    )
+    return tally, ((line, Triple(*row[:3])) for line, row in rows if row.query_id in own or row.query_id not in everything)
 
 
 def numbered(reader: Reader, kind: str) -> tuple[Tally, Iterator[tuple[int, Any]]]:
@@ -96,9 +94,7 @@ def known_candidates(reader: Reader, ranking: Ranking, passages: Texts) -> Ranki
     return {query: [hit for hit in row if hit.passage_id not in missing] for query, row in ranking.items()}
 
 
-def known_triples(
-    chunk: Sequence[tuple[int, Triple]], columns: Sequence[np.ndarray], tally: Tally
-) -> np.ndarray:
+def known_triples(chunk: Sequence[tuple[int, Triple]], columns: Sequence[np.ndarray], tally: Tally) -> np.ndarray:
     """Stack the rows of triples, (N, 3), leaving out those that name what isn't there, if bad lines may be.
 
     Args:

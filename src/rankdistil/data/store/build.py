@@ -32,9 +32,7 @@ class RepeatedIdError(ValueError):
         self.key = key
 
 
-def ensure(
-    folder: Path, made_of: dict[str, Any], write: Callable[[Path], dict[str, Any]], tally: Tally | None = None
-) -> None:
+def ensure(folder: Path, made_of: dict[str, Any], write: Callable[[Path], dict[str, Any]], tally: Tally | None = None) -> None:
     """See that a store is there, built from what is asked for. A second process waits for the first.
 
     Args:
