@@ -12,7 +12,7 @@ from rich.console import Console
 from rankdistil import networks, parts
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.score_writer import ScoreWriter
-from rankdistil.data.scores import HEADER, SHARD, shard_name
+from rankdistil.data.scores import HEADER, SHARD, shard_name, texts_scored
 from rankdistil.data.store.tokens import tokenizer_fingerprint
 from rankdistil.data.stream import ShardStream
 from rankdistil.files import write_json
@@ -78,6 +78,7 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
         "query_tokens": cfg.data.query_tokens,
         "passage_tokens": cfg.data.passage_tokens,
         "dtype": "float32",
+        **texts_scored(parts.open_reader(cfg.data, "train")),
     }
     write_json(target / HEADER, {"made_of": made_of, "shards": {shard_name(n): len(rows) for n, rows in shards.items()}})
     finished = {"status": "finished", "finished": time.strftime("%Y-%m-%d %H:%M:%S")}

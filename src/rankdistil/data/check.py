@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rankdistil.data.check_datasets import read_dataset
-from rankdistil.data.check_files import ANYTHING, Listing, Listings, TextsFound, digest, read_texts
+from rankdistil.data.check_files import ANYTHING, Listing, Listings, TextsFound, read_texts
 from rankdistil.data.check_records import Judged, Named, Numbered, Ranked, count_candidates, count_judgments, count_triples
 from rankdistil.data.datamodule import DataSettings
 from rankdistil.data.folder import HANDLERS, FolderSplit
 from rankdistil.data.readers import Reader
+from rankdistil.files import content
 
 Count = Callable[[Path, Listing], tuple[str, Any]]
 
@@ -186,7 +187,7 @@ class Check:
         listing, told, found, sha256 = self.listings.of(path), "can't be read", None, ""
         try:
             told, found = count(path, listing)
-            sha256 = digest(path)
+            sha256 = content(path)
         except (ValueError, OSError) as error:
             listing.fail(str(error))
         row = Row([split], name, listing.lines, path.stat().st_size if path.is_file() else None, sha256, told)

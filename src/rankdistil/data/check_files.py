@@ -4,7 +4,6 @@ Ids are kept as 64-bit hashes: of nine million, one pair is mistaken for each ot
 itself compares the ids.
 """
 
-import hashlib
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,23 +23,24 @@ class Listing(Tally):
 
     def __init__(self, file: str) -> None:
         super().__init__(file, "skip")
-        self._shown: list[str] = []
+        self._shown: list[tuple[int, str]] = []
         self.found = self.fatal = 0
 
     def add(self, line: int, complaint: str) -> None:
         """Take down a line that a run may leave out."""
         self.found += 1
-        self._keep(f"{self.file}:{line}: {complaint}")
+        self._keep(line, f"{self.file}:{line}: {complaint}")
 
     def refuse(self, line: int, complaint: str) -> None:
         """Take down a line that ends any run."""
-        self.fail(f"{self.file}:{line}: {complaint}")
+        self.fatal += 1
+        self._keep(line, f"{self.file}:{line}: {complaint}")
 
     def fail(self, message: str) -> None:
-        """Take down what ends any run."""
-        if message not in self._shown:  # of a file that several splits read
+        """Take down what ends any run; once, though several splits may read the file."""
+        if (0, message) not in self._shown:
             self.fatal += 1
-            self._keep(message)
+            self._keep(0, message)
 
     def end(self, lines: int) -> None:
         """Say how many lines the file has."""
@@ -51,13 +51,13 @@ class Listing(Tally):
         return bool(self.fatal) or self.found > (allowed(self.lines or 0) if on_bad == "skip" else 0)
 
     def shown(self) -> list[str]:
-        """Return the first complaints, and how many more there are."""
+        """Return the first complaints in the order of the lines, and how many more there are."""
         more = self.found + self.fatal - len(self._shown)
-        return self._shown + ([f"{self.file}: and {more} more."] if more else [])
+        return [message for _, message in sorted(self._shown)] + ([f"{self.file}: and {more} more."] if more else [])
 
-    def _keep(self, message: str) -> None:
+    def _keep(self, line: int, message: str) -> None:
         if len(self._shown) < SHOWN:
-            self._shown.append(message)
+            self._shown.append((line, message))
 
 
 class Listings(BadLines):
@@ -95,6 +95,10 @@ class Ids:
         wanted = np.fromiter(map(hash, keys), np.int64, len(keys))
         place = np.searchsorted(self._sorted, wanted).clip(max=len(self) - 1)
         return np.where(self._sorted[place] == wanted, 0, -1)
+
+    def repetitions(self) -> int:
+        """Count those that were there already when they were added."""
+        return len(self) - len(np.unique(np.array(self._hashes, dtype=np.int64)))
 
     def repeated(self) -> set[int]:
         """Return the hashes of those that were added more than once."""
@@ -168,9 +172,3 @@ def read_texts(path: Path, columns: parse.Columns | None, listings: Listings, fo
         for _ in parse.distinct((row for row in again if hash(row[1]) in twice), listings.of(path)):
             pass
     return found
-
-
-def digest(path: Path) -> str:
-    """Return the beginning of a file's SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]

@@ -85,7 +85,7 @@ def count_triples(rows: Numbered, named: Named, listing: Listing) -> str:
             every.add(triple)
             empty += triple.positive_id in named.passages.empty
             same += triple.positive_id == triple.negative_id
-    parts = {"with an empty positive": empty, "whose negative is the positive": same, "that stand twice": len(every.repeated())}
+    parts = {"with an empty positive": empty, "whose negative is the positive": same, "repeated": every.repetitions()}
     return "; ".join([f"{len(every)} triples of {len(queries)} queries", *_some(parts)])
 
 

@@ -13,7 +13,7 @@ from rankdistil.data.encode import PairEncoder
 from rankdistil.data.groups import TRAIN_ON, GroupSource
 from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair, Qrels, Ranking
-from rankdistil.data.scores import load_scores, standardised_mean
+from rankdistil.data.scores import load_scores, standardised_mean, texts_scored
 from rankdistil.data.source import open_source
 from rankdistil.data.store.tokens import tokenizer_fingerprint
 from rankdistil.data.stream import CandidateStream, GroupStream, Size
@@ -146,7 +146,7 @@ class RankingDataModule(StreamDataModule):
         )  # fmt: skip
         if self._score_folders:
             asked = {"query_tokens": settings.query_tokens, "passage_tokens": settings.passage_tokens}
-            asked["tokenizer"] = tokenizer_fingerprint(self.encoder.tokenizer)
+            asked |= {"tokenizer": tokenizer_fingerprint(self.encoder.tokenizer)} | texts_scored(self._train)
             found = [load_scores(folder, self._texts, asked) for folder in self._score_folders]
             self._scores = found[0] if len(found) == 1 else standardised_mean(found, self._texts)
         return self._texts, self._source

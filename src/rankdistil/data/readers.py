@@ -98,9 +98,10 @@ class Reader:
             self.dataset  # noqa: B018 - registers the embedded collection, and answers unknown ids
             parent = ir_datasets.parent_id(self.source, "docs" if kind == "passages" else kind)
             return parent.replace("/", "-"), {"dataset": parent}
-        files = {"passages": self.source.corpus, "queries": self.source.queries, "docpairs": self.source.triples}
-        path = self.source.path(files[kind])
-        return f"{path.parent.resolve().name}-{path.name}", stamp(path)
+        kind = {"passages": "corpus", "queries": "queries", "docpairs": "triples"}[kind]
+        path, columns = self.source.files[kind], self.source.columns.get(kind)
+        named = {"columns": str(sorted(columns.items()))} if columns else {}
+        return f"{path.parent.resolve().name}-{path.name}", stamp(path) | named
 
     @cached_property
     def all_queries(self) -> dict[str, str]:
