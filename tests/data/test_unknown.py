@@ -57,7 +57,9 @@ def test_a_triple_with_an_unknown_id_may_be_left_out_whole(collection, opened, t
 
 def test_wrong_columns_and_unknown_ids_are_counted_together(collection, opened, tmp_path):
     reader = Reader(collection(triples="1\ta\te\n1\ta\tzz\n2\tb\n2\tb\tc\n"), tolerance=SKIP)
-    with pytest.raises(ValueError, match=r"triples\.tsv: 2 of 4 lines are bad; .* at most 1 \(0\.1 %, at least 1\)\. The first: "):
+    with pytest.raises(
+        ValueError, match=r"triples\.tsv: 2 of 4 lines are bad; .* at most 1 \(0\.1 %, at least 1\)\. The first: "
+    ):
         opened(reader)
     assert not (tmp_path / "store" / f"{tmp_path.name}-triples.tsv-triples").exists()
 
