@@ -5,7 +5,7 @@ itself compares the ids.
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +85,10 @@ class Ids:
     def add(self, key: object) -> None:
         """Add an id."""
         self._hashes.append(hash(key))
+
+    def add_all(self, keys: Iterable[object]) -> None:
+        """Add several."""
+        self._hashes.extend(map(hash, keys))
 
     def rows(self, keys: Sequence[str]) -> NDArray[np.int64]:
         """Look ids up: 0 for one that is there, -1 for another, (N,)."""

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from operator import eq
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rankdistil.data.check_files import Ids, Listing, TextsFound
-from rankdistil.data.records import Triple
 from rankdistil.data.store.build import in_chunks
 from rankdistil.data.unknown import known_triples
 
@@ -76,15 +76,13 @@ def count_triples(rows: Numbered, named: Named, listing: Listing) -> str:
     every, queries = Ids(), set()
     empty = same = 0
     for chunk in in_chunks(rows, CHUNK):
-        triples = [(line, Triple(*row[:3])) for line, row in chunk]
-        asked, positives, negatives = zip(*(triple for _, triple in triples), strict=True)
+        asked, positives, negatives = zip(*(row[:3] for _, row in chunk), strict=True)
         columns = [named.queries.ids.rows(asked), *(named.passages.ids.rows(ids) for ids in (positives, negatives))]
-        known_triples(triples, columns, listing)
+        known_triples(chunk, columns, listing)
         queries.update(asked)
-        for _, triple in triples:
-            every.add(triple)
-            empty += triple.positive_id in named.passages.empty
-            same += triple.positive_id == triple.negative_id
+        every.add_all(row for _, row in chunk)
+        empty += sum(key in named.passages.empty for key in positives)
+        same += sum(map(eq, positives, negatives))
     parts = {"with an empty positive": empty, "whose negative is the positive": same, "repeated": every.repetitions()}
     return "; ".join([f"{len(every)} triples of {len(queries)} queries", *_some(parts)])
 

@@ -58,10 +58,12 @@ def fields(
         ValueError: for a line with another number of columns, without a column, or with an empty id.
     """
     read = _named(path, names, columns, bad) if kind_of(path) in NAMED else _text(path, separator, names, columns, bad)
+    ids = [place for place, name in enumerate(names) if name.endswith("id")]
     for number, parts in read:
-        empty = [name for name, part in zip(names, parts, strict=True) if name.endswith("id") and not part.strip()]
-        if empty:
-            bad.of(path).add(number, f"empty {empty[0]}: {(separator or ' ').join(parts)[:80]!r}")
+        for place in ids:
+            if not parts[place].strip():
+                bad.of(path).add(number, f"empty {names[place]}: {(separator or ' ').join(parts)[:80]!r}")
+                break
         else:
             yield number, parts
 
@@ -102,10 +104,13 @@ def _named(path: Path, names: tuple[str, ...], columns: Columns | None, bad: Bad
     keys = [(columns or {}).get(name, name) for name in names]
     for number, record in records(path, bad):
         missing = [key for key in keys if record.get(key) is None]
+        parts = [str(record.get(key)) for key in keys]
         if missing:
             bad.of(path).add(number, f"no {missing[0]!r} among {', '.join(map(repr, record))}.")
+        elif halved := [part for part in parts if not _is_unicode(part)]:
+            bad.of(path).add(number, f"half a character (\\ud800 to \\udfff) in {halved[0]!r}.")
         else:
-            yield number, [str(record[key]) for key in keys]
+            yield number, parts
 
 
 def records(path: Path, bad: BadLines = STOP) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -94,7 +94,7 @@ def known_candidates(reader: Reader, ranking: Ranking, passages: Texts) -> Ranki
     return {query: [hit for hit in row if hit.passage_id not in missing] for query, row in ranking.items()}
 
 
-def known_triples(chunk: Sequence[tuple[int, Triple]], columns: Sequence[np.ndarray], tally: Tally) -> np.ndarray:
+def known_triples(chunk: Sequence[tuple[int, tuple[str, ...]]], columns: Sequence[np.ndarray], tally: Tally) -> np.ndarray:
     """Stack the rows of triples, (N, 3), leaving out those that name what isn't there, if bad lines may be.
 
     Args:
