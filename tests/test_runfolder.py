@@ -113,7 +113,10 @@ def test_folders_logging_and_timing_do_not_decide_an_outcome_and_the_rest_does()
     base = outcome_settings(composed("+experiment=smoke"), {})
     for override in ("run_name=x", "logger=wandb", "callbacks.inference_time.rounds=9", "paths.runs=y", "data.workers=2"):
         assert outcome_settings(composed("+experiment=smoke", override), {}) == base
-    for override in ("seed=1", "stage.lr=0.1", "data.depth=3", "student=4l", "stage.losses.logits.weight=2"):
+    for override in (
+        "seed=1", "stage.lr=0.1", "data.depth=3", "student=4l", "stage.losses.logits.weight=2", "data.on_bad=skip",
+        "data.allow_unknown=true",
+    ):  # fmt: skip
         changed = outcome_settings(composed("+experiment=smoke", override), {})
         assert fingerprint(changed) != fingerprint(base)
         assert changed_settings(base, changed)
@@ -131,6 +134,8 @@ def test_how_rankings_are_tested_does_not_decide_what_a_language_model_becomes()
     )
     assert base == tested
     assert base != read
+    assert base == outcome_settings(composed("+experiment=lm_distill_6l", "data.allow_unknown=true"), {})  # of judgments
+    assert base != outcome_settings(composed("+experiment=lm_distill_6l", "data.on_bad=skip"), {})  # of passages
     # Its validation is a mean over batches, so their size counts.
     assert base != outcome_settings(composed("+experiment=lm_distill_6l", "data.eval_batch_size=5"), {})
 

@@ -37,7 +37,7 @@ SMOKE = "+experiment=smoke"
         ("+logger.api_key=x", "logger.api_key looks like a secret, and settings are written to files. Use the environment."),
         ("run_name=..", "run_name is '..'; expected a name of 1 to 64 letters"),
         ("run_name=a/b", "run_name is 'a/b'; expected a name"),
-        ("plan=maybe", "plan is 'maybe'; expected one of run, show."),
+        ("plan=maybe", "plan is 'maybe'; expected one of run, show, check."),
         ("seed=-1", "seed is -1; expected a whole number of at least 0."),
         ("resume=perhaps", "resume is 'perhaps'; expected true or false."),
         ("teacher.seed=1.5", "teacher.seed is 1.5; expected a whole number of at least 0."),

@@ -26,6 +26,7 @@ from rankdistil.metrics.trec import read_run
 from rankdistil.models.load import load_ranker, load_tokenizer, read_config
 from rankdistil.report.comparison import Member, Row, check_names, compare
 from rankdistil.report.comparison_table import legend, markdown, tables
+from rankdistil.report.data import data_notes
 from rankdistil.report.document import write_report
 from rankdistil.report.frontier import draw_frontier
 from rankdistil.report.result import Result, read_first_stage, read_result
@@ -57,6 +58,7 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     fetch(parts.wanted(settings, train=False))
     data = parts.build_data(settings, *_tokens(entries), cfg.seed, train=False)
     first_stage = _first_stage(data, settings.data.test_relevance_level)
+    print_plain(screen, data_notes(data.account()))
     entries, told = _without_first_stage(entries, first_stage, settings)
     print_plain(screen, told)
     notes += told

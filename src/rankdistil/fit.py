@@ -26,7 +26,9 @@ from rankdistil.files import write_json
 from rankdistil.lineage import fingerprint, origin
 from rankdistil.models.load import load_tokenizer
 from rankdistil.modules import StageModule
+from rankdistil.report.data import data_notes
 from rankdistil.report.summary import conclude, conclude_language_model
+from rankdistil.report.table import print_plain
 from rankdistil.roles import asks_teacher, score_folders
 from rankdistil.settings import plain
 from rankdistil.testing import open_splits, score_splits
@@ -64,6 +66,8 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
         data = parts.build_data(cfg, tokenizer, positions, cfg.seed, train=True)
     data.open()
     splits = [] if cfg.stage.reads == "passages" else open_splits(cfg, data)
+    if rank_zero_only.rank == 0:
+        print_plain(console, data_notes(data.account()))
     module = networks.build_module(cfg, teacher, data, parents)
     for name in sorted(set(cfg.stage.losses) - set(networks.kept_losses(cfg))):
         console.print(f"student {cfg.student.name} can't take the {name} loss: dropped (student.drop_losses).")
@@ -173,6 +177,7 @@ def _record(
         "started_from": cfg.teacher.path if cfg.stage.learns == "teacher" else cfg.student.init_from,
         "ranks": module.losses.trains_head,
         **data.names,
+        "data": data.account(),
         "losses": list(module.losses.losses),
         "shape": {"layers": shape.num_hidden_layers, "width": shape.hidden_size, "heads": shape.num_attention_heads},
     }

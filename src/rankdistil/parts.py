@@ -8,6 +8,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedTokenizerFast
 
+from rankdistil.data.badlines import Tolerance
+from rankdistil.data.check import Check, Split
 from rankdistil.data.datamodule import DataSettings, RankingDataModule
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.fetch import KINDS, Wanted
@@ -27,6 +29,15 @@ def data_settings(data: DictConfig) -> DataSettings:
         ValueError: for a value out of range, naming its key.
     """
     return DataSettings(**{name: data[name] for name in names(DataSettings) if name in data})
+
+
+def tolerance(data: DictConfig) -> Tolerance:
+    """Read what ``data`` puts up with in the user's files.
+
+    Raises:
+        ValueError: for a value out of range, naming its key.
+    """
+    return Tolerance(**{name: data[name] for name in names(Tolerance) if name in data})
 
 
 def timing_settings(cfg: DictConfig) -> TimingSettings:
@@ -57,9 +68,9 @@ def open_reader(data: DictConfig, split: str) -> Reader:
         holdout = Holdout(data.holdout * len(apart), inside=False)
     runs = _listed(data.candidates)
     if not isinstance(source, DictConfig):
-        return Reader(str(source), holdout, runs, store_folder(data))
+        return Reader(str(source), holdout, tolerance(data), runs, store_folder(data))
     folder = FolderSplit(root=str(data.root), corpus=data.corpus, columns=plain(data.columns), **plain(source))
-    return Reader(folder, holdout, runs, store_folder(data))
+    return Reader(folder, holdout, tolerance(data), runs, store_folder(data))
 
 
 def all_readers(cfg: DictConfig) -> list[Reader]:
@@ -152,6 +163,17 @@ def open_passages(data: DictConfig) -> Reader:
     if data.passages is None:
         return open_reader(data, "train")
     return Reader(str(data.passages), store=store_folder(data))
+
+
+def check_data(data: DictConfig) -> Check:
+    """Look through all data of a config, without training."""
+    splits = [Split(name, open_reader(data, name), data.relevance_level) for name in ("train", "valid")]
+    splits += [Split("test", open_reader(test, "test"), test.test_relevance_level) for test in each_test(data)]
+    if data.passages is not None:
+        splits.append(Split("passages", open_passages(data), data.relevance_level))
+    check = Check(data_settings(data))
+    check.look(splits)
+    return check
 
 
 def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:

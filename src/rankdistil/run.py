@@ -17,6 +17,7 @@ from rankdistil.fit import run_stage
 from rankdistil.lineage import read_record
 from rankdistil.locks import locked, remove_if_empty
 from rankdistil.models.locate import locate, on_hub_only
+from rankdistil.report.check import print_check
 from rankdistil.report.table import print_plain
 from rankdistil.runfolder import state
 from rankdistil.score import run_scoring
@@ -25,6 +26,8 @@ from rankdistil.settings import check
 
 def train(cfg: DictConfig) -> float | None:
     """Carry out a composed training config: print the plan, run what is missing, then the run itself.
+
+    With ``plan=show`` only the plan is printed, with ``plan=check`` only what the data files hold and what is wrong with them.
 
     Returns:
         The best validation value, for sweepers that search; None where nothing ran.
@@ -36,6 +39,10 @@ def train(cfg: DictConfig) -> float | None:
     folder = Path(cfg.paths.runs) / cfg.folder
     try:
         _check(cfg)
+        if cfg.plan == "check":
+            print_check(parts.check_data(cfg.data), cfg.data.on_bad, console())
+            return None
+        _check_sources(cfg)
         steps = plan.make_plan(cfg, lambda overrides: hydra.compose("train", overrides=overrides))
         plan.show(steps, console())
         wanted = [parts.wanted(step.cfg, train=True) for step in steps if step.state.name != "finished"]
@@ -44,6 +51,7 @@ def train(cfg: DictConfig) -> float | None:
             return None
         for step in steps[:-1]:
             _check(step.cfg)
+            _check_sources(step.cfg)
         for each in wanted:
             fetch(each)
         # Ranks of a distributed job replay the command line of their process: that of a job, not of a sweep or a plan.
@@ -77,11 +85,15 @@ def _check(cfg: DictConfig) -> None:
     GradientShares(cfg.callbacks.gradient_shares.every)
     if cfg.stage.learns == "student":
         networks.student_size(cfg.student)
-        if cfg.plan != "show" or isinstance(locate(str(cfg.teacher.export or cfg.teacher.path)), Path):
-            networks.check_student(cfg)  # needs the teacher's shape, for which a plan doesn't go to the hub
+        if cfg.plan == "run" or isinstance(locate(str(cfg.teacher.export or cfg.teacher.path)), Path):
+            networks.check_student(cfg)  # needs the teacher's shape, for which neither a plan nor a check goes to the hub
     if cfg.stage.learns != "nothing":
         networks.optim_settings(cfg.stage)
         networks.check_losses(cfg)
+
+
+def _check_sources(cfg: DictConfig) -> None:
+    """See that files are there and ids are known; nothing is read or fetched yet."""
     for reader in parts.all_readers(cfg):
         reader.check()
 

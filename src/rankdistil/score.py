@@ -13,7 +13,7 @@ from rankdistil import networks, parts
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.score_writer import ScoreWriter
 from rankdistil.data.extras import require
-from rankdistil.data.scores import HEADER, SHARD, shard_name
+from rankdistil.data.scores import HEADER, SHARD, shard_name, texts_scored
 from rankdistil.data.store.tokens import tokenizer_fingerprint
 from rankdistil.data.stream import ShardStream
 from rankdistil.files import write_json
@@ -21,6 +21,7 @@ from rankdistil.fit import quieten
 from rankdistil.lineage import fingerprint, identity, origin
 from rankdistil.models.load import load_ranker, load_tokenizer
 from rankdistil.modules import ScoringModule
+from rankdistil.report.data import data_notes
 from rankdistil.report.table import print_plain
 
 FOLDER = "scores"
@@ -50,9 +51,10 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
     record = {
         "status": "running", "stage": cfg.stage.name, "method": cfg.method, "fingerprint": fingerprint(settings),
         "settings": settings, "seed": cfg.seed, "parents": parents, "origin": origin(), "pairs": len(pairs),
-        "started": time.strftime("%Y-%m-%d %H:%M:%S"), "ranks": False,
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"), "ranks": False, "data": data.account(),
     }  # fmt: skip
     if rank_zero_only.rank == 0:
+        print_plain(console, data_notes(data.account()))
         write_json(folder / "run.json", record)
     runner = L.Trainer(
         **parts.trainer_arguments(cfg) | {"precision": "32-true"},
@@ -78,6 +80,7 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
         "query_tokens": cfg.data.query_tokens,
         "passage_tokens": cfg.data.passage_tokens,
         "dtype": "float32",
+        **texts_scored(parts.open_reader(cfg.data, "train")),
     }
     write_json(target / HEADER, {"made_of": made_of, "shards": {shard_name(n): len(rows) for n, rows in shards.items()}})
     finished = {"status": "finished", "finished": time.strftime("%Y-%m-%d %H:%M:%S")}

@@ -40,7 +40,7 @@ ELSEWHERE = {  # what Lightning's Trainer takes too, and where it is set here
 STAGES = ("teacher", "lm_distill", "finetune", "ranker_distill", "layer_distill", "logit_distill")
 LOSSES = ("embedding", "hidden", "attention", "logits", "labels")
 CHOICES = {
-    "plan": ("run", "show"),
+    "plan": ("run", "show", "check"),
     "stage.learns": ("teacher", "student", "nothing"),
     "stage.teacher": ("none", "ranker", "language_model"),
     "stage.reads": ("triples", "passages"),
@@ -124,9 +124,10 @@ def check_data(data: DictConfig) -> None:
     Raises:
         ValueError: for a key that nothing reads.
     """
+    from rankdistil.data.badlines import Tolerance
     from rankdistil.data.datamodule import DataSettings
 
-    require_known(data, [*names(DataSettings), *SOURCES], "data")
+    require_known(data, [*names(DataSettings), *names(Tolerance), *SOURCES], "data")
 
 
 def names(settings: type) -> list[str]:

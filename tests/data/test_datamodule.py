@@ -170,7 +170,7 @@ def test_pairs_that_are_timed_are_those_of_the_first_queries_at_a_depth_of_their
 
 
 def test_candidate_that_is_not_in_the_collection_is_answered_when_opened(build):
-    with pytest.raises(ValueError, match="1 passages named by triples, judgments or candidates are not in the collection"):
+    with pytest.raises(ValueError, match=r"run\.txt:1: passage 'elsewhere' is not in the collection\. Do the files belong"):
         build(files={"run": "1 Q0 elsewhere 1 2.0 tag\n"})
 
 

@@ -7,6 +7,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
+from rankdistil.data.badlines import STOP, Tolerance
 from rankdistil.data.collection import Collection, open_collection
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.groups import (
@@ -15,7 +16,6 @@ from rankdistil.data.groups import (
     GroupSource,
     ListedGroups,
     SampledGroups,
-    Sampling,
     hard_negatives,
     list_groups,
     sample_groups,
@@ -44,12 +44,12 @@ def draw(texts):
 @pytest.fixture
 def sampled(draw) -> SampledGroups:
     """Fifty queries with two positives and three negatives each."""
-    return draw({f"q{k}": [f"p{k}", f"P{k}"] for k in KEYS}, {f"q{k}": [f"n{k}", f"m{k}", f"o{k}"] for k in KEYS}).source
+    return draw({f"q{k}": [f"p{k}", f"P{k}"] for k in KEYS}, {f"q{k}": [f"n{k}", f"m{k}", f"o{k}"] for k in KEYS})
 
 
 @pytest.fixture(params=["listed", "sampled"])
 def source(request, sampled, texts) -> GroupSource:
-    return sampled if request.param == "sampled" else ListedGroups(list_groups(LISTED, *texts))
+    return sampled if request.param == "sampled" else ListedGroups(listed(LISTED, texts))
 
 
 @pytest.fixture
@@ -60,6 +60,10 @@ def read(texts):
         return [group for rows in source.epoch(seed, epoch) for group in named(texts, rows)]
 
     return read
+
+
+def listed(triples: list[Triple], texts: Collection) -> np.ndarray:
+    return list_groups(enumerate(triples, 1), *texts, STOP.of("triples"))
 
 
 def named(texts: Collection, rows: np.ndarray) -> Iterator[tuple[str, ...]]:
@@ -89,7 +93,7 @@ def test_every_query_comes_once_per_epoch(source, read):
 
 
 def test_listed_triples_come_once_each_even_where_listed_twice(texts, read):
-    source = ListedGroups(list_groups([*LISTED, LISTED[0]], *texts))
+    source = ListedGroups(listed([*LISTED, LISTED[0]], texts))
     assert Counter(read(source, 3, 1)) == Counter(LISTED) + Counter([LISTED[0]])
 
 
@@ -115,14 +119,14 @@ def test_sampling_reaches_every_positive_and_every_negative(sampled, read):
 
 def test_queries_without_positive_or_enough_negatives_are_skipped_and_counted(draw, read):
     positives = {"1": ["a"], "2": [], "3": ["c"], "4": ["d"]}
-    sampling: Sampling = draw(positives, {"1": ["x"], "2": ["x"], "3": []})
-    assert read(sampling.source, 0, 0) == [("1", "a", "x")]
-    assert sampling.skipped == 3
-    assert draw(positives, {"1": ["x"], "3": ["x", "y"]}, size=2).skipped == 3
+    source = draw(positives, {"1": ["x"], "2": ["x"], "3": []})
+    assert read(source, 0, 0) == [("1", "a", "x")]
+    assert (len(source), source.left_out) == (1, 3)
+    assert draw(positives, {"1": ["x"], "3": ["x", "y"]}, size=2).left_out == 3
 
 
 def test_the_negatives_of_a_group_are_different_ones(draw, read):
-    source = draw({"1": ["a"]}, {"1": ["x", "y", "z"]}, size=3).source
+    source = draw({"1": ["a"]}, {"1": ["x", "y", "z"]}, size=3)
     for epoch in range(5):
         ((query, positive, *negatives),) = read(source, 0, epoch)
         assert (query, positive, sorted(negatives)) == ("1", "a", ["x", "y", "z"])
@@ -174,7 +178,7 @@ def test_passage_below_the_relevance_level_is_neither_positive_nor_negative(coll
 
 
 def test_judged_passage_outside_of_the_collection_is_no_positive(collection, opened):
-    reader = Reader(collection(qrels="1 0 elsewhere 1\n2 0 b 1\n"))
+    reader = Reader(collection(qrels="1 0 elsewhere 1\n2 0 b 1\n"), tolerance=Tolerance(allow_unknown=True))
     assert opened(reader, "sampled") == [("2", "b", "c")]
 
 
@@ -210,7 +214,7 @@ def test_triples_are_read_again_once_their_file_has_changed(collection, opened, 
 @pytest.mark.parametrize("store", [False, True])
 def test_a_triple_s_passage_that_is_not_there_is_named_before_training(collection, opened, tmp_path, store):
     reader = Reader(collection(triples="1\ta\telsewhere\n"))
-    with pytest.raises(ValueError, match=r"1 passages named by triples.* are not in the collection, for example elsewhere"):
+    with pytest.raises(ValueError, match=r"triples\.tsv:1: passage 'elsewhere' is not in the collection\. Do the files belong"):
         opened(reader, "docpairs", store=tmp_path / "store" if store else None)
 
 
@@ -225,7 +229,16 @@ def test_no_positive_is_answered_before_training(collection, opened):
         opened(Reader(collection(qrels="1 0 a 0\n")), "sampled")
 
 
-def test_triples_of_no_query_are_answered_before_training(collection, opened):
-    message = "^the training split has no triple for its queries. Do triples and queries belong together"
-    with pytest.raises(ValueError, match=message):
-        opened(Reader(collection(triples="77\ta\tb\n")), "docpairs")
+@pytest.mark.parametrize("store", [False, True])
+def test_a_triple_s_query_that_is_not_there_is_named_before_training(collection, opened, tmp_path, store):
+    reader = Reader(collection(triples="1\ta\tb\n77\ta\tb\n"))
+    with pytest.raises(ValueError, match=r"triples\.tsv:2: query '77' is not among the queries\. Do the files belong together"):
+        opened(reader, "docpairs", store=tmp_path / "store" if store else None)
+
+
+def test_no_triple_of_the_split_s_queries_is_answered_before_training(collection, opened):
+    reader = Reader(collection(), Holdout(1, inside=False))
+    (held_out,) = Reader(collection(), Holdout(1, inside=True)).queries
+    collection(triples=f"{held_out}\ta\tb\n")
+    with pytest.raises(ValueError, match=r"^the training split has no triple for its queries. Do triples and queries belong"):
+        opened(reader, "docpairs")

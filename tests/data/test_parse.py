@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rankdistil.data import parse
+from rankdistil.data import badlines, parse
 
 TRIPLES = partial(parse.fields, separator="\t", names=("query_id", "positive_id", "negative_id"))
 QRELS = partial(parse.fields, separator=None, names=("query_id", "0", "passage_id", "grade"))
@@ -147,3 +147,48 @@ def test_column_that_is_no_number_is_named(kind, what):
 def test_grade_is_no_fraction():
     with pytest.raises(ValueError, match=r"^qrels.txt:2: grade is '1.5', expected a whole number.$"):
         parse.number_in(Path("qrels.txt"), 2, "1.5", int, "grade")
+
+
+@pytest.mark.parametrize(
+    ("line", "key"), [('{"_id": "b", "text": "half \\ud800"}', "'b'"), ('{"_id": "b\\u0000", "text": "one"}', "'b\\x00'")]
+)
+def test_what_no_file_in_utf8_can_hold_is_refused_in_json_too(tmp_path, line, key):
+    message = complaint(file(tmp_path, f'{{"_id": "a", "text": "one"}}\n{line}\n', "corpus.jsonl"))
+    assert message == f":2: id {key}: half a character (\\ud800 to \\udfff), or a zero in the id."
+
+
+def test_half_a_character_in_an_id_of_json_is_refused(tmp_path):
+    message = complaint(file(tmp_path, '{"query_id": "\\ud800", "positive_id": "a", "negative_id": "b"}\n', "t.jsonl"), TRIPLES)
+    assert message == ":1: half a character (\\ud800 to \\udfff) in '\\ud800'."
+
+
+def test_a_number_of_thousands_of_digits_is_no_json(tmp_path):
+    message = complaint(file(tmp_path, f'{{"_id": {"1" * 5000}, "text": "one"}}\n', "corpus.jsonl"))
+    assert message.startswith(":1: no JSON object (Exceeds the limit (4300 digits)")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("corpus.jsonl", '{"_id": "a", "text": "one"}\nno json\n{"_id": "b", "text": "two"}\n', [("a", "one"), ("b", "two")]),
+        ("corpus.jsonl", '[1]\n{"_id": "b", "text": "two"}\n', [("b", "two")]),
+        ("corpus.jsonl", '{"_id": "a"}\n{"_id": "b", "text": "two"}\n', [("b", "two")]),
+        ("corpus.tsv", "a\tone\nb\n\ttwo\n", [("a", "one")]),
+    ],
+)
+def test_lines_behind_a_bad_one_are_read(tmp_path, monkeypatch, name, content, expected):
+    monkeypatch.setattr(badlines, "ONE_IN", 1)
+    bad = badlines.BadLines("skip")
+    assert list(parse.texts(file(tmp_path, content, name), bad=bad)) == expected
+    assert bad.account()
+
+
+def test_bad_rows_of_parquet_are_counted_by_row(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "triples.parquet"
+    names = ("query_id", "positive_id", "negative_id")
+    pq.write_table(pa.table(dict(zip(names, (["1", "2", "3"], ["a", None, "c"], ["b", "c", "d"]), strict=True))), path)
+    bad = badlines.BadLines("skip")
+    assert list(parse.fields(path, "\t", names, bad=bad)) == [(1, ["1", "a", "b"]), (3, ["3", "c", "d"])]
+    first = f"{path}:2: no 'positive_id' among 'query_id', 'positive_id', 'negative_id'."
+    assert bad.account() == {str(path): {"lines": 3, "bad": 1, "first": first}}

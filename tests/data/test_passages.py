@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from rankdistil.data.badlines import Tolerance
 from rankdistil.data.collection import open_passages
 from rankdistil.data.datamodule import DataSettings
 from rankdistil.data.encode import PairEncoder
@@ -97,6 +98,20 @@ def test_token_types_turn_behind_the_first_separator_and_padding_has_neither_mas
         padding = [0] * (batch.input_ids.size(1) - zeros - ones)
         assert batch.token_type_ids[row].tolist() == [0] * zeros + [1] * ones + padding
         assert batch.attention_mask[row].tolist() == [1] * (zeros + ones) + padding
+
+
+def test_an_empty_passage_is_two_empty_segments(encoder):
+    batch = encode_passages(encoder, [("a", "  "), ("b", "one two three")], (0, 0))
+    assert segments(encoder, batch, 0) == ([], [])
+    assert batch.attention_mask[0].sum() == 3
+
+
+def test_a_bad_line_of_the_collection_may_be_left_out(collection, encoder, tmp_path):
+    split = collection(corpus="".join(f"p{n}\tword\n" for n in LENGTHS) + "no tab\n")
+    data = PassageDataModule(Reader(split, tolerance=Tolerance(on_bad="skip")), encoder, SETTINGS, 0)
+    data.open()
+    first = f"{tmp_path}/corpus.tsv:41: 1 columns, expected 2 (id<TAB>text): 'no tab'"
+    assert data.account() == {"bad_lines": {f"{tmp_path}/corpus.tsv": {"lines": 41, "bad": 1, "first": first}}}
 
 
 def test_a_batch_has_no_labels_and_every_passage_is_a_group_of_its_own(encoder):

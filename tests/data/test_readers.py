@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rankdistil.data.badlines import Tolerance
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.readers import Holdout, Reader
 from rankdistil.metrics.measures import means, per_query
@@ -168,13 +169,13 @@ def test_bm25_candidates_break_ties_as_supplied_ones_do(collection):
 
 
 def test_pickled_reader_carries_no_texts_and_reads_the_same(collection):
-    reader = Reader(collection(), Holdout(1, inside=False))
+    reader = Reader(collection(), Holdout(1, inside=False), Tolerance(on_bad="skip", allow_unknown=True))
     expected = reader.queries, reader.qrels, reader.texts(["b"]), reader.candidates(3)
     data = pickle.dumps(reader)
     assert b"honey" not in data
     copy = pickle.loads(data)
     assert (copy.queries, copy.qrels, copy.texts(["b"]), copy.candidates(3)) == expected
-    assert copy.name == reader.name
+    assert (copy.name, copy.tolerance) == (reader.name, reader.tolerance)
 
 
 @pytest.mark.parametrize(

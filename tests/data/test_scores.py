@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from rankdistil.data.collection import Collection
-from rankdistil.data.scores import Shard, load_scores, shard_name, standardised_mean, write_shard
+from rankdistil.data.readers import Reader
+from rankdistil.data.scores import Shard, load_scores, shard_name, standardised_mean, texts_scored, write_shard
 from rankdistil.data.texts import LiveTexts
 
 MADE_OF = {"teacher": "abc", "tokenizer": "t", "query_tokens": 8, "passage_tokens": 16, "dtype": "float32"}
@@ -99,6 +100,27 @@ def test_scores_made_with_other_settings_are_refused_with_the_difference(folder,
         f"teacher.scores={place} were made with other settings (there -> asked for):\n  {key}: "
     )
     assert f"{key}: {MADE_OF[key]} -> {value}\n" in str(caught.value)
+
+
+def test_scores_belong_to_the_texts_and_not_to_where_they_lie(collection, tmp_path):
+    one = texts_scored(Reader(collection()))
+    assert one.keys() == {"queries", "passages"}
+    assert texts_scored(Reader(collection(qrels="1 0 a 1\n", triples="1\ta\tb\n"))) == one
+    assert texts_scored(Reader(collection(corpus="a\tAnother text.\n")))["passages"] != one["passages"]
+    assert texts_scored(Reader("rankdistil/almanac/train")) == {
+        "queries": "rankdistil/almanac/train", "passages": "rankdistil/almanac/train",
+    }  # fmt: skip
+
+
+def test_scores_of_other_texts_under_the_same_ids_are_refused(collection, folder, texts):
+    place = folder()
+    header = json.loads((place / "scores.json").read_text())
+    header["made_of"] |= texts_scored(Reader(collection()))
+    (place / "scores.json").write_text(json.dumps(header))
+    load_scores(place, texts, texts_scored(Reader(collection())))
+    now = texts_scored(Reader(collection(corpus="a\tAnother text.\n")))
+    with pytest.raises(ValueError, match=rf"  passages: {header['made_of']['passages']} -> {now['passages']}\n"):
+        load_scores(place, texts, now)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from rankdistil.data.badlines import STOP
 from rankdistil.data.batch import PairBatch
 from rankdistil.data.collection import Collection, open_collection
 from rankdistil.data.encode import PairEncoder
@@ -48,10 +49,14 @@ def stream(collected, encoder):
     """Build a stream of one rank; batches of three triples, seed 5."""
 
     def build(rank: int = 0, world: int = 1, start: int = 0, seed: int = 5, size: Size = THREE) -> GroupStream:
-        source = ListedGroups(list_groups(TRIPLES, *collected))
+        source = ListedGroups(listed(collected))
         return GroupStream(source, *collected, encoder, size, seed, rank, world, start)
 
     return build
+
+
+def listed(collected: Collection) -> np.ndarray:
+    return list_groups(enumerate(TRIPLES, 1), *collected, STOP.of("triples"))
 
 
 def named(collected: Collection, rows) -> list[Triple]:
@@ -114,7 +119,7 @@ def test_order_depends_on_the_seed_and_on_nothing_else(stream):
 
 
 def test_batches_hold_triples_of_similar_length(stream, collected, encoder):
-    (rows,) = ListedGroups(list_groups(TRIPLES, *collected)).epoch(5, 0)
+    (rows,) = ListedGroups(listed(collected)).epoch(5, 0)
     arbitrary = named(collected, rows)
     cut = [arbitrary[at : at + 3] for at in range(0, len(arbitrary), 3)]
     assert padding(encoder, load(stream(), EPOCH)) < 0.2 * padding(encoder, cut)
@@ -144,7 +149,7 @@ def test_batches_of_a_token_budget_fill_it_and_never_exceed_it(stream, collected
 
 def test_a_group_holds_its_negatives_behind_its_positive(reader, collected, encoder):
     pools = {f"q{n}": [f"p{m}" for m in LENGTHS if m != n] for n in LENGTHS}
-    source = sample_groups({f"q{n}": [f"p{n}"] for n in LENGTHS}, pools, 4, *collected).source
+    source = sample_groups({f"q{n}": [f"p{n}"] for n in LENGTHS}, pools, 4, *collected)
     batches = list(islice(GroupStream(source, *collected, encoder, Size(5), seed=0), 8))
     for batch in batches:
         assert batch.labels.tolist() == [1.0, 0, 0, 0, 0] * 5

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ir_datasets.formats import GenericScoredDoc
 
-from rankdistil.data.folder import FileScoredDocs
+from rankdistil.data.badlines import BadLines
+from rankdistil.data.handlers import FileScoredDocs
 from rankdistil.data.records import Candidate, Ranking
 
 
@@ -50,11 +51,12 @@ class RunFiles:
 
     Args:
         files: the runs.
+        bad: takes bad lines down.
     """
 
-    def __init__(self, files: Sequence[str]) -> None:
+    def __init__(self, files: Sequence[str], bad: BadLines) -> None:
         self._files = [Path(file).expanduser() for file in files]
-        self._named: dict[Path, list[GenericScoredDoc]] = {}
+        self._bad = bad
 
     def check(self) -> None:
         """See that the files are there.
@@ -68,15 +70,10 @@ class RunFiles:
 
     def covering(self, queries: Collection[str]) -> Path | None:
         """Return the file that ranks the most of some queries; None if none ranks any."""
-        counts = {file: len({row.query_id for row in self._rows(file)} & set(queries)) for file in self._files}
+        counts = {file: len({row.query_id for row in self.rows(file).scoreddocs_iter()} & set(queries)) for file in self._files}
         best = max(counts, key=lambda file: counts[file], default=None)
         return best if best is not None and counts[best] else None
 
-    def rank(self, file: Path, queries: Collection[str], depth: int) -> Ranking:
-        """Rank the candidates of queries in one of the files; see ``rank``."""
-        return rank(self._rows(file), queries, depth, str(file))
-
-    def _rows(self, file: Path) -> list[GenericScoredDoc]:
-        if file not in self._named:
-            self._named[file] = list(FileScoredDocs(file).scoreddocs_iter())
-        return self._named[file]
+    def rows(self, file: Path) -> FileScoredDocs:
+        """Return the candidates that a file names."""
+        return FileScoredDocs(file, bad=self._bad)

@@ -39,7 +39,9 @@ def open_collection(reader: Reader, encoder: PairEncoder, store: Path | None) ->
 def open_passages(reader: Reader, encoder: PairEncoder, store: Path) -> RaggedStore:
     """Open the token store of a collection's passages."""
     name, source = reader.origin("passages")
-    return open_tokens(store / f"{name}-passages", reader.passages, encoder, encoder.passage_tokens, source)
+    with reader.naming_lines():
+        budget, tally = encoder.passage_tokens, reader.passages_tally
+        return open_tokens(store / f"{name}-passages", reader.passages, encoder, budget, source, tally)
 
 
 class _Queries:

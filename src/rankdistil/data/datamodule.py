@@ -1,9 +1,10 @@
 """The DataModule: training triples, and the candidates that validation and test re-rank."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader
@@ -12,15 +13,16 @@ from rankdistil.data.candidates import is_ordered
 from rankdistil.data.collection import Collection, open_collection
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.false_negatives import Margin
-from rankdistil.data.groups import TRAIN_ON, GroupSource, refuse_unknown
+from rankdistil.data.groups import TRAIN_ON, GroupSource
 from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair, Qrels, Ranking
-from rankdistil.data.scores import load_scores, standardised_mean
+from rankdistil.data.scores import load_scores, standardised_mean, texts_scored
 from rankdistil.data.source import open_source
 from rankdistil.data.store.tokens import tokenizer_fingerprint
 from rankdistil.data.stream import CandidateStream, GroupStream, Size
 from rankdistil.data.stream_module import StreamDataModule
 from rankdistil.data.texts import Rows
+from rankdistil.data.unknown import judgments, known_candidates
 
 NO_COUNT = ("train_on", "store", "negatives_margin", "negatives_scores")
 
@@ -126,8 +128,15 @@ class RankingDataModule(StreamDataModule):
         self._train, self._valid, self._test = train, valid, test
         self.encoder, self.settings, self._seed = encoder, settings, seed
         self._score_folders, self._scores = scores, None
+        self._source: GroupSource | None = None
         self._tasks: dict[str, RerankingTask] = {}
-        self._candidates: dict[str, tuple[Collection, Rows]] = {}
+        self._collections: dict[str, Collection] = {}
+        self._pairs: dict[str, Rows] = {}
+
+    @property
+    def readers(self) -> list[Reader]:
+        """The readers of the splits."""
+        return [reader for reader in (self._train, self._valid, self._test) if reader is not None]
 
     @property
     def names(self) -> dict[str, str | None]:
@@ -148,14 +157,14 @@ class RankingDataModule(StreamDataModule):
     def open_training(self) -> tuple[Collection, GroupSource]:
         """Read what is trained on: its texts and its groups."""
         settings = self.settings
-        self._texts = self._collection(self._train)
+        self._texts = self._collection("train")
         self._source = open_source(
             self._train, self._texts, settings.train_on, settings.relevance_level, settings.negatives_depth,
             settings.negatives_skip, settings.negatives, self._store, self._margin(),
         )  # fmt: skip
         if self._score_folders:
             asked = {"query_tokens": settings.query_tokens, "passage_tokens": settings.passage_tokens}
-            asked["tokenizer"] = tokenizer_fingerprint(self.encoder.tokenizer)
+            asked |= {"tokenizer": tokenizer_fingerprint(self.encoder.tokenizer)} | texts_scored(self._train)
             found = [load_scores(folder, self._texts, asked) for folder in self._score_folders]
             self._scores = found[0] if len(found) == 1 else standardised_mean(found, self._texts)
         return self._texts, self._source
@@ -163,18 +172,28 @@ class RankingDataModule(StreamDataModule):
     def task(self, split: str) -> RerankingTask:
         """Return what a split re-ranks; ``split`` is ``valid`` or ``test``."""
         if split not in self._tasks:
-            reader = self._valid if split == "valid" else self._test
+            reader = self._reader(split)
             limit = self.settings.valid_queries if split == "valid" else self.settings.test_queries
             depth = self.settings.valid_depth if split == "valid" else self.settings.depth
-            qrels = dict(sorted(reader.qrels.items())[:: _stride(len(reader.qrels), limit)])
-            found = reader.candidates(depth, qrels)
+            judged = judgments(reader, self._collection(split).passages)
+            qrels = dict(sorted(judged.items())[:: _stride(len(judged), limit)])
+            found = self._ranked(split, depth, qrels)
             first_stage = reader.first_stage if is_ordered(found) else f"{reader.first_stage} (no order)"
             self._tasks[split] = RerankingTask(reader.label, found, qrels, first_stage)
         return self._tasks[split]
 
+    def account(self) -> dict[str, Any]:
+        """Say what was left out of the data: bad lines, training queries, and judged queries without candidates."""
+        told = super().account()
+        if self._source is not None:
+            told["training_queries"] = {"left_out": self._source.left_out, "groups": len(self._source)}
+        for split, task in self._tasks.items():
+            told[f"{split}_queries"] = {"judged": len(task.qrels), "with_candidates": sum(map(bool, task.candidates.values()))}
+        return told
+
     def pairs(self, split: str, candidates: Ranking | None = None) -> list[Pair]:
         """Return the pairs of a split's candidates (or of others of its collection), with their texts."""
-        reader = self._valid if split == "valid" else self._test
+        reader = self._reader(split)
         candidates = self.task(split).candidates if candidates is None else candidates
         texts = reader.texts(hit.passage_id for row in candidates.values() for hit in row)
         return [
@@ -186,7 +205,7 @@ class RankingDataModule(StreamDataModule):
     def timed_pairs(self, queries: int, depth: int) -> list[list[Pair]]:
         """Return the pairs of each of the first test queries in id order that have candidates, for measuring time."""
         able = [query for query, row in self.task("test").candidates.items() if row]
-        whole = self._test.candidates(sys.maxsize, sorted(able)[:queries])
+        whole = self._ranked("test", sys.maxsize, sorted(able)[:queries])
         found = {query: row[:depth] for query, row in whole.items()}  # any of them will do, ordered or not
         pairs = self.pairs("test", found)
         return [[pair for pair in pairs if pair.query_id == query] for query in found]
@@ -214,25 +233,30 @@ class RankingDataModule(StreamDataModule):
     def _store(self) -> Path | None:
         return None if self.settings.store is None else Path(self.settings.store).expanduser()
 
-    def _collection(self, reader: Reader) -> Collection:
-        return open_collection(reader, self.encoder, self._store)
+    def _reader(self, split: str) -> Reader:
+        return {"train": self._train, "valid": self._valid, "test": self._test}[split]
 
-    def _rows(self, split: str) -> tuple[Collection, Rows]:
-        """Return the texts of a split, and query and passage of each of its pairs, (N, 2)."""
-        if split not in self._candidates:
-            collection = self._collection(self._valid if split == "valid" else self._test)
-            candidates = self.task(split).candidates
+    def _collection(self, split: str) -> Collection:
+        if split not in self._collections:
+            self._collections[split] = open_collection(self._reader(split), self.encoder, self._store)
+        return self._collections[split]
+
+    def _ranked(self, split: str, depth: int, queries: Iterable[str]) -> Ranking:
+        reader = self._reader(split)
+        return known_candidates(reader, reader.candidates(depth, queries), self._collection(split).passages)
+
+    def _rows(self, split: str) -> Rows:
+        """Return query and passage of each pair of a split, (N, 2)."""
+        if split not in self._pairs:
+            collection, candidates = self._collection(split), self.task(split).candidates
             queries = [query for query, row in candidates.items() for _ in row]
             passages = [hit.passage_id for row in candidates.values() for hit in row]
-            rows = collection.passages.rows(passages)
-            refuse_unknown(passages, rows)
-            self._candidates[split] = collection, np.stack([collection.queries.rows(queries), rows], axis=1)
-        return self._candidates[split]
+            self._pairs[split] = np.stack([collection.queries.rows(queries), collection.passages.rows(passages)], axis=1)
+        return self._pairs[split]
 
     def _evaluation(self, split: str) -> DataLoader:
-        collection, rows = self._rows(split)
-        size = self.settings.eval_batch_size
-        return self.loader(CandidateStream(rows, *collection, self.encoder, size, *self.place()))
+        rows, size = self._rows(split), self.settings.eval_batch_size
+        return self.loader(CandidateStream(rows, *self._collection(split), self.encoder, size, *self.place()))
 
 
 def _stride(have: int, limit: int | None) -> int:

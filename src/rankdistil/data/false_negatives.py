@@ -30,19 +30,27 @@ class SafeGroups:
         source: all triples.
         margin: the margin.
 
+    Attributes:
+        dropped: triples left out.
+
     Raises:
         ValueError: if no triple is left.
     """
 
+    left_out = 0
+
     def __init__(self, source: ListedGroups, margin: Margin) -> None:
         self._source, self._margin = source, margin
-        safe = sum(int(self._safe(source.read(at, CHUNK)).sum()) for at in range(0, len(source), CHUNK))
-        self.dropped = len(source) - safe
-        if not safe:
+        self._safe_groups = sum(int(self._safe(source.read(at, CHUNK)).sum()) for at in range(0, len(source), CHUNK))
+        self.dropped = len(source) - self._safe_groups
+        if not self._safe_groups:
             raise ValueError(
                 f"data.negatives_margin={margin.least:g} leaves no triple of {len(source)}: the teacher scores no negative "
                 "that far below its positive. Lower it, or set it to null."
             )
+
+    def __len__(self) -> int:
+        return self._safe_groups
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Rows]:
         """Yield the groups of an epoch."""

@@ -4,15 +4,17 @@ A triple is a group with one negative. Groups come from the dataset's own triple
 stage's hits. The order of an epoch depends on (seed, epoch) only, never on the process that reads it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from rankdistil.data.badlines import Tally
 from rankdistil.data.records import Qrels, Ranking, Triple
 from rankdistil.data.store.ragged import release
 from rankdistil.data.texts import Rows, Texts
+from rankdistil.data.unknown import known_triples, require_known
 
 TRAIN_ON = ("auto", "docpairs", "sampled")
 BLOCK = 1 << 12  # triples that stay together on their way into the shuffle: they are read from disk in one piece
@@ -21,7 +23,17 @@ CHUNK = 1 << 16
 
 
 class GroupSource(Protocol):
-    """A source of groups, read in epochs."""
+    """A source of groups, read in epochs.
+
+    Attributes:
+        left_out: training queries that no group can be made of.
+    """
+
+    left_out: int
+
+    def __len__(self) -> int:
+        """Return the number of groups in an epoch."""
+        ...
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Rows]:
         """Yield the groups of an epoch in their order, some at a time: query, positive and negatives, (N, 2 + K)."""
@@ -41,6 +53,8 @@ class ListedGroups:
     Raises:
         ValueError: if there is none.
     """
+
+    left_out = 0  # triples are given for some queries, and promised for none
 
     def __init__(self, rows: Rows) -> None:
         if not len(rows):
@@ -77,10 +91,15 @@ class SampledGroups:
         positives: rows of the passages judged relevant, for each query.
         negatives: rows of its hard negatives.
         size: negatives in a group.
+        left_out: queries that no group can be made of.
     """
 
-    def __init__(self, queries: Rows, positives: list[Rows], negatives: list[Rows], size: int) -> None:
+    def __init__(self, queries: Rows, positives: list[Rows], negatives: list[Rows], size: int, left_out: int = 0) -> None:
         self._queries, self._positives, self._negatives, self._size = queries, positives, negatives, size
+        self.left_out = left_out
+
+    def __len__(self) -> int:
+        return len(self._queries)
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Rows]:
         """Yield one group of every query."""
@@ -110,59 +129,33 @@ def _distinct(pairs: Iterable[Rows]) -> Rows:
     return np.stack([keys >> 32, keys & 0xFFFFFFFF], axis=1)
 
 
-class Sampling(NamedTuple):
-    """How many groups can be sampled, and why some can't.
-
-    Attributes:
-        source: the groups.
-        skipped: queries without a relevant passage, or with fewer hard negatives than a group holds.
-    """
-
-    source: SampledGroups
-    skipped: int
-
-
-def list_groups(triples: Iterable[Triple], queries: Texts, passages: Texts) -> Rows:
-    """Turn triples into rows, int32, (N, 3).
+def list_groups(triples: Iterable[tuple[int, Triple]], queries: Texts, passages: Texts, tally: Tally) -> Rows:
+    """Turn (line, triple) into rows, int32, (N, 3).
 
     Raises:
-        ValueError: for a passage that isn't in the collection, naming it.
+        ValueError: for a query or passage that isn't there, unless the tally lets its line be left out.
     """
-    return np.concatenate([np.zeros((0, 3), np.int32), *row_chunks(triples, queries, passages)])
+    return np.concatenate([np.zeros((0, 3), np.int32), *row_chunks(triples, queries, passages, tally)])
 
 
-def row_chunks(triples: Iterable[Triple], queries: Texts, passages: Texts) -> Iterator[Rows]:
-    """Turn triples into rows, int32, (up to ``CHUNK``, 3) at a time.
+def row_chunks(triples: Iterable[tuple[int, Triple]], queries: Texts, passages: Texts, tally: Tally) -> Iterator[Rows]:
+    """Turn (line, triple) into rows, int32, (up to ``CHUNK``, 3) at a time.
 
     Raises:
-        ValueError: for a passage that isn't in the collection, naming it.
+        ValueError: for a query or passage that isn't there, unless the tally lets its line be left out.
     """
-    listed = chain.from_iterable(triples)  # a list of ids costs the garbage collector nothing, a list of triples a third
-    while named := list(islice(listed, 3 * CHUNK)):
+    triples = iter(triples)
+    while chunk := list(islice(chain.from_iterable(triples), 2 * CHUNK)):  # line, triple, line, triple, ...
+        lines, named = chunk[::2], list(chain.from_iterable(chunk[1::2]))
         asked, ids = named[::3], named[1::3] + named[2::3]
-        rows = passages.rows(ids)
-        refuse_unknown(ids, rows)
-        yield np.stack([queries.rows(asked), *rows.reshape(2, -1)], axis=1).astype(np.int32)
-
-
-def refuse_unknown(ids: Sequence[str], rows: Rows) -> None:
-    """Refuse passages that have no row.
-
-    Raises:
-        ValueError: naming the first three.
-    """
-    missing = [ids[place] for place in np.flatnonzero(rows < 0)]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} passages named by triples, judgments or candidates are not in the collection, for example "
-            f"{', '.join(missing[:3])}. Do the files belong together?"
-        )
+        columns = [queries.rows(asked), *passages.rows(ids).reshape(2, -1)]
+        yield known_triples(lines, chunk[1::2], columns, tally).astype(np.int32)
 
 
 def sample_groups(
     positives: Mapping[str, list[str]], negatives: Mapping[str, list[str]], size: int, queries: Texts, passages: Texts,
     safe: Callable[[Rows, list[Rows], list[Rows]], list[Rows]] | None = None,
-) -> Sampling:  # fmt: skip
+) -> SampledGroups:  # fmt: skip
     """Prepare the sampling of groups.
 
     Args:
@@ -174,14 +167,14 @@ def sample_groups(
         safe: keeps some of the negatives of each query, given the rows of queries, positives and negatives; None keeps all.
 
     Raises:
-        ValueError: if no query has a relevant passage and enough negatives.
+        ValueError: if no query has a relevant passage and enough negatives; for a passage that isn't in the collection.
     """
     able = [query for query, row in positives.items() if row and len(negatives.get(query, ())) >= size]
-    asked, good, bad = (
-        queries.rows(able),
-        [passages.rows(positives[query]) for query in able],
-        [passages.rows(negatives[query]) for query in able],
-    )
+    for side in (positives, negatives):
+        ids = [key for query in able for key in side[query]]
+        require_known({key for key, row in zip(ids, passages.rows(ids).tolist(), strict=True) if row < 0})
+    asked = queries.rows(able)
+    good, bad = ([passages.rows(side[query]) for query in able] for side in (positives, negatives))
     if safe is not None:
         bad = safe(asked, good, bad)
     left = [index for index, row in enumerate(bad) if len(row) >= size]
@@ -191,8 +184,8 @@ def sample_groups(
             f"no training query has both a relevant passage and {few} among its candidates"
             f"{'' if safe is None else ' that data.negatives_margin leaves'}."
         )
-    source = SampledGroups(asked[left], [good[index] for index in left], [bad[index] for index in left], size)
-    return Sampling(source, len(positives) - len(left))
+    pools = [good[index] for index in left], [bad[index] for index in left]
+    return SampledGroups(asked[left], *pools, size, len(positives) - len(left))
 
 
 def hard_negatives(candidates: Ranking, qrels: Qrels, skip: int = 0) -> dict[str, list[str]]:

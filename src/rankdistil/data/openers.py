@@ -2,11 +2,13 @@
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from rankdistil.data.extras import require
 
+CHUNK = 1 << 16
 COMPRESSED = (".gz", ".zst")
 
 
@@ -19,20 +21,41 @@ def raw_lines(path: Path) -> Iterator[bytes]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there. Set its name under data.*, or put the file in place.")
+    damaged: tuple[type[Exception], ...] = (EOFError,)
     if path.suffix == ".gz":
-        damaged: tuple[type[Exception], ...] = (EOFError, zlib.error, gzip.BadGzipFile)
-        file = gzip.open(path, "rb")  # noqa: SIM115 - closed below, as the others
+        damaged += (zlib.error, gzip.BadGzipFile)
+        rows = _unpacked_lines(path, gzip.open)
     elif path.suffix == ".zst":
         zstandard = require("zstandard", str(path))
-        damaged = (zstandard.ZstdError, EOFError)
-        file = zstandard.open(path, "rb")
+        damaged += (zstandard.ZstdError,)
+        rows = _zstandard_lines(path, zstandard.ZstdDecompressor())
     else:
-        damaged, file = (), path.open("rb")
-    with file:
-        try:
-            yield from file
-        except damaged as error:
-            raise ValueError(f"{path} is cut off or damaged ({error}). Delete it and fetch it again.") from None
+        rows = _unpacked_lines(path, open)
+    try:
+        yield from rows
+    except damaged as error:
+        raise ValueError(f"{path} is cut off or damaged ({error}). Delete it and fetch it again.") from None
+
+
+def _unpacked_lines(path: Path, opener: Callable[[Path, str], IO[bytes]]) -> Iterator[bytes]:
+    with opener(path, "rb") as file:
+        yield from file
+
+
+def _zstandard_lines(path: Path, decompressor: Any) -> Iterator[bytes]:
+    """Unpack frame by frame: the package's own reader takes a frame that was cut off for a whole one."""
+    frame, rest = None, b""
+    with path.open("rb") as file:
+        while packed := file.read(CHUNK):
+            while packed:
+                frame = frame or decompressor.decompressobj()
+                *lines, rest = (rest + frame.decompress(packed)).split(b"\n")
+                yield from (line + b"\n" for line in lines)
+                packed, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
+    if frame is not None:
+        raise EOFError("the last frame has no end")
+    if rest:
+        yield rest
 
 
 def kind_of(path: Path) -> str:

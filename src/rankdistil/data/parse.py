@@ -2,15 +2,16 @@
 
 Text (columns between tabs or white space, with or without a line of names), JSON lines and Parquet; the first two also
 packed with gzip or Zstandard. ``columns`` says where a field stands that isn't where it is expected: by number from 1 or by
-name.
+name. What becomes of a bad line is up to ``badlines``.
 """
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rankdistil.data.badlines import STOP, BadLines, Tally
 from rankdistil.data.openers import kind_of, raw_lines
 
 Columns = Mapping[str, str | int]
@@ -19,27 +20,30 @@ Columns = Mapping[str, str | int]
 NAMED = (".jsonl", ".parquet")  # formats whose columns have names
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
+def lines(path: Path, bad: BadLines = STOP) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line without its end); a BOM is stripped, empty lines are skipped.
 
     Raises:
         FileNotFoundError: if the file isn't there.
         ValueError: for bytes that are no UTF-8, or zero.
     """
+    tally, number = bad.of(path), 0
     for number, raw in enumerate(raw_lines(path), 1):
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             place = raw.index(error.object[error.start :]) + 1  # the decoder's own count leaves a BOM out
-            raise ValueError(f"{path}:{number}: byte {place} is not UTF-8. Convert the file to UTF-8.") from None
+            tally.refuse(number, f"byte {place} is not UTF-8. Convert the file to UTF-8.")
+            continue
         if "\0" in line:
-            raise ValueError(f"{path}:{number}: byte {raw.index(0) + 1} is zero. The file is damaged, or not text in UTF-8.")
-        if line.strip():
+            tally.refuse(number, f"byte {raw.index(0) + 1} is zero. The file is damaged, or not text in UTF-8.")
+        elif line.strip():
             yield number, line
+    tally.end(number)
 
 
 def fields(
-    path: Path, separator: str | None, names: tuple[str, ...], columns: Columns | None = None
+    path: Path, separator: str | None, names: tuple[str, ...], columns: Columns | None = None, bad: BadLines = STOP
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, the fields of ``names``).
 
@@ -48,22 +52,26 @@ def fields(
         separator: of text: a tab, or None for any white space.
         names: the fields expected, in the order of the columns where ``columns`` doesn't say otherwise.
         columns: where fields stand; naming one makes all others optional columns that aren't read, unless named too.
+        bad: takes bad lines down.
 
     Raises:
         ValueError: for a line with another number of columns, without a column, or with an empty id.
     """
-    read = _named(path, names, columns) if kind_of(path) in NAMED else _text(path, separator, names, columns)
+    read = _named(path, names, columns, bad) if kind_of(path) in NAMED else _text(path, separator, names, columns, bad)
+    ids = [place for place, name in enumerate(names) if name.endswith("id")]
     for number, parts in read:
-        for name, part in zip(names, parts, strict=True):
-            if name.endswith("id") and not part.strip():
-                raise ValueError(f"{path}:{number}: empty {name}: {(separator or ' ').join(parts)[:80]!r}")
-        yield number, parts
+        for place in ids:
+            if not parts[place].strip():
+                bad.of(path).add(number, f"empty {names[place]}: {(separator or ' ').join(parts)[:80]!r}")
+                break
+        else:
+            yield number, parts
 
 
 def _text(
-    path: Path, separator: str | None, names: tuple[str, ...], columns: Columns | None
+    path: Path, separator: str | None, names: tuple[str, ...], columns: Columns | None, bad: BadLines
 ) -> Iterator[tuple[int, list[str]]]:
-    rows = lines(path)
+    rows, tally = lines(path, bad), bad.of(path)
     places: list[int] | None = None
     if columns:
         header: list[str] = []
@@ -73,12 +81,13 @@ def _text(
     for number, line in rows:
         parts = line.split(separator)
         if places is None:
-            if len(parts) != len(names):
+            if len(parts) == len(names):
+                yield number, parts
+            else:
                 wanted = ("<TAB>" if separator else " ").join(names)
-                raise ValueError(f"{path}:{number}: {len(parts)} columns, expected {len(names)} ({wanted}): {line[:80]!r}")
-            yield number, parts
+                tally.add(number, f"{len(parts)} columns, expected {len(names)} ({wanted}): {line[:80]!r}")
         elif len(parts) <= max(places):
-            raise ValueError(f"{path}:{number}: {len(parts)} columns, expected at least {max(places) + 1}: {line[:80]!r}")
+            tally.add(number, f"{len(parts)} columns, expected at least {max(places) + 1}: {line[:80]!r}")
         else:
             yield number, [parts[place] for place in places]
 
@@ -91,35 +100,41 @@ def _place(path: Path, name: str, column: str | int, header: list[str]) -> int:
     return header.index(column)
 
 
-def _named(path: Path, names: tuple[str, ...], columns: Columns | None) -> Iterator[tuple[int, list[str]]]:
+def _named(path: Path, names: tuple[str, ...], columns: Columns | None, bad: BadLines) -> Iterator[tuple[int, list[str]]]:
     keys = [(columns or {}).get(name, name) for name in names]
-    for number, record in records(path):
+    for number, record in records(path, bad):
         missing = [key for key in keys if record.get(key) is None]
+        parts = [str(record.get(key)) for key in keys]
         if missing:
-            raise ValueError(f"{path}:{number}: no {missing[0]!r} among {', '.join(map(repr, record))}.")
-        yield number, [str(record[key]) for key in keys]
+            bad.of(path).add(number, f"no {missing[0]!r} among {', '.join(map(repr, record))}.")
+        elif halved := [part for part in parts if not _is_unicode(part)]:
+            bad.of(path).add(number, f"half a character (\\ud800 to \\udfff) in {halved[0]!r}.")
+        else:
+            yield number, parts
 
 
-def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def records(path: Path, bad: BadLines = STOP) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line or row number, record) of JSON lines or Parquet.
 
     Raises:
         ValueError: for a line that is no JSON object, or a damaged file.
     """
     if kind_of(path) == ".parquet":
-        yield from _parquet(path)
+        yield from _parquet(path, bad)
         return
-    for number, line in lines(path):
+    for number, line in lines(path, bad):
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}:{number}: no JSON object ({error}): {line[:80]!r}") from None
-        if not isinstance(record, dict):
-            raise ValueError(f"{path}:{number}: no JSON object: {line[:80]!r}")
-        yield number, record
+        except (ValueError, RecursionError) as error:  # also for a number of thousands of digits
+            bad.of(path).add(number, f"no JSON object ({error}): {line[:80]!r}")
+            continue
+        if isinstance(record, dict):
+            yield number, record
+        else:
+            bad.of(path).add(number, f"no JSON object: {line[:80]!r}")
 
 
-def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _parquet(path: Path, bad: BadLines) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -136,9 +151,12 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 yield number, record
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} can't be read as Parquet ({str(error).splitlines()[0]}). Fetch it again.") from None
+    bad.of(path).end(number)
 
 
-def texts(path: Path, columns: Columns | None = None, repeated: bool = False) -> Iterator[tuple[str, str]]:
+def texts(
+    path: Path, columns: Columns | None = None, repeated: bool = False, bad: BadLines = STOP
+) -> Iterator[tuple[str, str]]:
     """Yield (id, text).
 
     Text is read as id<TAB>text; JSON lines and Parquet in BEIR's layout: _id, text and an optional title, put in front.
@@ -147,46 +165,66 @@ def texts(path: Path, columns: Columns | None = None, repeated: bool = False) ->
         path: the file.
         columns: see ``fields``.
         repeated: don't look for ids that occur twice, which takes memory for every id.
+        bad: takes bad lines down.
 
     Raises:
         ValueError: for a bad line, or an id that occurs twice with different texts.
     """
-    rows = _titled(path, columns) if kind_of(path) in NAMED else _tab_texts(path, columns)
-    if repeated:
-        yield from ((key, text) for _, key, text in rows)
-        return
+    rows = numbered_texts(path, columns, bad)
+    return ((key, text) for _, key, text in (rows if repeated else distinct(rows, bad.of(path))))
+
+
+def numbered_texts(path: Path, columns: Columns | None = None, bad: BadLines = STOP) -> Iterator[tuple[int, str, str]]:
+    """Yield (line number, id, text) as ``texts`` does, repeated ids included."""
+    if kind_of(path) in NAMED:
+        return _titled(path, columns, bad)
+    return ((number, key, text) for number, (key, text) in fields(path, "\t", ("id", "text"), columns, bad))
+
+
+def distinct(rows: Iterable[tuple[int, str, str]], tally: Tally) -> Iterator[tuple[int, str, str]]:
+    """Leave out lines that repeat an earlier one; a line that gives an id another text is a bad one."""
     seen: dict[str, tuple[int, int]] = {}
     for number, key, text in rows:
         mark = hash(text)
         first, first_mark = seen.setdefault(key, (number, mark))
-        if first != number:
-            if first_mark != mark:
-                raise ValueError(f"{path}:{number}: id {key!r} has another text than in line {first}. Keep one of them.")
-            continue
-        yield key, text
+        if first == number:
+            yield number, key, text
+        elif first_mark != mark:
+            tally.add(number, f"id {key!r} has another text than in line {first}. Keep one of them.")
 
 
-def _tab_texts(path: Path, columns: Columns | None) -> Iterator[tuple[int, str, str]]:
-    for number, (key, text) in fields(path, "\t", ("id", "text"), columns):
-        yield number, key, text
-
-
-def _titled(path: Path, columns: Columns | None) -> Iterator[tuple[int, str, str]]:
+def _titled(path: Path, columns: Columns | None, bad: BadLines) -> Iterator[tuple[int, str, str]]:
     names = {"id": "_id", "text": "text", "title": "title"} | dict(columns or {})
-    for number, record in records(path):
+    for number, record in records(path, bad):
         key, text = record.get(names["id"]), record.get(names["text"])
         if not isinstance(text, str) or key is None or not str(key).strip():
             wanted, found = f"an {names['id']} and a {names['text']}", json.dumps(record, default=str)[:80]
-            raise ValueError(f"{path}:{number}: expected an object with {wanted}: {found!r}")
+            bad.of(path).add(number, f"expected an object with {wanted}: {found!r}")
+            continue
         title = record.get(names["title"]) or ""
-        yield number, str(key), f"{title} {text}" if title else text
+        whole = f"{title} {text}" if title else text
+        if _is_unicode(f"{key}{whole}") and "\0" not in str(key):
+            yield number, str(key), whole
+        else:
+            bad.of(path).add(number, f"id {str(key)!r}: half a character (\\ud800 to \\udfff), or a zero in the id.")
 
 
-def number_in(path: Path, line: int, text: str, kind: type[int] | type[float], name: str) -> int | float:
-    """Read a number of a column.
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: JSON's escapes can name half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def number_in(
+    path: Path, line: int, text: str, kind: type[int] | type[float], name: str, bad: BadLines = STOP
+) -> int | float | None:
+    """Read a number of a column; None if it is none and its line is left out.
 
     Raises:
-        ValueError: naming file, line and column if it is none.
+        ValueError: naming file, line and column if it is none and may not be left out.
     """
     what = "a whole number" if kind is int else "a finite number"
     try:
@@ -195,4 +233,6 @@ def number_in(path: Path, line: int, text: str, kind: type[int] | type[float], n
             raise ValueError
         return value
     except ValueError:
-        raise ValueError(f"{path}:{line}: {name} is {text!r}, expected {what}.") from None
+        pass
+    bad.of(path).add(line, f"{name} is {text!r}, expected {what}.")
+    return None

@@ -96,6 +96,11 @@ class PassageDataModule(StreamDataModule):
         self._valid: list[Passage] = []
 
     @property
+    def readers(self) -> list[Reader]:
+        """The reader of the passages."""
+        return [self._reader]
+
+    @property
     def names(self) -> dict[str, str]:
         """Name of what is read, for records."""
         return {"train": f"{self._reader.label} (passages)"}

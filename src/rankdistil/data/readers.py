@@ -4,19 +4,24 @@ A reader holds no open file until it is used and can be pickled, because ir_data
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import ir_datasets
 from ir_datasets.indices.base import DocstoreOptions, FileAccess
 
-from rankdistil.data import almanac
+from rankdistil.data import almanac, parse
+from rankdistil.data.badlines import STRICT, BadLines, Tally, Tolerance
 from rankdistil.data.bm25 import Bm25
 from rankdistil.data.candidates import RunFiles, rank
 from rankdistil.data.folder import FolderSplit
+from rankdistil.data.handlers import FileScoredDocs
 from rankdistil.data.records import Qrels, Ranking, Triple
+from rankdistil.data.store.build import RepeatedIdError
 from rankdistil.data.store.texts import TextDocstore, open_texts
 from rankdistil.files import stamp
 
@@ -41,19 +46,20 @@ class Reader:
     Args:
         source: an ir_datasets id, or the files of a folder.
         holdout: restricts the split to, or keeps it clear of, queries set apart.
+        tolerance: what becomes of bad lines and unknown ids.
         runs: TREC run files whose candidates are taken in place of the dataset's own, where they rank the split's queries.
         store: folder where passages are kept as text, and BM25's index; None keeps those of files in memory, those of an
             ir_datasets id in its own store.
     """
 
     def __init__(
-        self, source: str | FolderSplit, holdout: Holdout | None = None, runs: Sequence[str] = (), store: Path | None = None
-    ) -> None:
-        self.source, self.holdout, self.runs, self.store = source, holdout, tuple(runs), store
-        self._runs = RunFiles(self.runs)
+        self, source: str | FolderSplit, holdout: Holdout | None = None, tolerance: Tolerance = STRICT,
+        runs: Sequence[str] = (), store: Path | None = None,
+    ) -> None:  # fmt: skip
+        self.source, self.holdout, self.tolerance, self.runs, self.store = source, holdout, tolerance, tuple(runs), store
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return type(self), (self.source, self.holdout, self.runs, self.store)
+        return type(self), (self.source, self.holdout, self.tolerance, self.runs, self.store)
 
     def check(self) -> None:
         """See that the id is known and named files are there; nothing is read or fetched.
@@ -64,6 +70,33 @@ class Reader:
         """
         _ = self.dataset
         self._runs.check()
+
+    @cached_property
+    def bad(self) -> BadLines:
+        """The bad lines of its files, as far as they have been read."""
+        return BadLines(self.tolerance.on_bad)
+
+    @property
+    def passages_tally(self) -> Tally | None:
+        """The bad lines of the file that holds the passages, if they are in one."""
+        return self.bad.of(self.source.files["corpus"]) if isinstance(self.source, FolderSplit) else None
+
+    @contextmanager
+    def naming_lines(self) -> Iterator[None]:
+        """Name file and lines where a store of the passages finds an id twice.
+
+        Raises:
+            ValueError: in place of ``RepeatedIdError``, for passages of a file.
+        """
+        try:
+            yield
+        except RepeatedIdError as error:
+            if not isinstance(self.source, FolderSplit):
+                raise
+            path = self.source.files["corpus"]
+            rows = parse.numbered_texts(path, self.source.columns.get("corpus"), self.bad)
+            first, again = islice((line for line, key, _ in rows if key == error.key), 2)
+            raise ValueError(f"{path}:{again}: id {error.key!r} occurs in line {first} too. Keep one of them.") from None
 
     @property
     def name(self) -> str:
@@ -91,7 +124,7 @@ class Reader:
             ValueError: for an id that ir_datasets doesn't know.
         """
         if isinstance(self.source, FolderSplit):
-            return self.source.open(stored=self.store is not None)
+            return self.source.open(self.bad, stored=self.store is not None)
         almanac.register()
         try:
             return ir_datasets.load(self.source)
@@ -110,13 +143,10 @@ class Reader:
             self.dataset  # noqa: B018 - registers the embedded collection, and answers unknown ids
             parent = ir_datasets.parent_id(self.source, "docs" if kind == "passages" else kind)
             return parent.replace("/", "-"), {"dataset": parent}
-        file, named = {
-            "passages": (self.source.corpus, "corpus"),
-            "queries": (self.source.queries, "queries"),
-            "docpairs": (self.source.triples, "triples"),
-        }[kind]
-        path, columns = self.source.path(file), self.source.columns.get(named)
-        return f"{path.parent.resolve().name}-{path.name}", stamp(path) | ({"columns": str(dict(columns))} if columns else {})
+        kind = {"passages": "corpus", "queries": "queries", "docpairs": "triples"}[kind]
+        path, columns = self.source.files[kind], self.source.columns.get(kind)
+        named = {"columns": str(sorted(columns.items()))} if columns else {}
+        return f"{path.parent.resolve().name}-{path.name}", stamp(path) | named
 
     @cached_property
     def all_queries(self) -> dict[str, str]:
@@ -155,7 +185,8 @@ class Reader:
     def _store(self) -> ir_datasets.indices.Docstore:
         if self.store is not None:
             name, source = self.origin("passages")
-            return TextDocstore(open_texts(self.store / f"{name}-texts", self.passages, source))
+            with self.naming_lines():
+                return TextDocstore(open_texts(self.store / f"{name}-texts", self.passages, source, self.passages_tally))
         return self.dataset.docs_store(options=DocstoreOptions(file_access=FileAccess.MMAP))
 
     def texts(self, passage_ids: Iterable[str]) -> dict[str, str]:
@@ -197,9 +228,20 @@ class Reader:
         return (Triple(*pair[:3]) for pair in self.dataset.docpairs_iter() if pair.query_id in self.queries)
 
     @cached_property
+    def _runs(self) -> RunFiles:
+        return RunFiles(self.runs, self.bad)
+
+    @cached_property
     def _run(self) -> Path | None:
         """The run file that ranks the split's queries."""
         return self._runs.covering(self.queries) if self.runs else None
+
+    @property
+    def scored(self) -> FileScoredDocs | ir_datasets.formats.BaseScoredDocs | None:
+        """The first stage's candidates, as they are named in a run file or by the dataset; None where BM25 is built here."""
+        if self._run is not None:
+            return self._runs.rows(self._run)
+        return self.dataset.scoreddocs_handler() if self.dataset.has_scoreddocs() else None
 
     @property
     def first_stage(self) -> str:
@@ -222,11 +264,9 @@ class Reader:
             ValueError: if a candidate occurs twice, or candidates that nobody ordered would be cut.
         """
         wanted = self.queries if query_ids is None else {key: self.queries[key] for key in query_ids}
-        if self._run is not None:
-            return self._runs.rank(self._run, wanted, depth)
-        if not self.dataset.has_scoreddocs():
+        if self.scored is None:
             return self._bm25.search(wanted, depth)
-        return rank(self.dataset.scoreddocs_iter(), wanted, depth, self.name)
+        return rank(self.scored.scoreddocs_iter(), wanted, depth, self.name if self._run is None else str(self._run))
 
     @cached_property
     def _bm25(self) -> Bm25:

@@ -12,14 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankdistil.data.extras import require
+from rankdistil.files import content
 
 if TYPE_CHECKING:  # the importer of scores writes them without waiting for torch
     from rankdistil.data.collection import Collection
+    from rankdistil.data.readers import Reader
     from rankdistil.data.texts import Rows
 
 HEADER = "scores.json"
 SHARD = 1 << 16  # pairs in a shard
 COLUMNS = ("query_id", "passage_id", "score")
+
+
+def texts_scored(reader: "Reader") -> dict[str, str]:
+    """Say which texts a split's scores belong to, so that those of other texts under the same ids are told apart.
+
+    Returns:
+        ``queries`` and ``passages``: an ir_datasets id, or the hash of a file.
+    """
+    if isinstance(reader.source, str):
+        return {kind: str(reader.origin(kind)[1]["dataset"]) for kind in ("queries", "passages")}
+    files = reader.source.files
+    return {"queries": content(files["queries"]), "passages": content(files["corpus"])}
 
 
 class Shard(NamedTuple):

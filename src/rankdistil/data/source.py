@@ -8,6 +8,7 @@ from rankdistil.data.false_negatives import Margin, SafeGroups, safe_negatives
 from rankdistil.data.groups import GroupSource, ListedGroups, hard_negatives, list_groups, sample_groups
 from rankdistil.data.readers import Reader
 from rankdistil.data.store.triples import open_triples
+from rankdistil.data.unknown import judgments, known_candidates, training_triples
 
 
 def lists_groups(reader: Reader, train_on: str, negatives: int) -> bool:
@@ -41,12 +42,17 @@ def open_source(
             raise ValueError(
                 f"data.negatives={negatives} needs data.train_on=sampled: the triples of a dataset have one negative each."
             )
-        listed = list_groups(reader.docpairs(), *collection) if store is None else open_triples(store, reader, collection)
+        if store is None:
+            tally, triples = training_triples(reader)
+            listed = list_groups(triples, *collection, tally)
+        else:
+            listed = open_triples(store, reader, collection)
         return ListedGroups(listed) if margin is None else SafeGroups(ListedGroups(listed), margin)
+    judged = judgments(reader, collection.passages)
     positives = {
         query: [passage for passage, grade in row.items() if grade >= relevance_level and reader.contains(passage)]
-        for query, row in reader.qrels.items()
-    }
-    hard = hard_negatives(reader.candidates(depth), reader.qrels, skip)
+        for query, row in judged.items()
+    } | {query: [] for query in reader.queries if query not in judged}
+    candidates = known_candidates(reader, reader.candidates(depth), collection.passages)
     safe = None if margin is None else partial(safe_negatives, margin)
-    return sample_groups(positives, hard, negatives, *collection, safe).source
+    return sample_groups(positives, hard_negatives(candidates, judged, skip), negatives, *collection, safe)

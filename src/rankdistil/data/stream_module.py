@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import islice
+from typing import Any
 
 import lightning as L
 from torch.utils.data import DataLoader, IterableDataset
 
 from rankdistil.data.batch import PairBatch
+from rankdistil.data.readers import Reader
 
 
 class StreamDataModule(L.LightningDataModule):
@@ -20,6 +22,15 @@ class StreamDataModule(L.LightningDataModule):
         super().__init__()
         self._workers = workers
         self.trained_batches = 0
+
+    @property
+    def readers(self) -> list[Reader]:
+        """The readers of what is trained, validated and tested on."""
+        raise NotImplementedError
+
+    def account(self) -> dict[str, Any]:
+        """Say what was left out of the data, for records; of what has been read so far."""
+        return {"bad_lines": {file: told for reader in self.readers for file, told in reader.bad.account().items()}}
 
     def training_stream(self, rank: int, world: int, start: int) -> IterableDataset:
         """Return the endless stream of a process's training batches from batch ``start``."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rankdistil.data.assemble import Segment
+from rankdistil.data.badlines import Tally
 from rankdistil.data.store.ragged import FORMAT, HEADER, read_header
 from rankdistil.files import write_json
 from rankdistil.locks import locked
@@ -19,20 +20,34 @@ Chunks = Iterator[tuple[Sequence[str], Segment]]
 """Ids, and what belongs to them."""
 
 
-def ensure(folder: Path, made_of: dict[str, Any], write: Callable[[Path], dict[str, Any]]) -> None:
+class RepeatedIdError(ValueError):
+    """An id stands twice where each may stand once.
+
+    Attributes:
+        key: the id.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"id {key!r} occurs twice in the collection. Keep one of the two.")
+        self.key = key
+
+
+def ensure(folder: Path, made_of: dict[str, Any], write: Callable[[Path], dict[str, Any]], tally: Tally | None = None) -> None:
     """See that a store is there, built from what is asked for. A second process waits for the first.
 
     Args:
         folder: where it is or goes; its parent is what is locked.
         made_of: what decides its content; ``source`` tells the data from others.
         write: writes the files into a folder, and returns what the header should say about them.
+        tally: of the file that it is built from: the header keeps what it tells, for those who find the store built.
 
     Raises:
         ValueError: if it was built with other settings; built anew if only the data have changed.
     """
     with locked(folder.parent, wait=True, choice="data.store"):
         if (folder / HEADER).is_file():
-            there = read_header(folder)["made_of"]
+            header = read_header(folder)
+            there = header["made_of"]
             differing = [key for key in made_of if key != SOURCE and there.get(key) != made_of[key]]
             if differing:
                 rows = "\n  ".join(f"{key}: {there.get(key)} -> {made_of[key]}" for key in differing)
@@ -41,12 +56,16 @@ def ensure(folder: Path, made_of: dict[str, Any], write: Callable[[Path], dict[s
                     "Name another folder (data.store=<folder>), or remove this one to build it anew."
                 )
             if there[SOURCE] == made_of[SOURCE]:
+                if tally is not None:
+                    tally.recall(header.get("bad"))
                 return
         building = folder.with_name(f".{folder.name}.building")
         shutil.rmtree(building, ignore_errors=True)  # of a process that was killed: the lock says that none is at work
         building.mkdir()
         try:
-            write_json(building / HEADER, {"format": FORMAT, "made_of": made_of} | write(building))
+            written = write(building)
+            bad = tally.told() if tally is not None else None
+            write_json(building / HEADER, {"format": FORMAT, "made_of": made_of, "bad": bad} | written)
             shutil.rmtree(folder, ignore_errors=True)
             building.rename(folder)
         finally:
@@ -60,7 +79,7 @@ def write_ragged(folder: Path, chunks: Chunks, dtype: np.dtype) -> dict[str, Any
         What its header says.
 
     Raises:
-        ValueError: if an id occurs twice.
+        RepeatedIdError: if an id occurs twice.
     """
     lengths: list[np.ndarray] = []
     ids: list[np.ndarray] = []
@@ -75,7 +94,7 @@ def write_ragged(folder: Path, chunks: Chunks, dtype: np.dtype) -> dict[str, Any
     order = names.argsort(kind="stable")
     same = np.flatnonzero(names[order[1:]] == names[order[:-1]])
     if len(same):
-        raise ValueError(f"id {names[order[same[0]]].decode()!r} occurs twice in the collection. Keep one of the two.")
+        raise RepeatedIdError(names[order[same[0]]].decode())
     starts = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
     starts.tofile(folder / "starts.bin")
     names.tofile(folder / "ids.bin")

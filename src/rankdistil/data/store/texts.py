@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from ir_datasets.formats import GenericDoc
 from ir_datasets.indices import Docstore
+from numpy.typing import NDArray
 
 from rankdistil.data.assemble import Segment
+from rankdistil.data.badlines import Tally
 from rankdistil.data.store.build import SOURCE, Chunks, ensure, in_chunks, write_ragged
 from rankdistil.data.store.ragged import RaggedStore
 
@@ -22,13 +24,19 @@ class TextStore(RaggedStore):
         """Return text by id, of those that are there."""
         rows = self.rows(ids)
         known = rows >= 0
-        content = self.gather(rows[known])
-        ends = content.lengths.cumsum()
-        raw, keys = content.tokens.tobytes(), [key for key, there in zip(ids, known, strict=True) if there]
-        return {
-            key: raw[start:end].decode()
-            for key, start, end in zip(keys, (ends - content.lengths).tolist(), ends.tolist(), strict=True)
-        }
+        return dict(zip([key for key, there in zip(ids, known, strict=True) if there], self._decoded(rows[known]), strict=True))
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        """Yield (id, text) of all, in their order."""
+        for at in range(0, len(self), CHUNK):
+            rows = np.arange(at, min(at + CHUNK, len(self)))
+            yield from zip(self.names(rows), self._decoded(rows), strict=True)
+
+    def _decoded(self, rows: NDArray[np.integer]) -> list[str]:
+        content = self.gather(rows)
+        raw, ends = content.tokens.tobytes(), content.lengths.cumsum()
+        bounds = zip((ends - content.lengths).tolist(), ends.tolist(), strict=True)
+        return [raw[start:end].decode() for start, end in bounds]
 
 
 class TextDocstore(Docstore):
@@ -43,15 +51,18 @@ class TextDocstore(Docstore):
         return (GenericDoc(key, text) for key, text in self._texts.texts(doc_ids).items())
 
 
-def open_texts(folder: Path, texts: Callable[[], Iterable[tuple[str, str]]], source: dict[str, Any]) -> TextStore:
+def open_texts(
+    folder: Path, texts: Callable[[], Iterable[tuple[str, str]]], source: dict[str, Any], tally: Tally | None = None
+) -> TextStore:
     """Open a text store, built first where it is missing or its data have changed.
 
     Args:
         folder: where it is or goes.
         texts: gives (id, text) of every text.
         source: what tells the data from others.
+        tally: see ``ensure``.
     """
-    ensure(folder, {SOURCE: source}, lambda building: write_ragged(building, _bytes(texts()), np.dtype(np.uint8)))
+    ensure(folder, {SOURCE: source}, lambda building: write_ragged(building, _bytes(texts()), np.dtype(np.uint8)), tally)
     return TextStore(folder)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from rankdistil.data.assemble import Segment
+from rankdistil.data.badlines import Tally
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.store.build import SOURCE, Chunks, ensure, in_chunks, write_ragged
 from rankdistil.data.store.ragged import RaggedStore
@@ -18,7 +19,9 @@ CHUNK = 8192  # texts tokenised together: the tokenizer shares them out over the
 Passages = Callable[[], Iterable[tuple[str, str]]]
 
 
-def open_tokens(folder: Path, texts: Passages, encoder: PairEncoder, budget: int, source: dict[str, Any]) -> RaggedStore:
+def open_tokens(
+    folder: Path, texts: Passages, encoder: PairEncoder, budget: int, source: dict[str, Any], tally: Tally | None = None
+) -> RaggedStore:
     """Open a token store, built first where it is missing or its data have changed.
 
     Args:
@@ -27,6 +30,7 @@ def open_tokens(folder: Path, texts: Passages, encoder: PairEncoder, budget: int
         encoder: gives the token ids, without special tokens.
         budget: tokens that a text is cut to.
         source: what tells the data from others.
+        tally: see ``ensure``.
 
     Raises:
         ValueError: if it was built with another tokenizer or budget; if an id occurs twice.
@@ -37,7 +41,7 @@ def open_tokens(folder: Path, texts: Passages, encoder: PairEncoder, budget: int
         dtype = np.dtype(np.uint16 if len(encoder.tokenizer) <= 1 << 16 else np.uint32)
         return write_ragged(building, _tokenised(texts(), encoder, budget, counts), dtype) | counts
 
-    ensure(folder, {"tokenizer": tokenizer_fingerprint(encoder.tokenizer), "budget": budget, SOURCE: source}, write)
+    ensure(folder, {"tokenizer": tokenizer_fingerprint(encoder.tokenizer), "budget": budget, SOURCE: source}, write, tally)
     return RaggedStore(folder)
 
 

@@ -11,6 +11,7 @@ from rankdistil.data.readers import Reader
 from rankdistil.data.store.build import SOURCE, ensure
 from rankdistil.data.store.ragged import read_header
 from rankdistil.data.texts import Rows
+from rankdistil.data.unknown import training_triples
 
 
 def open_triples(store: Path, reader: Reader, collection: Collection) -> Rows:
@@ -25,8 +26,9 @@ def open_triples(store: Path, reader: Reader, collection: Collection) -> Rows:
         Query, positive and negative of each triple, int32, (N, 3), in a memory map.
 
     Raises:
-        ValueError: for a passage that isn't in the collection.
+        ValueError: for a query or passage that isn't there, unless bad lines may be left out.
     """
+    tally, triples = training_triples(reader)
     name, source = reader.origin("docpairs")
     folder = store / f"{name}-triples"
     texts = {kind: read_header(getattr(collection, kind).folder)["made_of"] for kind in ("queries", "passages")}
@@ -34,12 +36,12 @@ def open_triples(store: Path, reader: Reader, collection: Collection) -> Rows:
     def write(building: Path) -> dict[str, Any]:
         count = 0
         with (building / "rows.bin").open("wb") as file:
-            for rows in row_chunks(reader.docpairs(), *collection):
+            for rows in row_chunks(triples, *collection, tally):
                 file.write(rows.tobytes())
                 count += len(rows)
         return {"count": count}
 
-    ensure(folder, {SOURCE: source | texts | {"held out": str(reader.holdout)}}, write)
+    ensure(folder, {SOURCE: source | texts | {"held out": str(reader.holdout)}}, write, tally)
     count = read_header(folder)["count"]
     rows = folder / "rows.bin"
     if rows.stat().st_size != count * 12:

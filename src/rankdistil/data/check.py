@@ -1,0 +1,208 @@
+"""All data of a config looked through before anything is trained: counts, and every problem instead of the first one.
+
+Nothing is written, and nothing fetched: of an ir_datasets id that isn't embedded, only what ir_datasets says about it is told.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rankdistil.data.check_datasets import read_dataset
+from rankdistil.data.check_files import ANYTHING, Listing, Listings, TextsFound, read_texts
+from rankdistil.data.check_records import Judged, Named, Numbered, Ranked, count_candidates, count_judgments, count_triples
+from rankdistil.data.datamodule import DataSettings
+from rankdistil.data.folder import HANDLERS, FolderSplit
+from rankdistil.data.readers import Reader
+from rankdistil.files import content
+
+Count = Callable[[Path, Listing], tuple[str, Any]]
+
+
+class Split(NamedTuple):
+    """Attributes: name: ``train`` and so on; reader; relevance_level: lowest grade of a relevant passage."""
+
+    name: str
+    reader: Reader
+    relevance_level: int
+
+
+class Row(NamedTuple):
+    """One file, or one part of a dataset.
+
+    Attributes:
+        splits: that it belongs to.
+        file: its name; the dataset's id.
+        lines: how many; None if it wasn't read to its end.
+        bytes: its size; None for what is no file.
+        sha256: the first digits.
+        told: what was counted.
+    """
+
+    splits: list[str]
+    file: str
+    lines: int | None
+    bytes: int | None
+    sha256: str
+    told: str
+
+
+class Check:
+    """Looks through splits.
+
+    Args:
+        settings: of ``data``.
+
+    Attributes:
+        rows: what was found.
+        notes: what no run would stop at, but a reader of its results should know.
+        problems: what concerns no single file.
+        listings: complaints about files.
+    """
+
+    def __init__(self, settings: DataSettings) -> None:
+        self.rows: list[Row] = []
+        self.notes: list[str] = []
+        self.problems: list[str] = []
+        self.listings = Listings()
+        self._settings = settings
+        self._read: dict[tuple[Any, ...], tuple[Row, Any]] = {}
+        self._queries: dict[str, TextsFound] = {}
+
+    def look(self, splits: Sequence[Split]) -> None:
+        """Look through splits; what they share is read once."""
+        for split in splits:
+            if isinstance(split.reader.source, FolderSplit):
+                self._folder(split, split.reader.source)
+            else:
+                self._dataset(split)
+        train = self._queries.get("train")
+        for name, queries in self._queries.items():
+            if train and queries is not train and (shared := queries.by_text.keys() & train.by_text.keys()):
+                one = min(shared, key=queries.by_text.__getitem__)
+                self.notes.append(
+                    f"leak: {len(shared)} of {len(queries.ids)} {name} queries have the text of a training query, for example "
+                    f"{queries.by_text[one]} ({train.by_text[one]} in training)."
+                )
+
+    def _folder(self, split: Split, source: FolderSplit) -> None:
+        files, settings = source.files, self._settings
+        if not self._try(source.require_root):
+            return
+
+        def read(kind: str, count: Count, *by: object) -> Any:
+            return self._once(split.name, getattr(source, kind), files[kind], count, (kind, str(source.columns.get(kind)), *by))
+
+        def texts(kind: str, what: str, budget: int) -> TextsFound | None:
+            def count(path: Path, _: Listing) -> tuple[str, TextsFound]:
+                found = TextsFound(budget, keep=kind == "queries")
+                return read_texts(path, source.columns.get(kind), self._complaints(path), found).told(what), found
+
+            return read(kind, count)
+
+        def rows(kind: str, listings: Listings | None = None) -> Numbered:
+            where = self._complaints(files[kind]) if listings is None else listings
+            return HANDLERS[kind](files[kind], source.columns.get(kind), where).numbered()
+
+        passages = texts("corpus", "passages", settings.passage_tokens)
+        queries = texts("queries", "queries", settings.query_tokens)
+        if queries is not None:
+            self._queries[split.name] = queries
+            self._require_left(split, len(queries.ids))
+        named = Named(queries or ANYTHING, passages or ANYTHING)
+        level, allow = split.relevance_level, split.reader.tolerance.allow_unknown
+
+        def judgments(_: Path, listing: Listing) -> tuple[str, Judged]:
+            found = count_judgments(rows("qrels"), named, level, listing, allow)
+            return found.told, found
+
+        def triples(_: Path, listing: Listing) -> tuple[str, None]:
+            return count_triples(rows("triples"), named, listing), None
+
+        def candidates(_: Path, listing: Listing) -> tuple[str, Ranked]:
+            again = rows("candidates", Listings())
+            found = count_candidates(rows("candidates"), named, listing, again)
+            return found.told, found
+
+        same = (files["corpus"], files["queries"])
+        judged = read("qrels", judgments, *same, level)
+        if source.triples:
+            read("triples", triples, *same)
+        ranked = read("candidates", candidates, *same) if source.candidates else None
+        if queries and passages and judged:
+            self._usable(split, len(queries.ids), judged, ranked)
+
+    def _usable(self, split: Split, queries: int, judged: Judged, ranked: Ranked | None) -> None:
+        """Say what can't be trained on or ranked."""
+        training = split.name == "train"
+        if training and self._settings.train_on == "docpairs":
+            files = split.reader.source.files
+            if "triples" not in files and all(path.is_file() for path in files.values()):
+                self._try(split.reader.docpairs)
+        elif training:
+            able = judged.answered if ranked is None else judged.answered & ranked.queries
+            if not able:
+                self.problems.append("no training query has both a relevant passage and candidates (data.train_on=sampled).")
+            elif left_out := queries - len(able):
+                self.notes.append(
+                    f"training: {left_out} of {queries} queries have no relevant passage, or no candidates: left out."
+                )
+        elif ranked is not None and (missing := judged.queries - ranked.queries):
+            self.notes.append(
+                f"{split.name}: {len(missing)} of {len(judged.queries)} judged queries have no candidates and count as 0, for "
+                f"example {min(missing)}."
+            )
+
+    def _require_left(self, split: Split, queries: int) -> None:
+        held_out = split.reader.holdout
+        if held_out is not None and held_out.queries >= queries:
+            self.problems.append(f"data.holdout={held_out.queries} leaves no query of {queries} to train on; set it lower.")
+
+    def _dataset(self, split: Split) -> None:
+        source = str(split.reader.source)
+        found = self._try(lambda: read_dataset(split.reader, self._settings))
+        if found is None:
+            return
+        self.rows.append(Row([split.name], source, None, None, "", found.told))
+        if found.queries is None:
+            self.notes.append(f"{split.name}: {source} {found.place}.")
+        else:
+            self._queries[split.name] = found.queries
+        if split.name == "train" and self._settings.train_on == "docpairs":
+            self._try(split.reader.docpairs)
+
+    def _once(self, split: str, name: str, path: Path, count: Count, by: tuple[object, ...]) -> Any:
+        """Read a file, or find it read; None if it can't be.
+
+        Args:
+            split: that it belongs to.
+            name: for the table.
+            path: where it is.
+            count: reads it; returns what it holds, in words and for comparisons.
+            by: what else decides the outcome.
+        """
+        if (path, *by) in self._read:
+            row, found = self._read[path, *by]
+            row.splits.append(split)
+            return found
+        listing, told, found, sha256 = self.listings.of(path), "can't be read", None, ""
+        try:
+            told, found = count(path, listing)
+            sha256 = content(path)
+        except (ValueError, OSError) as error:
+            listing.fail(str(error))
+        row = Row([split], name, listing.lines, path.stat().st_size if path.is_file() else None, sha256, told)
+        self.rows.append(row)
+        self._read[path, *by] = row, found
+        return found
+
+    def _complaints(self, path: Path) -> Listings:
+        """Where complaints about a file's lines go: those of a file that was read before have been heard."""
+        return Listings() if any(read[0] == path for read in self._read) else self.listings
+
+    def _try(self, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except (ValueError, FileNotFoundError) as error:
+            if str(error) not in self.problems:  # splits share a root
+                self.problems.append(str(error))
+            return None

@@ -1,0 +1,55 @@
+"""What an ir_datasets id holds: read where it is embedded, else only what ir_datasets says, so that nothing is fetched."""
+
+from typing import NamedTuple
+
+import ir_datasets
+
+from rankdistil.data import almanac
+from rankdistil.data.check_files import TextsFound
+from rankdistil.data.datamodule import DataSettings
+from rankdistil.data.readers import Reader
+
+PARTS = {"docs": "passages", "queries": "queries", "qrels": "judgments", "docpairs": "triples", "scoreddocs": "candidates"}
+
+
+class DatasetFound(NamedTuple):
+    """Attributes: told: in words, a part a line; queries: where they were read; place: where its files are."""
+
+    told: str
+    queries: TextsFound | None
+    place: str
+
+
+def read_dataset(reader: Reader, settings: DataSettings) -> DatasetFound:
+    """Tell what a dataset holds.
+
+    Raises:
+        ValueError: for an id that ir_datasets doesn't know.
+    """
+    dataset, source = reader.dataset, str(reader.source)
+    if source not in almanac.IDS:
+        counts = {kind: row.get("count", "an unknown number of") for kind, row in dataset.metadata().items() if kind in PARTS}
+        told = [f"{count} {PARTS[kind]}" for kind, count in counts.items()]
+        return DatasetFound("\n".join(told), None, _place(source))
+    passages, queries = TextsFound(settings.passage_tokens), TextsFound(settings.query_tokens, keep=True)
+    for found, texts in ((passages, reader.passages()), (queries, reader.queries.items())):
+        for key, text in texts:
+            found.add(key, text)
+    told = [
+        passages.told("passages"),
+        queries.told("queries"),
+        f"{sum(map(len, reader.qrels.values()))} judgments of {len(reader.qrels)} queries",
+        f"{sum(1 for _ in reader.docpairs())} triples",
+    ]
+    return DatasetFound("\n".join(told), queries, "is embedded")
+
+
+def _place(source: str) -> str:
+    """Say whether a dataset's files are on this machine: they lie in a folder called as the first parts of its id."""
+    folder = home = ir_datasets.util.home_path()
+    for part in source.split("/"):
+        folder = folder / part if (folder / part).is_dir() else folder
+    files = sum(path.is_file() for path in folder.rglob("*")) if folder != home else 0
+    if not files:
+        return "is not on this machine: a run would fetch it first"
+    return f"may be on this machine ({folder}: {files} files); the counts are those that ir_datasets knows"

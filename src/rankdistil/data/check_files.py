@@ -1,0 +1,178 @@
+"""What one file of the user's holds, counted in one pass with little memory, and every complaint about it.
+
+Ids are kept as 64-bit hashes: of nine million, one pair is mistaken for each other once in half a million checks; training
+itself compares the ids.
+"""
+
+from array import array
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankdistil.data import parse
+from rankdistil.data.badlines import BadLines, Tally, allowed
+from rankdistil.data.encode import CHARACTERS
+
+SHOWN = 20  # complaints of each file
+
+
+class Listing(Tally):
+    """All complaints about one file: counted, and the first ones kept."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(file, "skip")
+        self._shown: list[tuple[int, str]] = []
+        self.found = self.fatal = 0
+
+    def add(self, line: int, complaint: str) -> None:
+        """Take down a line that a run may leave out."""
+        self.found += 1
+        self._keep(line, f"{self.file}:{line}: {complaint}")
+
+    def refuse(self, line: int, complaint: str) -> None:
+        """Take down a line that ends any run."""
+        self.fatal += 1
+        self._keep(line, f"{self.file}:{line}: {complaint}")
+
+    def fail(self, message: str) -> None:
+        """Take down what ends any run; once, though several splits may read the file."""
+        if (0, message) not in self._shown:
+            self.fatal += 1
+            self._keep(0, message)
+
+    def end(self, lines: int) -> None:
+        """Say how many lines the file has."""
+        self.lines = lines
+
+    def stops(self, on_bad: str) -> bool:
+        """Whether a run would end here."""
+        return bool(self.fatal) or self.found > (allowed(self.lines or 0) if on_bad == "skip" else 0)
+
+    def shown(self) -> list[str]:
+        """Return the first complaints in the order of the lines, and how many more there are."""
+        more = self.found + self.fatal - len(self._shown)
+        return [message for _, message in sorted(self._shown)] + ([f"{self.file}: and {more} more."] if more else [])
+
+    def _keep(self, line: int, message: str) -> None:
+        if len(self._shown) < SHOWN:
+            self._shown.append((line, message))
+
+
+class Listings(BadLines):
+    """The complaints about several files."""
+
+    def of(self, file: Path | str) -> Listing:
+        """Return the complaints about a file."""
+        return self._files.setdefault(str(file), Listing(str(file)))
+
+    def all(self) -> list[Listing]:
+        """Return the complaints about each file, in the order of reading."""
+        return list(self._files.values())
+
+
+class Ids:
+    """A multitude of ids, or of anything else that can be hashed."""
+
+    def __init__(self) -> None:
+        self._hashes = array("q")
+        self._sorted: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def add(self, key: object) -> None:
+        """Add an id."""
+        self._hashes.append(hash(key))
+
+    def add_all(self, keys: Iterable[object]) -> None:
+        """Add several."""
+        self._hashes.extend(map(hash, keys))
+
+    def rows(self, keys: Sequence[str]) -> NDArray[np.int64]:
+        """Look ids up: 0 for one that is there, -1 for another, (N,)."""
+        if self._sorted is None:
+            self._sorted = np.sort(np.array(self._hashes, dtype=np.int64))
+        if not len(self):
+            return np.full(len(keys), -1)
+        wanted = np.fromiter(map(hash, keys), np.int64, len(keys))
+        place = np.searchsorted(self._sorted, wanted).clip(max=len(self) - 1)
+        return np.where(self._sorted[place] == wanted, 0, -1)
+
+    def repetitions(self) -> int:
+        """Count those that were there already when they were added."""
+        return len(self) - len(np.unique(np.array(self._hashes, dtype=np.int64)))
+
+    def repeated(self) -> set[int]:
+        """Return the hashes of those that were added more than once."""
+        values, counts = np.unique(np.array(self._hashes, dtype=np.int64), return_counts=True)
+        return set(values[counts > 1].tolist())
+
+
+class AnyIds(Ids):
+    """Stands in for the ids of a file that can't be read: everything is among them."""
+
+    def rows(self, keys: Sequence[str]) -> NDArray[np.int64]:
+        """Find each: 0, (N,)."""
+        return np.zeros(len(keys), np.int64)
+
+
+class TextsFound:
+    """The texts of a file.
+
+    Args:
+        budget: tokens that each is cut to.
+        keep: keep hashes of the texts too.
+
+    Attributes:
+        ids: of all.
+        empty: ids of texts without a word.
+        by_text: id by hash of the text, case and white space aside.
+    """
+
+    def __init__(self, budget: int, keep: bool = False) -> None:
+        self.ids, self.empty = Ids(), set()
+        self.by_text: dict[int, str] = {}
+        self._budget, self._keep = budget, keep
+        self._words, self._overlong = array("I"), 0
+
+    def add(self, key: str, text: str) -> None:
+        """Count a text."""
+        words = text.split()
+        self.ids.add(key)
+        self._words.append(len(words))
+        self._overlong += len(text) > CHARACTERS * (self._budget + 1)
+        if not words:
+            self.empty.add(key)
+        elif self._keep:
+            self.by_text.setdefault(hash(" ".join(words).casefold()), key)
+
+    def told(self, what: str) -> str:
+        """Say what was counted; ``what`` the texts are."""
+        if not self._words:
+            return f"0 {what}"
+        words, budget = np.array(self._words), self._budget
+        middle, most = (int(np.percentile(words, share, method="lower")) for share in (50, 95))
+        counts = {
+            "empty": len(self.empty),
+            f"of more than {budget} words, cut to {budget} tokens": int((words > budget).sum()),
+            f"of more than {CHARACTERS * (budget + 1)} characters, cut there first": self._overlong,
+        }
+        parts = [f"{len(words)} {what}", f"words: {middle} median, {most} at 95 %, {words.max()} at most"]
+        return "; ".join(parts + [f"{count} {which}" for which, count in counts.items() if count])
+
+
+ANYTHING = TextsFound(0)
+ANYTHING.ids = AnyIds()
+
+
+def read_texts(path: Path, columns: parse.Columns | None, listings: Listings, found: TextsFound) -> TextsFound:
+    """Read passages or queries; ids that stand twice with different texts are complaints."""
+    for _, key, text in parse.numbered_texts(path, columns, listings):
+        found.add(key, text)
+    if twice := found.ids.repeated():
+        again = parse.numbered_texts(path, columns, Listings())  # whose complaints were heard
+        for _ in parse.distinct((row for row in again if hash(row[1]) in twice), listings.of(path)):
+            pass
+    return found

@@ -1,0 +1,72 @@
+"""A run on files with a few bad lines: it says what it leaves out, and keeps it with the run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import REPOSITORY
+
+from tests.flow.test_check import FILES
+
+RUN = ["+experiment=finetune_6l", "scale=smoke", "student=2l", "data=files", "data.holdout=1", "data.batch_size=1"]
+UNKNOWN = "is not in the collection. Do the files belong together?"
+
+
+def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [
+        sys.executable,
+        str(REPOSITORY / "train.py"),
+        *RUN,
+        f"data.root={folder}",
+        f"paths.runs={folder / 'runs'}",
+        *arguments,
+    ]
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    for name, line in {"triples.train.tsv": "1\ta\tzz\n2\tb\tzz\n", "qrels.test.txt": "3 0 elsewhere 1\n"}.items():
+        (tmp_path / name).write_text(FILES[name] + line)
+    (tmp_path / "run.txt").write_text("3 Q0 c 1 1.0 tag\n")
+    with (tmp_path / "queries.test.tsv").open("a") as file:
+        file.write("4\tno candidate\n")
+    with (tmp_path / "qrels.test.txt").open("a") as file:
+        file.write("4 0 a 1\n")
+    return tmp_path
+
+
+def test_a_run_says_and_records_what_it_leaves_out(folder: Path) -> None:
+    done = train(folder, "data.on_bad=skip", "data.allow_unknown=true", "data.test.candidates=run.txt")
+    assert done.returncode == 0, done.stderr
+    (record,) = (folder / "runs").glob("*/*/*/run.json")
+    told = json.loads(record.read_text())["data"]
+    ((file, bad),) = told["bad_lines"].items()
+    first = f"{file}:{bad['first'].split(':')[1]}: passage 'zz' {UNKNOWN}"
+    assert (file, bad) == (f"{folder}/triples.train.tsv", {"lines": 4, "bad": 1, "first": first})
+    assert told["test_queries"] == {"judged": 2, "with_candidates": 1}
+    lines = done.stdout.splitlines()
+    assert f"{file}: 1 of 4 lines are bad and left out (data.on_bad=skip). The first: {first}" in lines
+    assert "test: 1 of 2 judged queries have candidates; the others count as 0." in lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["data.allow_unknown=true"], f"passage 'zz' {UNKNOWN}"),
+        (["data.on_bad=skip"], "1 judgments name passages that are not in corpus.tsv (line 2: elsewhere). "),
+    ],
+)
+def test_without_leave_a_run_ends_with_one_message_and_leaves_nothing(
+    folder: Path, arguments: list[str], expected: str
+) -> None:
+    done = train(folder, *arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / "runs").exists()

@@ -1,0 +1,34 @@
+"""What a run says about data that it leaves out."""
+
+from rankdistil.report.data import data_notes
+
+
+def test_whole_data_need_no_word() -> None:
+    account = {
+        "bad_lines": {},
+        "training_queries": {"left_out": 0, "groups": 3},
+        "valid_queries": {"judged": 3, "with_candidates": 3},
+        "test_queries": {"judged": 3, "with_candidates": 3},
+    }
+    assert data_notes(account) == []
+
+
+def test_each_file_each_sampling_and_each_split_gets_one_line() -> None:
+    account = {
+        "bad_lines": {
+            "a/triples.tsv": {"lines": 2001, "bad": 3, "first": "a/triples.tsv:7: no good."},
+            "a/corpus.tsv": {"lines": None, "bad": 1, "first": "a/corpus.tsv:1: no good."},
+        },
+        "training_queries": {"left_out": 2, "groups": 8},
+        "test_queries": {"judged": 43, "with_candidates": 41},
+    }
+    assert data_notes(account) == [
+        "a/triples.tsv: 3 of 2001 lines are bad and left out (data.on_bad=skip). The first: a/triples.tsv:7: no good.",
+        "a/corpus.tsv: 1 of the lines are bad and left out (data.on_bad=skip). The first: a/corpus.tsv:1: no good.",
+        "training: 2 of 10 queries are left out: they have no relevant passage, or too few candidates that aren't relevant.",
+        "test: 41 of 43 judged queries have candidates; the others count as 0.",
+    ]
+
+
+def test_a_collection_of_texts_alone_has_only_files() -> None:
+    assert data_notes({"bad_lines": {}}) == []
