@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rankdistil.data.badlines import Tolerance
-from rankdistil.data.collection import open_collection
+from rankdistil.data.collection import open_collection, open_passages
 from rankdistil.data.datamodule import DataSettings, RankingDataModule
 from rankdistil.data.encode import CHARACTERS, PairEncoder
 from rankdistil.data.folder import FolderSplit
@@ -146,10 +146,11 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(collection, build, t
     assert data.first_batches(1)[0].input_ids.tolist() == clean.first_batches(1)[0].input_ids.tolist()
 
 
-def test_a_repeated_id_in_a_store_names_both_lines(collection, tmp_path):
-    split = replace(collection(corpus="a\tone\nb\ttwo\na\tone\n"), store=str(tmp_path / "store"))
+def test_a_repeated_id_in_a_store_names_both_lines(collection, encoder, tmp_path):
+    reader = Reader(collection(corpus="a\tone\nb\ttwo\na\tone\n"), store=tmp_path / "store")
     message = f"{tmp_path}/corpus.tsv:3: id 'a' occurs in line 1 too. Keep one of them."
-    assert complaint(Reader(split).texts, ["a"]) == message
+    assert complaint(reader.texts, ["a"]) == message
+    assert complaint(open_passages, reader, encoder, tmp_path / "store") == message
 
 
 EMPTY = {
@@ -182,13 +183,14 @@ class Listening:
 
     def __init__(self, tokenizer) -> None:
         self._tokenizer, self.lengths = tokenizer, []
+        self.backend_tokenizer = self
 
-    def __call__(self, texts, **settings):
+    def encode_batch_fast(self, texts, **settings):
         self.lengths += map(len, texts)
-        return self._tokenizer(texts, **settings)
+        return self._tokenizer.backend_tokenizer.encode_batch_fast(texts, **settings)
 
     def __getattr__(self, name):
-        return getattr(self._tokenizer, name)
+        return getattr(self._tokenizer if name.endswith("_id") else self._tokenizer.backend_tokenizer, name)
 
 
 def test_a_passage_of_five_megabytes_reaches_the_tokenizer_cut(tokenizer):
@@ -237,10 +239,10 @@ def test_training_queries_that_no_group_can_be_made_of_are_counted(collection, b
 
 
 def test_every_store_of_an_edited_file_is_built_anew(collection, encoder, tmp_path):
-    split = replace(collection(), store=str(tmp_path / "texts"))
+    split = collection()
 
     def read() -> tuple[dict[str, str], int]:
-        reader = Reader(split)
+        reader = Reader(split, store=tmp_path / "store")
         texts = open_collection(reader, encoder, tmp_path / "store")
         return reader.texts(["a"]), int(texts.passages.lengths(texts.passages.rows(["a"]))[0])
 
@@ -267,10 +269,10 @@ def test_a_file_that_was_cut_off_is_named_and_no_store_is_left(collection, encod
     whole = compress(rows)
     path = tmp_path / f"corpus.tsv.{packed}"
     path.write_bytes(whole[: len(whole) // 2])
-    split = replace(collection(), corpus=path.name, store=str(tmp_path / "texts"))
-    message = complaint(open_collection, Reader(split), encoder, tmp_path / "store")
+    reader = Reader(replace(collection(), corpus=path.name), store=tmp_path / "store")
+    message = complaint(open_collection, reader, encoder, tmp_path / "store")
     assert re.fullmatch(rf"{path} is cut off or damaged \(.*\)\. Delete it and fetch it again\.", message)
-    assert not (tmp_path / "texts").exists()
+    assert complaint(reader.texts, ["p1"]) == message
     assert not [name for name in (tmp_path / "store").rglob("*") if "passages" in name.name]
 
 

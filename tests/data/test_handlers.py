@@ -1,22 +1,25 @@
 """Passages on disk answer as those in memory do; records come with the numbers of their lines."""
 
-from dataclasses import replace
-
 from rankdistil.data.handlers import FileDocPairs, FileQrels, FileScoredDocs
+from rankdistil.data.readers import Reader
 
 
 def test_stored_passages_come_in_file_order_and_by_id(collection, tmp_path):
     split = collection()
-    stored, kept = replace(split, store=str(tmp_path / "store")).open(), split.open()
-    assert list(stored.docs_iter()) == list(kept.docs_iter())
-    assert stored.docs_count() == 5
-    assert stored.docs_store().get_many(["e", "nowhere", "a"]) == kept.docs_store().get_many(["e", "nowhere", "a"])
+    stored, kept = Reader(split, store=tmp_path / "store"), Reader(split)
+    assert list(stored.passages()) == list(kept.passages())
+    assert stored.find(["e", "nowhere", "a"]) == kept.find(["e", "nowhere", "a"])
 
 
-def test_more_passages_than_are_read_together_come_all_in_order(collection, tmp_path, monkeypatch):
+def test_stored_passages_are_no_reason_to_keep_them_in_memory_too(collection, tmp_path):
+    stored = Reader(collection(), store=tmp_path / "store")
+    assert (stored.find(["a"]), len(list(stored.passages()))) == ({"a": "Apples grow on trees."}, 5)
+    assert "_docs" not in vars(stored.dataset.docs_handler())
+
+
+def test_more_passages_than_are_written_together_are_all_found(collection, tmp_path, monkeypatch):
     monkeypatch.setattr("rankdistil.data.store.texts.CHUNK", 2)
-    stored = replace(collection(), store=str(tmp_path / "store")).open()
-    assert [doc.doc_id for doc in stored.docs_iter()] == ["a", "b", "c", "d", "e"]
+    assert list(Reader(collection(), store=tmp_path / "store").find("abcde")) == ["a", "b", "c", "d", "e"]
 
 
 def test_records_come_with_the_numbers_of_their_lines(tmp_path):

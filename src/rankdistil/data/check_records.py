@@ -78,7 +78,7 @@ def count_triples(rows: Numbered, named: Named, listing: Listing) -> str:
     for chunk in in_chunks(rows, CHUNK):
         asked, positives, negatives = zip(*(row[:3] for _, row in chunk), strict=True)
         columns = [named.queries.ids.rows(asked), *(named.passages.ids.rows(ids) for ids in (positives, negatives))]
-        known_triples(chunk, columns, listing)
+        known_triples(*zip(*chunk, strict=True), columns, listing)
         queries.update(asked)
         every.add_all(row for _, row in chunk)
         empty += sum(key in named.passages.empty for key in positives)

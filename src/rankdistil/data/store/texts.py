@@ -26,12 +26,6 @@ class TextStore(RaggedStore):
         known = rows >= 0
         return dict(zip([key for key, there in zip(ids, known, strict=True) if there], self._decoded(rows[known]), strict=True))
 
-    def items(self) -> Iterator[tuple[str, str]]:
-        """Yield (id, text) of all, in their order."""
-        for at in range(0, len(self), CHUNK):
-            rows = np.arange(at, min(at + CHUNK, len(self)))
-            yield from zip(self.names(rows), self._decoded(rows), strict=True)
-
     def _decoded(self, rows: NDArray[np.integer]) -> list[str]:
         content = self.gather(rows)
         raw, ends = content.tokens.tobytes(), content.lengths.cumsum()
