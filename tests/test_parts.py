@@ -5,7 +5,7 @@ from omegaconf import DictConfig
 from support import composed
 
 from rankdistil import parts
-from rankdistil.data.readers import Holdout
+from rankdistil.data.holdout import Holdout
 
 FILES = ["+experiment=ranker_distill_6l", "data=files", "data.root=/anywhere", "data.holdout=7"]
 

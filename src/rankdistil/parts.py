@@ -14,8 +14,9 @@ from rankdistil.data.datamodule import DataSettings, RankingDataModule
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.fetch import KINDS, Wanted
 from rankdistil.data.folder import FolderSplit
+from rankdistil.data.holdout import Holdout
 from rankdistil.data.passages import PassageDataModule
-from rankdistil.data.readers import Holdout, Reader
+from rankdistil.data.readers import Reader
 from rankdistil.data.source import lists_groups
 from rankdistil.inference.stopwatch import TimingSettings
 from rankdistil.roles import score_folders

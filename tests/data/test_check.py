@@ -10,7 +10,8 @@ from rankdistil.data.badlines import STRICT, Tolerance
 from rankdistil.data.check import Check, Split
 from rankdistil.data.datamodule import DataSettings
 from rankdistil.data.folder import FolderSplit
-from rankdistil.data.readers import Holdout, Reader
+from rankdistil.data.holdout import Holdout
+from rankdistil.data.readers import Reader
 from rankdistil.files import content
 
 SETTINGS = DataSettings(
@@ -210,7 +211,7 @@ def test_training_queries_that_nothing_can_be_sampled_for_are_counted(collection
 def test_a_holdout_that_leaves_nothing_is_a_problem(collection):
     check = Check(SETTINGS)
     check.look([Split("train", Reader(collection(), Holdout(3, inside=False)), 1)])
-    assert check.problems == ["data.holdout=3 leaves no query of 3 to train on; set it lower."]
+    assert check.problems == ["data.holdout sets 3 queries apart, which leaves none of 3 to train on; set it lower."]
 
 
 def test_judged_test_queries_without_candidates_are_noted(collection, looked, tmp_path):

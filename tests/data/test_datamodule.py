@@ -11,7 +11,8 @@ import pytest
 from rankdistil.data.batch import PairBatch
 from rankdistil.data.datamodule import DataSettings, RankingDataModule
 from rankdistil.data.encode import PairEncoder
-from rankdistil.data.readers import Holdout, Reader
+from rankdistil.data.holdout import Holdout
+from rankdistil.data.readers import Reader
 from rankdistil.data.scores import Shard, shard_name, write_shard
 
 SETTINGS = DataSettings(

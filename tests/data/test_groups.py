@@ -20,7 +20,8 @@ from rankdistil.data.groups import (
     list_groups,
     sample_groups,
 )
-from rankdistil.data.readers import Holdout, Reader
+from rankdistil.data.holdout import Holdout
+from rankdistil.data.readers import Reader
 from rankdistil.data.records import Candidate, Triple
 from rankdistil.data.source import open_source
 from rankdistil.data.texts import LiveTexts

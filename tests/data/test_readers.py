@@ -9,7 +9,8 @@ import pytest
 
 from rankdistil.data.badlines import Tolerance
 from rankdistil.data.folder import FolderSplit
-from rankdistil.data.readers import Holdout, Reader
+from rankdistil.data.holdout import Holdout
+from rankdistil.data.readers import Reader
 from rankdistil.metrics.measures import means, per_query
 
 TWENTY = "".join(f"q{number}\tquestion {number}\n" for number in range(20))

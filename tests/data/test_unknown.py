@@ -8,7 +8,8 @@ import pytest
 from rankdistil.data.badlines import Tolerance
 from rankdistil.data.collection import open_collection
 from rankdistil.data.encode import PairEncoder
-from rankdistil.data.readers import Holdout, Reader
+from rankdistil.data.holdout import Holdout
+from rankdistil.data.readers import Reader
 from rankdistil.data.source import open_source
 from rankdistil.data.unknown import judgments, known_candidates, numbered, training_triples
 

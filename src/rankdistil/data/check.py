@@ -12,7 +12,9 @@ from rankdistil.data.check_files import ANYTHING, Listing, Listings, TextsFound,
 from rankdistil.data.check_records import Judged, Named, Numbered, Ranked, count_candidates, count_judgments, count_triples
 from rankdistil.data.datamodule import DataSettings
 from rankdistil.data.folder import HANDLERS, FolderSplit
+from rankdistil.data.handlers import FileScoredDocs
 from rankdistil.data.readers import Reader
+from rankdistil.data.text_triples import TextDocPairs
 from rankdistil.files import content
 
 Count = Callable[[Path, Listing], tuple[str, Any]]
@@ -88,6 +90,9 @@ class Check:
         files, settings = source.files, self._settings
         if not self._try(source.require_root):
             return
+        if source.triples_text is not None:
+            self._text_triples(split, source)
+            return
 
         def read(kind: str, count: Count, *by: object) -> Any:
             return self._once(split.name, getattr(source, kind), files[kind], count, (kind, str(source.columns.get(kind)), *by))
@@ -118,23 +123,27 @@ class Check:
         def triples(_: Path, listing: Listing) -> tuple[str, None]:
             return count_triples(rows("triples"), named, listing), None
 
-        def candidates(_: Path, listing: Listing) -> tuple[str, Ranked]:
-            again = rows("candidates", Listings())
-            found = count_candidates(rows("candidates"), named, listing, again)
+        def candidates(path: Path, listing: Listing) -> tuple[str, Ranked]:
+            columns = source.columns.get("candidates") if path == files.get("candidates") else None
+            once, again = (FileScoredDocs(path, columns, where).numbered() for where in (self._complaints(path), Listings()))
+            found = count_candidates(once, named, listing, again)
             return found.told, found
 
         same = (files["corpus"], files["queries"])
         judged = read("qrels", judgments, *same, level)
         if source.triples:
             read("triples", triples, *same)
-        ranked = read("candidates", candidates, *same) if source.candidates else None
+        runs = [self._once(split.name, file, Path(file).expanduser(), candidates, same) for file in split.reader.runs]
+        ranked = max((run for run in runs if run is not None), key=lambda run: len(run.queries), default=None)
+        if source.candidates and not (ranked and ranked.queries):
+            ranked = read("candidates", candidates, *same)
         if queries and passages and judged:
             self._usable(split, len(queries.ids), judged, ranked)
 
     def _usable(self, split: Split, queries: int, judged: Judged, ranked: Ranked | None) -> None:
         """Say what can't be trained on or ranked."""
         training = split.name == "train"
-        if training and self._settings.train_on == "docpairs":
+        if training and self._lists_groups("triples" in split.reader.source.files):
             files = split.reader.source.files
             if "triples" not in files and all(path.is_file() for path in files.values()):
                 self._try(split.reader.docpairs)
@@ -154,8 +163,33 @@ class Check:
 
     def _require_left(self, split: Split, queries: int) -> None:
         held_out = split.reader.holdout
-        if held_out is not None and held_out.queries >= queries:
-            self.problems.append(f"data.holdout={held_out.queries} leaves no query of {queries} to train on; set it lower.")
+        if held_out is not None and (end := held_out.behind + held_out.queries) >= queries and not held_out.inside:
+            self.problems.append(
+                f"data.holdout sets {end} queries apart, which leaves none of {queries} to train on; set it lower."
+            )
+
+    def _lists_groups(self, has_triples: bool) -> bool:
+        """Whether a split is trained on its own triples."""
+        settings = self._settings
+        return settings.train_on == "docpairs" or (settings.train_on == "auto" and settings.negatives == 1 and has_triples)
+
+    def _text_triples(self, split: Split, source: FolderSplit) -> None:
+        settings, columns = self._settings, source.columns.get("triples_text")
+
+        def count(path: Path, _: Listing) -> tuple[str, TextsFound]:
+            queries, passages = TextsFound(settings.query_tokens, keep=True), TextsFound(settings.passage_tokens)
+            for key, text in TextDocPairs(path, columns, self._complaints(path)).texts(0):
+                queries.add(key, text)
+            again = TextDocPairs(path, columns, Listings())  # whose complaints were heard
+            for key, text in again.texts(1, 2):
+                passages.add(key, text)
+            triples = sum(1 for _ in again.numbered())
+            return f"{triples} triples of texts; {queries.told('queries')}; {passages.told('passages')}", queries
+
+        queries = self._once(split.name, source.name, source.files["triples"], count, ("triples_text", str(columns)))
+        if queries is not None:
+            self._queries[split.name] = queries
+            self._require_left(split, len(queries.ids))
 
     def _dataset(self, split: Split) -> None:
         source = str(split.reader.source)
@@ -167,7 +201,7 @@ class Check:
             self.notes.append(f"{split.name}: {source} {found.place}.")
         else:
             self._queries[split.name] = found.queries
-        if split.name == "train" and self._settings.train_on == "docpairs":
+        if split.name == "train" and self._lists_groups(split.reader.dataset.has_docpairs()):
             self._try(split.reader.docpairs)
 
     def _once(self, split: str, name: str, path: Path, count: Count, by: tuple[object, ...]) -> Any:

@@ -13,6 +13,7 @@ import ir_datasets
 from rankdistil.data import parse
 from rankdistil.data.badlines import STOP, BadLines
 from rankdistil.data.handlers import FileDocPairs, FileDocs, FileQrels, FileQueries, FileScoredDocs
+from rankdistil.data.text_triples import TextDocPairs, open_text_triples
 
 KINDS = ("corpus", "queries", "qrels", "triples", "candidates")
 HANDLERS = {"queries": FileQueries, "qrels": FileQrels, "triples": FileDocPairs, "candidates": FileScoredDocs}
@@ -28,25 +29,34 @@ class FolderSplit:
         queries: ``id<TAB>text`` or BEIR .jsonl.
         qrels: TREC, ``query_id 0 passage_id grade``.
         triples: ``query_id<TAB>positive_id<TAB>negative_id``; optional.
+        triples_text: ``query<TAB>positive<TAB>negative``, in place of all other files of the split; optional.
         candidates: a TREC run, ``query_id Q0 passage_id rank score tag``; optional.
         columns: where fields stand that aren't where they are expected, by kind of file: ``{"corpus": {"id": "docno"}}``.
     """
 
     root: str
     corpus: str
-    queries: str
-    qrels: str
+    queries: str | None
+    qrels: str | None
     triples: str | None = None
     candidates: str | None = None
     columns: Mapping[str, parse.Columns] = field(default_factory=dict)
+    triples_text: str | None = None
 
     def path(self, file: str) -> Path:
         """Return where a file of the folder is."""
         return Path(self.root).expanduser() / file
 
     @property
+    def name(self) -> str:
+        """The file that tells the split from others."""
+        return str(self.triples_text or self.queries)
+
+    @property
     def files(self) -> dict[str, Path]:
-        """Its files by kind: ``corpus``, ``queries`` and so on."""
+        """Its files by kind: ``corpus``, ``queries`` and so on; a file of text triples is all of them."""
+        if self.triples_text is not None:
+            return dict.fromkeys(("corpus", "queries", "triples"), self.path(self.triples_text))
         return {kind: self.path(file) for kind in KINDS if (file := getattr(self, kind)) is not None}
 
     def require_root(self) -> Path:
@@ -73,6 +83,14 @@ class FolderSplit:
         for file in self.files.values():
             if not file.is_file():
                 raise FileNotFoundError(f"{file} is not there. Set its name under data.*, or put the file in place.")
+        if self.triples_text is not None:
+            triples = TextDocPairs(self.files["triples"], self.columns.get("triples_text"), bad)
+            return open_text_triples(triples, stored)
+        for kind in ("queries", "qrels"):
+            if kind not in self.files:
+                raise ValueError(
+                    f"data: a split of {self.root} has no {kind}. Name the file, or triples of texts (triples_text)."
+                )
         return ir_datasets.Dataset(
             FileDocs(self.files["corpus"], self.columns.get("corpus"), bad, stored),
             *(HANDLERS[kind](path, self.columns.get(kind), bad) for kind, path in self.files.items() if kind != "corpus"),

@@ -6,10 +6,8 @@ A reader holds no open file until it is used and can be pickled, because ir_data
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import ir_datasets
 from ir_datasets.indices.base import DocstoreOptions, FileAccess
@@ -20,24 +18,11 @@ from rankdistil.data.bm25 import Bm25
 from rankdistil.data.candidates import RunFiles, rank
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.handlers import FileScoredDocs
+from rankdistil.data.holdout import Holdout
 from rankdistil.data.records import Qrels, Ranking, Triple
 from rankdistil.data.store.build import RepeatedIdError
 from rankdistil.data.store.texts import TextDocstore, open_texts
 from rankdistil.files import stamp
-
-
-class Holdout(NamedTuple):
-    """A fixed share of queries set apart, for validation or test.
-
-    Attributes:
-        queries: how many.
-        inside: True for the reader of the queries set apart, False for the reader of the others.
-        behind: queries set apart for something else, before these.
-    """
-
-    queries: int
-    inside: bool
-    behind: int = 0
 
 
 class Reader:
@@ -101,20 +86,17 @@ class Reader:
     @property
     def name(self) -> str:
         """The id, or where the files are, for messages."""
-        return self._named(self.source if isinstance(self.source, str) else f"{self.source.root}/{self.source.queries}")
+        return self._named(self.source if isinstance(self.source, str) else f"{self.source.root}/{self.source.name}")
 
     @property
     def label(self) -> str:
         """The id, or folder and file, for records and model cards: a path of this machine means nothing elsewhere."""
         if isinstance(self.source, str):
             return self._named(self.source)
-        return self._named(f"{Path(self.source.root).expanduser().resolve().name}/{self.source.queries}")
+        return self._named(f"{Path(self.source.root).expanduser().resolve().name}/{self.source.name}")
 
     def _named(self, text: str) -> str:
-        if self.holdout is None:
-            return text
-        which = "without" if not self.holdout.inside else "another" if self.holdout.behind else "only"
-        return f"{text} ({which} {self.holdout.queries} held-out queries)"
+        return text if self.holdout is None else self.holdout.named(text)
 
     @cached_property
     def dataset(self) -> ir_datasets.Dataset:
@@ -158,21 +140,13 @@ class Reader:
     @cached_property
     def queries(self) -> dict[str, str]:
         """Text by query id."""
-        texts = self.all_queries
-        if self.holdout is None:
-            return texts
-        ranked = sorted(texts, key=lambda key: sha256(key.encode()).digest())  # fixed, whatever the file's order
-        behind, end = self.holdout.behind, self.holdout.behind + self.holdout.queries
-        if end >= len(ranked):
-            raise ValueError(
-                f"data.holdout sets {end} queries apart, which leaves none of {len(ranked)} to train on; set it lower."
-            )
-        chosen = set(ranked[behind:end])
-        return {key: text for key, text in texts.items() if (key in chosen) == self.holdout.inside}
+        return self.all_queries if self.holdout is None else self.holdout.of(self.all_queries)
 
     @cached_property
     def qrels(self) -> Qrels:
         """Judgments of the split's queries; a negative grade counts as 0."""
+        if not self.dataset.has_qrels():
+            raise ValueError(f"{self.name} has no judgments (qrels). Name splits that have some: data.valid, data.test.")
         judged: Qrels = {}
         for qrel in self.dataset.qrels_iter():
             if qrel.query_id in self.queries:
@@ -232,22 +206,22 @@ class Reader:
         return RunFiles(self.runs, self.bad)
 
     @cached_property
-    def _run(self) -> Path | None:
+    def run(self) -> Path | None:
         """The run file that ranks the split's queries."""
         return self._runs.covering(self.queries) if self.runs else None
 
     @property
     def scored(self) -> FileScoredDocs | ir_datasets.formats.BaseScoredDocs | None:
         """The first stage's candidates, as they are named in a run file or by the dataset; None where BM25 is built here."""
-        if self._run is not None:
-            return self._runs.rows(self._run)
+        if self.run is not None:
+            return self._runs.rows(self.run)
         return self.dataset.scoreddocs_handler() if self.dataset.has_scoreddocs() else None
 
     @property
     def first_stage(self) -> str:
         """What ranked the candidates: the name of the run file, BM25 where it is built here, else the dataset's own."""
-        if self._run is not None:
-            return self._run.name
+        if self.run is not None:
+            return self.run.name
         if isinstance(self.source, FolderSplit) and self.source.candidates:
             return Path(self.source.candidates).name
         built_here = isinstance(self.source, FolderSplit) or self.source in almanac.IDS or not self.dataset.has_scoreddocs()
@@ -266,7 +240,7 @@ class Reader:
         wanted = self.queries if query_ids is None else {key: self.queries[key] for key in query_ids}
         if self.scored is None:
             return self._bm25.search(wanted, depth)
-        return rank(self.scored.scoreddocs_iter(), wanted, depth, self.name if self._run is None else str(self._run))
+        return rank(self.scored.scoreddocs_iter(), wanted, depth, self.name if self.run is None else str(self.run))
 
     @cached_property
     def _bm25(self) -> Bm25:
