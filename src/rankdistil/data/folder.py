@@ -88,9 +88,7 @@ class FolderSplit:
             return open_text_triples(triples, stored)
         for kind in ("queries", "qrels"):
             if kind not in self.files:
-                raise ValueError(
-                    f"data: a split of {self.root} has no {kind}. Name the file, or triples of texts (triples_text)."
-                )
+                raise ValueError(f"a split of data.root={self.root} has no {kind}. Name the file, or triples_text.")
         return ir_datasets.Dataset(
             FileDocs(self.files["corpus"], self.columns.get("corpus"), bad, stored),
             *(HANDLERS[kind](path, self.columns.get(kind), bad) for kind, path in self.files.items() if kind != "corpus"),
