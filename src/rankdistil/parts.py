@@ -10,13 +10,14 @@ from transformers import PreTrainedTokenizerFast
 
 from rankdistil.data.badlines import Tolerance
 from rankdistil.data.check import Check, Split
-from rankdistil.data.datamodule import DataSettings, RankingDataModule
+from rankdistil.data.datamodule import RankingDataModule
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.fetch import KINDS, Wanted
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.holdout import Holdout
 from rankdistil.data.passages import PassageDataModule
 from rankdistil.data.readers import Reader
+from rankdistil.data.settings import DataSettings
 from rankdistil.data.source import lists_groups
 from rankdistil.inference.stopwatch import TimingSettings
 from rankdistil.roles import score_folders

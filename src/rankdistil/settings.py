@@ -125,7 +125,7 @@ def check_data(data: DictConfig) -> None:
         ValueError: for a key that nothing reads.
     """
     from rankdistil.data.badlines import Tolerance
-    from rankdistil.data.datamodule import DataSettings
+    from rankdistil.data.settings import DataSettings
 
     require_known(data, [*names(DataSettings), *names(Tolerance), *SOURCES], "data")
 

@@ -8,10 +8,10 @@ import pytest
 
 from rankdistil.data.badlines import STRICT, Tolerance
 from rankdistil.data.check import Check, Split
-from rankdistil.data.datamodule import DataSettings
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.holdout import Holdout
 from rankdistil.data.readers import Reader
+from rankdistil.data.settings import DataSettings
 from rankdistil.files import content
 
 SETTINGS = DataSettings(

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from rankdistil.data.batch import PairBatch
-from rankdistil.data.datamodule import DataSettings, RankingDataModule
+from rankdistil.data.datamodule import RankingDataModule
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.holdout import Holdout
 from rankdistil.data.readers import Reader
 from rankdistil.data.scores import Shard, shard_name, write_shard
+from rankdistil.data.settings import DataSettings
 
 SETTINGS = DataSettings(
     batch_size=2, eval_batch_size=3, query_tokens=8, passage_tokens=16, train_on="docpairs", negatives_depth=10,

@@ -11,11 +11,12 @@ import pytest
 
 from rankdistil.data.badlines import Tolerance
 from rankdistil.data.collection import open_collection, open_passages
-from rankdistil.data.datamodule import DataSettings, RankingDataModule
+from rankdistil.data.datamodule import RankingDataModule
 from rankdistil.data.encode import CHARACTERS, PairEncoder
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair
+from rankdistil.data.settings import DataSettings
 from rankdistil.data.store.ragged import read_header
 from rankdistil.metrics.measures import means, per_query
 

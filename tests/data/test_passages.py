@@ -12,11 +12,11 @@ from torch.utils.data import DataLoader
 
 from rankdistil.data.badlines import Tolerance
 from rankdistil.data.collection import open_passages
-from rankdistil.data.datamodule import DataSettings
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.passage_source import LivePassages, StoredPassages
 from rankdistil.data.passages import PassageDataModule, PassageStream, encode_passages, set_apart
 from rankdistil.data.readers import Reader
+from rankdistil.data.settings import DataSettings
 
 SETTINGS = DataSettings(
     batch_size=2, eval_batch_size=3, query_tokens=6, passage_tokens=30, train_on="docpairs", negatives_depth=10,

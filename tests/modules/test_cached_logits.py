@@ -10,6 +10,7 @@ import torch
 from support import MINILM
 from transformers import BertConfig, BertForSequenceClassification
 
+from rankdistil.data.badlines import BadLines
 from rankdistil.data.collection import Collection
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.groups import ListedGroups, list_groups
@@ -57,7 +58,11 @@ def losses() -> WeightedSum:
 def test_losses_and_gradients_from_cached_scores_equal_those_of_the_live_teacher_bit_by_bit(
     encoder: PairEncoder, texts: Collection, tmp_path: Path
 ) -> None:
-    source, teacher, student = ListedGroups(list_groups(TRIPLES, *texts)), ranker(1, 3), ranker(2, 2)
+    source, teacher, student = (
+        ListedGroups(list_groups(enumerate(TRIPLES, 1), *texts, BadLines().of("triples"))),
+        ranker(1, 3),
+        ranker(2, 2),
+    )
     stream = [source, *texts, encoder, Size(4), 5]
     batches = list(islice(GroupStream(*stream), 6))
     with torch.no_grad():

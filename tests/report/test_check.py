@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from rankdistil.data.check import Check, Row
-from rankdistil.data.datamodule import DataSettings
+from rankdistil.data.settings import DataSettings
 from rankdistil.report.check import print_check
 
 SETTINGS = DataSettings(2, 3, 4, 5, "docpairs", 10, 1, 10, 2, 10)

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from rankdistil.data.check_datasets import read_dataset
 from rankdistil.data.check_files import ANYTHING, Listing, Listings, TextsFound, read_texts
 from rankdistil.data.check_records import Judged, Named, Numbered, Ranked, count_candidates, count_judgments, count_triples
-from rankdistil.data.datamodule import DataSettings
 from rankdistil.data.folder import HANDLERS, FolderSplit
 from rankdistil.data.handlers import FileScoredDocs
 from rankdistil.data.readers import Reader
+from rankdistil.data.settings import DataSettings
 from rankdistil.data.text_triples import TextDocPairs
 from rankdistil.files import content
 

@@ -6,8 +6,8 @@ import ir_datasets
 
 from rankdistil.data import almanac
 from rankdistil.data.check_files import TextsFound
-from rankdistil.data.datamodule import DataSettings
 from rankdistil.data.readers import Reader
+from rankdistil.data.settings import DataSettings
 
 PARTS = {"docs": "passages", "queries": "queries", "qrels": "judgments", "docpairs": "triples", "scoreddocs": "candidates"}
 

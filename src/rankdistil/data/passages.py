@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from rankdistil.data.assemble import Segment
 from rankdistil.data.batch import PairBatch
 from rankdistil.data.collection import open_passages
-from rankdistil.data.datamodule import DataSettings
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.passage_source import LivePassages, Passage, PassageSource, StoredPassages, Window
 from rankdistil.data.readers import Reader
+from rankdistil.data.settings import DataSettings
 from rankdistil.data.stream import WINDOW, own_share
 from rankdistil.data.stream_module import StreamDataModule
 

@@ -1,0 +1,70 @@
+"""Plain settings of ``data``: sizes and depths."""
+
+from dataclasses import dataclass
+
+from rankdistil.data.groups import TRAIN_ON
+
+NO_COUNT = ("train_on", "store", "negatives_margin", "negatives_scores")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Plain settings of ``data``.
+
+    Attributes:
+        batch_size: groups per training batch and process (triples, with one negative); as many passages as a batch has pairs,
+            where these are read as text.
+        eval_batch_size: pairs per batch in validation and test.
+        query_tokens: budget of a query.
+        passage_tokens: budget of a passage.
+        train_on: ``auto``, ``docpairs`` or ``sampled``.
+        negatives_depth: candidates that sampled negatives are drawn from.
+        negatives_skip: how many of them are left out at the top.
+        negatives: negatives in a group.
+        negatives_margin: leaves out negatives that ``negatives_scores`` don't put below the positive by this much; None
+            leaves out none.
+        negatives_scores: folder of a teacher's scores, for ``negatives_margin``.
+        max_tokens: tokens per training batch and process, padding included, in place of ``batch_size``; None counts groups.
+        store: folder where texts are kept as token ids, tokenised once; None tokenises them each time.
+        relevance_level: lowest grade that counts as relevant, for positives, RR and AP.
+        depth: candidates re-ranked per test query.
+        valid_depth: candidates re-ranked per validation query.
+        valid_queries: validation queries used at most.
+        valid_passages: passages set apart for validation where passages are read as text.
+        test_queries: test queries used at most; all if None.
+        workers: loader processes; 0 encodes in the training process.
+    """
+
+    batch_size: int
+    eval_batch_size: int
+    query_tokens: int
+    passage_tokens: int
+    train_on: str
+    negatives_depth: int
+    relevance_level: int
+    depth: int
+    valid_depth: int
+    valid_queries: int
+    negatives: int = 1
+    negatives_skip: int = 0
+    negatives_margin: float | None = None
+    negatives_scores: str | None = None
+    valid_passages: int = 1000
+    test_queries: int | None = None
+    workers: int = 0
+    max_tokens: int | None = None
+    store: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.train_on not in TRAIN_ON:
+            raise ValueError(f"data.train_on is {self.train_on!r}; expected one of {', '.join(TRAIN_ON)}.")
+        if (self.negatives_margin is None) != (self.negatives_scores is None):
+            raise ValueError("data.negatives_margin and data.negatives_scores belong together: set both, or neither.")
+        if isinstance(self.negatives_margin, bool) or not isinstance(self.negatives_margin, int | float | None):
+            raise ValueError(f"data.negatives_margin is {self.negatives_margin!r}; expected a number of logits, or null.")
+        for name, value in vars(self).items():
+            if name in NO_COUNT or (name in ("test_queries", "max_tokens") and value is None):
+                continue
+            low = 0 if name in ("workers", "negatives_skip") else 1
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ValueError(f"data.{name} is {value!r}; expected a whole number of at least {low}.")
