@@ -22,7 +22,7 @@ def check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     here = folder / "here"
     here.mkdir()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    data = ["data=files", f"data.root={folder}", "data.holdout=1"]
+    data = ["data=files", f"data.root={folder}", "data.holdout=1", "data.train.triples=triples.train.tsv"]
     line = [sys.executable, str(REPOSITORY / "train.py"), "+experiment=smoke", *data, "plan=check", *arguments]
     done = subprocess.run(line, cwd=here, capture_output=True, text=True, timeout=120)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

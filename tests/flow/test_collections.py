@@ -45,7 +45,7 @@ def convert(source: Path, files: dict[str, str | None], target: Path) -> None:
 def test_files_and_a_registered_dataset_give_the_same_numbers(name: str, shared: Path, tmp_path: Path) -> None:
     source, files = shared / "data" / name, COLLECTIONS[name]
     given = [f"data.{key}={'null' if file is None else file}" for key, file in files.items()]
-    level = ["data.test_relevance_level=2"] if name == "msmarco-small" else []
+    level = ["data.test_relevance_level=2", "data.allow_unknown=true"] if name == "msmarco-small" else []
     train("train.py", "data=files", f"data.root={source}", *given, *level, f"paths.runs={tmp_path / 'files'}")
     convert(source, files, tmp_path / "layout")
     split = [f"data.{part}=real/{name}/{part}" for part in ("train", "test")]

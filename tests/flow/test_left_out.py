@@ -10,7 +10,10 @@ from support import REPOSITORY
 
 from tests.flow.test_check import FILES
 
-RUN = ["+experiment=finetune_6l", "scale=smoke", "student=2l", "data=files", "data.holdout=1", "data.batch_size=1"]
+RUN = [
+    "+experiment=finetune_6l", "scale=smoke", "student=2l", "data=files", "data.holdout=1", "data.batch_size=1",
+    "data.train.triples=triples.train.tsv",
+]  # fmt: skip
 UNKNOWN = "is not in the collection. Do the files belong together?"
 
 
