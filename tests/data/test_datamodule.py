@@ -219,6 +219,12 @@ def test_a_margin_needs_scores_and_scores_a_margin(one):
         replace(SETTINGS, **one)
 
 
+def test_batches_by_tokens_need_a_store():
+    with pytest.raises(ValueError, match=r"^data\.max_tokens needs data\.store=<folder>: without one, "):
+        replace(SETTINGS, max_tokens=4096)
+    assert replace(SETTINGS, max_tokens=4096, store="stores").max_tokens == 4096
+
+
 @pytest.mark.parametrize("value", ["1", True])
 def test_a_margin_that_is_no_number_is_refused(value):
     with pytest.raises(ValueError, match=rf"^data\.negatives_margin is {value!r}; expected a number of logits, or null\.$"):

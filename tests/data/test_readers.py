@@ -109,11 +109,6 @@ def test_missing_passages_are_counted_and_named(collection, tmp_path):
     )
 
 
-def test_reader_knows_which_passages_it_holds(collection):
-    reader = Reader(collection())
-    assert [reader.contains(key) for key in ("a", "e", "nowhere")] == [True, True, False]
-
-
 def test_split_without_triples_says_what_to_set(collection):
     reader = Reader(replace(collection(), triples=None))
     with pytest.raises(ValueError, match=r"has no docpairs \(triples\). Set data.train_on=sampled, or name a triples"):

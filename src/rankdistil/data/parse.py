@@ -232,7 +232,7 @@ def number_in(
         if not math.isfinite(value):
             raise ValueError
         return value
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     bad.of(path).add(line, f"{name} is {text!r}, expected {what}.")
     return None

@@ -160,6 +160,6 @@ def cut_in_two(encoder: PairEncoder, keys: tuple[str, ...], tokens: Segment, see
     cuts = []
     for key, length in zip(keys, tokens.lengths.tolist(), strict=True):
         random, most = np.random.default_rng([*seed, crc32(key.encode())]), length // 2
-        cuts.append(int(random.integers(min(SHORTEST, most), min(encoder.query_tokens, most) + 1)))
+        cuts.append(int(random.integers(min(SHORTEST, most, encoder.query_tokens), min(encoder.query_tokens, most) + 1)))
     first, second = tokens.split(np.array(cuts))
     return PairBatch(*encoder.assemble(first, second), torch.zeros(len(keys)), torch.arange(len(keys)), keys, keys)

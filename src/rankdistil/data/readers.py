@@ -183,10 +183,6 @@ class Reader:
         """Text by passage id, of those that the collection holds."""
         return {key: doc.default_text() for key, doc in self._store.get_many(list(passage_ids)).items()}
 
-    def contains(self, passage_id: str) -> bool:
-        """Whether the collection holds a passage."""
-        return bool(self._store.get_many([passage_id]))
-
     def passages(self) -> Iterator[tuple[str, str]]:
         """Yield (id, text) of the whole collection."""
         return ((doc.doc_id, doc.default_text()) for doc in self.dataset.docs_iter())

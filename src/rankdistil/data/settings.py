@@ -68,3 +68,5 @@ class DataSettings:
             low = 0 if name in ("workers", "negatives_skip") else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise ValueError(f"data.{name} is {value!r}; expected a whole number of at least {low}.")
+        if self.max_tokens is not None and self.store is None:
+            raise ValueError("data.max_tokens needs data.store=<folder>: without one, a text's tokens aren't known beforehand.")

@@ -1,5 +1,6 @@
 """The source of training groups that ``data.train_on`` names."""
 
+from collections.abc import Collection as Ids
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from rankdistil.data.false_negatives import Margin, SafeGroups, safe_negatives
 from rankdistil.data.groups import GroupSource, ListedGroups, hard_negatives, list_groups, sample_groups
 from rankdistil.data.readers import Reader
 from rankdistil.data.store.triples import open_triples
+from rankdistil.data.texts import Texts
 from rankdistil.data.unknown import judgments, known_candidates, training_triples
 
 
@@ -49,10 +51,17 @@ def open_source(
             listed = open_triples(store, reader, collection)
         return ListedGroups(listed) if margin is None else SafeGroups(ListedGroups(listed), margin)
     judged = judgments(reader, collection.passages)
+    there = _known(collection.passages, {passage for row in judged.values() for passage in row})
     positives = {
-        query: [passage for passage, grade in row.items() if grade >= relevance_level and reader.contains(passage)]
+        query: [passage for passage, grade in row.items() if grade >= relevance_level and passage in there]
         for query, row in judged.items()
     } | {query: [] for query in reader.queries if query not in judged}
     candidates = known_candidates(reader, reader.candidates(depth), collection.passages)
     safe = None if margin is None else partial(safe_negatives, margin)
     return sample_groups(positives, hard_negatives(candidates, judged, skip), negatives, *collection, safe)
+
+
+def _known(passages: Texts, ids: Ids[str]) -> set[str]:
+    """Return those of some ids that the collection holds."""
+    ordered = list(ids)
+    return {key for key, row in zip(ordered, passages.rows(ordered).tolist(), strict=True) if row >= 0}

@@ -26,8 +26,15 @@ def training_triples(reader: Reader) -> tuple[Tally, Iterator[tuple[int, Triple]
     """
     reader.docpairs()  # answers a split without triples
     tally, rows = numbered(reader, "docpairs")
+    return tally, _of_split(rows, reader)
+
+
+def _of_split(rows: Iterator[tuple[int, Any]], reader: Reader) -> Iterator[tuple[int, Triple]]:
+    """Leave out the triples of held-out queries. Queries are read with the first triple: a store may spare both."""
     own, everything = reader.queries, reader.all_queries
-    return tally, ((line, Triple(*row[:3])) for line, row in rows if row.query_id in own or row.query_id not in everything)
+    for line, row in rows:
+        if row.query_id in own or row.query_id not in everything:
+            yield line, Triple(*row[:3])
 
 
 def numbered(reader: Reader, kind: str) -> tuple[Tally, Iterator[tuple[int, Any]]]:

@@ -87,7 +87,7 @@ class RaggedStore:
 
 def release(mapped: np.ndarray) -> None:
     """Give back the pages of a memory map that were touched: they stay in the page cache, but no longer count as ours."""
-    if isinstance(mapped, np.memmap):
+    if isinstance(mapped, np.memmap) and mapped._mmap is not None:  # none after it was pickled
         mapped._mmap.madvise(mmap.MADV_DONTNEED)
 
 

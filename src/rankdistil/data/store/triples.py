@@ -30,7 +30,8 @@ def open_triples(store: Path, reader: Reader, collection: Collection) -> Rows:
     """
     tally, triples = training_triples(reader)
     name, source = reader.origin("docpairs")
-    folder = store / f"{name}-triples"
+    held_out = "" if reader.holdout is None else f"-without-{reader.holdout.queries}"
+    folder = store / f"{name}-triples{held_out}"
     texts = {kind: read_header(getattr(collection, kind).folder)["made_of"] for kind in ("queries", "passages")}
 
     def write(building: Path) -> dict[str, Any]:
