@@ -38,29 +38,6 @@ def test_a_missing_split_and_nothing_held_out_names_both_keys(missing: str, what
     assert str(caught.value) == f"data.{missing} is null and data.holdout is 0: set one of them, to {what} on."
 
 
-def test_each_test_split_has_its_own_level() -> None:
-    tests = ["data.test=[a,b,c]", "data.test_relevance_level=[2,2,1]"]
-    found = parts.each_test(composed("+experiment=ranker_distill_6l", "data=ir_dataset", "data.train=t", *tests).data)
-    assert [(data.test, data.test_relevance_level) for data in found] == [("a", 2), ("b", 2), ("c", 1)]
-
-
-@pytest.mark.parametrize(
-    ("overrides", "expected"),
-    [
-        (["data.test=[]"], "data.test is empty. Name at least one split to test on."),
-        (
-            ["data.test=[a,b,c]", "data.test_relevance_level=[2,1]"],
-            "data.test_relevance_level has 2 levels for 3 splits of data.test. Give one for all, or one each.",
-        ),
-    ],
-)
-def test_tests_that_do_not_fit_are_refused(overrides: list[str], expected: str) -> None:
-    data = composed("+experiment=ranker_distill_6l", "data=ir_dataset", "data.train=t", *overrides).data
-    with pytest.raises(ValueError) as caught:
-        parts.each_test(data)
-    assert str(caught.value) == expected
-
-
 def test_a_run_reads_of_each_id_only_what_it_uses() -> None:
     paper = composed("+experiment=ranker_distill_6l", "data=msmarco_passage")
     ranking = ["docs", "queries", "qrels", "scoreddocs"]

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rankdistil import parts, scoring
 from rankdistil.cli import console
+from rankdistil.data.candidates import require_used
 from rankdistil.data.datamodule import RankingDataModule
 from rankdistil.data.fetch import fetch
 from rankdistil.data.records import Ranking
@@ -32,7 +33,8 @@ from rankdistil.report.frontier import draw_frontier
 from rankdistil.report.result import Result, read_first_stage, read_result
 from rankdistil.report.table import print_plain
 from rankdistil.settings import check_data, plain
-from rankdistil.testing import FURTHER, slug
+from rankdistil.splits import choose_test, each_test, listed
+from rankdistil.testing import split_folder
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -55,8 +57,11 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     screen = console()
     print_plain(screen, notes)
     settings = _test_settings(cfg, entries)
-    fetch(parts.wanted(settings, train=False))
+    for _ in range(2):  # once the queries are here it is known which candidates are needed
+        fetch(parts.wanted(settings, train=False))
     data = parts.build_data(settings, *_tokens(entries), cfg.seed, train=False)
+    if cfg.get("data") and "candidates" in cfg.data:
+        require_used(listed(cfg.data.candidates), [reader.run for reader in data.readers])
     first_stage = _first_stage(data, settings.data.test_relevance_level)
     print_plain(screen, data_notes(data.account()))
     entries, told = _without_first_stage(entries, first_stage, settings)
@@ -87,9 +92,10 @@ def _test_settings(cfg: DictConfig, entries: Sequence[Entry]) -> DictConfig:
     """The data that the first run was tested on (the default collection if there is none), changed by what the command says."""
     run = next((entry.run for entry in entries if entry.run), None)
     base = OmegaConf.load(run / ".hydra" / "config.yaml") if run else hydra.compose("train", overrides=["stage=teacher"])
-    asked = OmegaConf.merge(plain(base.data), cfg.get("data") or {})
-    check_data(asked)
-    return OmegaConf.create({"data": parts.each_test(asked)[0]})  # one table, one test: the first, or the one that is named
+    given = cfg.get("data") or OmegaConf.create()
+    settings = choose_test(base.data, given)
+    check_data(settings)
+    return OmegaConf.create({"data": settings})
 
 
 def _tokens(entries: Sequence[Entry]) -> tuple[Any, int]:
@@ -106,9 +112,9 @@ def _tested(cfg: DictConfig, entry: Entry, data: RankingDataModule, settings: Di
         return None
     if entry.run is not None and not cfg.rescore:
         own = OmegaConf.load(entry.run / ".hydra" / "config.yaml")
-        for number, test in enumerate(parts.each_test(own.data)):
+        for number, test in enumerate(each_test(own.data)):
             if _what_is_tested(test) == _what_is_tested(settings.data):
-                return entry.run if number == 0 else entry.run / FURTHER / slug(data.task("test").name)
+                return entry.run / split_folder(number, data)
     folder = out / entry.label
     fitting = parts.build_data(settings, *_tokens([entry]), cfg.seed, train=False)
     scoring.score_export(
@@ -123,7 +129,10 @@ def _what_is_tested(data: DictConfig) -> dict[str, Any]:
         "root", "corpus", "columns", "test", "candidates", "test_queries", "depth", "query_tokens", "passage_tokens",
         "test_relevance_level",
     )  # fmt: skip
-    return {name: plain(data.get(name)) for name in names}
+    tested = {name: plain(data.get(name)) for name in names}
+    if isinstance(tested["test"], dict):  # a file that isn't named and one that is null are the same
+        tested["test"] = {kind: file for kind, file in tested["test"].items() if file is not None}
+    return tested
 
 
 def _time(

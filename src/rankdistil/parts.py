@@ -5,14 +5,14 @@ from typing import Any
 
 import lightning as L
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
 
 from rankdistil.data.badlines import Tolerance
 from rankdistil.data.check import Check, Split
 from rankdistil.data.datamodule import RankingDataModule
 from rankdistil.data.encode import PairEncoder
-from rankdistil.data.fetch import KINDS, Wanted
+from rankdistil.data.fetch import KINDS, Wanted, missing
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.holdout import Holdout
 from rankdistil.data.passages import PassageDataModule
@@ -22,6 +22,7 @@ from rankdistil.data.source import lists_groups
 from rankdistil.inference.stopwatch import TimingSettings
 from rankdistil.roles import score_folders
 from rankdistil.settings import build, names, plain
+from rankdistil.splits import each_test, listed
 
 
 def data_settings(data: DictConfig) -> DataSettings:
@@ -68,7 +69,7 @@ def open_reader(data: DictConfig, split: str) -> Reader:
         source, holdout = data.train, Holdout(data.holdout, inside=True, behind=data.holdout * apart.index(split))
     elif split == "train" and apart:
         holdout = Holdout(data.holdout * len(apart), inside=False)
-    runs = _listed(data.candidates)
+    runs = listed(data.candidates)
     if not isinstance(source, DictConfig):
         return Reader(str(source), holdout, tolerance(data), runs, store_folder(data))
     folder = FolderSplit(root=str(data.root), corpus=data.corpus, columns=plain(data.columns), **plain(source))
@@ -83,54 +84,39 @@ def all_readers(cfg: DictConfig) -> list[Reader]:
 
 
 def wanted(cfg: DictConfig, train: bool) -> Wanted:
-    """Say what a run reads of which ir_datasets ids; without training, of the test splits only."""
+    """Say what a run reads of which ir_datasets ids; without training, of the test splits only.
+
+    Where ``data.candidates`` names runs, a split that none of them ranks needs its own candidates, which is known only once its
+    queries are on this machine.
+    """
     kinds: dict[str, set[str]] = {}
 
     def add(reader: Reader, *read: str) -> None:
         if isinstance(reader.source, str):
             kinds.setdefault(reader.source, set()).update(read)
 
-    ranking = ("docs", "queries", "qrels", *(() if cfg.data.candidates else ("scoreddocs",)))
+    def add_ranking(reader: Reader) -> None:
+        ranked = reader.runs and (missing(reader.dataset, ["queries"]) or reader.run is not None)
+        add(reader, "docs", "queries", "qrels", *(() if ranked else ("scoreddocs",)))
+
     for data in each_test(cfg.data):
-        add(open_reader(data, "test"), *ranking)
+        add_ranking(open_reader(data, "test"))
     if train and cfg.stage.reads == "passages":
         kinds = {}  # it neither trains on judgments nor tests
         add(open_passages(cfg.data), "docs")
     elif train:
         reader = open_reader(cfg.data, "train")
-        listed = lists_groups(reader, cfg.data.train_on, cfg.data.negatives)
-        add(reader, *(("docs", "queries", "docpairs") if listed else ranking))
-        add(open_reader(cfg.data, "valid"), *ranking)
+        if lists_groups(reader, cfg.data.train_on, cfg.data.negatives):
+            add(reader, "docs", "queries", "docpairs")
+        else:
+            add_ranking(reader)
+        add_ranking(open_reader(cfg.data, "valid"))
     return {name: (Reader(name).dataset, [kind for kind in KINDS if kind in read]) for name, read in kinds.items()}
-
-
-def each_test(data: DictConfig) -> list[DictConfig]:
-    """Return ``data`` once for each test split that it lists, with that one alone.
-
-    Raises:
-        ValueError: if ``data.test`` is empty, or ``data.test_relevance_level`` lists levels of other splits.
-    """
-    tests, levels = _listed(data.test) if data.test is not None else [None], _listed(data.test_relevance_level)
-    if not tests:
-        raise ValueError("data.test is empty. Name at least one split to test on.")
-    if len(levels) not in (1, len(tests)):
-        raise ValueError(
-            f"data.test_relevance_level has {len(levels)} levels for {len(tests)} splits of data.test. "
-            "Give one for all, or one each."
-        )
-    levels = levels if len(levels) == len(tests) else levels * len(tests)
-    splits = zip(tests, levels, strict=True)
-    return [OmegaConf.create(plain(data) | {"test": test, "test_relevance_level": level}) for test, level in splits]
 
 
 def store_folder(data: DictConfig) -> Path | None:
     """Return the folder of the stores."""
     return None if data.store is None else Path(data.store).expanduser()
-
-
-def _listed(value: Any) -> list[Any]:
-    value = plain(value)
-    return [] if value is None else value if isinstance(value, list) else [value]
 
 
 def build_encoder(data: DictConfig, tokenizer: PreTrainedTokenizerFast, positions: int) -> PairEncoder:

@@ -12,11 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from rankdistil import jobs, networks, parts, plan
 from rankdistil.callbacks.gradient_shares import GradientShares
 from rankdistil.cli import console
-from rankdistil.data.fetch import Wanted, all_missing, fetch, home
+from rankdistil.data.fetch import all_missing, fetch, home
 from rankdistil.fit import run_stage
 from rankdistil.lineage import read_record
 from rankdistil.locks import locked, remove_if_empty
 from rankdistil.models.locate import locate, on_hub_only
+from rankdistil.models.starts import read_start
 from rankdistil.report.check import print_check
 from rankdistil.report.table import print_plain
 from rankdistil.runfolder import state
@@ -45,15 +46,16 @@ def train(cfg: DictConfig) -> float | None:
         _check_sources(cfg)
         steps = plan.make_plan(cfg, lambda overrides: hydra.compose("train", overrides=overrides))
         plan.show(steps, console())
-        wanted = [parts.wanted(step.cfg, train=True) for step in steps if step.state.name != "finished"]
+        left = [step for step in steps if step.state.name != "finished"]
         if cfg.plan == "show":
-            _show_missing(steps, wanted)
+            _show_missing(left)
             return None
         for step in steps[:-1]:
             _check(step.cfg)
             _check_sources(step.cfg)
-        for each in wanted:
-            fetch(each)
+        for step in left:
+            fetch(parts.wanted(step.cfg, train=True))
+            fetch(parts.wanted(step.cfg, train=True))  # queries that are here now may need candidates that no run gives
         # Ranks of a distributed job replay the command line of their process: that of a job, not of a sweep or a plan.
         fresh = HydraConfig.get().mode == RunMode.MULTIRUN or cfg.trainer.devices not in (1, "1")
         for step in steps[:-1]:
@@ -64,16 +66,23 @@ def train(cfg: DictConfig) -> float | None:
         remove_if_empty(folder)
 
 
-def _show_missing(steps: Sequence[plan.Step], wanted: Sequence[Wanted]) -> None:
-    """Say what a run would fetch from the network."""
-    files = list(dict.fromkeys(file for each in wanted for file in all_missing(each)))
+def _show_missing(steps: Sequence[plan.Step]) -> None:
+    """Say what the steps that are left would fetch from the network."""
+    files = list(dict.fromkeys(file for step in steps for file in all_missing(parts.wanted(step.cfg, train=True))))
     lines = []
     if files:
         lines = [f"to fetch: {len(files)} files, {sum(file.size or 0 for file in files) / 1e9:.2f} GB, to {home()}"]
         lines += [f"  {file}" for file in files]
-    models = dict.fromkeys(str(step.cfg.teacher.export or step.cfg.teacher.path) for step in steps)
+    models = dict.fromkeys(model for step in steps for model in _models(step.cfg))
     lines += [f"to fetch from the Hugging Face hub: {path}" for path in models if on_hub_only(path)]
     print_plain(console(), lines)
+
+
+def _models(cfg: DictConfig) -> list[str]:
+    """List the checkpoints that a config names, folders or hub ids."""
+    start = read_start(cfg.student.init_from) if cfg.stage.learns == "student" else None
+    pretrained = [start.path] if start and start.kind == "pretrained" else []
+    return [str(cfg.teacher.export or cfg.teacher.path), *pretrained]
 
 
 def _check(cfg: DictConfig) -> None:

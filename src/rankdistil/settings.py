@@ -27,7 +27,8 @@ STAGE = (
 )  # fmt: skip
 TEACHER = ("name", "path", "seed", "run", "export", "scores")
 SOURCES = (
-    "name", "root", "corpus", "columns", "train", "valid", "test", "candidates", "passages", "holdout", "test_relevance_level",
+    "name", "root", "corpus", "columns", "train", "valid", "test", "more_tests", "candidates", "passages", "holdout",
+    "test_relevance_level",
 )  # fmt: skip
 TRAINER = (
     "accelerator", "devices", "num_nodes", "strategy", "precision", "accumulate_grad_batches", "deterministic", "benchmark",

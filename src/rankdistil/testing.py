@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from rankdistil import networks, parts
+from rankdistil.data.candidates import require_used
 from rankdistil.data.datamodule import RankingDataModule
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.plan import teacher_folder
@@ -15,9 +16,7 @@ from rankdistil.report.summary import Tested
 from rankdistil.runfolder import run_label
 from rankdistil.scoring import score_export
 from rankdistil.settings import plain
-
-FURTHER = "tests"  # folder of the second split's files, and the next ones'
-
+from rankdistil.splits import each_test, listed
 
 Splits = Sequence[tuple[DictConfig, RankingDataModule]]
 """The settings of ``data`` for each test split, and its data."""
@@ -29,14 +28,19 @@ def open_splits(cfg: DictConfig, data: RankingDataModule) -> Splits:
     Args:
         cfg: the run's config.
         data: of the run, with the first split.
+
+    Raises:
+        ValueError: for data that can't be used.
     """
-    first, *others = parts.each_test(cfg.data)
+    first, *others = each_test(cfg.data)
     opened = [(first, data)]
     for settings in others:
         other, encoder = OmegaConf.create(plain(cfg) | {"data": plain(settings)}), data.encoder
         further = parts.build_data(other, encoder.tokenizer, encoder.max_tokens, cfg.seed, train=False)
         further.open_test()
         opened.append((settings, further))
+    readers = [*data.readers, *(reader for _, further in opened[1:] for reader in further.readers)]
+    require_used(listed(cfg.data.candidates), [reader.run for reader in readers])
     return opened
 
 
@@ -47,14 +51,14 @@ def score_splits(cfg: DictConfig, folder: Path, splits: Splits, teacher: CrossEn
 
     Args:
         cfg: the run's config.
-        folder: its folder; files of the first split go there, of the others below ``tests/``.
+        folder: its folder, for the files of each split (``split_folder``).
         splits: opened.
         teacher: timed beside the export on the first split; None for a stage without one.
     """
     tested, runner = [], parts.trainer_arguments(cfg)
-    for settings, data in splits:
-        first, name, level = data is splits[0][1], data.task("test").name, settings.test_relevance_level
-        within = Path() if first else Path(FURTHER, slug(name))
+    for number, (settings, data) in enumerate(splits):
+        first, level = number == 0, settings.test_relevance_level
+        within = split_folder(number, data)
         target, timing = folder / within, parts.timing_settings(cfg) if first else None
         beside = teacher if first else None
         score_export(str(folder / "export"), data, target, run_label(folder), level, runner, timing, beside)
@@ -64,10 +68,20 @@ def score_splits(cfg: DictConfig, folder: Path, splits: Splits, teacher: CrossEn
             if cfg.teacher.export is not None or not same_test(above, target):
                 above = target / "teacher"
                 score_export(networks.teacher_source(cfg), data, above, f"teacher {cfg.teacher.name}", level, runner, timing)
-        tested.append(Tested(name, target, above))
+        tested.append(Tested(_title(splits, number), target, above))
     return tested
 
 
-def slug(name: str) -> str:
-    """Turn the name of a split into one of a folder."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
+def split_folder(number: int, data: RankingDataModule) -> Path:
+    """Return where in a run's folder the files of a test split are: the first's at the top, the others' below ``tests/``."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", data.task("test").name).strip("-.")
+    return Path("tests", f"{number + 1}-{name}") if number else Path()
+
+
+def _title(splits: Splits, number: int) -> str:
+    """Name a split; where others have its queries, with what they differ in."""
+    name, settings = splits[number][1].task("test").name, splits[number][0]
+    if sum(data.task("test").name == name for _, data in splits) == 1:
+        return name
+    judged = f"{settings.test.qrels}, " if isinstance(settings.test, DictConfig) else ""
+    return f"{name} ({judged}grades from {settings.test_relevance_level})"

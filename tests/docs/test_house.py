@@ -41,6 +41,7 @@ def test_only_the_top_of_the_package_knows_hydra_and_omegaconf(path: object) -> 
         "testing",
         "networks",
         "settings",
+        "splits",
         "cli",
         "fit",
         "lineage",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY
 
+from rankdistil.report.result import read_first_stage
 from tests.flow.test_check import FILES
 
 RUN = [
@@ -36,6 +37,7 @@ def folder(tmp_path: Path) -> Path:
     for name, line in {"triples.train.tsv": "1\ta\tzz\n2\tb\tzz\n", "qrels.test.txt": "3 0 elsewhere 1\n"}.items():
         (tmp_path / name).write_text(FILES[name] + line)
     (tmp_path / "run.txt").write_text("3 Q0 c 1 1.0 tag\n")
+    (tmp_path / "other.run").write_text("nowhere Q0 c 1 1.0 tag\n")
     with (tmp_path / "queries.test.tsv").open("a") as file:
         file.write("4\tno candidate\n")
     with (tmp_path / "qrels.test.txt").open("a") as file:
@@ -61,6 +63,10 @@ def test_a_run_says_and_records_what_it_leaves_out(folder: Path) -> None:
     ("arguments", "expected"),
     [
         (["data.allow_unknown=true"], f"passage 'zz' {UNKNOWN}"),
+        (
+            ["data.on_bad=skip", "data.allow_unknown=true", "data.candidates=other.run"],
+            "data.candidates=other.run is used by no split: ",
+        ),
         (["data.on_bad=skip"], "1 judgments name passages that are not in corpus.tsv (line 2: elsewhere). "),
     ],
 )
@@ -73,3 +79,24 @@ def test_without_leave_a_run_ends_with_one_message_and_leaves_nothing(
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
     assert not (folder / "runs").exists()
+
+
+def test_several_splits_of_one_queries_file_keep_their_tests_apart(folder: Path) -> None:
+    (folder / "qrels.other.txt").write_text("3 0 b 1\n4 0 c 1\n")
+    leave = ["data.on_bad=skip", "data.allow_unknown=true"]
+    done = train(folder, *leave, "data.more_tests=[{queries: queries.test.tsv, qrels: qrels.other.txt}]")
+    assert done.returncode == 0, done.stderr
+    (run,) = (path.parent for path in (folder / "runs").glob("*/*/*/run.json"))
+    other = run / f"tests/2-{folder.name}-queries.test.tsv"
+    first, second = (read_first_stage(place).per_query for place in (run, other))
+    assert first != second
+    for qrels in ("qrels.test.txt", "qrels.other.txt"):
+        assert f"({qrels}, grades from 1), 2 queries" in " ".join(done.stdout.split())
+    line = [sys.executable, str(REPOSITORY / "evaluate.py"), f"models={run}", "+data.test.qrels=qrels.other.txt"]
+    compared = subprocess.run(
+        [*line, f"paths.evaluations={folder / 'e'}"], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+    assert compared.returncode == 0, compared.stderr
+    (report,) = (folder / "e").glob("*/report.json")
+    row = json.loads(report.read_text())["rows"][0]
+    assert row["measures"]["nDCG@10"] == pytest.approx(sum(second["nDCG@10"].values()) / 2)

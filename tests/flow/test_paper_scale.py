@@ -107,7 +107,7 @@ def test_the_same_config_trains_on_the_stand_in_and_tests_on_both_years(
     assert "to fetch" not in done.stdout
     run = tmp_path / "runs/ranker_distill/6l/seed0"
     assert json.loads((run / "run.json").read_text())["status"] == "finished"
-    for folder, year, queries in ((run, 2019, 4), (run / "tests/msmarco-passage-trec-dl-2020-judged", 2020, 3)):
+    for folder, year, queries in ((run, 2019, 4), (run / "tests/2-msmarco-passage-trec-dl-2020-judged", 2020, 3)):
         told = json.loads((folder / "metrics.json").read_text())
         assert (told["dataset"], told["queries"]) == (f"msmarco-passage/trec-dl-{year}/judged", queries)
         assert told["pairs"] == 16 * queries

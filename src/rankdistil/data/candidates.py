@@ -46,6 +46,24 @@ def is_ordered(ranking: Ranking) -> bool:
     return any(row[0].score != row[-1].score for row in ranking.values() if row)
 
 
+def require_used(files: Iterable[str], used: Collection[str | None]) -> None:
+    """See that each run file ranks some split: a wrong one would leave all to BM25 in silence.
+
+    Args:
+        files: as named by ``data.candidates``.
+        used: that of each split; None for one that none ranks.
+
+    Raises:
+        ValueError: for a file that no split uses.
+    """
+    for file in files:
+        if file not in used:
+            raise ValueError(
+                f"data.candidates={file} is used by no split: it ranks none of their queries, or fewer than another run does. "
+                "Name a run of these queries, or leave it out."
+            )
+
+
 class RunFiles:
     """Candidates in TREC run files, for those splits whose queries are among theirs.
 
@@ -55,8 +73,7 @@ class RunFiles:
     """
 
     def __init__(self, files: Sequence[str], bad: BadLines) -> None:
-        self._files = [Path(file).expanduser() for file in files]
-        self._bad = bad
+        self._files, self._bad = files, bad
 
     def check(self) -> None:
         """See that the files are there.
@@ -65,15 +82,15 @@ class RunFiles:
             FileNotFoundError: if one isn't.
         """
         for file in self._files:
-            if not file.is_file():
+            if not Path(file).expanduser().is_file():
                 raise FileNotFoundError(f"data.candidates={file} is not there. Name a TREC run, or null for the dataset's own.")
 
-    def covering(self, queries: Collection[str]) -> Path | None:
+    def covering(self, queries: Collection[str]) -> str | None:
         """Return the file that ranks the most of some queries; None if none ranks any."""
         counts = {file: len({row.query_id for row in self.rows(file).scoreddocs_iter()} & set(queries)) for file in self._files}
         best = max(counts, key=lambda file: counts[file], default=None)
         return best if best is not None and counts[best] else None
 
-    def rows(self, file: Path) -> FileScoredDocs:
+    def rows(self, file: str) -> FileScoredDocs:
         """Return the candidates that a file names."""
-        return FileScoredDocs(file, bad=self._bad)
+        return FileScoredDocs(Path(file).expanduser(), bad=self._bad)

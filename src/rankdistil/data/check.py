@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rankdistil.data.candidates import require_used
 from rankdistil.data.check_datasets import read_dataset
 from rankdistil.data.check_files import ANYTHING, Listing, Listings, TextsFound, read_texts
 from rankdistil.data.check_records import Judged, Named, Numbered, Ranked, count_candidates, count_judgments, count_triples
@@ -69,6 +70,7 @@ class Check:
         self._settings = settings
         self._read: dict[tuple[Any, ...], tuple[Row, Any]] = {}
         self._queries: dict[str, TextsFound] = {}
+        self._used: set[str] = set()  # run files that rank a split, or may do so
 
     def look(self, splits: Sequence[Split]) -> None:
         """Look through splits; what they share is read once."""
@@ -77,6 +79,7 @@ class Check:
                 self._folder(split, split.reader.source)
             else:
                 self._dataset(split)
+        self._try(lambda: require_used({file: None for split in splits for file in split.reader.runs}, self._used))
         train = self._queries.get("train")
         for name, queries in self._queries.items():
             if train and queries is not train and (shared := queries.by_text.keys() & train.by_text.keys()):
@@ -134,9 +137,14 @@ class Check:
         if source.triples:
             read("triples", triples, *same)
         runs = [self._once(split.name, file, Path(file).expanduser(), candidates, same) for file in split.reader.runs]
-        ranked = max((run for run in runs if run is not None), key=lambda run: len(run.queries), default=None)
-        if source.candidates and not (ranked and ranked.queries):
-            ranked = read("candidates", candidates, *same)
+        found = dict(zip(split.reader.runs, runs, strict=True))
+        self._used |= {file for file, run in found.items() if run is None}  # which has been complained of
+        ranking = {file: run for file, run in found.items() if run is not None and run.queries}
+        if ranking:
+            file, ranked = max(ranking.items(), key=lambda run: len(run[1].queries))
+            self._used.add(file)
+        else:
+            ranked = read("candidates", candidates, *same) if source.candidates else None
         if queries and passages and judged:
             self._usable(split, len(queries.ids), judged, ranked)
 
@@ -199,7 +207,9 @@ class Check:
         self.rows.append(Row([split.name], source, None, None, "", found.told))
         if found.queries is None:
             self.notes.append(f"{split.name}: {source} {found.place}.")
+            self._used |= set(split.reader.runs)
         else:
+            self._used |= {str(self._try(lambda: split.reader.run))}
             self._queries[split.name] = found.queries
         if split.name == "train" and self._lists_groups(split.reader.dataset.has_docpairs()):
             self._try(split.reader.docpairs)

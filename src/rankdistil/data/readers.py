@@ -202,7 +202,7 @@ class Reader:
         return RunFiles(self.runs, self.bad)
 
     @cached_property
-    def run(self) -> Path | None:
+    def run(self) -> str | None:
         """The run file that ranks the split's queries."""
         return self._runs.covering(self.queries) if self.runs else None
 
@@ -217,7 +217,7 @@ class Reader:
     def first_stage(self) -> str:
         """What ranked the candidates: the name of the run file, BM25 where it is built here, else the dataset's own."""
         if self.run is not None:
-            return self.run.name
+            return Path(self.run).name
         if isinstance(self.source, FolderSplit) and self.source.candidates:
             return Path(self.source.candidates).name
         built_here = isinstance(self.source, FolderSplit) or self.source in almanac.IDS or not self.dataset.has_scoreddocs()
@@ -236,7 +236,7 @@ class Reader:
         wanted = self.queries if query_ids is None else {key: self.queries[key] for key in query_ids}
         if self.scored is None:
             return self._bm25.search(wanted, depth)
-        return rank(self.scored.scoreddocs_iter(), wanted, depth, self.name if self.run is None else str(self.run))
+        return rank(self.scored.scoreddocs_iter(), wanted, depth, self.run or self.name)
 
     @cached_property
     def _bm25(self) -> Bm25:
