@@ -99,4 +99,4 @@ def test_several_splits_of_one_queries_file_keep_their_tests_apart(folder: Path)
     assert compared.returncode == 0, compared.stderr
     (report,) = (folder / "e").glob("*/report.json")
     row = json.loads(report.read_text())["rows"][0]
-    assert row["measures"]["nDCG@10"] == pytest.approx(sum(second["nDCG@10"].values()) / 2)
+    assert row["measures"]["nDCG@10"] == pytest.approx(sum(query["nDCG@10"] for query in second.values()) / 2)
