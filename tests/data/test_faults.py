@@ -289,8 +289,7 @@ def write(building):
     return {"count": 1}
 
 print("asks", flush=True)
-ensure(folder, {"source": {"file": "corpus.tsv"}}, write)
-print((folder / "items.bin").read_text(), flush=True)
+print(ensure(folder, {"source": {"file": "corpus.tsv"}}, write, lambda built: (built / "items.bin").read_text()), flush=True)
 """
 
 

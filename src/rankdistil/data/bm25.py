@@ -68,7 +68,10 @@ class Bm25:
             write_text(building / IDS, json.dumps(made.ids))
             return {"count": len(made.ids)}
 
-        ensure(folder, {"k1": K1, "b": B, SOURCE: source}, write)
+        return ensure(folder, {"k1": K1, "b": B, SOURCE: source}, write, cls._load)
+
+    @classmethod
+    def _load(cls, folder: Path) -> "Bm25":
         ids = json.loads((folder / IDS).read_text(encoding="utf-8"))
         return cls(bm25s.BM25.load(folder, mmap=True, show_progress=False), ids)
 

@@ -19,10 +19,10 @@ from rankdistil.data.candidates import RunFiles, rank
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.handlers import FileScoredDocs
 from rankdistil.data.holdout import Holdout
+from rankdistil.data.origin import Origin, of_dataset, of_file
 from rankdistil.data.records import Qrels, Ranking, Triple
 from rankdistil.data.store.build import RepeatedIdError
 from rankdistil.data.store.texts import TextDocstore, open_texts
-from rankdistil.files import stamp
 
 
 class Reader:
@@ -116,19 +116,14 @@ class Reader:
                 f"the embedded ones are {', '.join(almanac.IDS)}."
             ) from None
 
-    def origin(self, kind: str) -> tuple[str, dict[str, str | int]]:
-        """Say where ``queries``, ``passages`` or ``docpairs`` come from: a name for files, and what tells them from others.
-
-        Splits of one collection share the origin of their passages.
-        """
+    def origin(self, kind: str) -> Origin:
+        """Say where ``queries``, ``passages`` or ``docpairs`` come from; splits of one collection share that of passages."""
         if isinstance(self.source, str):
             self.dataset  # noqa: B018 - registers the embedded collection, and answers unknown ids
-            parent = ir_datasets.parent_id(self.source, "docs" if kind == "passages" else kind)
-            return parent.replace("/", "-"), {"dataset": parent}
-        kind = {"passages": "corpus", "queries": "queries", "docpairs": "triples"}[kind]
-        path, columns = self.source.files[kind], self.source.columns.get(kind)
-        named = {"columns": str(sorted(columns.items()))} if columns else {}
-        return f"{path.parent.resolve().name}-{path.name}", stamp(path) | named
+            return of_dataset(self.source, kind)
+        file = {"passages": "corpus", "queries": "queries", "docpairs": "triples"}[kind]
+        columns = "triples_text" if self.source.triples_text else file
+        return of_file(self.source.files[file], self.source.columns.get(columns))
 
     @cached_property
     def all_queries(self) -> dict[str, str]:
@@ -158,9 +153,10 @@ class Reader:
     @cached_property
     def _store(self) -> ir_datasets.indices.Docstore:
         if self.store is not None:
-            name, source = self.origin("passages")
+            origin = self.origin("passages")
+            folder = origin.folder(self.store, "texts")
             with self.naming_lines():
-                return TextDocstore(open_texts(self.store / f"{name}-texts", self.passages, source, self.passages_tally))
+                return TextDocstore(open_texts(folder, self.passages, origin.source, self.passages_tally))
         return self.dataset.docs_store(options=DocstoreOptions(file_access=FileAccess.MMAP))
 
     def texts(self, passage_ids: Iterable[str]) -> dict[str, str]:
@@ -242,5 +238,5 @@ class Reader:
     def _bm25(self) -> Bm25:
         if self.store is None:
             return Bm25.build(self.passages())
-        name, source = self.origin("passages")
-        return Bm25.open(self.store / f"{name}-bm25", self.passages, source)
+        origin = self.origin("passages")
+        return Bm25.open(origin.folder(self.store, "bm25"), self.passages, origin.source)
