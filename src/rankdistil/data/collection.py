@@ -39,9 +39,8 @@ def open_collection(reader: Reader, encoder: PairEncoder, store: Path | None) ->
 def open_passages(reader: Reader, encoder: PairEncoder, store: Path) -> RaggedStore:
     """Open the token store of a collection's passages."""
     origin = reader.origin("passages")
-    with reader.naming_lines():
-        folder, budget = origin.folder(store, "passages"), encoder.passage_tokens
-        return open_tokens(folder, reader.passages, encoder, budget, origin.source, reader.passages_tally)
+    folder, budget = origin.folder(store, "passages"), encoder.passage_tokens
+    return open_tokens(folder, reader.passages, encoder, budget, origin.source, reader.passages_tally)
 
 
 class _Queries:

@@ -7,12 +7,13 @@ name. What becomes of a bad line is up to ``badlines``.
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rankdistil.data.badlines import STOP, BadLines, Tally
+from rankdistil.data.badlines import STOP, BadLines
 from rankdistil.data.openers import kind_of, raw_lines
+from rankdistil.data.repeats import distinct
 
 Columns = Mapping[str, str | int]
 """Field -> name of its column, or number from 1."""
@@ -179,18 +180,6 @@ def numbered_texts(path: Path, columns: Columns | None = None, bad: BadLines = S
     if kind_of(path) in NAMED:
         return _titled(path, columns, bad)
     return ((number, key, text) for number, (key, text) in fields(path, "\t", ("id", "text"), columns, bad))
-
-
-def distinct(rows: Iterable[tuple[int, str, str]], tally: Tally) -> Iterator[tuple[int, str, str]]:
-    """Leave out lines that repeat an earlier one; a line that gives an id another text is a bad one."""
-    seen: dict[str, tuple[int, int]] = {}
-    for number, key, text in rows:
-        mark = hash(text)
-        first, first_mark = seen.setdefault(key, (number, mark))
-        if first == number:
-            yield number, key, text
-        elif first_mark != mark:
-            tally.add(number, f"id {key!r} has another text than in line {first}. Keep one of them.")
 
 
 def _titled(path: Path, columns: Columns | None, bad: BadLines) -> Iterator[tuple[int, str, str]]:

@@ -4,15 +4,13 @@ A reader holds no open file until it is used and can be pickled, because ir_data
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
 import ir_datasets
 from ir_datasets.indices.base import DocstoreOptions, FileAccess
 
-from rankdistil.data import almanac, parse
+from rankdistil.data import almanac
 from rankdistil.data.badlines import STRICT, BadLines, Tally, Tolerance
 from rankdistil.data.bm25 import Bm25
 from rankdistil.data.candidates import RunFiles, rank
@@ -21,7 +19,6 @@ from rankdistil.data.handlers import FileScoredDocs
 from rankdistil.data.holdout import Holdout
 from rankdistil.data.origin import Origin, of_dataset, of_file
 from rankdistil.data.records import Qrels, Ranking, Triple
-from rankdistil.data.store.build import RepeatedIdError
 from rankdistil.data.store.texts import TextDocstore, open_texts
 
 
@@ -65,23 +62,6 @@ class Reader:
     def passages_tally(self) -> Tally | None:
         """The bad lines of the file that holds the passages, if they are in one."""
         return self.bad.of(self.source.files["corpus"]) if isinstance(self.source, FolderSplit) else None
-
-    @contextmanager
-    def naming_lines(self) -> Iterator[None]:
-        """Name file and lines where a store of the passages finds an id twice.
-
-        Raises:
-            ValueError: in place of ``RepeatedIdError``, for passages of a file.
-        """
-        try:
-            yield
-        except RepeatedIdError as error:
-            if not isinstance(self.source, FolderSplit):
-                raise
-            path = self.source.files["corpus"]
-            rows = parse.numbered_texts(path, self.source.columns.get("corpus"), self.bad)
-            first, again = islice((line for line, key, _ in rows if key == error.key), 2)
-            raise ValueError(f"{path}:{again}: id {error.key!r} occurs in line {first} too. Keep one of them.") from None
 
     @property
     def name(self) -> str:
@@ -155,8 +135,7 @@ class Reader:
         if self.store is not None:
             origin = self.origin("passages")
             folder = origin.folder(self.store, "texts")
-            with self.naming_lines():
-                return TextDocstore(open_texts(folder, self.passages, origin.source, self.passages_tally))
+            return TextDocstore(open_texts(folder, self.passages, origin.source, self.passages_tally))
         return self.dataset.docs_store(options=DocstoreOptions(file_access=FileAccess.MMAP))
 
     def texts(self, passage_ids: Iterable[str]) -> dict[str, str]:

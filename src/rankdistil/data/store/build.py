@@ -22,18 +22,6 @@ Chunks = Iterator[tuple[Sequence[str], Segment]]
 Opened = TypeVar("Opened")
 
 
-class RepeatedIdError(ValueError):
-    """An id stands twice where each may stand once.
-
-    Attributes:
-        key: the id.
-    """
-
-    def __init__(self, key: str) -> None:
-        super().__init__(f"id {key!r} occurs twice in the collection. Keep one of the two.")
-        self.key = key
-
-
 def ensure(
     folder: Path, made_of: dict[str, Any], write: Callable[[Path], dict[str, Any]], opened: Callable[[Path], Opened],
     tally: Tally | None = None,
@@ -91,7 +79,7 @@ def write_ragged(folder: Path, chunks: Chunks, dtype: np.dtype) -> dict[str, Any
         What its header says.
 
     Raises:
-        RepeatedIdError: if an id occurs twice.
+        ValueError: if an id occurs twice.
     """
     lengths: list[np.ndarray] = []
     ids: list[np.ndarray] = []
@@ -106,7 +94,7 @@ def write_ragged(folder: Path, chunks: Chunks, dtype: np.dtype) -> dict[str, Any
     order = names.argsort(kind="stable")
     same = np.flatnonzero(names[order[1:]] == names[order[:-1]])
     if len(same):
-        raise RepeatedIdError(names[order[same[0]]].decode())
+        raise ValueError(f"id {names[order[same[0]]].decode()!r} occurs twice in the collection. Keep one of the two.")
     starts = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
     starts.tofile(folder / "starts.bin")
     names.tofile(folder / "ids.bin")
