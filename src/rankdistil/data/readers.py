@@ -12,7 +12,7 @@ from ir_datasets.indices.base import DocstoreOptions, FileAccess
 
 from rankdistil.data import almanac
 from rankdistil.data.badlines import STRICT, BadLines, Tally, Tolerance
-from rankdistil.data.bm25 import Bm25
+from rankdistil.data.bm25 import Bm25, shared_index
 from rankdistil.data.candidates import RunFiles, rank
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.handlers import FileScoredDocs
@@ -215,7 +215,4 @@ class Reader:
 
     @cached_property
     def _bm25(self) -> Bm25:
-        if self.store is None:
-            return Bm25.build(self.passages())
-        origin = self.origin("passages")
-        return Bm25.open(origin.folder(self.store, "bm25"), self.passages, origin.source)
+        return shared_index(self.origin("passages"), self.passages, self.store, self.passages_tally)
