@@ -98,7 +98,7 @@ def wanted(cfg: DictConfig, train: bool) -> Wanted:
         add(open_passages(cfg.data), "docs")
     elif train:
         reader = open_reader(cfg.data, "train")
-        listed = lists_groups(reader, cfg.data.train_on, cfg.data.negatives)
+        listed = lists_groups(cfg.data.train_on, cfg.data.negatives, reader.dataset.has_docpairs())
         add(reader, *(("docs", "queries", "docpairs") if listed else ranking))
         add(open_reader(cfg.data, "valid"), *ranking)
     return {name: (Reader(name).dataset, [kind for kind in KINDS if kind in read]) for name, read in kinds.items()}

@@ -68,9 +68,6 @@ class FileDocs(BaseDocs):
             return (GenericDoc(key, text) for _, key, text in rows)
         return iter(self._docs.values())
 
-    def docs_count(self) -> int:
-        return len(self._docs)
-
     def docs_store(self, field: str = "doc_id", options: object = None) -> MemoryDocstore:
         return MemoryDocstore(self._docs)
 

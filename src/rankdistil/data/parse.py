@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rankdistil.data.badlines import STOP, BadLines
+from rankdistil.data.extras import require
 from rankdistil.data.openers import kind_of, raw_lines
 from rankdistil.data.repeats import distinct
 from rankdistil.data.values import id_of, scalar_of, text_of
@@ -156,14 +157,7 @@ def records(path: Path, bad: BadLines = STOP) -> Iterator[tuple[int, Record]]:
 
 
 def _parquet(path: Path, bad: BadLines) -> Iterator[tuple[int, Record]]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ModuleNotFoundError:
-        raise ValueError(
-            f"{path} needs a package that isn't installed. Run: pip install 'rankdistil[formats]' "
-            "(from a clone: pip install -e '.[formats]')."
-        ) from None
+    pa, pq = require("pyarrow", str(path)), require("pyarrow.parquet", str(path))
     number = 0
     try:
         for batch in pq.ParquetFile(path).iter_batches():

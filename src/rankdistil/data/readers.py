@@ -18,7 +18,7 @@ from rankdistil.data.folder import FolderSplit
 from rankdistil.data.handlers import FileScoredDocs
 from rankdistil.data.holdout import Holdout
 from rankdistil.data.origin import Origin, of_dataset, of_file
-from rankdistil.data.records import Qrels, Ranking, Triple
+from rankdistil.data.records import Qrels, Ranking
 from rankdistil.data.store.texts import TextDocstore, open_texts
 
 
@@ -162,15 +162,14 @@ class Reader:
         """Yield (id, text) of the whole collection."""
         return ((doc.doc_id, doc.default_text()) for doc in self.dataset.docs_iter())
 
-    def docpairs(self) -> Iterator[Triple]:
-        """Yield the dataset's own triples.
+    def require_docpairs(self) -> None:
+        """See that the dataset has triples of its own.
 
         Raises:
             ValueError: if it has none.
         """
         if not self.dataset.has_docpairs():
             raise ValueError(f"{self.name} has no docpairs (triples). Set data.train_on=sampled, or name a triples file.")
-        return (Triple(*pair[:3]) for pair in self.dataset.docpairs_iter() if pair.query_id in self.queries)
 
     @cached_property
     def _runs(self) -> RunFiles:
