@@ -16,6 +16,7 @@ from benchmarks.words import Words
 from rankdistil.data.assemble import Segment
 from rankdistil.data.collection import open_collection
 from rankdistil.data.store.build import SOURCE, ensure, write_ragged
+from rankdistil.data.store.ragged import RaggedStore
 from rankdistil.data.store.tokens import open_tokens, tokenizer_fingerprint
 from rankdistil.data.store.triples import open_triples
 from rankdistil.files import write_json
@@ -67,7 +68,7 @@ def build(setting: Setting, sizes: Sizes, words: Words, direct: bool) -> Times:
 
 
 def _write_drawn(setting: Setting, sizes: Sizes, words: Words) -> None:
-    name, source = setting.reader().origin("passages")
+    origin = setting.reader().origin("passages")
     fingerprint, budget = tokenizer_fingerprint(setting.encoder().tokenizer), setting.passage_tokens
 
     def chunks() -> Iterator[tuple[list[str], Segment]]:
@@ -78,9 +79,10 @@ def _write_drawn(setting: Setting, sizes: Sizes, words: Words) -> None:
             yield ids.astype(str).tolist(), tokens
 
     ensure(
-        setting.store / f"{name}-passages",
-        {"tokenizer": fingerprint, "budget": budget, SOURCE: source},
+        origin.folder(setting.store, "passages"),
+        {"tokenizer": fingerprint, "budget": budget, SOURCE: origin.source},
         lambda building: write_ragged(building, chunks(), np.dtype(np.uint16)) | {"cut": 0, "empty": 0},
+        RaggedStore,
     )
 
 

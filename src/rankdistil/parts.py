@@ -106,7 +106,7 @@ def wanted(cfg: DictConfig, train: bool) -> Wanted:
         add(open_passages(cfg.data), "docs")
     elif train:
         reader = open_reader(cfg.data, "train")
-        if lists_groups(reader, cfg.data.train_on, cfg.data.negatives):
+        if lists_groups(cfg.data.train_on, cfg.data.negatives, reader.dataset.has_docpairs()):
             add(reader, "docs", "queries", "docpairs")
         else:
             add_ranking(reader)

@@ -15,6 +15,7 @@ from benchmarks.setting import Setting
 from benchmarks.synthetic import Sizes, answer, generate, passages
 from benchmarks.words import Words
 from rankdistil.data.store.ragged import RaggedStore
+from rankdistil.data.unknown import training_triples
 from rankdistil.models.load import load_tokenizer
 
 SIZES = Sizes(passages=1500, queries=400, triples=3000, judged=20, depth=30)
@@ -52,7 +53,7 @@ def test_texts_are_as_long_as_those_of_ms_marco(words, setting):
 
 def test_triples_and_judgments_agree_and_name_what_is_there(setting):
     reader = setting.reader()
-    triples = list(reader.docpairs())
+    triples = [triple for _, triple in training_triples(reader)[1]]
     assert len(triples) == SIZES.triples
     assert len(reader.qrels) == SIZES.judged
     for query, positive, negative in triples:
@@ -87,7 +88,8 @@ def test_a_store_that_was_built_the_other_way_is_refused(words, setting):
 
 def test_the_comparison_finds_one_wrong_token(setting):
     assert compare(setting) == 2 * len(ROWS) * max(ROWS)
-    items = RaggedStore(setting.store / "synthetic-passages").folder / "items.bin"
+    (folder,) = setting.store.glob("synthetic-*-passages")
+    items = RaggedStore(folder).folder / "items.bin"
     right = items.read_bytes()
     wrong = np.frombuffer(right, np.uint16).copy()
     wrong[::500] += 1
@@ -118,9 +120,10 @@ def test_the_command_measures_all_and_writes_it(setting, tmp_path):
     assert (streaming["batches"], streaming["candidates"]) == (150, SIZES.judged * SIZES.depth)
     assert 0 < streaming["rows"] <= 150 * 64
     assert {"VmRSS", "RssAnon", "RssFile"} <= streaming["growth_mib"].keys()
-    files = {path.name: path.stat().st_size for path in (setting.store / "synthetic-passages").glob("*.bin")}
+    (folder,) = setting.store.glob("synthetic-*-passages")
+    files = {path.name: path.stat().st_size for path in folder.glob("*.bin")}
     for name in ("ids.bin", "starts.bin", "items.bin", "order.bin"):
-        assert streaming["files_mib"][f"synthetic-passages/{name}"]["size"] * 2**20 == files[name]
+        assert streaming["files_mib"][f"{folder.name}/{name}"]["size"] * 2**20 == files[name]
     assert result["tokenising"]["one_core"]["passages"] == 300
     assert {"passages written", "triples mapped"} <= result["building"].keys()
     for name in ("groups 512", "growth over 150 batches", "opening to first batch", "tokenising", "machine"):

@@ -10,6 +10,7 @@ import pytest
 from rankdistil.data import almanac
 from rankdistil.data.almanac import topic
 from rankdistil.data.readers import Reader
+from rankdistil.data.unknown import training_triples
 from rankdistil.metrics.measures import means, per_query
 
 QUESTIONS = {"train": 1224, "valid": 216, "test": 288}
@@ -168,7 +169,7 @@ def test_docpairs_pair_each_answer_with_each_other_passage_of_its_topic(readers,
     topics: dict[str, set[str]] = {}
     for passage in passages:
         topics.setdefault(topic(passage), set()).add(passage)
-    found = set(readers[split].docpairs())
+    found = {triple for _, triple in training_triples(readers[split])[1]}
     assert found == {
         (query, answer, other)
         for query, row in readers[split].qrels.items() for answer in row for other in topics[topic(query)] - row.keys()
@@ -177,7 +178,7 @@ def test_docpairs_pair_each_answer_with_each_other_passage_of_its_topic(readers,
 
 def test_docpairs_never_name_an_answer_as_negative(readers, split):
     qrels = readers[split].qrels
-    pairs = list(readers[split].docpairs())
+    pairs = [triple for _, triple in training_triples(readers[split])[1]]
     assert len(pairs) == len(set(pairs)) > 0
     assert all(positive in qrels[query] and negative not in qrels[query] for query, positive, negative in pairs)
     assert all(topic(query) == topic(positive) == topic(negative) for query, positive, negative in pairs)

@@ -1,12 +1,16 @@
 """BM25 against its formula, with ties and empty queries."""
 
+import gc
+from dataclasses import replace
 from itertools import islice
 from math import log
+from unittest.mock import ANY
 
 import pytest
 
-from rankdistil.data import parse
+from rankdistil.data import bm25, parse
 from rankdistil.data.bm25 import Bm25
+from rankdistil.data.readers import Reader
 
 FRUIT = [("a", "red apple"), ("b", "red car"), ("c", "apple pie apple"), ("d", "red car")]  # 2.25 words on average
 
@@ -84,7 +88,44 @@ def test_an_index_on_disk_ranks_as_the_one_in_memory_and_follows_its_data(tmp_pa
 
 def test_an_index_is_not_read_again_from_its_data(tmp_path):
     Bm25.open(tmp_path / "store" / "fruit-bm25", lambda: FRUIT, {"file": 1})
-    assert Bm25.open(tmp_path / "store" / "fruit-bm25", lambda: 1 / 0, {"file": 1}).ids == ["d", "c", "b", "a"]
+    assert Bm25.open(tmp_path / "store" / "fruit-bm25", lambda: 1 / 0, {"file": 1}).search({"q": "pie"}, 1) == {
+        "q": [("c", ANY)]
+    }
+
+
+@pytest.mark.parametrize("store", [False, True])
+def test_splits_of_one_collection_share_one_index_while_they_are_in_use(collection, tmp_path, monkeypatch, store):
+    built = []
+    build = Bm25.build.__func__
+    monkeypatch.setattr(Bm25, "build", classmethod(lambda cls, passages: built.append(1) or build(cls, passages)))
+    folder = tmp_path / "store" if store else None
+    split = replace(collection(), candidates=None)
+    readers = [Reader(split, store=folder) for _ in range(2)]
+    assert readers[0].candidates(3) == readers[1].candidates(3)
+    assert (readers[0]._bm25 is readers[1]._bm25, len(built)) == (True, 1)
+    (tmp_path / "corpus.tsv").write_text("a\tdogs\nb\tbees\nc\tcats\n")
+    assert [hit.passage_id for hit in Reader(split, store=folder).candidates(3)["2"]] == ["b"]
+    assert len(built) == 2
+    before = len(bm25._OPEN)
+    del readers
+    gc.collect()
+    assert len(bm25._OPEN) < before
+
+
+def test_what_a_large_index_needs_is_told_before_it_is_built(monkeypatch, capsys):
+    ids(FRUIT, "car")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(bm25, "MANY", 4)
+    monkeypatch.setattr(bm25, "BYTES_EACH", 3_000_000_000)
+    ids(FRUIT, "car")
+    told = "BM25: building the index of 4 passages takes about 12 GB of memory (3e+06 KB per passage of 57 words).\n"
+    assert capsys.readouterr().err == told
+
+
+def test_ids_beyond_ascii_come_back_from_memory_and_from_disk(tmp_path):
+    passages = [("é-1", "red apple"), ("日本", "red car")]
+    for index in (Bm25.build(passages), Bm25.open(tmp_path / "store" / "one", lambda: passages, {"file": 1})):
+        assert [hit.passage_id for hit in index.search({"q": "red"}, 2)["q"]] == ["日本", "é-1"]
 
 
 def test_empty_collection_is_refused():

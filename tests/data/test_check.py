@@ -239,6 +239,32 @@ def test_complaints_about_a_file_that_two_splits_read_are_heard_once(collection,
     assert check.listings.of(tmp_path / "run.txt").found == 1
 
 
+def test_judgments_read_at_two_levels_are_complained_about_once(collection, tmp_path):
+    split, check = collection(qrels="1 0 a 2\n1 0 nowhere 1\n3 0 b x\n"), Check(SETTINGS)
+    check.look([Split(name, Reader(split), level) for name, level in (("train", 1), ("valid", 1), ("test", 2))])
+    listing = check.listings.of(tmp_path / "qrels.txt")
+    assert (listing.fatal, listing.found, listing.lines) == (1, 1, 3)
+    assert complaints(check) == [
+        f"{tmp_path}/qrels.txt:2: passage 'nowhere' is not there; data.allow_unknown=true would accept that.",
+        f"{tmp_path}/qrels.txt:3: grade is 'x', expected a whole number.",
+    ]
+
+
+def test_a_line_that_two_splits_trip_over_counts_once(collection, looked, tmp_path):
+    split = collection(run="1 Q0 nowhere 1 1.0 t\n1 Q0 a 1 1.0 t\n")
+    (tmp_path / "other.tsv").write_text("1\tanother question\n")
+    check = looked(split, replace(split, queries="other.tsv"), tolerance=Tolerance("skip", allow_unknown=True))
+    listing = check.listings.of(tmp_path / "run.txt")
+    assert (listing.found, listing.stops("skip")) == (1, False)  # one of any file may be left out
+
+
+def test_repeated_passages_are_judged_as_in_a_run(collection, looked, tmp_path):
+    split = collection(corpus="a\tone\nb\ttwo\na\tone\nb\tthree\nc\tx\nd\tx\ne\tx\n")
+    listing = looked(split).listings.of(tmp_path / "corpus.tsv")
+    assert listing.shown() == [f"{tmp_path}/corpus.tsv:4: id 'b' has another text than in line 2. Keep one of them."]
+    assert [listing.stops(on_bad) for on_bad in ("stop", "skip")] == [True, False]
+
+
 def test_the_embedded_collection_is_read_and_has_neither_problem_nor_leak(looked):
     check = looked(*(f"rankdistil/almanac/{split}" for split in ("train", "valid", "test")), train_on="sampled")
     assert (complaints(check), check.problems, check.notes) == ([], [], [])

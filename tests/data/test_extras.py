@@ -6,6 +6,7 @@ import pytest
 
 from rankdistil.data.extras import require
 from rankdistil.data.openers import raw_lines
+from rankdistil.data.parse import records
 from rankdistil.data.scores import Shard, write_shard
 
 
@@ -23,6 +24,10 @@ def test_a_package_that_is_there_is_imported():
 def test_a_missing_package_names_who_needs_it_and_the_command(tmp_path, monkeypatch):
     for package in ("pyarrow", "pyarrow.parquet", "zstandard"):
         monkeypatch.setitem(sys.modules, package, None)
+    rows = tmp_path / "corpus.parquet"
+    with pytest.raises(ValueError) as caught:
+        next(records(rows))
+    assert str(caught.value) == told(str(rows), "pyarrow")
     packed, shard = tmp_path / "corpus.tsv.zst", tmp_path / "part-00000.parquet"
     packed.write_bytes(b"")
     with pytest.raises(ValueError) as caught:

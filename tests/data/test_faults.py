@@ -147,11 +147,34 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(collection, build, t
     assert data.first_batches(1)[0].input_ids.tolist() == clean.first_batches(1)[0].input_ids.tolist()
 
 
-def test_a_repeated_id_in_a_store_names_both_lines(collection, encoder, tmp_path):
-    reader = Reader(collection(corpus="a\tone\nb\ttwo\na\tone\n"), store=tmp_path / "store")
-    message = f"{tmp_path}/corpus.tsv:3: id 'a' occurs in line 1 too. Keep one of them."
-    assert complaint(reader.texts, ["a"]) == message
-    assert complaint(open_passages, reader, encoder, tmp_path / "store") == message
+@pytest.mark.parametrize("store", [False, True])
+def test_a_repeated_passage_is_trained_on_once_and_one_with_another_text_is_a_bad_line(
+    collection, build, encoder, tmp_path, store
+):
+    folder = tmp_path / "store" if store else None
+    settings = {"store": folder and str(folder)}
+    longer = "word " * 20  # the difference lies behind the budget of tokens
+    rows = f"a\t{longer}\nb\ttwo\na\t{longer}\nc\tthree\nd\tfour\ne\tfive\n"
+    reader = Reader(collection(corpus=rows), store=folder)
+    assert [key for key, _ in reader.passages()] == list("abcde")
+    assert reader.bad.account() == {}
+    build(collection(corpus=rows), Tolerance(), **settings)
+    split = collection(corpus=rows.replace(f"{longer}\nc", f"{longer}else\nc"))
+    message = f"{tmp_path}/corpus.tsv:3: id 'a' has another text than in line 1. Keep one of them."
+    assert complaint(build, split, Tolerance(), **settings) == message
+    data = build(split, SKIP, **settings)
+    assert data.account()["bad_lines"] == {f"{tmp_path}/corpus.tsv": {"lines": 6, "bad": 1, "first": message}}
+    left = Reader(split, tolerance=SKIP, store=folder)
+    assert [left.texts(["a"])["a"], *(key for key, _ in left.passages())] == [longer, *"abcde"]
+    if store:
+        assert len(open_passages(left, encoder, folder)) == 5
+        assert complaint(build, split, Tolerance(), **settings) == message  # though the stores are built
+
+
+def test_bm25_of_a_store_ranks_a_repeated_passage_once(collection, tmp_path):
+    corpus = "a\tapple pie\nb\tbees\na\tapple pie\nc\tcats\nd\tdogs\n"
+    reader = Reader(replace(collection(corpus=corpus), candidates=None), store=tmp_path / "store")
+    assert [hit.passage_id for hit in reader.candidates(10)["1"]] == ["a"]
 
 
 EMPTY = {
@@ -289,8 +312,7 @@ def write(building):
     return {"count": 1}
 
 print("asks", flush=True)
-ensure(folder, {"source": {"file": "corpus.tsv"}}, write)
-print((folder / "items.bin").read_text(), flush=True)
+print(ensure(folder, {"source": {"file": "corpus.tsv"}}, write, lambda built: (built / "items.bin").read_text()), flush=True)
 """
 
 

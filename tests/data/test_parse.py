@@ -127,15 +127,59 @@ def test_json_that_is_no_object_is_quoted(tmp_path, line):
     assert complaint(path) == f":2: no JSON object: {line!r}"
 
 
-@pytest.mark.parametrize("line", ['{"text": "one"}', '{"_id": "a"}'])
-def test_beir_line_without_id_or_text_is_quoted(tmp_path, line):
-    message = complaint(file(tmp_path, f'{{"_id": "a", "text": "one"}}\n{line}\n', "corpus.jsonl"))
-    assert message == f":2: expected an object with an _id and a text: {line!r}"
+ID = "expected an id: a text or a whole number."
+VALUES = [
+    ('{"text": "one"}', "no '_id' among 'text'."),
+    ('{"_id": "b"}', "no 'text' among '_id'."),
+    ('{"_id": "b", "text": null}', "no 'text' among '_id', 'text'."),
+    ('{"_id": "b", "text": 5}', "text is 5, expected a text."),
+    ('{"_id": "b", "text": ["one"]}', 'text is ["one"], expected a text.'),
+    ('{"_id": "b", "text": "one", "title": ["x"]}', 'title is ["x"], expected a text.'),
+    ('{"_id": "b", "text": "one", "title": {}}', "title is {}, expected a text."),
+    ('{"_id": "", "text": "one"}', f'_id is "", {ID}'),
+    ('{"_id": {"a": 1}, "text": "one"}', f'_id is {{"a": 1}}, {ID}'),
+    ('{"_id": ["b"], "text": "one"}', f'_id is ["b"], {ID}'),
+    ('{"_id": true, "text": "one"}', f"_id is true, {ID}"),
+    ('{"_id": 1.5, "text": "one"}', f"_id is 1.5, {ID}"),
+    ('{"_id": "b\\u0000", "text": "one"}', '_id is "b\\u0000", expected an id without the character zero.'),
+    ('{"_id": "b", "text": "half \\ud800"}', "half a character (\\ud800 to \\udfff) in 'half \\ud800'."),
+]
 
 
-@pytest.mark.parametrize("line", ['{"_id": "b", "text": null}', '{"_id": "b", "text": 5}', '{"_id": "", "text": "one"}'])
-def test_beir_text_that_is_no_string_and_empty_id_are_refused(tmp_path, line):
-    assert complaint(file(tmp_path, f'{{"_id": "a", "text": "one"}}\n{line}\n', "corpus.jsonl")).startswith(":2: ")
+@pytest.mark.parametrize(("line", "fault"), VALUES)
+def test_a_value_of_json_that_is_no_id_or_no_text_is_named(tmp_path, line, fault):
+    assert complaint(file(tmp_path, f'{{"_id": "a", "text": "one"}}\n{line}\n', "corpus.jsonl")) == f":2: {fault}"
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ('["a"]', f'positive_id is ["a"], {ID}'),
+        ("false", f"positive_id is false, {ID}"),
+        ('"a\\u0000"', 'positive_id is "a\\u0000", expected an id without the character zero.'),
+        ('" "', f'positive_id is " ", {ID}'),
+    ],
+)
+def test_ids_of_triples_in_json_are_held_to_the_same(tmp_path, value, fault):
+    line = f'{{"query_id": 1, "positive_id": {value}, "negative_id": "b"}}\n'
+    assert complaint(file(tmp_path, line, "t.jsonl"), TRIPLES) == f":1: {fault}"
+
+
+def test_a_grade_of_json_is_a_number_and_nothing_else(tmp_path):
+    path = file(tmp_path, '{"query_id": 1, "grade": 2}\n{"query_id": 1, "grade": [2]}\n', "qrels.jsonl")
+    rows = parse.fields(path, None, ("query_id", "grade"))
+    assert next(rows) == (1, ["1", "2"])
+    with pytest.raises(ValueError, match=r"qrels.jsonl:2: grade is \[2\], expected a text or a number.$"):
+        next(rows)
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"), [(int, "1_0"), (float, "1_0"), (float, "1e400"), (float, "nan"), (int, "9" * 400), (int, "9" * 5000)]
+)
+def test_numbers_that_only_python_reads_or_nobody_can_compute_with_are_refused(kind, number):
+    what = "a whole number" if kind is int else "a finite number"
+    with pytest.raises(ValueError, match=f"^qrels.txt:2: grade is '{number[:80]}', expected {what}.$"):
+        parse.number_in(Path("qrels.txt"), 2, number, kind, "grade")
 
 
 @pytest.mark.parametrize(("kind", "what"), [(int, "a whole number"), (float, "a finite number")])
@@ -147,14 +191,6 @@ def test_column_that_is_no_number_is_named(kind, what):
 def test_grade_is_no_fraction():
     with pytest.raises(ValueError, match=r"^qrels.txt:2: grade is '1.5', expected a whole number.$"):
         parse.number_in(Path("qrels.txt"), 2, "1.5", int, "grade")
-
-
-@pytest.mark.parametrize(
-    ("line", "key"), [('{"_id": "b", "text": "half \\ud800"}', "'b'"), ('{"_id": "b\\u0000", "text": "one"}', "'b\\x00'")]
-)
-def test_what_no_file_in_utf8_can_hold_is_refused_in_json_too(tmp_path, line, key):
-    message = complaint(file(tmp_path, f'{{"_id": "a", "text": "one"}}\n{line}\n', "corpus.jsonl"))
-    assert message == f":2: id {key}: half a character (\\ud800 to \\udfff), or a zero in the id."
 
 
 def test_half_a_character_in_an_id_of_json_is_refused(tmp_path):

@@ -11,6 +11,7 @@ from rankdistil.data.badlines import Tolerance
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.holdout import Holdout
 from rankdistil.data.readers import Reader
+from rankdistil.data.unknown import training_triples
 from rankdistil.metrics.measures import means, per_query
 
 TWENTY = "".join(f"q{number}\tquestion {number}\n" for number in range(20))
@@ -75,8 +76,9 @@ def test_held_out_queries_take_their_judgments_and_triples_along(collection):
     inside, outside = (Reader(split, Holdout(1, inside)) for inside in (True, False))
     assert set(inside.qrels) == set(inside.queries)
     assert inside.qrels | outside.qrels == Reader(split).qrels
-    assert {triple.query_id for triple in inside.docpairs()} == set(inside.queries)
-    assert sorted([*inside.docpairs(), *outside.docpairs()]) == sorted(Reader(split).docpairs())
+    triples = [sorted(training_triples(reader)[1]) for reader in (inside, outside, Reader(split))]
+    assert {triple.query_id for _, triple in triples[0]} == set(inside.queries)
+    assert sorted(triples[0] + triples[1]) == triples[2]
 
 
 def test_judgments_of_queries_outside_of_the_split_are_left_out(collection):
@@ -112,7 +114,7 @@ def test_missing_passages_are_counted_and_named(collection, tmp_path):
 def test_split_without_triples_says_what_to_set(collection):
     reader = Reader(replace(collection(), triples=None))
     with pytest.raises(ValueError, match=r"has no docpairs \(triples\). Set data.train_on=sampled, or name a triples"):
-        reader.docpairs()
+        reader.require_docpairs()
 
 
 def test_candidates_come_best_first_and_ties_by_descending_id(collection):

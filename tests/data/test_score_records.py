@@ -58,6 +58,7 @@ def test_mined_negatives_without_scores_say_which_file_has_them(tmp_path):
         ({"neg": {"bm25": 1}}, "bm25 is 1, expected a list."),
         ({"pos": None}, "pos is null, expected a list."),
         ({"qid": 7.0}, "qid is 7.0, expected an id: a text or a whole number."),
+        ({"qid": "7\0"}, 'qid is "7\\u0000", expected an id without the character zero.'),
         ({"pos": [{"pid": " ", "ce-score": 1}]}, 'pid is " ", expected an id: a text or a whole number.'),
         ({"pos": [{"pid": 1, "ce-score": "1"}]}, 'ce-score is "1", expected a number.'),
         ({"pos": [{"pid": 1, "ce-score": True}]}, "ce-score is true, expected a number."),

@@ -11,6 +11,7 @@ from rankdistil.data.folder import FolderSplit
 from rankdistil.data.readers import Reader
 from rankdistil.data.source import open_source
 from rankdistil.data.text_triples import text_id
+from rankdistil.data.unknown import training_triples
 
 ROWS = [
     ("what do bees make", "Bees make honey.", "Cats sleep."),
@@ -57,11 +58,11 @@ def test_an_epoch_trains_on_each_triple_once(split, encoder, tmp_path, stored):
 
 def test_a_line_with_two_texts_is_named(split, tmp_path):
     with pytest.raises(ValueError) as caught:
-        list(Reader(split([*ROWS, ("only", "two")])).docpairs())
+        list(training_triples(Reader(split([*ROWS, ("only", "two")])))[1])
     expected = f"{tmp_path}/triples.tsv:4: 2 columns, expected 3 (query<TAB>positive<TAB>negative): 'only\\ttwo'"
     assert str(caught.value) == expected
     reader = Reader(split([*ROWS, ("only", "two")]), tolerance=Tolerance(on_bad="skip"))
-    assert len(list(reader.docpairs())) == 3
+    assert len(list(training_triples(reader)[1])) == 3
 
 
 def test_there_are_no_judgments_and_the_message_says_what_to_name(split, tmp_path):

@@ -15,6 +15,7 @@ from rankdistil.data.folder import HANDLERS, FolderSplit
 from rankdistil.data.handlers import FileScoredDocs
 from rankdistil.data.readers import Reader
 from rankdistil.data.settings import DataSettings
+from rankdistil.data.source import lists_groups
 from rankdistil.data.text_triples import TextDocPairs
 from rankdistil.files import content
 
@@ -151,10 +152,11 @@ class Check:
     def _usable(self, split: Split, queries: int, judged: Judged, ranked: Ranked | None) -> None:
         """Say what can't be trained on or ranked."""
         training = split.name == "train"
-        if training and self._lists_groups("triples" in split.reader.source.files):
+        settings = self._settings
+        if training and lists_groups(settings.train_on, settings.negatives, "triples" in split.reader.source.files):
             files = split.reader.source.files
             if "triples" not in files and all(path.is_file() for path in files.values()):
-                self._try(split.reader.docpairs)
+                self._try(split.reader.require_docpairs)
         elif training:
             able = judged.answered if ranked is None else judged.answered & ranked.queries
             if not able:
@@ -175,11 +177,6 @@ class Check:
             self.problems.append(
                 f"data.holdout sets {end} queries apart, which leaves none of {queries} to train on; set it lower."
             )
-
-    def _lists_groups(self, has_triples: bool) -> bool:
-        """Whether a split is trained on its own triples."""
-        settings = self._settings
-        return settings.train_on == "docpairs" or (settings.train_on == "auto" and settings.negatives == 1 and has_triples)
 
     def _text_triples(self, split: Split, source: FolderSplit) -> None:
         settings, columns = self._settings, source.columns.get("triples_text")
@@ -211,8 +208,9 @@ class Check:
         else:
             self._used |= {str(self._try(lambda: split.reader.run))}
             self._queries[split.name] = found.queries
-        if split.name == "train" and self._lists_groups(split.reader.dataset.has_docpairs()):
-            self._try(split.reader.docpairs)
+        settings, has_triples = self._settings, split.reader.dataset.has_docpairs()
+        if split.name == "train" and lists_groups(settings.train_on, settings.negatives, has_triples):
+            self._try(split.reader.require_docpairs)
 
     def _once(self, split: str, name: str, path: Path, count: Count, by: tuple[object, ...]) -> Any:
         """Read a file, or find it read; None if it can't be.

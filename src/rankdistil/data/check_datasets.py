@@ -8,6 +8,7 @@ from rankdistil.data import almanac
 from rankdistil.data.check_files import TextsFound
 from rankdistil.data.readers import Reader
 from rankdistil.data.settings import DataSettings
+from rankdistil.data.unknown import training_triples
 
 PARTS = {"docs": "passages", "queries": "queries", "qrels": "judgments", "docpairs": "triples", "scoreddocs": "candidates"}
 
@@ -39,7 +40,7 @@ def read_dataset(reader: Reader, settings: DataSettings) -> DatasetFound:
         passages.told("passages"),
         queries.told("queries"),
         f"{sum(map(len, reader.qrels.values()))} judgments of {len(reader.qrels)} queries",
-        f"{sum(1 for _ in reader.docpairs())} triples",
+        f"{sum(1 for _ in training_triples(reader)[1])} triples",
     ]
     return DatasetFound("\n".join(told), queries, "is embedded")
 

@@ -14,33 +14,41 @@ from numpy.typing import NDArray
 from rankdistil.data import parse
 from rankdistil.data.badlines import BadLines, Tally, allowed
 from rankdistil.data.encode import CHARACTERS
+from rankdistil.data.repeats import distinct, repeated_hashes
 
 SHOWN = 20  # complaints of each file
 
 
 class Listing(Tally):
-    """All complaints about one file: counted, and the first ones kept."""
+    """All complaints about one file: counted, each once however often the file is read, and the first ones kept."""
 
     def __init__(self, file: str) -> None:
         super().__init__(file, "skip")
         self._shown: list[tuple[int, str]] = []
-        self.found = self.fatal = 0
+        self._left_out, self._ending, self._all = array("q"), array("q"), array("q")
+
+    @property
+    def found(self) -> int:
+        """Count the lines that a run may leave out."""
+        return _different(self._left_out)
+
+    @property
+    def fatal(self) -> int:
+        """Count the complaints that end any run."""
+        return _different(self._ending)
 
     def add(self, line: int, complaint: str) -> None:
         """Take down a line that a run may leave out."""
-        self.found += 1
+        self._left_out.append(line)
         self._keep(line, f"{self.file}:{line}: {complaint}")
 
     def refuse(self, line: int, complaint: str) -> None:
         """Take down a line that ends any run."""
-        self.fatal += 1
-        self._keep(line, f"{self.file}:{line}: {complaint}")
+        self._end(line, f"{self.file}:{line}: {complaint}")
 
     def fail(self, message: str) -> None:
-        """Take down what ends any run; once, though several splits may read the file."""
-        if (0, message) not in self._shown:
-            self.fatal += 1
-            self._keep(0, message)
+        """Take down what ends any run."""
+        self._end(0, message)
 
     def end(self, lines: int) -> None:
         """Say how many lines the file has."""
@@ -52,12 +60,21 @@ class Listing(Tally):
 
     def shown(self) -> list[str]:
         """Return the first complaints in the order of the lines, and how many more there are."""
-        more = self.found + self.fatal - len(self._shown)
+        more = _different(self._all) - len(self._shown)
         return [message for _, message in sorted(self._shown)] + ([f"{self.file}: and {more} more."] if more else [])
 
+    def _end(self, line: int, message: str) -> None:
+        self._ending.append(hash((line, message)))
+        self._keep(line, message)
+
     def _keep(self, line: int, message: str) -> None:
-        if len(self._shown) < SHOWN:
+        self._all.append(hash((line, message)))
+        if len(self._shown) < SHOWN and (line, message) not in self._shown:
             self._shown.append((line, message))
+
+
+def _different(numbers: array) -> int:
+    return len(np.unique(np.frombuffer(numbers, np.int64))) if numbers else 0
 
 
 class Listings(BadLines):
@@ -102,12 +119,11 @@ class Ids:
 
     def repetitions(self) -> int:
         """Count those that were there already when they were added."""
-        return len(self) - len(np.unique(np.array(self._hashes, dtype=np.int64)))
+        return len(self) - _different(self._hashes)
 
     def repeated(self) -> set[int]:
         """Return the hashes of those that were added more than once."""
-        values, counts = np.unique(np.array(self._hashes, dtype=np.int64), return_counts=True)
-        return set(values[counts > 1].tolist())
+        return repeated_hashes(np.array(self._hashes, dtype=np.int64))
 
 
 class AnyIds(Ids):
@@ -173,6 +189,6 @@ def read_texts(path: Path, columns: parse.Columns | None, listings: Listings, fo
         found.add(key, text)
     if twice := found.ids.repeated():
         again = parse.numbered_texts(path, columns, Listings())  # whose complaints were heard
-        for _ in parse.distinct((row for row in again if hash(row[1]) in twice), listings.of(path)):
+        for _ in distinct(again, listings.of(path), twice):
             pass
     return found

@@ -30,18 +30,17 @@ def open_collection(reader: Reader, encoder: PairEncoder, store: Path | None) ->
         fetch = _Queries(reader)
         queries = LiveTexts(fetch, encoder, encoder.query_tokens)
         return Collection(queries, LiveTexts(reader.find, encoder, encoder.passage_tokens))
-    name, source = reader.origin("queries")
+    origin = reader.origin("queries")
     texts = lambda: reader.all_queries.items()  # noqa: E731 - they are read only where their store must be built
-    queries = open_tokens(store / f"{name}-queries", texts, encoder, encoder.query_tokens, source)
+    queries = open_tokens(origin.folder(store, "queries"), texts, encoder, encoder.query_tokens, origin.source)
     return Collection(queries, open_passages(reader, encoder, store))
 
 
 def open_passages(reader: Reader, encoder: PairEncoder, store: Path) -> RaggedStore:
     """Open the token store of a collection's passages."""
-    name, source = reader.origin("passages")
-    with reader.naming_lines():
-        budget, tally = encoder.passage_tokens, reader.passages_tally
-        return open_tokens(store / f"{name}-passages", reader.passages, encoder, budget, source, tally)
+    origin = reader.origin("passages")
+    folder, budget = origin.folder(store, "passages"), encoder.passage_tokens
+    return open_tokens(folder, reader.passages, encoder, budget, origin.source, reader.passages_tally)
 
 
 class _Queries:

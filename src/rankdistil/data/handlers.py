@@ -23,6 +23,7 @@ from ir_datasets.indices import Docstore
 
 from rankdistil.data import parse
 from rankdistil.data.badlines import STOP, BadLines
+from rankdistil.data.repeats import Row, distinct, repeated
 
 
 class MemoryDocstore(Docstore):
@@ -44,7 +45,7 @@ class FileDocs(BaseDocs):
         path: the file.
         columns: see ``FolderSplit``.
         bad: takes bad lines down.
-        stored: a store on disk keeps them (and finds ids that occur twice): iterating reads the file, and keeps nothing.
+        stored: a store on disk keeps them: iterating reads the file, and keeps nothing (once before, to find repeated ids).
     """
 
     def __init__(self, path: Path, columns: parse.Columns | None = None, bad: BadLines = STOP, stored: bool = False) -> None:
@@ -54,14 +55,18 @@ class FileDocs(BaseDocs):
     def _docs(self) -> dict[str, GenericDoc]:
         return {key: GenericDoc(key, text) for key, text in parse.texts(self._path, self._columns, bad=self._bad)}
 
+    @cached_property
+    def _repeated(self) -> set[int]:
+        return repeated(key for _, key, _ in self._rows())
+
+    def _rows(self) -> Iterator[Row]:
+        return parse.numbered_texts(self._path, self._columns, self._bad)
+
     def docs_iter(self) -> Iterator[GenericDoc]:
         if self._stored:
-            rows = parse.texts(self._path, self._columns, repeated=True, bad=self._bad)
-            return (GenericDoc(key, text) for key, text in rows)
+            rows = distinct(self._rows(), self._bad.of(self._path), self._repeated)
+            return (GenericDoc(key, text) for _, key, text in rows)
         return iter(self._docs.values())
-
-    def docs_count(self) -> int:
-        return len(self._docs)
 
     def docs_store(self, field: str = "doc_id", options: object = None) -> MemoryDocstore:
         return MemoryDocstore(self._docs)

@@ -7,17 +7,25 @@ name. What becomes of a bad line is up to ``badlines``.
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rankdistil.data.badlines import STOP, BadLines, Tally
+from rankdistil.data.badlines import STOP, BadLines
+from rankdistil.data.extras import require
 from rankdistil.data.openers import kind_of, raw_lines
+from rankdistil.data.repeats import distinct
+from rankdistil.data.values import id_of, scalar_of, text_of
 
 Columns = Mapping[str, str | int]
 """Field -> name of its column, or number from 1."""
 
 NAMED = (".jsonl", ".parquet")  # formats whose columns have names
+Record = dict[str, Any]
+Kind = Callable[[Any, str], str]
+"""Takes a value of a record, and the name of its column."""
+
+TEXTS = ("query", "positive", "negative")  # fields that hold texts
 
 
 def lines(path: Path, bad: BadLines = STOP) -> Iterator[tuple[int, str]]:
@@ -101,19 +109,33 @@ def _place(path: Path, name: str, column: str | int, header: list[str]) -> int:
 
 
 def _named(path: Path, names: tuple[str, ...], columns: Columns | None, bad: BadLines) -> Iterator[tuple[int, list[str]]]:
-    keys = [(columns or {}).get(name, name) for name in names]
+    wanted = [((columns or {}).get(name, name), _kind(name)) for name in names]
     for number, record in records(path, bad):
-        missing = [key for key in keys if record.get(key) is None]
-        parts = [str(record.get(key)) for key in keys]
-        if missing:
-            bad.of(path).add(number, f"no {missing[0]!r} among {', '.join(map(repr, record))}.")
-        elif halved := [part for part in parts if not _is_unicode(part)]:
-            bad.of(path).add(number, f"half a character (\\ud800 to \\udfff) in {halved[0]!r}.")
+        try:
+            parts = _picked(record, wanted)
+        except ValueError as fault:
+            bad.of(path).add(number, str(fault))
         else:
             yield number, parts
 
 
-def records(path: Path, bad: BadLines = STOP) -> Iterator[tuple[int, dict[str, Any]]]:
+def _kind(name: str) -> Kind:
+    return id_of if name.endswith("id") else text_of if name in TEXTS else scalar_of
+
+
+def _picked(record: Record, wanted: Iterable[tuple[str | int, Kind]]) -> list[str]:
+    """Return some fields of a record.
+
+    Raises:
+        ValueError: saying what is wrong, if one is missing, null, or no value of its kind.
+    """
+    for key, _ in wanted:
+        if record.get(key) is None:
+            raise ValueError(f"no {key!r} among {', '.join(map(repr, record))}.")
+    return [kind(record[key], str(key)) for key, kind in wanted]
+
+
+def records(path: Path, bad: BadLines = STOP) -> Iterator[tuple[int, Record]]:
     """Yield (line or row number, record) of JSON lines or Parquet.
 
     Raises:
@@ -134,15 +156,8 @@ def records(path: Path, bad: BadLines = STOP) -> Iterator[tuple[int, dict[str, A
             bad.of(path).add(number, f"no JSON object: {line[:80]!r}")
 
 
-def _parquet(path: Path, bad: BadLines) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ModuleNotFoundError:
-        raise ValueError(
-            f"{path} needs a package that isn't installed. Run: pip install 'rankdistil[formats]' "
-            "(from a clone: pip install -e '.[formats]')."
-        ) from None
+def _parquet(path: Path, bad: BadLines) -> Iterator[tuple[int, Record]]:
+    pa, pq = require("pyarrow", str(path)), require("pyarrow.parquet", str(path))
     number = 0
     try:
         for batch in pq.ParquetFile(path).iter_batches():
@@ -181,41 +196,18 @@ def numbered_texts(path: Path, columns: Columns | None = None, bad: BadLines = S
     return ((number, key, text) for number, (key, text) in fields(path, "\t", ("id", "text"), columns, bad))
 
 
-def distinct(rows: Iterable[tuple[int, str, str]], tally: Tally) -> Iterator[tuple[int, str, str]]:
-    """Leave out lines that repeat an earlier one; a line that gives an id another text is a bad one."""
-    seen: dict[str, tuple[int, int]] = {}
-    for number, key, text in rows:
-        mark = hash(text)
-        first, first_mark = seen.setdefault(key, (number, mark))
-        if first == number:
-            yield number, key, text
-        elif first_mark != mark:
-            tally.add(number, f"id {key!r} has another text than in line {first}. Keep one of them.")
-
-
 def _titled(path: Path, columns: Columns | None, bad: BadLines) -> Iterator[tuple[int, str, str]]:
     names = {"id": "_id", "text": "text", "title": "title"} | dict(columns or {})
+    wanted, title = [(names["id"], id_of), (names["text"], text_of)], (names["title"], text_of)
     for number, record in records(path, bad):
-        key, text = record.get(names["id"]), record.get(names["text"])
-        if not isinstance(text, str) or key is None or not str(key).strip():
-            wanted, found = f"an {names['id']} and a {names['text']}", json.dumps(record, default=str)[:80]
-            bad.of(path).add(number, f"expected an object with {wanted}: {found!r}")
-            continue
-        title = record.get(names["title"]) or ""
-        whole = f"{title} {text}" if title else text
-        if _is_unicode(f"{key}{whole}") and "\0" not in str(key):
-            yield number, str(key), whole
+        try:
+            key, text = _picked(record, wanted)
+            if record.get(title[0]) not in (None, ""):
+                text = f"{_picked(record, [title])[0]} {text}"
+        except ValueError as fault:
+            bad.of(path).add(number, str(fault))
         else:
-            bad.of(path).add(number, f"id {str(key)!r}: half a character (\\ud800 to \\udfff), or a zero in the id.")
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether a text can be written as UTF-8: JSON's escapes can name half a character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+            yield number, key, text
 
 
 def number_in(
@@ -229,10 +221,10 @@ def number_in(
     what = "a whole number" if kind is int else "a finite number"
     try:
         value = kind(text)
-        if not math.isfinite(value):
+        if "_" in text or not math.isfinite(value):  # Python reads 1_0 as 10
             raise ValueError
         return value
     except (ValueError, OverflowError):
         pass
-    bad.of(path).add(line, f"{name} is {text!r}, expected {what}.")
+    bad.of(path).add(line, f"{name} is {text[:80]!r}, expected {what}.")
     return None

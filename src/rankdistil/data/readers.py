@@ -4,25 +4,22 @@ A reader holds no open file until it is used and can be pickled, because ir_data
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
 import ir_datasets
 from ir_datasets.indices.base import DocstoreOptions, FileAccess
 
-from rankdistil.data import almanac, parse
+from rankdistil.data import almanac
 from rankdistil.data.badlines import STRICT, BadLines, Tally, Tolerance
-from rankdistil.data.bm25 import Bm25
+from rankdistil.data.bm25 import Bm25, shared_index
 from rankdistil.data.candidates import RunFiles, rank
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.handlers import FileScoredDocs
 from rankdistil.data.holdout import Holdout
-from rankdistil.data.records import Qrels, Ranking, Triple
-from rankdistil.data.store.build import RepeatedIdError
+from rankdistil.data.origin import Origin, of_dataset, of_file
+from rankdistil.data.records import Qrels, Ranking
 from rankdistil.data.store.texts import TextDocstore, open_texts
-from rankdistil.files import stamp
 
 
 class Reader:
@@ -66,23 +63,6 @@ class Reader:
         """The bad lines of the file that holds the passages, if they are in one."""
         return self.bad.of(self.source.files["corpus"]) if isinstance(self.source, FolderSplit) else None
 
-    @contextmanager
-    def naming_lines(self) -> Iterator[None]:
-        """Name file and lines where a store of the passages finds an id twice.
-
-        Raises:
-            ValueError: in place of ``RepeatedIdError``, for passages of a file.
-        """
-        try:
-            yield
-        except RepeatedIdError as error:
-            if not isinstance(self.source, FolderSplit):
-                raise
-            path = self.source.files["corpus"]
-            rows = parse.numbered_texts(path, self.source.columns.get("corpus"), self.bad)
-            first, again = islice((line for line, key, _ in rows if key == error.key), 2)
-            raise ValueError(f"{path}:{again}: id {error.key!r} occurs in line {first} too. Keep one of them.") from None
-
     @property
     def name(self) -> str:
         """The id, or where the files are, for messages."""
@@ -116,19 +96,14 @@ class Reader:
                 f"the embedded ones are {', '.join(almanac.IDS)}."
             ) from None
 
-    def origin(self, kind: str) -> tuple[str, dict[str, str | int]]:
-        """Say where ``queries``, ``passages`` or ``docpairs`` come from: a name for files, and what tells them from others.
-
-        Splits of one collection share the origin of their passages.
-        """
+    def origin(self, kind: str) -> Origin:
+        """Say where ``queries``, ``passages`` or ``docpairs`` come from; splits of one collection share that of passages."""
         if isinstance(self.source, str):
             self.dataset  # noqa: B018 - registers the embedded collection, and answers unknown ids
-            parent = ir_datasets.parent_id(self.source, "docs" if kind == "passages" else kind)
-            return parent.replace("/", "-"), {"dataset": parent}
-        kind = {"passages": "corpus", "queries": "queries", "docpairs": "triples"}[kind]
-        path, columns = self.source.files[kind], self.source.columns.get(kind)
-        named = {"columns": str(sorted(columns.items()))} if columns else {}
-        return f"{path.parent.resolve().name}-{path.name}", stamp(path) | named
+            return of_dataset(self.source, kind)
+        file = {"passages": "corpus", "queries": "queries", "docpairs": "triples"}[kind]
+        columns = "triples_text" if self.source.triples_text else file
+        return of_file(self.source.files[file], self.source.columns.get(columns))
 
     @cached_property
     def all_queries(self) -> dict[str, str]:
@@ -158,9 +133,9 @@ class Reader:
     @cached_property
     def _store(self) -> ir_datasets.indices.Docstore:
         if self.store is not None:
-            name, source = self.origin("passages")
-            with self.naming_lines():
-                return TextDocstore(open_texts(self.store / f"{name}-texts", self.passages, source, self.passages_tally))
+            origin = self.origin("passages")
+            folder = origin.folder(self.store, "texts")
+            return TextDocstore(open_texts(folder, self.passages, origin.source, self.passages_tally))
         return self.dataset.docs_store(options=DocstoreOptions(file_access=FileAccess.MMAP))
 
     def texts(self, passage_ids: Iterable[str]) -> dict[str, str]:
@@ -187,15 +162,14 @@ class Reader:
         """Yield (id, text) of the whole collection."""
         return ((doc.doc_id, doc.default_text()) for doc in self.dataset.docs_iter())
 
-    def docpairs(self) -> Iterator[Triple]:
-        """Yield the dataset's own triples.
+    def require_docpairs(self) -> None:
+        """See that the dataset has triples of its own.
 
         Raises:
             ValueError: if it has none.
         """
         if not self.dataset.has_docpairs():
             raise ValueError(f"{self.name} has no docpairs (triples). Set data.train_on=sampled, or name a triples file.")
-        return (Triple(*pair[:3]) for pair in self.dataset.docpairs_iter() if pair.query_id in self.queries)
 
     @cached_property
     def _runs(self) -> RunFiles:
@@ -240,7 +214,4 @@ class Reader:
 
     @cached_property
     def _bm25(self) -> Bm25:
-        if self.store is None:
-            return Bm25.build(self.passages())
-        name, source = self.origin("passages")
-        return Bm25.open(self.store / f"{name}-bm25", self.passages, source)
+        return shared_index(self.origin("passages"), self.passages, self.store, self.passages_tally)

@@ -1,6 +1,5 @@
 """Teachers' scores as other training libraries keep them, in JSON lines or Parquet."""
 
-import json
 import re
 from collections.abc import Iterator
 from itertools import chain
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from rankdistil.data.parse import records
 from rankdistil.data.text_ids import TextIds
+from rankdistil.data.values import id_of, shown
 
 Score = tuple[int, str, str, float]
 """Line (in Parquet row), query id, passage id, score."""
@@ -64,11 +64,11 @@ def flag_embedding(path: Path, ids: Ids) -> Iterator[Score]:
 def _mined(record: Record, where: str) -> Iterator[tuple[str, str, float]]:
     query, negatives = _id(record, "qid", where), record.get("neg")
     if not isinstance(negatives, dict):
-        raise ValueError(f"{where}: neg is {_shown(negatives)}, expected lists by system.")
+        raise ValueError(f"{where}: neg is {shown(negatives)}, expected lists by system.")
     for item in chain(_list(record, "pos", where), *(_list(negatives, system, where) for system in negatives)):
         if not isinstance(item, dict) or "pid" not in item or "ce-score" not in item:
             raise ValueError(
-                f"{where}: {_shown(item)} has no pid and ce-score. Of msmarco-hard-negatives.jsonl.gz, the file at "
+                f"{where}: {shown(item)} has no pid and ce-score. Of msmarco-hard-negatives.jsonl.gz, the file at "
                 "sbert.net/datasets has scores; the one on the Hugging Face hub has ids only."
             )
         yield query, _id(item, "pid", where), _number(item["ce-score"], "ce-score", where)
@@ -119,29 +119,25 @@ def _id_of(record: Record, name: str, texts: TextIds, where: str) -> str:
         return _id(record, f"{name}_id", where)
     text = record.get(name)
     if not isinstance(text, str):
-        raise ValueError(f"{where}: {name} is {_shown(text)}, expected a text (or {name}_id, an id).")
+        raise ValueError(f"{where}: {name} is {shown(text)}, expected a text (or {name}_id, an id).")
     return texts.of(text, where)
 
 
 def _id(record: Record, key: str, where: str) -> str:
-    value = record.get(key)
-    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-        raise ValueError(f"{where}: {key} is {_shown(value)}, expected an id: a text or a whole number.")
-    return str(value)
+    try:
+        return id_of(record.get(key), key)
+    except ValueError as fault:
+        raise ValueError(f"{where}: {fault}") from None
 
 
 def _list(record: Record, key: str, where: str) -> list[Any]:
     value = record.get(key)
     if not isinstance(value, list):
-        raise ValueError(f"{where}: {key} is {_shown(value)}, expected a list.")
+        raise ValueError(f"{where}: {key} is {shown(value)}, expected a list.")
     return value
 
 
 def _number(value: Any, key: str, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, float | int):
-        raise ValueError(f"{where}: {key} is {_shown(value)}, expected a number.")
+        raise ValueError(f"{where}: {key} is {shown(value)}, expected a number.")
     return value
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value, default=str)[:80]

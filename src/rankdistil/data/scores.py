@@ -28,12 +28,12 @@ def texts_scored(reader: "Reader") -> dict[str, str]:
     """Say which texts a split's scores belong to, so that those of other texts under the same ids are told apart.
 
     Returns:
-        ``queries`` and ``passages``: an ir_datasets id, or the hash of a file.
+        ``queries`` and ``passages``: the hash of a file; an ir_datasets id, with the hashes of files that it reads from this
+        machine without having fetched them.
     """
-    if isinstance(reader.source, str):
-        return {kind: str(reader.origin(kind)[1]["dataset"]) for kind in ("queries", "passages")}
-    files = reader.source.files
-    return {"queries": content(files["queries"]), "passages": content(files["corpus"])}
+    origins = {kind: reader.origin(kind) for kind in ("queries", "passages")}
+    names = {kind: [origin.place["dataset"]] if isinstance(reader.source, str) else [] for kind, origin in origins.items()}
+    return {kind: " ".join([*names[kind], *map(content, origin.files)]) for kind, origin in origins.items()}
 
 
 class Shard(NamedTuple):

@@ -13,9 +13,9 @@ from rankdistil.data.texts import Texts
 from rankdistil.data.unknown import judgments, known_candidates, training_triples
 
 
-def lists_groups(reader: Reader, train_on: str, negatives: int) -> bool:
-    """Whether a split is trained on its own triples."""
-    return train_on == "docpairs" or (train_on == "auto" and negatives == 1 and reader.dataset.has_docpairs())
+def lists_groups(train_on: str, negatives: int, has_triples: bool) -> bool:
+    """Whether a split is trained on its own triples; ``has_triples``: whether it has some."""
+    return train_on == "docpairs" or (train_on == "auto" and negatives == 1 and has_triples)
 
 
 def open_source(
@@ -39,7 +39,7 @@ def open_source(
     Raises:
         ValueError: if triples can't fill a group, or there is nothing to train on.
     """
-    if lists_groups(reader, train_on, negatives):
+    if lists_groups(train_on, negatives, reader.dataset.has_docpairs()):
         if negatives != 1:
             raise ValueError(
                 f"data.negatives={negatives} needs data.train_on=sampled: the triples of a dataset have one negative each."

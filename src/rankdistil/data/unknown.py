@@ -24,7 +24,7 @@ def training_triples(reader: Reader) -> tuple[Tally, Iterator[tuple[int, Triple]
     Raises:
         ValueError: if it has none.
     """
-    reader.docpairs()  # answers a split without triples
+    reader.require_docpairs()
     tally, rows = numbered(reader, "docpairs")
     return tally, _of_split(rows, reader)
 

@@ -12,9 +12,15 @@ from rankdistil.data.assemble import Segment
 from rankdistil.data.store import ragged
 from rankdistil.data.store.build import ensure, write_ragged
 from rankdistil.data.store.ragged import RaggedStore, release
+from rankdistil.locks import holder
 
 ROWS = [[7, 8, 9], [], [1], [2, 3], [40_000] * 5]
 IDS = ["10", "9", "a-long-one", "b", "11"]
+
+
+def built(folder: Path, chunks: list[tuple[list[str], Segment]], source: int = 1) -> RaggedStore:
+    made_of = {"source": source}
+    return ensure(folder, made_of, lambda to: write_ragged(to, iter(chunks), np.dtype(np.uint16)), RaggedStore)
 
 
 @pytest.fixture(params=["mapped", "read"])
@@ -23,8 +29,7 @@ def store(request, tmp_path, monkeypatch) -> RaggedStore:
     if request.param == "read":
         monkeypatch.setattr(ragged, "MAPPED", 0)
     chunks = [(IDS[:3], Segment.of(ROWS[:3])), (IDS[3:], Segment.of(ROWS[3:]))]
-    ensure(tmp_path / "store", {"source": 1}, lambda folder: write_ragged(folder, iter(chunks), np.dtype(np.uint16)))
-    return RaggedStore(tmp_path / "store")
+    return built(tmp_path / "store", chunks)
 
 
 def fetched(store: RaggedStore, rows: list[int]) -> list[list[int]]:
@@ -62,6 +67,60 @@ def test_loader_processes_read_one_file_at_the_same_time(store):
     assert list(loader) == [[ROWS[row]] for row in (0, 2, 3, 4) * 20]
 
 
+def test_a_store_built_anew_is_read_by_new_users_only(store):
+    pickled = pickle.dumps(store)
+    assert fetched(built(store.folder, [(["z"], Segment.of([[5]]))], source=2), [0]) == [[5]]
+    assert fetched(store, [3, 0]) == [[2, 3], [7, 8, 9]]  # its files live on while they are open
+    with pytest.raises(ValueError, match="built anew") as caught:
+        pickle.loads(pickled)
+    assert str(caught.value) == (f"{store.folder} was built anew from other data while a run read it. Start that run again.")
+
+
+def test_a_store_that_is_exchanged_while_a_worker_opens_it_is_refused(store, monkeypatch):
+    pickled = pickle.dumps(store)
+    real = ragged._map
+
+    def exchanged(path: Path, dtype: np.dtype) -> np.ndarray:
+        if path.name == "starts.bin":
+            monkeypatch.setattr(ragged, "_map", real)
+            built(store.folder, [(IDS, Segment.of(ROWS[::-1]))], source=2)  # files of the same sizes
+        return real(path, dtype)
+
+    monkeypatch.setattr(ragged, "_map", exchanged)
+    with pytest.raises(ValueError, match="was built anew from other data while a run read it"):
+        pickle.loads(pickled)
+
+
+def test_a_store_is_opened_before_another_process_can_exchange_it(tmp_path):
+    held = []
+
+    def opened(folder: Path) -> None:
+        held.append(holder(folder.parent))
+
+    for _ in range(2):  # built, then found
+        ensure(tmp_path / "stores" / "one", {"source": 1}, lambda folder: {}, opened)
+    assert [who and who.split(" since")[0] for who in held] == [f"pid {os.getpid()}"] * 2
+
+
+@pytest.mark.parametrize(
+    ("header", "fault"),
+    [
+        ('{"format": 1}', "no made_of"),
+        ('{"format": 1, "made_of": {}, "items": 3, "dtype": "uint16", "id_bytes": 1}', "no count"),
+        ('{"format": 1, "made_of": {}, "count": "5"}', "count is '5'"),
+        ("[]", "it doesn't say its format"),
+        ('{"form', "Unterminated string starting at: line 1 column 2 (char 1)"),
+    ],
+)
+def test_a_damaged_header_is_named_with_what_to_do(store, header, fault):
+    (store.folder / "header.json").write_text(header)
+    with pytest.raises(ValueError, match="is damaged") as caught:
+        RaggedStore(store.folder)
+    assert str(caught.value) == (
+        f"{store.folder}/header.json is damaged ({fault}). Remove the folder {store.folder} to build it anew."
+    )
+
+
 class _Fetch:
     def __init__(self, store: RaggedStore) -> None:
         self._store = store
@@ -75,8 +134,7 @@ def read(tmp_path, monkeypatch) -> RaggedStore:
     """Two rows, in a file that is too large to be mapped."""
     monkeypatch.setattr(ragged, "MAPPED", 0)
     chunk = ["a", "b"], Segment.of([[1, 2], [3, 4]])
-    ensure(tmp_path / "store", {"source": 1}, lambda folder: write_ragged(folder, iter([chunk]), np.dtype(np.uint16)))
-    return RaggedStore(tmp_path / "store")
+    return built(tmp_path / "store", [chunk])
 
 
 def test_a_file_is_closed_with_its_store(read):

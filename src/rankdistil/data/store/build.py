@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,30 +19,29 @@ SOURCE = "source"  # the part of what a store is made of that names the data: a 
 Chunks = Iterator[tuple[Sequence[str], Segment]]
 """Ids, and what belongs to them."""
 
-
-class RepeatedIdError(ValueError):
-    """An id stands twice where each may stand once.
-
-    Attributes:
-        key: the id.
-    """
-
-    def __init__(self, key: str) -> None:
-        super().__init__(f"id {key!r} occurs twice in the collection. Keep one of the two.")
-        self.key = key
+Opened = TypeVar("Opened")
 
 
-def ensure(folder: Path, made_of: dict[str, Any], write: Callable[[Path], dict[str, Any]], tally: Tally | None = None) -> None:
-    """See that a store is there, built from what is asked for. A second process waits for the first.
+def ensure(
+    folder: Path, made_of: dict[str, Any], write: Callable[[Path], dict[str, Any]], opened: Callable[[Path], Opened],
+    tally: Tally | None = None,
+) -> Opened:  # fmt: skip
+    """Open a store, built first where it isn't there or its data have changed. A second process waits for the first.
+
+    Files are opened while no other process can exchange them. What is open lives on when the folder is built anew.
 
     Args:
         folder: where it is or goes; its parent is what is locked.
         made_of: what decides its content; ``source`` tells the data from others.
         write: writes the files into a folder, and returns what the header should say about them.
+        opened: opens all files of the folder.
         tally: of the file that it is built from: the header keeps what it tells, for those who find the store built.
 
+    Returns:
+        What ``opened`` returns.
+
     Raises:
-        ValueError: if it was built with other settings; built anew if only the data have changed.
+        ValueError: if it was built with other settings.
     """
     with locked(folder.parent, wait=True, choice="data.store"):
         if (folder / HEADER).is_file():
@@ -55,10 +54,10 @@ def ensure(folder: Path, made_of: dict[str, Any], write: Callable[[Path], dict[s
                     f"{folder} was built with other settings (there -> asked for):\n  {rows}\n"
                     "Name another folder (data.store=<folder>), or remove this one to build it anew."
                 )
-            if there[SOURCE] == made_of[SOURCE]:
+            if there.get(SOURCE) == made_of[SOURCE]:
                 if tally is not None:
                     tally.recall(header.get("bad"))
-                return
+                return opened(folder)
         building = folder.with_name(f".{folder.name}.building")
         shutil.rmtree(building, ignore_errors=True)  # of a process that was killed: the lock says that none is at work
         building.mkdir()
@@ -70,6 +69,7 @@ def ensure(folder: Path, made_of: dict[str, Any], write: Callable[[Path], dict[s
             building.rename(folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
+        return opened(folder)
 
 
 def write_ragged(folder: Path, chunks: Chunks, dtype: np.dtype) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def write_ragged(folder: Path, chunks: Chunks, dtype: np.dtype) -> dict[str, Any
         What its header says.
 
     Raises:
-        RepeatedIdError: if an id occurs twice.
+        ValueError: if an id occurs twice.
     """
     lengths: list[np.ndarray] = []
     ids: list[np.ndarray] = []
@@ -94,7 +94,7 @@ def write_ragged(folder: Path, chunks: Chunks, dtype: np.dtype) -> dict[str, Any
     order = names.argsort(kind="stable")
     same = np.flatnonzero(names[order[1:]] == names[order[:-1]])
     if len(same):
-        raise RepeatedIdError(names[order[same[0]]].decode())
+        raise ValueError(f"id {names[order[same[0]]].decode()!r} occurs twice in the collection. Keep one of the two.")
     starts = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
     starts.tofile(folder / "starts.bin")
     names.tofile(folder / "ids.bin")

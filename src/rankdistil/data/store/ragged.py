@@ -17,6 +17,7 @@ from rankdistil.data.assemble import Segment
 FORMAT = 1
 HEADER = "header.json"
 ITEMS = "items.bin"
+SAID = {"count": int, "items": int, "dtype": str, "id_bytes": int}  # by the header, of the files
 MAPPED = 1 << 27  # bytes that are mapped; of a larger file rows are read, as a kernel maps far more than is touched
 
 
@@ -25,15 +26,18 @@ class RaggedStore:
 
     Args:
         folder: a finished store.
+        header: that it must have: it was open before; None takes any.
 
     Raises:
         FileNotFoundError: if there is none.
-        ValueError: if it is damaged: a file's size isn't what the header says.
+        ValueError: if it is damaged: a file's size isn't what the header says; if it was built anew since it was open.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, header: dict[str, Any] | None = None) -> None:
         self.folder = folder
-        self.header = read_header(folder)
+        self.header = read_header(folder, **SAID)
+        if header is not None:
+            _require_same(folder, header)
         count, items, dtype = self.header["count"], self.header["items"], np.dtype(self.header["dtype"])
         sizes = {ITEMS: items * dtype.itemsize, "starts.bin": (count + 1) * 8, "order.bin": count * 4}
         for name, size in {**sizes, "ids.bin": count * self.header["id_bytes"]}.items():
@@ -45,9 +49,11 @@ class RaggedStore:
         self._starts = np.asarray(_map(folder / "starts.bin", np.dtype(np.int64)))
         self._ids = np.asarray(_map(folder / "ids.bin", np.dtype(f"S{self.header['id_bytes']}")))
         self._order = np.asarray(_map(folder / "order.bin", np.dtype(np.uint32)))
+        if header is not None:
+            _require_same(folder, header)  # still: the files were opened without the lock
 
-    def __reduce__(self) -> tuple[type, tuple[Path]]:
-        return type(self), (self.folder,)
+    def __reduce__(self) -> tuple[type, tuple[Path, dict[str, Any]]]:
+        return type(self), (self.folder, self.header)
 
     def __len__(self) -> int:
         return self.header["count"]
@@ -91,8 +97,12 @@ def release(mapped: np.ndarray) -> None:
         mapped._mmap.madvise(mmap.MADV_DONTNEED)
 
 
-def read_header(folder: Path) -> dict[str, Any]:
+def read_header(folder: Path, **said: type) -> dict[str, Any]:
     """Read the header of a store.
+
+    Args:
+        folder: of the store.
+        **said: what it must say beside what the store is made of, and of which type that is.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -103,12 +113,22 @@ def read_header(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{folder} holds no store (no {HEADER}).")
     try:
         header = json.loads(path.read_text(encoding="utf-8"))
-        found = header["format"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except ValueError as error:  # no JSON, or no UTF-8
         raise ValueError(f"{path} is damaged ({error}). {_rebuild(folder)}") from None
-    if found != FORMAT:
-        raise ValueError(f"{path} has format {found}, expected {FORMAT}. {_rebuild(folder)}")
+    if not isinstance(header, dict) or "format" not in header:
+        raise ValueError(f"{path} is damaged (it doesn't say its format). {_rebuild(folder)}")
+    if header["format"] != FORMAT:
+        raise ValueError(f"{path} has format {header['format']}, expected {FORMAT}. {_rebuild(folder)}")
+    for key, kind in {"made_of": dict, **said}.items():
+        if not isinstance(header.get(key), kind):
+            found = f"{key} is {header[key]!r}" if key in header else f"no {key}"
+            raise ValueError(f"{path} is damaged ({found}). {_rebuild(folder)}")
     return header
+
+
+def _require_same(folder: Path, header: dict[str, Any]) -> None:
+    if read_header(folder) != header:
+        raise ValueError(f"{folder} was built anew from other data while a run read it. Start that run again.")
 
 
 def _reader(path: Path) -> Callable[[NDArray[np.int64], NDArray[np.int64]], Iterable[bytes | memoryview]]:

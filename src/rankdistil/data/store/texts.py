@@ -56,8 +56,11 @@ def open_texts(
         source: what tells the data from others.
         tally: see ``ensure``.
     """
-    ensure(folder, {SOURCE: source}, lambda building: write_ragged(building, _bytes(texts()), np.dtype(np.uint8)), tally)
-    return TextStore(folder)
+
+    def write(building: Path) -> dict[str, Any]:
+        return write_ragged(building, _bytes(texts()), np.dtype(np.uint8))
+
+    return ensure(folder, {SOURCE: source}, write, TextStore, tally)
 
 
 def _bytes(texts: Iterable[tuple[str, str]]) -> Chunks:

@@ -41,8 +41,8 @@ def open_tokens(
         dtype = np.dtype(np.uint16 if len(encoder.tokenizer) <= 1 << 16 else np.uint32)
         return write_ragged(building, _tokenised(texts(), encoder, budget, counts), dtype) | counts
 
-    ensure(folder, {"tokenizer": tokenizer_fingerprint(encoder.tokenizer), "budget": budget, SOURCE: source}, write, tally)
-    return RaggedStore(folder)
+    made_of = {"tokenizer": tokenizer_fingerprint(encoder.tokenizer), "budget": budget, SOURCE: source}
+    return ensure(folder, made_of, write, RaggedStore, tally)
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:

@@ -29,10 +29,10 @@ def open_triples(store: Path, reader: Reader, collection: Collection) -> Rows:
         ValueError: for a query or passage that isn't there, unless bad lines may be left out.
     """
     tally, triples = training_triples(reader)
-    name, source = reader.origin("docpairs")
-    held_out = "" if reader.holdout is None else f"-without-{reader.holdout.queries}"
-    folder = store / f"{name}-triples{held_out}"
-    texts = {kind: read_header(getattr(collection, kind).folder)["made_of"] for kind in ("queries", "passages")}
+    texts = {kind: getattr(collection, kind).header["made_of"] for kind in ("queries", "passages")}
+    held_out = {"held out": str(reader.holdout)}
+    origin = reader.origin("docpairs")
+    folder = origin.folder(store, "triples", **{kind: reader.origin(kind).place for kind in texts}, **held_out)
 
     def write(building: Path) -> dict[str, Any]:
         count = 0
@@ -42,8 +42,11 @@ def open_triples(store: Path, reader: Reader, collection: Collection) -> Rows:
                 count += len(rows)
         return {"count": count}
 
-    ensure(folder, {SOURCE: source | texts | {"held out": str(reader.holdout)}}, write, tally)
-    count = read_header(folder)["count"]
+    return ensure(folder, {SOURCE: origin.source | texts | held_out}, write, _mapped, tally)
+
+
+def _mapped(folder: Path) -> Rows:
+    count = read_header(folder, count=int)["count"]
     rows = folder / "rows.bin"
     if rows.stat().st_size != count * 12:
         raise ValueError(
