@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from rankdistil.data.scores import read_header
 from rankdistil.models.locate import locate
+from rankdistil.roles import asks_teacher, named_source
 from rankdistil.settings import plain
 
 READ_AS_TEXT = (
@@ -45,11 +46,9 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
     }
     for elsewhere in ("workers", "negatives_scores"):  # the scores are a parent
         parts["data"].pop(elsewhere, None)
-    parts["data"] |= {
-        "store": cfg.data.store is not None
-    }  # where it is doesn't matter; with one, batches are grouped by tokens
-    if cfg.stage.teacher != "ranker":  # else it is a parent
-        parts["teacher"] = {"weights": identity(str(cfg.teacher.path))}
+    parts["data"]["store"] = cfg.data.store is not None  # not where it is; with one, batches are grouped by tokens
+    if not asks_teacher(cfg):  # else it is a parent
+        parts["teacher"] = {"weights": identity(named_source(cfg))}
     if cfg.stage.learns == "student":
         student = plain(cfg.student)
         parts["student"] = {key: value for key, value in student.items() if key != "init_run"} | {"init_from": _kind(student)}

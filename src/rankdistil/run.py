@@ -19,6 +19,7 @@ from rankdistil.locks import locked, remove_if_empty
 from rankdistil.models.locate import locate, on_hub_only
 from rankdistil.report.check import print_check
 from rankdistil.report.table import print_plain
+from rankdistil.roles import named_source
 from rankdistil.runfolder import state
 from rankdistil.score import run_scoring
 from rankdistil.settings import check
@@ -71,7 +72,7 @@ def _show_missing(steps: Sequence[plan.Step], wanted: Sequence[Wanted]) -> None:
     if files:
         lines = [f"to fetch: {len(files)} files, {sum(file.size or 0 for file in files) / 1e9:.2f} GB, to {home()}"]
         lines += [f"  {file}" for file in files]
-    models = dict.fromkeys(str(step.cfg.teacher.export or step.cfg.teacher.path) for step in steps)
+    models = dict.fromkeys(named_source(step.cfg) for step in steps)
     lines += [f"to fetch from the Hugging Face hub: {path}" for path in models if on_hub_only(path)]
     print_plain(console(), lines)
 
@@ -85,7 +86,7 @@ def _check(cfg: DictConfig) -> None:
     GradientShares(cfg.callbacks.gradient_shares.every)
     if cfg.stage.learns == "student":
         networks.student_size(cfg.student)
-        if cfg.plan == "run" or isinstance(locate(str(cfg.teacher.export or cfg.teacher.path)), Path):
+        if cfg.plan == "run" or isinstance(locate(named_source(cfg)), Path):
             networks.check_student(cfg)  # needs the teacher's shape, for which neither a plan nor a check goes to the hub
     if cfg.stage.learns != "nothing":
         networks.optim_settings(cfg.stage)
