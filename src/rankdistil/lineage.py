@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,19 @@ from rankdistil.models.locate import locate
 from rankdistil.roles import asks_teacher, named_source
 from rankdistil.settings import plain
 
+# The settings of ``data`` (patterns of keys) that decide what becomes of passages read as text: validation is a mean over
+# batches, so their size counts.
 READ_AS_TEXT = (
-    "name", "root", "corpus", "train", "valid", "passages", "holdout", "batch_size", "query_tokens", "passage_tokens",
-    "valid_passages", "eval_batch_size", "columns", "on_bad",
+    "root", "corpus", "columns.corpus.*", "train", "train.triples_text", "columns.triples_text.*", "passages", "valid_passages",
+    "batch_size", "eval_batch_size", "query_tokens", "passage_tokens", "on_bad", "store",
 )  # fmt: skip
+# Those that decide which pairs a teacher scores, and what it reads of them: with a store, pairs have another order, in which
+# shards are cut.
+SCORED = (
+    "root", "corpus", "columns.*", "train", "train.*", "candidates", "train_on", "relevance_level", "negatives", "negatives_*",
+    "held_out_queries", "query_tokens", "passage_tokens", "on_bad", "store",
+)  # fmt: skip
+ELSEWHERE = ("workers", "negatives_scores")  # the scores are a parent
 PACKAGES = ("rankdistil", "torch", "lightning", "transformers", "ir-datasets", "ir-measures", "bm25s", "numpy")
 
 
@@ -29,7 +39,7 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
     """Flatten the settings that decide what a run computes.
 
     Folders, logging and timing aren't among them, nor loader processes, nor the student in a stage that trains none, nor how a
-    ranking is tested where nothing ranks.
+    ranking is tested where nothing ranks, nor anything but the pairs and what is read of them where a teacher scores.
 
     Args:
         cfg: a training config.
@@ -38,15 +48,9 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
     Returns:
         Value by dotted key.
     """
-    parts: dict[str, Any] = {
-        "seed": cfg.seed,
-        "stage": plain(cfg.stage),
-        "data": {key: value for key, value in plain(cfg.data).items() if key in READ_AS_TEXT or cfg.stage.reads != "passages"},
-        "trainer": plain(cfg.trainer),
-    }
-    for elsewhere in ("workers", "negatives_scores"):  # the scores are a parent
-        parts["data"].pop(elsewhere, None)
-    parts["data"]["store"] = cfg.data.store is not None  # not where it is; with one, batches are grouped by tokens
+    parts: dict[str, Any] = {"stage": plain(cfg.stage), "data": _data(cfg)}
+    if cfg.stage.learns != "nothing":  # a score is the same whatever the seed, in float32, on any number of devices
+        parts |= {"seed": cfg.seed, "trainer": plain(cfg.trainer)}
     if not asks_teacher(cfg):  # else it is a parent
         parts["teacher"] = {"weights": identity(named_source(cfg))}
     if cfg.stage.learns == "student":
@@ -118,6 +122,19 @@ def _digest(file: Path, size: int, modified: int) -> bytes:
     """Hash a file, once for as long as it doesn't change."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").digest()
+
+
+def _data(cfg: DictConfig) -> dict[str, Any]:
+    """Choose the settings of ``data`` that decide an outcome."""
+    data = plain(cfg.data) | {"store": cfg.data.store is not None}  # not where it is; with one, batches are grouped by tokens
+    counted: Sequence[str] = ("*",)
+    if cfg.stage.reads == "passages":
+        counted = READ_AS_TEXT
+    elif cfg.stage.learns == "nothing":
+        counted = SCORED
+        data["held_out_queries"] = cfg.data.holdout * sum(cfg.data[split] is None for split in ("valid", "test"))
+    flat = {key: value for key, value in _flat(data).items() if key not in ELSEWHERE}
+    return {key: value for key, value in flat.items() if any(fnmatchcase(key, pattern) for pattern in counted)}
 
 
 def _kind(student: dict[str, Any]) -> str:
