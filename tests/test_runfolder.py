@@ -141,7 +141,8 @@ def test_how_rankings_are_tested_does_not_decide_what_a_language_model_becomes()
 
 
 FILES = (
-    "data=files", "data.root=x", "data.train.triples=t.tsv", "data.valid={queries: q, qrels: r, triples: null, candidates: null}",
+    "data=files", "data.root=x", "data.train.triples=t.tsv",
+    "data.valid={queries: q, qrels: r, triples: null, candidates: null}",
 )  # fmt: skip
 
 
@@ -182,7 +183,8 @@ def test_queries_that_are_set_apart_change_the_scores_by_their_number() -> None:
     ("override", "counts"),
     [
         ("data.holdout=3", False), ("data.train.qrels=other.txt", False), ("data.train.triples=null", False),
-        ("data.train.queries=other.tsv", False), ("data.valid.qrels=other.txt", False), ("+data.columns.qrels={grade: 2}", False),
+        ("data.train.queries=other.tsv", False), ("data.valid.qrels=other.txt", False),
+        ("+data.columns.qrels={grade: 2}", False),
         ("data.root=y", True), ("data.corpus=other.tsv", True), ("+data.columns.corpus={id: docno}", True),
         ("data.train.triples_text=t.tsv", True), ("data.passages=x", True), ("data.store=stores", True),
     ],

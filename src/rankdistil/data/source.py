@@ -51,7 +51,10 @@ def open_source(
             listed = open_triples(store, reader, collection)
         return ListedGroups(listed) if margin is None else SafeGroups(ListedGroups(listed), margin)
     judged = judgments(reader, collection.passages)
-    there = _known(collection.passages, {passage for row in judged.values() for passage in row})
+    judged_passages = dict.fromkeys(
+        passage for row in judged.values() for passage in row
+    )  # a set's order isn't every process's
+    there = _known(collection.passages, judged_passages)
     positives = {
         query: [passage for passage, grade in row.items() if grade >= relevance_level and passage in there]
         for query, row in judged.items()
