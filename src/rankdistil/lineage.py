@@ -79,9 +79,9 @@ def identity(path: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def scores_origin(folders: Sequence[Path]) -> dict[str, str]:
-    """Describe folders of teachers' scores: where they are, and what they were made of."""
-    made_of = [read_header(folder)["made_of"] for folder in folders]
+def scores_origin(folders: Sequence[Path], key: str) -> dict[str, str]:
+    """Describe folders of teachers' scores, which a setting names: where they are, and what they were made of."""
+    made_of = [read_header(folder, key)["made_of"] for folder in folders]
     return {"source": " ".join(map(str, folders)), "fingerprint": fingerprint({"made_of": made_of})}
 
 

@@ -84,7 +84,7 @@ def test_scores_of_another_collection_are_refused(folder, texts):
 
 def test_a_pair_without_a_score_is_named(folder, texts):
     scores = load_scores(folder(), texts, {})
-    with pytest.raises(ValueError, match=r"holds no score of query q2 and passage b \(1 of 2 pairs of a batch are missing\)"):
+    with pytest.raises(ValueError, match=r"holds no score of query q2 and passage b \(1 of 2 pairs asked for are missing\)"):
         scores.of(*rows(texts, [("q1", "a"), ("q2", "b")]))
 
 
@@ -100,6 +100,7 @@ def test_scores_made_with_other_settings_are_refused_with_the_difference(folder,
         f"teacher.scores={place} were made with other settings (there -> asked for):\n  {key}: "
     )
     assert f"{key}: {MADE_OF[key]} -> {value}\n" in str(caught.value)
+    assert ("; teacher.export=<the teacher that scored> gives its tokenizer." in str(caught.value)) is (key == "tokenizer")
 
 
 def test_scores_belong_to_the_texts_and_not_to_where_they_lie(collection, tmp_path):

@@ -163,7 +163,9 @@ class RankingDataModule(StreamDataModule):
         if self.settings.negatives_margin is None:
             return None
         folder = Path(self.settings.negatives_scores).expanduser()
-        return Margin(load_scores(folder, self._texts, {}), self.settings.negatives_margin)
+        # Those of another teacher will do: its tokens are its own business, but the texts must be these.
+        scores = load_scores(folder, self._texts, texts_scored(self._train), "data.negatives_scores")
+        return Margin(scores, self.settings.negatives_margin)
 
     @property
     def _store(self) -> Path | None:

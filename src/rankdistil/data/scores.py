@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the importer of scores writes them without waiting for torc
 
 HEADER = "scores.json"
 SHARD = 1 << 16  # pairs in a shard
+KEY = "teacher.scores"
 COLUMNS = ("query_id", "passage_id", "score")
 
 
@@ -77,7 +78,7 @@ class TeacherScores:
             )
             raise ValueError(
                 f"{self._name} holds no score of query {query} and passage {passage} ({len(missing)} of {len(wanted)} pairs "
-                "of a batch are missing). Score the pairs that are trained on: python train.py +experiment=score_teacher with "
+                "asked for are missing). Score the pairs that are trained on: python train.py +experiment=score_teacher with "
                 "the same data settings."
             )
         return self._scores[place]
@@ -88,26 +89,28 @@ def keys_of(queries: "Rows", passages: "Rows") -> NDArray[np.int64]:
     return queries.astype(np.int64) << 32 | passages.astype(np.int64)
 
 
-def load_scores(folder: Path, collection: "Collection", asked: dict[str, Any]) -> TeacherScores:
+def load_scores(folder: Path, collection: "Collection", asked: dict[str, Any], key: str = KEY) -> TeacherScores:
     """Load a folder of scores.
 
     Args:
         folder: finished scores.
         collection: the texts that are trained on; scores of others are left out.
         asked: what the scores must have been made with; keys that the folder's header doesn't know are not compared.
+        key: the setting that names the folder, for messages.
 
     Raises:
         FileNotFoundError: if there are none.
         ValueError: if they aren't complete, were made with other settings, one isn't finite, two of a pair differ, or none is
             of these texts.
     """
-    header = read_header(folder)
+    header = read_header(folder, key)
     differing = [key for key in asked if key in header["made_of"] and header["made_of"][key] != asked[key]]
     if differing:
         rows = "\n  ".join(f"{key}: {header['made_of'][key]} -> {asked[key]}" for key in differing)
         raise ValueError(
-            f"teacher.scores={folder} were made with other settings (there -> asked for):\n  {rows}\n"
-            "Score again with these: python train.py +experiment=score_teacher run_name=<name>, or set them back."
+            f"{key}={folder} were made with other settings (there -> asked for):\n  {rows}\n"
+            "Score again with these: python train.py +experiment=score_teacher run_name=<name>, or set them back"
+            f"{'; teacher.export=<the teacher that scored> gives its tokenizer' if 'tokenizer' in differing else ''}."
         )
     keys, scores = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
     for file, shard in _shards(folder, header):
@@ -122,7 +125,7 @@ def load_scores(folder: Path, collection: "Collection", asked: dict[str, Any]) -
         known = (rows[0] >= 0) & (rows[1] >= 0)
         keys.append(keys_of(rows[0][known], rows[1][known]))
         scores.append(shard.scores[known])
-    joined, values, name = np.concatenate(keys), np.concatenate(scores), f"teacher.scores={folder}"
+    joined, values, name = np.concatenate(keys), np.concatenate(scores), f"{key}={folder}"
     if not len(joined):
         raise ValueError(
             f"{name} holds {sum(header['shards'].values())} scores, none of them of queries and passages that are trained on. "
@@ -170,8 +173,8 @@ def standardised_mean(members: Sequence[TeacherScores], collection: "Collection"
     return TeacherScores(first._keys, total.astype(np.float32), collection, " + ".join(one._name for one in members))
 
 
-def read_header(folder: Path) -> dict[str, Any]:
-    """Read what made the scores of a folder.
+def read_header(folder: Path, key: str = KEY) -> dict[str, Any]:
+    """Read what made the scores of a folder; ``key`` is the setting that names it, for messages.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -180,7 +183,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     path = folder / HEADER
     if not path.is_file():
         raise FileNotFoundError(
-            f"teacher.scores={folder} holds no {HEADER}. Make scores with python train.py +experiment=score_teacher, "
+            f"{key}={folder} holds no {HEADER}. Make scores with python train.py +experiment=score_teacher, "
             "or import them with python -m rankdistil.data.import_scores."
         )
     try:

@@ -1,0 +1,81 @@
+"""The DataModule with teachers' scores: as what is learnt from, and as what leaves out false negatives."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankdistil.data.datamodule import RankingDataModule
+from rankdistil.data.encode import PairEncoder
+from rankdistil.data.readers import Reader
+from rankdistil.data.scores import Shard, shard_name, texts_scored, write_shard
+from tests.data.test_datamodule import SETTINGS
+
+PAIRS = {
+    ("1", "a"): 1.0, ("1", "e"): 0.75, ("1", "b"): 5.0, ("2", "b"): 3.0, ("2", "c"): -1.0, ("3", "c"): 2.0, ("3", "d"): 1.5,
+}  # fmt: skip
+
+
+@pytest.fixture
+def build(collection, tokenizer) -> Callable[..., RankingDataModule]:
+    """Build an opened DataModule whose three splits are one folder."""
+
+    def build(scores: tuple[Path, ...] = (), **settings: object) -> RankingDataModule:
+        reader = Reader(collection())
+        encoder = PairEncoder(tokenizer, SETTINGS.query_tokens, SETTINGS.passage_tokens)
+        data = RankingDataModule(reader, reader, reader, encoder, replace(SETTINGS, **settings), 0, scores)
+        data.open()
+        return data
+
+    return build
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Write a folder of scores."""
+
+    def write(pairs: dict[tuple[str, str], float] = PAIRS, name: str = "scores", **made_of: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        queries, passages = zip(*pairs, strict=True)
+        write_shard(folder / shard_name(0), Shard(queries, passages, np.array(list(pairs.values()), np.float32)))
+        (folder / "scores.json").write_text(json.dumps({"made_of": made_of, "shards": {shard_name(0): len(pairs)}}))
+        return folder
+
+    return write
+
+
+def test_scores_for_a_margin_that_belong_to_other_texts_are_refused_by_their_key(build, write, collection) -> None:
+    there = texts_scored(Reader(collection()))
+    folder = write(**there | {"passages": "otherhash"})
+    with pytest.raises(ValueError) as caught:
+        build(negatives_margin=0.5, negatives_scores=str(folder))
+    assert str(caught.value).startswith(
+        f"data.negatives_scores={folder} were made with other settings (there -> asked for):\n"
+        f"  passages: otherhash -> {there['passages']}\n"
+    )
+
+
+def test_scores_for_a_margin_may_be_those_of_another_tokenizer(build, write) -> None:
+    folder = write(tokenizer="other", query_tokens="99")
+    assert len(build(negatives_margin=0.5, negatives_scores=str(folder))._source) == 2
+
+
+@pytest.mark.parametrize("lost", ["header", "pair"])
+def test_scores_for_a_margin_that_are_missing_are_named_by_their_key(build, write, lost: str) -> None:
+    folder = write({pair: score for pair, score in PAIRS.items() if pair != ("2", "c")})
+    if lost == "header":
+        (folder / "scores.json").unlink()
+    with pytest.raises((ValueError, FileNotFoundError), match=rf"^data\.negatives_scores={folder} holds no "):
+        build(negatives_margin=0.5, negatives_scores=str(folder))
+
+
+def test_negatives_that_a_teacher_scores_above_the_positive_are_left_out(build, write) -> None:
+    """Of the folder's four triples, scores keep those of queries 2 and 3."""
+    data = build(batch_size=1, negatives_margin=0.5, negatives_scores=str(write()))
+    found = [(batch.query_ids[0], *batch.passage_ids) for batch in islice(data.train_dataloader(), 4)]
+    assert sorted(found) == [("2", "b", "c")] * 2 + [("3", "c", "d")] * 2
