@@ -24,8 +24,8 @@ PAIRS = {
 def build(collection, tokenizer) -> Callable[..., RankingDataModule]:
     """Build an opened DataModule whose three splits are one folder."""
 
-    def build(scores: tuple[Path, ...] = (), **settings: object) -> RankingDataModule:
-        reader = Reader(collection())
+    def build(scores: tuple[Path, ...] = (), files: dict[str, str] | None = None, **settings: object) -> RankingDataModule:
+        reader = Reader(collection(**(files or {})))
         encoder = PairEncoder(tokenizer, SETTINGS.query_tokens, SETTINGS.passage_tokens)
         data = RankingDataModule(reader, reader, reader, encoder, replace(SETTINGS, **settings), 0, scores)
         data.open()
@@ -79,3 +79,30 @@ def test_negatives_that_a_teacher_scores_above_the_positive_are_left_out(build, 
     data = build(batch_size=1, negatives_margin=0.5, negatives_scores=str(write()))
     found = [(batch.query_ids[0], *batch.passage_ids) for batch in islice(data.train_dataloader(), 4)]
     assert sorted(found) == [("2", "b", "c")] * 2 + [("3", "c", "d")] * 2
+
+
+def test_triples_that_the_margin_leaves_out_are_told(build, write) -> None:
+    told = build(negatives_margin=0.5, negatives_scores=str(write())).account()
+    assert told["training_queries"] == {"left_out": 0, "groups": 2}
+    assert told["negatives_margin"] == {"what": "triples", "of": 4, "left_out": 2, "queries": 0}
+    assert "negatives_margin" not in build().account()
+
+
+def test_negatives_and_queries_that_the_margin_leaves_out_are_told(build, write) -> None:
+    """Query 1 has negatives e and d, query 2 has c, query 3 has d; the scores keep c alone."""
+    scores = write(PAIRS | {("1", "d"): 0.75, ("3", "d"): 2.0})
+    told = build(train_on="sampled", negatives_margin=0.5, negatives_scores=str(scores)).account()
+    assert told["training_queries"] == {"left_out": 2, "groups": 1}
+    assert told["negatives_margin"] == {"what": "negatives", "of": 4, "left_out": 3, "queries": 2}
+
+
+@pytest.mark.parametrize(
+    ("margin", "qrels", "which"),
+    [(99.0, None, " that data.negatives_margin leaves"), (0.0, "1 0 a 0\n", "")],
+    ids=["the margin leaves none", "there was none before"],
+)
+def test_the_margin_is_blamed_only_where_it_was_the_cause(build, write, margin: float, qrels: str | None, which: str) -> None:
+    scores, files = write(PAIRS | {("1", "d"): 0.75}), {"qrels": qrels} if qrels else {}
+    with pytest.raises(ValueError) as caught:
+        build(files=files, train_on="sampled", negatives_margin=margin, negatives_scores=str(scores))
+    assert str(caught.value) == (f"no training query has both a relevant passage and a negative among its candidates{which}.")

@@ -4,12 +4,14 @@ Nothing is written, and nothing fetched: of an ir_datasets id that isn't embedde
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rankdistil.data.check_datasets import read_dataset
 from rankdistil.data.check_files import ANYTHING, Listing, Listings, TextsFound, read_texts
 from rankdistil.data.check_records import Judged, Named, Numbered, Ranked, count_candidates, count_judgments, count_triples
+from rankdistil.data.check_scores import margin_note
 from rankdistil.data.folder import HANDLERS, FolderSplit
 from rankdistil.data.handlers import FileScoredDocs
 from rankdistil.data.readers import Reader
@@ -77,6 +79,8 @@ class Check:
                 self._folder(split, split.reader.source)
             else:
                 self._dataset(split)
+            if split.name == "train" and (note := self._try(partial(margin_note, self._settings, split.reader))):
+                self.notes.append(note)
         train = self._queries.get("train")
         for name, queries in self._queries.items():
             if train and queries is not train and (shared := queries.by_text.keys() & train.by_text.keys()):

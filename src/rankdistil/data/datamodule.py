@@ -119,10 +119,12 @@ class RankingDataModule(StreamDataModule):
         return self._tasks[split]
 
     def account(self) -> dict[str, Any]:
-        """Say what was left out of the data: bad lines, training queries, and judged queries without candidates."""
+        """Say what was left out of the data: bad lines, queries and negatives in training, judged queries without hits."""
         told = super().account()
         if self._source is not None:
             told["training_queries"] = {"left_out": self._source.left_out, "groups": len(self._source)}
+            if self._source.by_margin is not None:
+                told["negatives_margin"] = self._source.by_margin._asdict()
         for split, task in self._tasks.items():
             told[f"{split}_queries"] = {"judged": len(task.qrels), "with_candidates": sum(map(bool, task.candidates.values()))}
         return told

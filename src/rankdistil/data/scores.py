@@ -103,15 +103,7 @@ def load_scores(folder: Path, collection: "Collection", asked: dict[str, Any], k
         ValueError: if they aren't complete, were made with other settings, one isn't finite, two of a pair differ, or none is
             of these texts.
     """
-    header = read_header(folder, key)
-    differing = [key for key in asked if key in header["made_of"] and header["made_of"][key] != asked[key]]
-    if differing:
-        rows = "\n  ".join(f"{key}: {header['made_of'][key]} -> {asked[key]}" for key in differing)
-        raise ValueError(
-            f"{key}={folder} were made with other settings (there -> asked for):\n  {rows}\n"
-            "Score again with these: python train.py +experiment=score_teacher run_name=<name>, or set them back"
-            f"{'; teacher.export=<the teacher that scored> gives its tokenizer' if 'tokenizer' in differing else ''}."
-        )
+    header = matching_header(folder, asked, key)
     keys, scores = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
     for file, shard in _shards(folder, header):
         bad = np.flatnonzero(~np.isfinite(shard.scores))
@@ -171,6 +163,26 @@ def standardised_mean(members: Sequence[TeacherScores], collection: "Collection"
             )
     total = np.mean([(one._scores - one._scores.mean()) / one._scores.std() for one in members], axis=0)
     return TeacherScores(first._keys, total.astype(np.float32), collection, " + ".join(one._name for one in members))
+
+
+def matching_header(folder: Path, asked: dict[str, Any], key: str = KEY) -> dict[str, Any]:
+    """Read what made the scores of a folder, and compare it with what they must have been made with.
+
+    Raises:
+        FileNotFoundError: if there are none.
+        ValueError: if something differs, with each difference.
+    """
+    header = read_header(folder, key)
+    made_of = header["made_of"]
+    differing = [name for name in asked if name in made_of and made_of[name] != asked[name]]
+    if differing:
+        rows = "\n  ".join(f"{name}: {made_of[name]} -> {asked[name]}" for name in differing)
+        raise ValueError(
+            f"{key}={folder} were made with other settings (there -> asked for):\n  {rows}\n"
+            "Score again with these: python train.py +experiment=score_teacher run_name=<name>, or set them back"
+            f"{'; teacher.export=<the teacher that scored> gives its tokenizer' if 'tokenizer' in differing else ''}."
+        )
+    return header
 
 
 def read_header(folder: Path, key: str = KEY) -> dict[str, Any]:
