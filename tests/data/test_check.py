@@ -1,6 +1,5 @@
 """The check of all data before training: what it counts, and every problem with file and line."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from rankdistil.data.check import Check, Split
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.holdout import Holdout
 from rankdistil.data.readers import Reader
-from rankdistil.data.scores import texts_scored
 from rankdistil.data.settings import DataSettings
 from rankdistil.files import content
 
@@ -120,28 +118,6 @@ def test_bytes_that_are_no_text_are_listed_and_the_file_is_read_on(collection, l
         ":5: 1 columns, expected 2 (id<TAB>text): 'no tab'",
     ]
     assert (listing.fatal, listing.found, listing.lines) == (2, 1, 6)
-
-
-def test_scores_for_a_margin_are_compared_with_the_texts_and_what_they_leave_out_is_left_to_a_run(collection, looked, tmp_path):
-    texts, scores = texts_scored(Reader(collection())), tmp_path / "scores"
-    scores.mkdir()
-    settings = {"negatives_margin": 1.0, "negatives_scores": str(scores)}
-    assert looked(collection(), **settings).problems[0].startswith(f"data.negatives_scores={scores} holds no scores.json. ")
-    for passages, problems in (("otherhash", 1), (texts["passages"], 0)):
-        (scores / "scores.json").write_text(json.dumps({"made_of": texts | {"passages": passages}, "shards": {}}))
-        check = looked(collection(), **settings)
-        assert len(check.problems) == problems
-        assert all(f"\n  passages: otherhash -> {texts['passages']}\n" in problem for problem in check.problems)
-        assert [note for note in check.notes if "margin" in note] == (
-            [] if problems else ["training: how many negatives data.negatives_margin leaves out is told as a run starts."]
-        )
-
-
-def test_a_missing_file_is_one_problem_whatever_the_margin(collection, looked, tmp_path):
-    split, settings = collection(), {"negatives_margin": 1.0, "negatives_scores": "no/scores"}
-    (tmp_path / "corpus.tsv").unlink()
-    check = looked(split, **settings)
-    assert (check.problems, len(complaints(check))) == ([], 1)
 
 
 def test_what_can_be_left_out_does_not_stop_a_run_and_what_is_more_does(collection, looked, tmp_path):

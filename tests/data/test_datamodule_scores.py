@@ -11,6 +11,7 @@ import pytest
 
 from rankdistil.data.datamodule import RankingDataModule
 from rankdistil.data.encode import PairEncoder
+from rankdistil.data.holdout import Holdout
 from rankdistil.data.readers import Reader
 from rankdistil.data.scores import Shard, shard_name, texts_scored, write_shard
 from tests.data.test_datamodule import SETTINGS
@@ -24,10 +25,13 @@ PAIRS = {
 def build(collection, tokenizer) -> Callable[..., RankingDataModule]:
     """Build an opened DataModule whose three splits are one folder."""
 
-    def build(scores: tuple[Path, ...] = (), files: dict[str, str] | None = None, **settings: object) -> RankingDataModule:
-        reader = Reader(collection(**(files or {})))
+    def build(
+        scores: tuple[Path, ...] = (), files: dict[str, str] | None = None, holdout: Holdout | None = None, **settings: object
+    ) -> RankingDataModule:
+        split = collection(**(files or {}))
+        reader = Reader(split)
         encoder = PairEncoder(tokenizer, SETTINGS.query_tokens, SETTINGS.passage_tokens)
-        data = RankingDataModule(reader, reader, reader, encoder, replace(SETTINGS, **settings), 0, scores)
+        data = RankingDataModule(Reader(split, holdout), reader, reader, encoder, replace(SETTINGS, **settings), 0, scores)
         data.open()
         return data
 
@@ -106,3 +110,20 @@ def test_the_margin_is_blamed_only_where_it_was_the_cause(build, write, margin: 
     with pytest.raises(ValueError) as caught:
         build(files=files, train_on="sampled", negatives_margin=margin, negatives_scores=str(scores))
     assert str(caught.value) == (f"no training query has both a relevant passage and a negative among its candidates{which}.")
+
+
+@pytest.mark.parametrize("store", [False, True])
+def test_an_ensemble_s_targets_are_the_same_with_a_store_and_without(build, write, tmp_path, store: bool) -> None:
+    """Scores of query 3, which is set apart here, would move mean and deviation of the first member if they counted."""
+    folders = (write(PAIRS | {("3", "d"): 1e6}, "one"), write({pair: -3 * score for pair, score in PAIRS.items()}, "other"))
+    data = build(folders, holdout=Holdout(1, inside=False), **({"store": str(tmp_path / "store")} if store else {}))
+    trained = {query for query, _ in PAIRS if query in data._train.queries}
+    assert len(trained) == 2
+    found = {}
+    for batch in islice(data.train_dataloader(), 4):
+        found |= dict(zip(zip(batch.query_ids, batch.passage_ids, strict=True), batch.teacher_logits.tolist(), strict=True))
+    own = {pair: (1e6 if pair == ("3", "d") else score) for pair, score in PAIRS.items() if pair[0] in trained}
+    values = np.array(list(own.values()))
+    other = np.array([-3 * PAIRS[pair] for pair in own])
+    mean = ((values - values.mean()) / values.std() + (other - other.mean()) / other.std()) / 2
+    assert found == pytest.approx(dict(zip(own, mean.tolist(), strict=True)), abs=1e-6)

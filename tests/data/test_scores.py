@@ -8,7 +8,7 @@ import pytest
 
 from rankdistil.data.collection import Collection
 from rankdistil.data.readers import Reader
-from rankdistil.data.scores import Shard, load_scores, shard_name, standardised_mean, texts_scored, write_shard
+from rankdistil.data.scores import Shard, load_scores, shard_name, texts_scored, write_shard
 from rankdistil.data.texts import LiveTexts
 
 MADE_OF = {"teacher": "abc", "tokenizer": "t", "query_tokens": 8, "passage_tokens": 16, "dtype": "float32"}
@@ -151,18 +151,3 @@ def test_a_missing_a_short_and_a_cut_shard_are_refused(folder, texts):
 def test_a_folder_without_scores_says_how_to_make_them(tmp_path, texts):
     with pytest.raises(FileNotFoundError, match=r"holds no scores\.json\. Make scores with python train\.py"):
         load_scores(tmp_path, texts, {})
-
-
-def test_an_ensemble_is_the_mean_of_standardised_scores(folder, texts):
-    one, other = folder(), folder([(query, passage, 100 - 10 * score) for query, passage, score in PAIRS], "other")
-    members = [load_scores(place, texts, {}) for place in (one, other)]
-    mean = standardised_mean(members, texts).of(*rows(texts, [pair[:2] for pair in PAIRS]))
-    assert np.abs(mean).max() < 1e-6  # one is the other turned round, on another scale
-    alone = standardised_mean(members[:1], texts).of(*rows(texts, [pair[:2] for pair in PAIRS]))
-    assert (alone.mean(), alone.std()) == pytest.approx((0, 1), abs=1e-6)
-
-
-def test_an_ensemble_of_different_pairs_is_refused(folder, texts):
-    members = [load_scores(folder(), texts, {}), load_scores(folder([*PAIRS[:3], ("q3", "a", 1.0)], "other"), texts, {})]
-    with pytest.raises(ValueError, match=r"hold scores of different pairs \(4 and 4\)\. An ensemble needs all members' scores"):
-        standardised_mean(members, texts)

@@ -12,11 +12,12 @@ from torch.utils.data import DataLoader
 from rankdistil.data.candidates import is_ordered
 from rankdistil.data.collection import Collection, open_collection
 from rankdistil.data.encode import PairEncoder
+from rankdistil.data.ensemble import standardised_mean
 from rankdistil.data.false_negatives import Margin
 from rankdistil.data.groups import GroupSource
 from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair, Qrels, Ranking
-from rankdistil.data.scores import load_scores, standardised_mean, texts_scored
+from rankdistil.data.scores import load_scores, texts_scored
 from rankdistil.data.settings import DataSettings
 from rankdistil.data.source import open_source
 from rankdistil.data.store.tokens import tokenizer_fingerprint
@@ -102,7 +103,7 @@ class RankingDataModule(StreamDataModule):
             asked = {"query_tokens": settings.query_tokens, "passage_tokens": settings.passage_tokens}
             asked |= {"tokenizer": tokenizer_fingerprint(self.encoder.tokenizer)} | texts_scored(self._train)
             found = [load_scores(folder, self._texts, asked) for folder in self._score_folders]
-            self._scores = found[0] if len(found) == 1 else standardised_mean(found, self._texts)
+            self._scores = found[0] if len(found) == 1 else standardised_mean(found, self._source.pairs())
         return self._texts, self._source
 
     def task(self, split: str) -> RerankingTask:

@@ -56,7 +56,8 @@ class TeacherScores:
     """
 
     def __init__(self, keys: NDArray[np.int64], scores: NDArray[np.float32], collection: "Collection", name: str) -> None:
-        self._keys, self._scores, self._collection, self._name = keys, scores, collection, name
+        self.collection, self.name = collection, name
+        self._keys, self._scores = keys, scores
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -73,11 +74,11 @@ class TeacherScores:
         if len(missing):
             first = missing[:1]
             (query,), (passage,) = (
-                self._collection.queries.names(queries[first]),
-                self._collection.passages.names(passages[first]),
+                self.collection.queries.names(queries[first]),
+                self.collection.passages.names(passages[first]),
             )
             raise ValueError(
-                f"{self._name} holds no score of query {query} and passage {passage} ({len(missing)} of {len(wanted)} pairs "
+                f"{self.name} holds no score of query {query} and passage {passage} ({len(missing)} of {len(wanted)} pairs "
                 "asked for are missing). Score the pairs that are trained on: python train.py +experiment=score_teacher with "
                 "the same data settings."
             )
@@ -144,25 +145,6 @@ def _refuse_differing(
         f"({len(np.unique(keys[places]))} pairs have several). A teacher gives a pair one score. Score or import again, from "
         "one teacher."
     )
-
-
-def standardised_mean(members: Sequence[TeacherScores], collection: "Collection") -> TeacherScores:
-    """Average the scores of several teachers, each brought to mean 0 and standard deviation 1 first.
-
-    Teachers score on scales of their own: a plain mean would follow the one with the widest.
-
-    Raises:
-        ValueError: if they didn't score the same pairs.
-    """
-    first = members[0]
-    for other in members[1:]:
-        if not np.array_equal(first._keys, other._keys):
-            raise ValueError(
-                f"{first._name} and {other._name} hold scores of different pairs ({len(first)} and {len(other)}). "
-                "An ensemble needs all members' scores of each pair."
-            )
-    total = np.mean([(one._scores - one._scores.mean()) / one._scores.std() for one in members], axis=0)
-    return TeacherScores(first._keys, total.astype(np.float32), collection, " + ".join(one._name for one in members))
 
 
 def matching_header(folder: Path, asked: dict[str, Any], key: str = KEY) -> dict[str, Any]:
