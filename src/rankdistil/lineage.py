@@ -5,7 +5,9 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 from omegaconf import DictConfig
 
 from rankdistil.data.scores import read_header
+from rankdistil.files import write_json
 from rankdistil.models.locate import locate
 from rankdistil.roles import asks_teacher, named_source
 from rankdistil.settings import plain
@@ -115,6 +118,31 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         return json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{file} is damaged ({error}). Remove the folder {folder} to run afresh.") from None
+
+
+def begun(cfg: DictConfig, settings: dict[str, Any], parents: dict[str, Any]) -> dict[str, Any]:
+    """Return what the ``run.json`` of any stage says while it is under way."""
+    return {
+        "status": "running",
+        "stage": cfg.stage.name,
+        "method": cfg.method,
+        "fingerprint": fingerprint(settings),
+        "settings": settings,
+        "seed": cfg.seed,
+        "parents": parents,
+        "origin": origin(),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+
+
+@contextmanager
+def failure_recorded(folder: Path, record: dict[str, Any]) -> Iterator[None]:
+    """Write into a run's ``run.json`` that it failed, and why, should it; ``record`` may grow meanwhile."""
+    try:
+        yield
+    except BaseException as error:
+        write_json(folder / "run.json", record | {"status": "failed", "error": f"{type(error).__name__}: {error}"})
+        raise
 
 
 @cache
