@@ -141,32 +141,6 @@ def test_a_start_whose_tokens_mean_something_else_is_refused(tokenizer: object, 
     )
 
 
-@pytest.mark.parametrize("exported", [True, False])
-def test_a_student_of_scores_takes_tokens_and_shape_from_the_export_where_one_is_named(
-    tiny_ranker: CrossEncoder, tokenizer: object, tmp_path: Path, exported: bool
-) -> None:
-    other = copy.deepcopy(tokenizer)
-    other.add_tokens(["anothertoken"])
-    tiny_ranker.config.vocab_size = len(other)
-    for name, tokens in (("path", tokenizer), ("export", other)):
-        write_export(tmp_path / name, tiny_ranker, tokens, 38)
-    named = [f"teacher.export={tmp_path}/export"] if exported else []
-    cfg = composed("stage=logit_distill", *TINY, f"teacher.path={tmp_path}/path", "teacher.scores=scores", *named)
-    source = networks.teacher_source(cfg)
-    assert source == f"{tmp_path}/{'export' if exported else 'path'}"
-    assert len(load_tokenizer(source)) == len(tokenizer) + exported
-
-
-def test_a_language_model_named_as_export_is_refused_for_a_student_of_scores_too(
-    built, tiny_ranker: CrossEncoder, tokenizer: object, tmp_path: Path
-) -> None:
-    tiny_ranker.config.vocab_size = len(tokenizer)
-    write_export(tmp_path, tiny_ranker, tokenizer, 38, with_head=False)
-    cfg = composed("stage=logit_distill", *TINY, "teacher.scores=scores", f"teacher.export={tmp_path}")
-    with pytest.raises(ValueError, match="is a language model without a ranking head"):
-        networks.load_teacher(cfg)
-
-
 @pytest.mark.parametrize("start", ["export:START", "experiment:lm_distill_6l"])
 def test_other_tokens_than_the_teacher_s_are_refused_before_a_parent_is_trained(
     built, tokenizer: object, tiny_ranker: CrossEncoder, tmp_path: Path, start: str

@@ -52,6 +52,7 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     """
     quieten()
     L.seed_everything(cfg.seed, verbose=False)
+    networks.check_scores(cfg)  # again: the teacher may have been trained just now
     teacher = networks.load_teacher(cfg)
     tokenizer = load_tokenizer(networks.teacher_source(cfg))
     if len(tokenizer) > (known := teacher.config.vocab_size):

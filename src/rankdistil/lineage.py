@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -80,6 +81,11 @@ def identity(path: str) -> str:
     for file in files:
         digest.update(_digest(file, file.stat().st_size, file.stat().st_mtime_ns))
     return digest.hexdigest()[:16]
+
+
+def is_content(name: str) -> bool:
+    """Whether what ``identity`` returned is a hash of weights."""
+    return re.fullmatch("[0-9a-f]{16}", name) is not None
 
 
 def scores_origin(folders: Sequence[Path], key: str) -> dict[str, str]:

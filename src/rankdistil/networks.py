@@ -1,11 +1,14 @@
 """The networks of a stage, built from its config: teacher, student, losses, and the module around them."""
 
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 from transformers import BertConfig, PreTrainedTokenizerFast
 
+from rankdistil.data.scores import read_header
 from rankdistil.data.stream_module import StreamDataModule
+from rankdistil.lineage import identity, is_content
 from rankdistil.losses import Projection, WeightedSum
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.layers import LayerMap, map_layers
@@ -17,7 +20,7 @@ from rankdistil.models.trace import Layers
 from rankdistil.modules import DistillModule, FinetuneModule, StageModule
 from rankdistil.optim import OptimSettings
 from rankdistil.plan import teacher_folder
-from rankdistil.roles import asks_teacher, named_source, reads_scores, takes_export
+from rankdistil.roles import asks_teacher, named_source, reads_scores, score_folders, takes_export
 from rankdistil.settings import build, names, plain
 
 FITTED_ON = 256  # pairs that a subclone is fitted on
@@ -119,6 +122,32 @@ def check_student(cfg: DictConfig) -> None:
     if cfg.stage.teacher != "none":
         _projection(cfg, size, shape)
         check_match(size, shape, build_losses(cfg, None).needs)
+
+
+def check_scores(cfg: DictConfig) -> None:
+    """Refuse scores that another teacher gave than the one named beside them; of several, one must be that teacher's.
+
+    Imported scores don't say whose they are, a teacher's run may not be trained yet, and weights on the hub aren't known by
+    content: those aren't compared.
+
+    Raises:
+        ValueError: naming both teachers.
+    """
+    folders = score_folders(cfg)
+    if not folders or not (asks_teacher(cfg) or takes_export(cfg)):
+        return
+    source = teacher_source(cfg)
+    if not takes_export(cfg) and not Path(source).is_dir():
+        return
+    own, given = identity(source), [str(read_header(folder)["made_of"].get("teacher")) for folder in folders]
+    if any(is_content(teacher) != is_content(own) for teacher in given) or own in given:
+        return
+    who = f"{'another teacher' if len(given) == 1 else 'other teachers'} ({', '.join(given)})"
+    raise ValueError(
+        f"teacher.scores={' '.join(map(str, folders))} were given by {who} than the one that is named beside them, {source} "
+        f"({own}). Name the teacher that scored (teacher.export), or score with this one: python train.py "
+        f"+experiment=score_teacher teacher.export={source} run_name=<name>."
+    )
 
 
 def build_module(cfg: DictConfig, teacher: CrossEncoder, data: StreamDataModule, parents: dict[str, Any]) -> StageModule:

@@ -88,6 +88,7 @@ def _check(cfg: DictConfig) -> None:
         networks.student_size(cfg.student)
         if cfg.plan == "run" or isinstance(locate(named_source(cfg)), Path):
             networks.check_student(cfg)  # needs the teacher's shape, for which neither a plan nor a check goes to the hub
+        networks.check_scores(cfg)
     if cfg.stage.learns != "nothing":
         networks.optim_settings(cfg.stage)
         networks.check_losses(cfg)

@@ -96,7 +96,8 @@ def load_scores(folder: Path, collection: "Collection", asked: dict[str, Any], k
     Args:
         folder: finished scores.
         collection: the texts that are trained on; scores of others are left out.
-        asked: what the scores must have been made with; keys that the folder's header doesn't know are not compared.
+        asked: what the scores must have been made with; keys that the folder's header doesn't know are not compared. The
+            teacher is compared where one is named (``networks.check_scores``); ``dtype`` needn't be, shards are float32.
         key: the setting that names the folder, for messages.
 
     Raises:
