@@ -115,6 +115,18 @@ def test_a_language_model_named_outright_is_an_error(make):
         find_entries([str(folder)])
 
 
+def test_a_teacher_s_scores_are_called_what_they_are(make, tmp_path):
+    make("distill", "6l", "seed0")
+    scores = make("score_teacher", "minilm", "seed0", ranks=False, stage="scoring", settings={"stage.learns": "nothing"})
+    entries, notes = find_entries([f"{tmp_path}/runs/*/*/*"])
+    assert [entry.row for entry in entries] == ["distill 6l"]
+    message = f"{scores} holds a teacher's scores (stage scoring), not a ranker. Name the students that learnt from them."
+    assert notes == [f"left out: {message}"]
+    with pytest.raises(ValueError) as caught:
+        find_entries([str(scores)])
+    assert str(caught.value) == message
+
+
 def test_a_glob_that_finds_only_language_models_names_them(make, tmp_path):
     make("lm_distill", "6l", "seed0", ranks=False, stage="lm_distill")
     with pytest.raises(ValueError, match=r"models names nothing that ranks:\n  left out: .*lm_distill/6l/seed0"):

@@ -257,3 +257,18 @@ def test_an_export_named_as_teacher_needs_no_parent(planned) -> None:
     (step,) = planned("+experiment=smoke", "teacher.export=some/folder")
     assert step.cfg.stage.name == "ranker_distill"
     assert step.settings["parents.teacher"] == "some/folder"
+
+
+@pytest.mark.parametrize("key", ["path", "export"])
+def test_what_gives_tokens_and_shape_to_a_student_of_scores_counts_by_its_content(planned, tmp_path: Path, key: str) -> None:
+    scores = tmp_path / "scores"
+    scores.mkdir()
+    (scores / "scores.json").write_text(json.dumps({"made_of": {}, "shards": {}}))
+    here, there, changed = (checkpoint(tmp_path / name, value) for name, value in (("a", 1.0), ("b/c", 1.0), ("d", 2.0)))
+    found = [
+        planned("stage=logit_distill", "student.init_from=random", f"teacher.scores={scores}", f"teacher.{key}={path}")
+        for path in (here, there, changed)
+    ]
+    assert [len(steps) for steps in found] == [1, 1, 1]
+    prints = [fingerprint(step.settings) for (step,) in found]
+    assert prints[0] == prints[1] != prints[2]

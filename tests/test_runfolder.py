@@ -140,6 +140,60 @@ def test_how_rankings_are_tested_does_not_decide_what_a_language_model_becomes()
     assert base != outcome_settings(composed("+experiment=lm_distill_6l", "data.eval_batch_size=5"), {})
 
 
+FILES = (
+    "data=files", "data.root=x", "data.train.triples=t.tsv",
+    "data.valid={queries: q, qrels: r, triples: null, candidates: null}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.test.qrels=other.txt", "data.valid.qrels=other.txt", "data.test_queries=5", "data.depth=3", "data.valid_depth=3",
+        "data.valid_queries=3", "data.test_relevance_level=2", "data.eval_batch_size=5", "data.batch_size=5", "data.workers=2",
+        "data.passages=x", "data.allow_unknown=true", "data.holdout=3", "seed=3", "trainer.precision=bf16-mixed",
+    ],
+)  # fmt: skip
+def test_what_cannot_change_a_score_leaves_a_teacher_s_scores_as_they_are(override: str) -> None:
+    base, changed = (outcome_settings(composed("+experiment=score_teacher", *FILES, *more), {}) for more in ([], [override]))
+    assert base == changed
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.root=y", "data.corpus=other.tsv", "data.train.queries=other.tsv", "data.train.qrels=o", "data.train.triples=null",
+        "data.train.candidates=run", "data.candidates=run", "+data.columns.corpus={id: docno}", "data.train_on=sampled",
+        "data.negatives=3", "data.negatives_depth=7", "data.negatives_skip=2", "data.relevance_level=2", "data.query_tokens=9",
+        "data.passage_tokens=9", "data.on_bad=skip", "data.store=stores", "data.valid=null", "data.test=null",
+    ],
+)  # fmt: skip
+def test_what_decides_which_pairs_are_scored_or_what_is_read_of_them_makes_other_scores(override: str) -> None:
+    base, changed = (outcome_settings(composed("+experiment=score_teacher", *FILES, *more), {}) for more in ([], [override]))
+    assert changed_settings(base, changed)
+
+
+def test_queries_that_are_set_apart_change_the_scores_by_their_number() -> None:
+    apart = [outcome_settings(composed("+experiment=score_teacher", *FILES, f"data.test={test}", "data.holdout=7"), {})
+             for test in ("null", "{queries: q, qrels: r, triples: null, candidates: null}")]  # fmt: skip
+    assert changed_settings(*apart) == ["data.held_out_queries: 7 -> 0"]
+
+
+@pytest.mark.parametrize(
+    ("override", "counts"),
+    [
+        ("data.holdout=3", False), ("data.train.qrels=other.txt", False), ("data.train.triples=null", False),
+        ("data.train.queries=other.tsv", False), ("data.valid.qrels=other.txt", False),
+        ("+data.columns.qrels={grade: 2}", False),
+        ("data.root=y", True), ("data.corpus=other.tsv", True), ("+data.columns.corpus={id: docno}", True),
+        ("data.train.triples_text=t.tsv", True), ("data.passages=x", True), ("data.store=stores", True),
+    ],
+)  # fmt: skip
+def test_of_a_collection_only_its_passages_decide_what_a_language_model_becomes(override: str, counts: bool) -> None:
+    base, changed = (outcome_settings(composed("+experiment=lm_distill_6l", *FILES, *more), {}) for more in ([], [override]))
+    assert bool(changed_settings(base, changed)) is counts
+
+
 def test_the_weights_that_are_learnt_from_count_by_content_and_not_by_place(tmp_path: Path) -> None:
     def settings(folder: Path, value: float) -> dict[str, object]:
         folder.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,8 @@ SMOKE = "+experiment=smoke"
         ("resume=perhaps", "resume is 'perhaps'; expected true or false."),
         ("teacher.seed=1.5", "teacher.seed is 1.5; expected a whole number of at least 0."),
         ("student.init_run=../other", "student.init_run is '../other'; expected a name of 1 to 64 letters"),
+        ("teacher.scores=[]", "teacher.scores is []; expected a folder of scores, a list of at least one, or null."),
+        ("teacher.scores=[a,3]", "teacher.scores is ['a', 3]; expected a folder of scores, a list of at least one, or null."),
         ("stage.reads=books", "stage.reads is 'books'; expected one of triples, passages."),
         ("stage.teacher=none_at_all", "stage.teacher is 'none_at_all'; expected one of none, ranker, language_model."),
         ("+student.init_form=random", "there is no setting 'student.init_form'. Did you mean 'student.init_from'?"),

@@ -106,6 +106,9 @@ def _problem(entry: Entry) -> str | None:
         return None
     if entry.record["status"] != "finished":
         return f"{entry.run} is not finished. Run its command again with resume=true first."
+    if entry.record["settings"].get("stage.learns") == "nothing":
+        what = f"a teacher's scores (stage {entry.record['stage']}), not a ranker"
+        return f"{entry.run} holds {what}. Name the students that learnt from them."
     if not entry.record.get("ranks", True):
         return (
             f"{entry.run} is a language model (stage {entry.record['stage']}) and can't rank yet. Name a run that starts from "

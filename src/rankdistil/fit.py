@@ -23,7 +23,7 @@ from rankdistil.callbacks.save_export import SaveExport
 from rankdistil.callbacks.stream_position import StreamPosition
 from rankdistil.data.stream_module import StreamDataModule
 from rankdistil.files import write_json
-from rankdistil.lineage import fingerprint, origin
+from rankdistil.lineage import begun, failure_recorded
 from rankdistil.models.load import load_tokenizer
 from rankdistil.modules import StageModule
 from rankdistil.report.data import data_notes
@@ -52,6 +52,7 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     """
     quieten()
     L.seed_everything(cfg.seed, verbose=False)
+    networks.check_scores(cfg)  # again: the teacher may have been trained just now
     teacher = networks.load_teacher(cfg)
     tokenizer = load_tokenizer(networks.teacher_source(cfg))
     if len(tokenizer) > (known := teacher.config.vocab_size):
@@ -71,17 +72,14 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     module = networks.build_module(cfg, teacher, data, parents)
     for name in sorted(set(cfg.stage.losses) - set(networks.kept_losses(cfg))):
         console.print(f"student {cfg.student.name} can't take the {name} loss: dropped (student.drop_losses).")
-    record = _record(cfg, settings, parents, module, data)
+    record = begun(cfg, settings, parents) | _described(cfg, module, data)
     started = time.monotonic()
     if rank_zero_only.rank == 0:
         write_json(folder / "run.json", record)
-    try:
+    with failure_recorded(folder, record):
         record |= _fit(cfg, folder, module, data)
         if module.losses.trains_head:
             tested = score_splits(cfg, folder, splits, teacher if asks_teacher(cfg) else None)
-    except BaseException as error:
-        write_json(folder / "run.json", record | {"status": "failed", "error": f"{type(error).__name__}: {error}"})
-        raise
     if rank_zero_only.rank != 0:
         return  # one process speaks for all
     if module.losses.trains_head:
@@ -159,20 +157,10 @@ def finish_wandb() -> None:
         wandb.finish()
 
 
-def _record(
-    cfg: DictConfig, settings: dict[str, Any], parents: dict[str, Any], module: StageModule, data: StreamDataModule
-) -> dict[str, Any]:
+def _described(cfg: DictConfig, module: StageModule, data: StreamDataModule) -> dict[str, Any]:
+    """Return what ``run.json`` says of a network in training."""
     shape = module.ranker.config
     return {
-        "status": "running",
-        "stage": cfg.stage.name,
-        "method": cfg.method,
-        "fingerprint": fingerprint(settings),
-        "settings": settings,
-        "seed": cfg.seed,
-        "parents": parents,
-        "origin": origin(),
-        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         "learnt_from": _learnt_from(cfg),
         "started_from": cfg.teacher.path if cfg.stage.learns == "teacher" else cfg.student.init_from,
         "ranks": module.losses.trains_head,

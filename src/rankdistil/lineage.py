@@ -4,8 +4,12 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,13 +18,24 @@ import torch
 from omegaconf import DictConfig
 
 from rankdistil.data.scores import read_header
+from rankdistil.files import write_json
 from rankdistil.models.locate import locate
+from rankdistil.roles import asks_teacher, named_source
 from rankdistil.settings import plain
 
+# The settings of ``data`` (patterns of keys) that decide what becomes of passages read as text: validation is a mean over
+# batches, so their size counts.
 READ_AS_TEXT = (
-    "name", "root", "corpus", "train", "valid", "passages", "holdout", "batch_size", "query_tokens", "passage_tokens",
-    "valid_passages", "eval_batch_size", "columns", "on_bad",
+    "root", "corpus", "columns.corpus.*", "train", "train.triples_text", "columns.triples_text.*", "passages", "valid_passages",
+    "batch_size", "eval_batch_size", "query_tokens", "passage_tokens", "on_bad", "store",
 )  # fmt: skip
+# Those that decide which pairs a teacher scores, and what it reads of them: with a store, pairs have another order, in which
+# shards are cut.
+SCORED = (
+    "root", "corpus", "columns.*", "train", "train.*", "candidates", "train_on", "relevance_level", "negatives", "negatives_*",
+    "held_out_queries", "query_tokens", "passage_tokens", "on_bad", "store",
+)  # fmt: skip
+ELSEWHERE = ("workers", "negatives_scores")  # the scores are a parent
 PACKAGES = ("rankdistil", "torch", "lightning", "transformers", "ir-datasets", "ir-measures", "bm25s", "numpy")
 
 
@@ -28,7 +43,7 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
     """Flatten the settings that decide what a run computes.
 
     Folders, logging and timing aren't among them, nor loader processes, nor the student in a stage that trains none, nor how a
-    ranking is tested where nothing ranks.
+    ranking is tested where nothing ranks, nor anything but the pairs and what is read of them where a teacher scores.
 
     Args:
         cfg: a training config.
@@ -37,19 +52,11 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
     Returns:
         Value by dotted key.
     """
-    parts: dict[str, Any] = {
-        "seed": cfg.seed,
-        "stage": plain(cfg.stage),
-        "data": {key: value for key, value in plain(cfg.data).items() if key in READ_AS_TEXT or cfg.stage.reads != "passages"},
-        "trainer": plain(cfg.trainer),
-    }
-    for elsewhere in ("workers", "negatives_scores"):  # the scores are a parent
-        parts["data"].pop(elsewhere, None)
-    parts["data"] |= {
-        "store": cfg.data.store is not None
-    }  # where it is doesn't matter; with one, batches are grouped by tokens
-    if cfg.stage.teacher != "ranker":  # else it is a parent
-        parts["teacher"] = {"weights": identity(str(cfg.teacher.path))}
+    parts: dict[str, Any] = {"stage": plain(cfg.stage), "data": _data(cfg)}
+    if cfg.stage.learns != "nothing":  # a score is the same whatever the seed, in float32, on any number of devices
+        parts |= {"seed": cfg.seed, "trainer": plain(cfg.trainer)}
+    if not asks_teacher(cfg):  # else it is a parent
+        parts["teacher"] = {"weights": identity(named_source(cfg))}
     if cfg.stage.learns == "student":
         student = plain(cfg.student)
         parts["student"] = {key: value for key, value in student.items() if key != "init_run"} | {"init_from": _kind(student)}
@@ -76,9 +83,14 @@ def identity(path: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def scores_origin(folders: Sequence[Path]) -> dict[str, str]:
-    """Describe folders of teachers' scores: where they are, and what they were made of."""
-    made_of = [read_header(folder)["made_of"] for folder in folders]
+def is_content(name: str) -> bool:
+    """Whether what ``identity`` returned is a hash of weights."""
+    return re.fullmatch("[0-9a-f]{16}", name) is not None
+
+
+def scores_origin(folders: Sequence[Path], key: str) -> dict[str, str]:
+    """Describe folders of teachers' scores, which a setting names: where they are, and what they were made of."""
+    made_of = [read_header(folder, key)["made_of"] for folder in folders]
     return {"source": " ".join(map(str, folders)), "fingerprint": fingerprint({"made_of": made_of})}
 
 
@@ -114,11 +126,49 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         raise ValueError(f"{file} is damaged ({error}). Remove the folder {folder} to run afresh.") from None
 
 
+def begun(cfg: DictConfig, settings: dict[str, Any], parents: dict[str, Any]) -> dict[str, Any]:
+    """Return what the ``run.json`` of any stage says while it is under way."""
+    return {
+        "status": "running",
+        "stage": cfg.stage.name,
+        "method": cfg.method,
+        "fingerprint": fingerprint(settings),
+        "settings": settings,
+        "seed": cfg.seed,
+        "parents": parents,
+        "origin": origin(),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+
+
+@contextmanager
+def failure_recorded(folder: Path, record: dict[str, Any]) -> Iterator[None]:
+    """Write into a run's ``run.json`` that it failed, and why, should it; ``record`` may grow meanwhile."""
+    try:
+        yield
+    except BaseException as error:
+        write_json(folder / "run.json", record | {"status": "failed", "error": f"{type(error).__name__}: {error}"})
+        raise
+
+
 @cache
 def _digest(file: Path, size: int, modified: int) -> bytes:
     """Hash a file, once for as long as it doesn't change."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").digest()
+
+
+def _data(cfg: DictConfig) -> dict[str, Any]:
+    """Choose the settings of ``data`` that decide an outcome."""
+    data = plain(cfg.data) | {"store": cfg.data.store is not None}  # not where it is; with one, batches are grouped by tokens
+    counted: Sequence[str] = ("*",)
+    if cfg.stage.reads == "passages":
+        counted = READ_AS_TEXT
+    elif cfg.stage.learns == "nothing":
+        counted = SCORED
+        data["held_out_queries"] = cfg.data.holdout * sum(cfg.data[split] is None for split in ("valid", "test"))
+    flat = {key: value for key, value in _flat(data).items() if key not in ELSEWHERE}
+    return {key: value for key, value in flat.items() if any(fnmatchcase(key, pattern) for pattern in counted)}
 
 
 def _kind(student: dict[str, Any]) -> str:

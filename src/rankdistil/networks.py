@@ -1,11 +1,14 @@
 """The networks of a stage, built from its config: teacher, student, losses, and the module around them."""
 
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 from transformers import BertConfig, PreTrainedTokenizerFast
 
+from rankdistil.data.scores import read_header
 from rankdistil.data.stream_module import StreamDataModule
+from rankdistil.lineage import identity, is_content
 from rankdistil.losses import Projection, WeightedSum
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.layers import LayerMap, map_layers
@@ -17,7 +20,7 @@ from rankdistil.models.trace import Layers
 from rankdistil.modules import DistillModule, FinetuneModule, StageModule
 from rankdistil.optim import OptimSettings
 from rankdistil.plan import teacher_folder
-from rankdistil.roles import asks_teacher, reads_scores
+from rankdistil.roles import asks_teacher, named_source, reads_scores, score_folders, takes_export
 from rankdistil.settings import build, names, plain
 
 FITTED_ON = 256  # pairs that a subclone is fitted on
@@ -44,14 +47,14 @@ def student_size(student: DictConfig) -> StudentSize:
 
 def teacher_source(cfg: DictConfig) -> str:
     """Return where the network comes from that a stage learns from or, without a teacher, that its tokens come from."""
-    if asks_teacher(cfg):
-        return str(cfg.teacher.export or teacher_folder(cfg) / "export")
-    return str(cfg.teacher.path)
+    if asks_teacher(cfg) and not takes_export(cfg):
+        return str(teacher_folder(cfg) / "export")
+    return named_source(cfg)
 
 
 def load_teacher(cfg: DictConfig) -> CrossEncoder:
-    """Load the stage's teacher, or the pretrained language model that gives shape and tokens to a stage without one."""
-    if asks_teacher(cfg):
+    """Load the stage's teacher, or the network that gives shape and tokens to a stage without one."""
+    if asks_teacher(cfg) or takes_export(cfg):
         return load_ranker(teacher_source(cfg))
     return load_language_model(teacher_source(cfg), seed=cfg.seed)
 
@@ -110,16 +113,41 @@ def check_student(cfg: DictConfig) -> None:
         ValueError: naming both sides and the fix.
     """
     size, start = student_size(cfg.student), read_start(cfg.student.init_from)
-    exported = cfg.teacher.export if cfg.stage.teacher == "ranker" else None
-    shape = require_ranker(str(exported)) if exported else read_config(str(cfg.teacher.path))
+    shape = (require_ranker if takes_export(cfg) else read_config)(named_source(cfg))
     if cfg.stage.teacher == "language_model":
         refuse_ranker(str(cfg.teacher.path))
     _layer_map(cfg, start, shape)
     check_start(start, size, shape, read_config(start.path) if start.kind in ("export", "pretrained") else None)
-    _check_start_tokens(cfg, start, exported)
+    _check_start_tokens(cfg, start)
     if cfg.stage.teacher != "none":
         _projection(cfg, size, shape)
         check_match(size, shape, build_losses(cfg, None).needs)
+
+
+def check_scores(cfg: DictConfig) -> None:
+    """Refuse scores that another teacher gave than the one named beside them; of several, one must be that teacher's.
+
+    Imported scores don't say whose they are, a teacher's run may not be trained yet, and weights on the hub aren't known by
+    content: those aren't compared.
+
+    Raises:
+        ValueError: naming both teachers.
+    """
+    folders = score_folders(cfg)
+    if not folders or not (asks_teacher(cfg) or takes_export(cfg)):
+        return
+    source = teacher_source(cfg)
+    if not takes_export(cfg) and not Path(source).is_dir():
+        return
+    own, given = identity(source), [str(read_header(folder)["made_of"].get("teacher")) for folder in folders]
+    if any(is_content(teacher) != is_content(own) for teacher in given) or own in given:
+        return
+    who = f"{'another teacher' if len(given) == 1 else 'other teachers'} ({', '.join(given)})"
+    raise ValueError(
+        f"teacher.scores={' '.join(map(str, folders))} were given by {who} than the one that is named beside them, {source} "
+        f"({own}). Name the teacher that scored (teacher.export), or score with this one: python train.py "
+        f"+experiment=score_teacher teacher.export={source} run_name=<name>."
+    )
 
 
 def build_module(cfg: DictConfig, teacher: CrossEncoder, data: StreamDataModule, parents: dict[str, Any]) -> StageModule:
@@ -168,12 +196,12 @@ def check_tokens(path: str, tokenizer: PreTrainedTokenizerFast) -> None:
         )
 
 
-def _check_start_tokens(cfg: DictConfig, start: Start, exported: str | None) -> None:
+def _check_start_tokens(cfg: DictConfig, start: Start) -> None:
     """Compare the tokens of a start with those of the network learnt from, before any parent is trained."""
     if start.kind in ("export", "pretrained"):
-        check_tokens(start.path, load_tokenizer(str(exported or cfg.teacher.path)))
-    elif start.kind == "experiment" and exported:  # that run's tokens will be those of teacher.path
-        check_tokens(str(cfg.teacher.path), load_tokenizer(str(exported)))
+        check_tokens(start.path, load_tokenizer(named_source(cfg)))
+    elif start.kind == "experiment" and takes_export(cfg):  # that run's tokens will be those of teacher.path
+        check_tokens(str(cfg.teacher.path), load_tokenizer(named_source(cfg)))
 
 
 def _projection(cfg: DictConfig, size: StudentSize, shape: BertConfig) -> Projection | None:

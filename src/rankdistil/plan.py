@@ -75,9 +75,9 @@ def _add(cfg: DictConfig, compose: Callable[[list[str]], DictConfig], steps: dic
         else:
             parents["teacher"] = _outside(str(cfg.teacher.export))
     if folders := score_folders(cfg):
-        parents["scores"] = scores_origin(folders)
+        parents["scores"] = scores_origin(folders, "teacher.scores")
     if cfg.stage.reads == "triples" and cfg.data.negatives_scores is not None:
-        parents["negatives"] = scores_origin([Path(cfg.data.negatives_scores).expanduser()])
+        parents["negatives"] = scores_origin([Path(cfg.data.negatives_scores).expanduser()], "data.negatives_scores")
     start = read_start(cfg.student.init_from) if cfg.stage.learns == "student" else Start("random")
     if start.kind == "experiment":
         if start.path in below:

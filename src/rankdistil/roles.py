@@ -19,6 +19,16 @@ def asks_teacher(cfg: DictConfig) -> bool:
     return read_start(cfg.student.init_from).kind in CUT
 
 
+def takes_export(cfg: DictConfig) -> bool:
+    """Whether ``teacher.export`` names the network that a stage learns from or, with scores, that its tokens come from."""
+    return cfg.stage.teacher == "ranker" and cfg.teacher.export is not None
+
+
+def named_source(cfg: DictConfig) -> str:
+    """Return the checkpoint that a config names for a stage's teacher or, where that isn't asked for, its tokens and shape."""
+    return str(cfg.teacher.export if takes_export(cfg) else cfg.teacher.path)
+
+
 def score_folders(cfg: DictConfig) -> list[Path]:
     """List the folders of scores that a student learns from."""
     if not reads_scores(cfg):

@@ -20,6 +20,7 @@ from rankdistil.models.locate import locate, on_hub_only
 from rankdistil.models.starts import read_start
 from rankdistil.report.check import print_check
 from rankdistil.report.table import print_plain
+from rankdistil.roles import named_source
 from rankdistil.runfolder import state
 from rankdistil.score import run_scoring
 from rankdistil.settings import check
@@ -82,7 +83,7 @@ def _models(cfg: DictConfig) -> list[str]:
     """List the checkpoints that a config names, folders or hub ids."""
     start = read_start(cfg.student.init_from) if cfg.stage.learns == "student" else None
     pretrained = [start.path] if start and start.kind == "pretrained" else []
-    return [str(cfg.teacher.export or cfg.teacher.path), *pretrained]
+    return [named_source(cfg), *pretrained]
 
 
 def _check(cfg: DictConfig) -> None:
@@ -94,8 +95,9 @@ def _check(cfg: DictConfig) -> None:
     GradientShares(cfg.callbacks.gradient_shares.every)
     if cfg.stage.learns == "student":
         networks.student_size(cfg.student)
-        if cfg.plan == "run" or isinstance(locate(str(cfg.teacher.export or cfg.teacher.path)), Path):
+        if cfg.plan == "run" or isinstance(locate(named_source(cfg)), Path):
             networks.check_student(cfg)  # needs the teacher's shape, for which neither a plan nor a check goes to the hub
+        networks.check_scores(cfg)
     if cfg.stage.learns != "nothing":
         networks.optim_settings(cfg.stage)
         networks.check_losses(cfg)

@@ -1,10 +1,10 @@
 """The stage that writes down a teacher's scores of all pairs that its students may be trained on."""
 
+import json
 import time
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
@@ -13,18 +13,22 @@ from rankdistil import networks, parts
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.score_writer import ScoreWriter
 from rankdistil.data.extras import require
+from rankdistil.data.folder import FolderSplit
+from rankdistil.data.readers import Reader
 from rankdistil.data.scores import HEADER, SHARD, shard_name, texts_scored
 from rankdistil.data.store.tokens import tokenizer_fingerprint
 from rankdistil.data.stream import ShardStream
-from rankdistil.files import write_json
+from rankdistil.files import content, write_json
 from rankdistil.fit import quieten
-from rankdistil.lineage import fingerprint, identity, origin
+from rankdistil.lineage import begun, failure_recorded, identity
 from rankdistil.models.load import load_ranker, load_tokenizer
 from rankdistil.modules import ScoringModule
 from rankdistil.report.data import data_notes
 from rankdistil.report.table import print_plain
+from rankdistil.scoring import build_runner
 
 FOLDER = "scores"
+READ = "read.json"  # in that folder: the files that were read, by the hash of their content
 
 
 def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: dict[str, Any], console: Console) -> None:
@@ -36,42 +40,37 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
         settings: what decides the outcome; written into ``run.json``.
         parents: the teacher; written too.
         console: where the closing lines go.
+
+    Raises:
+        ValueError: if a file of the training split has changed since the shards that are there were scored.
     """
     quieten()
     require("pyarrow", "experiment=score_teacher (Parquet)")  # before hours of scoring, not after
     teacher = load_ranker(networks.teacher_source(cfg))
     tokenizer = load_tokenizer(networks.teacher_source(cfg))
     data = parts.build_data(cfg, tokenizer, teacher.config.max_position_embeddings, cfg.seed, train=True)
+    target = folder / FOLDER
+    split = parts.open_reader(cfg.data, "train")
+    read, texts = _files_read(split), texts_scored(split)
+    _refuse_mixed(target, read)
     collection, source = data.open_training()
     pairs = source.pairs()
     shards = {number: pairs[at : at + SHARD] for number, at in enumerate(range(0, len(pairs), SHARD))}
-    target = folder / FOLDER
     target.mkdir(exist_ok=True)
     left = {number: rows for number, rows in shards.items() if not (target / shard_name(number)).is_file()}
-    record = {
-        "status": "running", "stage": cfg.stage.name, "method": cfg.method, "fingerprint": fingerprint(settings),
-        "settings": settings, "seed": cfg.seed, "parents": parents, "origin": origin(), "pairs": len(pairs),
-        "started": time.strftime("%Y-%m-%d %H:%M:%S"), "ranks": False, "data": data.account(),
-    }  # fmt: skip
+    record = begun(cfg, settings, parents) | {"pairs": len(pairs), "ranks": False, "data": data.account()}
     if rank_zero_only.rank == 0:
         print_plain(console, data_notes(data.account()))
         write_json(folder / "run.json", record)
-    runner = L.Trainer(
-        **parts.trainer_arguments(cfg) | {"precision": "32-true"},
-        logger=False,
-        callbacks=[
-            ScoreWriter(target, {number: len(rows) for number, rows in left.items()}),
-            ProgressReport(f"teacher {cfg.teacher.name}"),
-        ],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+        write_json(target / READ, read)
     if left:
-        stream = ShardStream(left, *collection, data.encoder, cfg.data.eval_batch_size, runner.global_rank, runner.world_size)
-        runner.test(ScoringModule(teacher), data.loader(stream), verbose=False)
-        runner.strategy.barrier()
+        with failure_recorded(folder, record):
+            writer = ScoreWriter(target, {number: len(rows) for number, rows in left.items()})
+            runner = build_runner(parts.trainer_arguments(cfg), [writer, ProgressReport(f"teacher {cfg.teacher.name}")])
+            place = runner.global_rank, runner.world_size
+            stream = ShardStream(left, *collection, data.encoder, cfg.data.eval_batch_size, *place)
+            runner.test(ScoringModule(teacher), data.loader(stream), verbose=False)
+            runner.strategy.barrier()
     if rank_zero_only.rank != 0:
         return
     made_of = {
@@ -80,7 +79,7 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
         "query_tokens": cfg.data.query_tokens,
         "passage_tokens": cfg.data.passage_tokens,
         "dtype": "float32",
-        **texts_scored(parts.open_reader(cfg.data, "train")),
+        **texts,
     }
     write_json(target / HEADER, {"made_of": made_of, "shards": {shard_name(n): len(rows) for n, rows in shards.items()}})
     finished = {"status": "finished", "finished": time.strftime("%Y-%m-%d %H:%M:%S")}
@@ -92,3 +91,21 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
             f"files: {folder}/  {FOLDER}/  run.json",
         ],
     )
+
+
+def _files_read(split: Reader) -> dict[str, str]:
+    """Return the hash of every file that decides which pairs are scored, and what their texts are."""
+    files = [*split.source.files.values()] if isinstance(split.source, FolderSplit) else []
+    return {str(path): content(path) for path in dict.fromkeys([*files, *(Path(run).expanduser() for run in split.runs)])}
+
+
+def _refuse_mixed(target: Path, read: dict[str, str]) -> None:
+    """Refuse to go on with shards that were scored when files held something else."""
+    if not any(target.glob("*.parquet")):
+        return
+    before = json.loads((target / READ).read_text(encoding="utf-8")) if (target / READ).is_file() else {}
+    if changed := [file for file in read if before.get(file) != read[file]]:
+        raise ValueError(
+            f"{target}: these files have changed since its first scores were written: {', '.join(changed)}. Old and new ones "
+            f"would be mixed. Put the files back as they were, or remove {target.parent} to score all pairs."
+        )

@@ -3,6 +3,7 @@
 What is tested is what the user gets: the export is loaded back from its folder. Scores are computed in float32.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,24 @@ from rankdistil.inference.stopwatch import TimingSettings
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_ranker
 from rankdistil.modules import ScoringModule
+
+
+def build_runner(trainer: dict[str, Any], callbacks: Sequence[L.Callback]) -> L.Trainer:
+    """Build a Trainer that scores in float32, and leaves nothing but what its callbacks write.
+
+    Args:
+        trainer: arguments of Lightning's Trainer that say where to run.
+        callbacks: they take the scores.
+    """
+    return L.Trainer(
+        **trainer | {"precision": "32-true"},
+        logger=False,
+        callbacks=[*callbacks],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
 
 
 def score_export(
@@ -46,14 +65,6 @@ def score_export(
         *([InferenceTime(folder, teacher, timing)] if timing else []),
         ProgressReport(label),
     ]
-    runner = L.Trainer(
-        **trainer | {"precision": "32-true"},
-        logger=False,
-        callbacks=callbacks,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    runner = build_runner(trainer, callbacks)
     runner.test(ScoringModule(load_ranker(export)), datamodule=data, verbose=False)
     runner.strategy.barrier()  # until the first process has written the files

@@ -115,6 +115,9 @@ def check(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
             raise ValueError(f"{key} is {value!r}; expected a whole number of at least {low}.")
+    scores = plain(cfg.teacher.scores)
+    if scores is not None and (scores == [] or not all(isinstance(each, str) for each in _listed(scores))):
+        raise ValueError(f"teacher.scores is {scores!r}; expected a folder of scores, a list of at least one, or null.")
     if not isinstance(cfg.resume, bool):
         raise ValueError(f"resume is {cfg.resume!r}; expected true or false.")
 
@@ -170,6 +173,10 @@ def bind(node: DictConfig, section: str) -> type:
     if inner := [key for key, value in node.items() if _names_target(plain(value))]:
         raise ValueError(f"{section}.{inner[0]} holds a _target_; only {section} itself may name one.")
     return found
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _names_target(value: Any) -> bool:

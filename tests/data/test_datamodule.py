@@ -1,11 +1,9 @@
 """The DataModule over a small folder: what it trains on, what it re-ranks, which settings it refuses."""
 
-import json
 from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from rankdistil.data.batch import PairBatch
@@ -13,7 +11,6 @@ from rankdistil.data.datamodule import RankingDataModule
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.holdout import Holdout
 from rankdistil.data.readers import Reader
-from rankdistil.data.scores import Shard, shard_name, write_shard
 from rankdistil.data.settings import DataSettings
 
 SETTINGS = DataSettings(
@@ -229,27 +226,6 @@ def test_batches_by_tokens_need_a_store():
 def test_a_margin_that_is_no_number_is_refused(value):
     with pytest.raises(ValueError, match=rf"^data\.negatives_margin is {value!r}; expected a number of logits, or null\.$"):
         replace(SETTINGS, negatives_margin=value, negatives_scores="runs/scores")
-
-
-def test_negatives_that_a_teacher_scores_above_the_positive_are_left_out(build, tmp_path):
-    """Of the folder's four triples, scores keep those of queries 2 and 3."""
-    pairs = [
-        ("1", "a", 0.0),
-        ("1", "b", 1.0),
-        ("1", "e", 1.0),
-        ("2", "b", 2.0),
-        ("2", "c", 1.0),
-        ("3", "c", 2.0),
-        ("3", "d", 1.0),
-    ]
-    scores = tmp_path / "scores"
-    scores.mkdir()
-    queries, passages, values = zip(*pairs, strict=True)
-    write_shard(scores / shard_name(0), Shard(queries, passages, np.array(values, np.float32)))
-    (scores / "scores.json").write_text(json.dumps({"made_of": {}, "shards": {shard_name(0): len(pairs)}}))
-    data = build(batch_size=1, negatives_margin=0.5, negatives_scores=str(scores))
-    found = [(batch.query_ids[0], *batch.passage_ids) for batch in islice(data.train_dataloader(), 4)]
-    assert sorted(found) == [("2", "b", "c")] * 2 + [("3", "c", "d")] * 2
 
 
 def test_no_worker_is_a_choice_and_a_negative_number_is_not():

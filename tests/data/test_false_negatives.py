@@ -5,7 +5,7 @@ import pytest
 
 from rankdistil.data.collection import Collection
 from rankdistil.data.false_negatives import Margin, SafeGroups, safe_negatives
-from rankdistil.data.groups import ListedGroups
+from rankdistil.data.groups import ByMargin, ListedGroups
 from rankdistil.data.scores import TeacherScores, keys_of
 from rankdistil.data.texts import LiveTexts
 
@@ -26,7 +26,8 @@ def test_triples_below_the_margin_are_left_out_and_counted(scores, least, kept):
     found = {tuple(row) for rows in groups.epoch(3, 0) for row in rows.tolist()}
     expected = {row for row in map(tuple, TRIPLES.tolist()) if SCORES[row[0], row[1]] - SCORES[row[0], row[2]] >= least}
     assert found == expected
-    assert (len(found), groups.dropped) == (kept, 5 - kept)
+    assert len(found) == kept
+    assert groups.by_margin == ByMargin("triples", 5, 5 - kept)
 
 
 def test_what_is_left_keeps_its_order(scores):

@@ -8,7 +8,7 @@ import pytest
 
 from rankdistil.data.collection import Collection
 from rankdistil.data.readers import Reader
-from rankdistil.data.scores import Shard, load_scores, shard_name, standardised_mean, texts_scored, write_shard
+from rankdistil.data.scores import Shard, load_scores, shard_name, texts_scored, write_shard
 from rankdistil.data.texts import LiveTexts
 
 MADE_OF = {"teacher": "abc", "tokenizer": "t", "query_tokens": 8, "passage_tokens": 16, "dtype": "float32"}
@@ -84,7 +84,7 @@ def test_scores_of_another_collection_are_refused(folder, texts):
 
 def test_a_pair_without_a_score_is_named(folder, texts):
     scores = load_scores(folder(), texts, {})
-    with pytest.raises(ValueError, match=r"holds no score of query q2 and passage b \(1 of 2 pairs of a batch are missing\)"):
+    with pytest.raises(ValueError, match=r"holds no score of query q2 and passage b \(1 of 2 pairs asked for are missing\)"):
         scores.of(*rows(texts, [("q1", "a"), ("q2", "b")]))
 
 
@@ -100,6 +100,7 @@ def test_scores_made_with_other_settings_are_refused_with_the_difference(folder,
         f"teacher.scores={place} were made with other settings (there -> asked for):\n  {key}: "
     )
     assert f"{key}: {MADE_OF[key]} -> {value}\n" in str(caught.value)
+    assert ("; teacher.export=<the teacher that scored> gives its tokenizer." in str(caught.value)) is (key == "tokenizer")
 
 
 def test_scores_belong_to_the_texts_and_not_to_where_they_lie(collection, tmp_path):
@@ -150,18 +151,3 @@ def test_a_missing_a_short_and_a_cut_shard_are_refused(folder, texts):
 def test_a_folder_without_scores_says_how_to_make_them(tmp_path, texts):
     with pytest.raises(FileNotFoundError, match=r"holds no scores\.json\. Make scores with python train\.py"):
         load_scores(tmp_path, texts, {})
-
-
-def test_an_ensemble_is_the_mean_of_standardised_scores(folder, texts):
-    one, other = folder(), folder([(query, passage, 100 - 10 * score) for query, passage, score in PAIRS], "other")
-    members = [load_scores(place, texts, {}) for place in (one, other)]
-    mean = standardised_mean(members, texts).of(*rows(texts, [pair[:2] for pair in PAIRS]))
-    assert np.abs(mean).max() < 1e-6  # one is the other turned round, on another scale
-    alone = standardised_mean(members[:1], texts).of(*rows(texts, [pair[:2] for pair in PAIRS]))
-    assert (alone.mean(), alone.std()) == pytest.approx((0, 1), abs=1e-6)
-
-
-def test_an_ensemble_of_different_pairs_is_refused(folder, texts):
-    members = [load_scores(folder(), texts, {}), load_scores(folder([*PAIRS[:3], ("q3", "a", 1.0)], "other"), texts, {})]
-    with pytest.raises(ValueError, match=r"hold scores of different pairs \(4 and 4\)\. An ensemble needs all members' scores"):
-        standardised_mean(members, texts)

@@ -30,5 +30,21 @@ def test_each_file_each_sampling_and_each_split_gets_one_line() -> None:
     ]
 
 
+def test_what_the_margin_leaves_out_is_told_apart_from_what_has_nothing_to_train_on() -> None:
+    sampled = {
+        "bad_lines": {},
+        "training_queries": {"left_out": 5, "groups": 15},
+        "negatives_margin": {"what": "negatives", "of": 180, "left_out": 33, "queries": 3},
+    }
+    assert data_notes(sampled) == [
+        "training: 2 of 20 queries are left out: they have no relevant passage, or too few candidates that aren't relevant.",
+        "training: data.negatives_margin leaves out 33 of 180 negatives, and 3 of 20 queries that are left with too few.",
+    ]
+    listed = {"training_queries": {"left_out": 0, "groups": 9}, "bad_lines": {}}
+    for left_out, told in ((0, []), (4, ["training: data.negatives_margin leaves out 4 of 13 triples."])):
+        listed["negatives_margin"] = {"what": "triples", "of": 13, "left_out": left_out, "queries": 0}
+        assert data_notes(listed) == told
+
+
 def test_a_collection_of_texts_alone_has_only_files() -> None:
     assert data_notes({"bad_lines": {}}) == []

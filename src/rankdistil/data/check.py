@@ -4,13 +4,15 @@ Nothing is written, and nothing fetched: of an ir_datasets id that isn't embedde
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rankdistil.data.candidates import require_used
 from rankdistil.data.check_datasets import read_dataset
-from rankdistil.data.check_files import ANYTHING, Listing, Listings, TextsFound, read_texts
+from rankdistil.data.check_files import ANYTHING, Listing, Listings, TextsFound, count_text_triples, read_texts
 from rankdistil.data.check_records import Judged, Named, Numbered, Ranked, count_candidates, count_judgments, count_triples
+from rankdistil.data.check_scores import margin_note
 from rankdistil.data.folder import HANDLERS, FolderSplit
 from rankdistil.data.handlers import FileScoredDocs
 from rankdistil.data.readers import Reader
@@ -80,6 +82,8 @@ class Check:
                 self._folder(split, split.reader.source)
             else:
                 self._dataset(split)
+            if split.name == "train" and (note := self._try(partial(margin_note, self._settings, split.reader))):
+                self.notes.append(note)
         self._try(lambda: require_used({file: None for split in splits for file in split.reader.runs}, self._used))
         train = self._queries.get("train")
         for name, queries in self._queries.items():
@@ -182,14 +186,8 @@ class Check:
         settings, columns = self._settings, source.columns.get("triples_text")
 
         def count(path: Path, _: Listing) -> tuple[str, TextsFound]:
-            queries, passages = TextsFound(settings.query_tokens, keep=True), TextsFound(settings.passage_tokens)
-            for key, text in TextDocPairs(path, columns, self._complaints(path)).texts(0):
-                queries.add(key, text)
-            again = TextDocPairs(path, columns, Listings())  # whose complaints were heard
-            for key, text in again.texts(1, 2):
-                passages.add(key, text)
-            triples = sum(1 for _ in again.numbered())
-            return f"{triples} triples of texts; {queries.told('queries')}; {passages.told('passages')}", queries
+            first, again = (TextDocPairs(path, columns, where) for where in (self._complaints(path), Listings()))
+            return count_text_triples(first, again, settings.query_tokens, settings.passage_tokens)
 
         queries = self._once(split.name, source.name, source.files["triples"], count, ("triples_text", str(columns)))
         if queries is not None:

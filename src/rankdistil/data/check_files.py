@@ -15,6 +15,7 @@ from rankdistil.data import parse
 from rankdistil.data.badlines import BadLines, Tally, allowed
 from rankdistil.data.encode import CHARACTERS
 from rankdistil.data.repeats import distinct, repeated_hashes
+from rankdistil.data.text_triples import TextDocPairs
 
 SHOWN = 20  # complaints of each file
 
@@ -192,3 +193,26 @@ def read_texts(path: Path, columns: parse.Columns | None, listings: Listings, fo
         for _ in distinct(again, listings.of(path), twice):
             pass
     return found
+
+
+def count_text_triples(
+    rows: TextDocPairs, again: TextDocPairs, query_tokens: int, passage_tokens: int
+) -> tuple[str, TextsFound]:
+    """Count triples of texts.
+
+    Args:
+        rows: the file, with its complaints.
+        again: the same without them.
+        query_tokens: that each query is cut to.
+        passage_tokens: that each passage is cut to.
+
+    Returns:
+        What was counted, in words, and the queries.
+    """
+    queries, passages = TextsFound(query_tokens, keep=True), TextsFound(passage_tokens)
+    for key, text in rows.texts(0):
+        queries.add(key, text)
+    for key, text in again.texts(1, 2):
+        passages.add(key, text)
+    triples = sum(1 for _ in again.numbered())
+    return f"{triples} triples of texts; {queries.told('queries')}; {passages.told('passages')}", queries

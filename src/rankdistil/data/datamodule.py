@@ -12,11 +12,12 @@ from torch.utils.data import DataLoader
 from rankdistil.data.candidates import is_ordered
 from rankdistil.data.collection import Collection, open_collection
 from rankdistil.data.encode import PairEncoder
+from rankdistil.data.ensemble import standardised_mean
 from rankdistil.data.false_negatives import Margin
 from rankdistil.data.groups import GroupSource
 from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair, Qrels, Ranking
-from rankdistil.data.scores import load_scores, standardised_mean, texts_scored
+from rankdistil.data.scores import load_scores, texts_scored
 from rankdistil.data.settings import DataSettings
 from rankdistil.data.source import open_source
 from rankdistil.data.store.tokens import tokenizer_fingerprint
@@ -102,7 +103,7 @@ class RankingDataModule(StreamDataModule):
             asked = {"query_tokens": settings.query_tokens, "passage_tokens": settings.passage_tokens}
             asked |= {"tokenizer": tokenizer_fingerprint(self.encoder.tokenizer)} | texts_scored(self._train)
             found = [load_scores(folder, self._texts, asked) for folder in self._score_folders]
-            self._scores = found[0] if len(found) == 1 else standardised_mean(found, self._texts)
+            self._scores = found[0] if len(found) == 1 else standardised_mean(found, self._source.pairs())
         return self._texts, self._source
 
     def task(self, split: str) -> RerankingTask:
@@ -119,10 +120,12 @@ class RankingDataModule(StreamDataModule):
         return self._tasks[split]
 
     def account(self) -> dict[str, Any]:
-        """Say what was left out of the data: bad lines, training queries, and judged queries without candidates."""
+        """Say what was left out of the data: bad lines, queries and negatives in training, judged queries without hits."""
         told = super().account()
         if self._source is not None:
             told["training_queries"] = {"left_out": self._source.left_out, "groups": len(self._source)}
+            if self._source.by_margin is not None:
+                told["negatives_margin"] = self._source.by_margin._asdict()
         for split, task in self._tasks.items():
             told[f"{split}_queries"] = {"judged": len(task.qrels), "with_candidates": sum(map(bool, task.candidates.values()))}
         return told
@@ -163,7 +166,9 @@ class RankingDataModule(StreamDataModule):
         if self.settings.negatives_margin is None:
             return None
         folder = Path(self.settings.negatives_scores).expanduser()
-        return Margin(load_scores(folder, self._texts, {}), self.settings.negatives_margin)
+        # Those of another teacher will do: its tokens are its own business, but the texts must be these.
+        scores = load_scores(folder, self._texts, texts_scored(self._train), "data.negatives_scores")
+        return Margin(scores, self.settings.negatives_margin)
 
     @property
     def _store(self) -> Path | None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rankdistil.data.groups import CHUNK, ListedGroups
+from rankdistil.data.groups import CHUNK, ByMargin, ListedGroups
 from rankdistil.data.scores import TeacherScores
 from rankdistil.data.texts import Rows
 
@@ -31,7 +31,7 @@ class SafeGroups:
         margin: the margin.
 
     Attributes:
-        dropped: triples left out.
+        by_margin: how many triples are left out.
 
     Raises:
         ValueError: if no triple is left.
@@ -42,7 +42,7 @@ class SafeGroups:
     def __init__(self, source: ListedGroups, margin: Margin) -> None:
         self._source, self._margin = source, margin
         self._safe_groups = sum(int(self._safe(source.read(at, CHUNK)).sum()) for at in range(0, len(source), CHUNK))
-        self.dropped = len(source) - self._safe_groups
+        self.by_margin = ByMargin("triples", len(source), len(source) - self._safe_groups)
         if not self._safe_groups:
             raise ValueError(
                 f"data.negatives_margin={margin.least:g} leaves no triple of {len(source)}: the teacher scores no negative "

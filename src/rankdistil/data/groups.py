@@ -6,7 +6,7 @@ stage's hits. The order of an epoch depends on (seed, epoch) only, never on the 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,14 +22,32 @@ SHUFFLED = 1 << 8  # blocks that are shuffled together; the bound of the shuffle
 CHUNK = 1 << 16
 
 
+class ByMargin(NamedTuple):
+    """What ``data.negatives_margin`` leaves out.
+
+    Attributes:
+        what: ``triples`` or ``negatives``.
+        of: how many there were.
+        left_out: how many of them are left out.
+        queries: training queries that have too few negatives without them.
+    """
+
+    what: str
+    of: int
+    left_out: int
+    queries: int = 0
+
+
 class GroupSource(Protocol):
     """A source of groups, read in epochs.
 
     Attributes:
         left_out: training queries that no group can be made of.
+        by_margin: what a margin leaves out; None without one.
     """
 
     left_out: int
+    by_margin: ByMargin | None
 
     def __len__(self) -> int:
         """Return the number of groups in an epoch."""
@@ -55,6 +73,7 @@ class ListedGroups:
     """
 
     left_out = 0  # triples are given for some queries, and promised for none
+    by_margin = None
 
     def __init__(self, rows: Rows) -> None:
         if not len(rows):
@@ -92,11 +111,15 @@ class SampledGroups:
         negatives: rows of its hard negatives.
         size: negatives in a group.
         left_out: queries that no group can be made of.
+        by_margin: what a margin leaves out; None without one.
     """
 
-    def __init__(self, queries: Rows, positives: list[Rows], negatives: list[Rows], size: int, left_out: int = 0) -> None:
+    def __init__(
+        self, queries: Rows, positives: list[Rows], negatives: list[Rows], size: int, left_out: int = 0,
+        by_margin: ByMargin | None = None,
+    ) -> None:  # fmt: skip
         self._queries, self._positives, self._negatives, self._size = queries, positives, negatives, size
-        self.left_out = left_out
+        self.left_out, self.by_margin = left_out, by_margin
 
     def __len__(self) -> int:
         return len(self._queries)
@@ -175,17 +198,20 @@ def sample_groups(
         require_known({key for key, row in zip(ids, passages.rows(ids).tolist(), strict=True) if row < 0})
     asked = queries.rows(able)
     good, bad = ([passages.rows(side[query]) for query in able] for side in (positives, negatives))
+    whole = bad
     if safe is not None:
-        bad = safe(asked, good, bad)
+        bad = safe(asked, good, whole)
     left = [index for index, row in enumerate(bad) if len(row) >= size]
     if not left:
         few = "a negative" if size == 1 else f"{size} negatives (data.negatives)"
         raise ValueError(
             f"no training query has both a relevant passage and {few} among its candidates"
-            f"{'' if safe is None else ' that data.negatives_margin leaves'}."
+            f"{'' if safe is None or not able else ' that data.negatives_margin leaves'}."
         )
     pools = [good[index] for index in left], [bad[index] for index in left]
-    return SampledGroups(asked[left], *pools, size, len(positives) - len(left))
+    before, after = (sum(map(len, rows)) for rows in (whole, bad))
+    by_margin = None if safe is None else ByMargin("negatives", before, before - after, len(able) - len(left))
+    return SampledGroups(asked[left], *pools, size, len(positives) - len(left), by_margin)
 
 
 def hard_negatives(candidates: Ranking, qrels: Qrels, skip: int = 0) -> dict[str, list[str]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the importer of scores writes them without waiting for torc
 
 HEADER = "scores.json"
 SHARD = 1 << 16  # pairs in a shard
+KEY = "teacher.scores"
 COLUMNS = ("query_id", "passage_id", "score")
 
 
@@ -55,7 +56,8 @@ class TeacherScores:
     """
 
     def __init__(self, keys: NDArray[np.int64], scores: NDArray[np.float32], collection: "Collection", name: str) -> None:
-        self._keys, self._scores, self._collection, self._name = keys, scores, collection, name
+        self.collection, self.name = collection, name
+        self._keys, self._scores = keys, scores
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -72,12 +74,12 @@ class TeacherScores:
         if len(missing):
             first = missing[:1]
             (query,), (passage,) = (
-                self._collection.queries.names(queries[first]),
-                self._collection.passages.names(passages[first]),
+                self.collection.queries.names(queries[first]),
+                self.collection.passages.names(passages[first]),
             )
             raise ValueError(
-                f"{self._name} holds no score of query {query} and passage {passage} ({len(missing)} of {len(wanted)} pairs "
-                "of a batch are missing). Score the pairs that are trained on: python train.py +experiment=score_teacher with "
+                f"{self.name} holds no score of query {query} and passage {passage} ({len(missing)} of {len(wanted)} pairs "
+                "asked for are missing). Score the pairs that are trained on: python train.py +experiment=score_teacher with "
                 "the same data settings."
             )
         return self._scores[place]
@@ -88,27 +90,22 @@ def keys_of(queries: "Rows", passages: "Rows") -> NDArray[np.int64]:
     return queries.astype(np.int64) << 32 | passages.astype(np.int64)
 
 
-def load_scores(folder: Path, collection: "Collection", asked: dict[str, Any]) -> TeacherScores:
+def load_scores(folder: Path, collection: "Collection", asked: dict[str, Any], key: str = KEY) -> TeacherScores:
     """Load a folder of scores.
 
     Args:
         folder: finished scores.
         collection: the texts that are trained on; scores of others are left out.
-        asked: what the scores must have been made with; keys that the folder's header doesn't know are not compared.
+        asked: what the scores must have been made with; keys that the folder's header doesn't know are not compared. The
+            teacher is compared where one is named (``networks.check_scores``); ``dtype`` needn't be, shards are float32.
+        key: the setting that names the folder, for messages.
 
     Raises:
         FileNotFoundError: if there are none.
         ValueError: if they aren't complete, were made with other settings, one isn't finite, two of a pair differ, or none is
             of these texts.
     """
-    header = read_header(folder)
-    differing = [key for key in asked if key in header["made_of"] and header["made_of"][key] != asked[key]]
-    if differing:
-        rows = "\n  ".join(f"{key}: {header['made_of'][key]} -> {asked[key]}" for key in differing)
-        raise ValueError(
-            f"teacher.scores={folder} were made with other settings (there -> asked for):\n  {rows}\n"
-            "Score again with these: python train.py +experiment=score_teacher run_name=<name>, or set them back."
-        )
+    header = matching_header(folder, asked, key)
     keys, scores = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
     for file, shard in _shards(folder, header):
         bad = np.flatnonzero(~np.isfinite(shard.scores))
@@ -122,7 +119,7 @@ def load_scores(folder: Path, collection: "Collection", asked: dict[str, Any]) -
         known = (rows[0] >= 0) & (rows[1] >= 0)
         keys.append(keys_of(rows[0][known], rows[1][known]))
         scores.append(shard.scores[known])
-    joined, values, name = np.concatenate(keys), np.concatenate(scores), f"teacher.scores={folder}"
+    joined, values, name = np.concatenate(keys), np.concatenate(scores), f"{key}={folder}"
     if not len(joined):
         raise ValueError(
             f"{name} holds {sum(header['shards'].values())} scores, none of them of queries and passages that are trained on. "
@@ -151,27 +148,28 @@ def _refuse_differing(
     )
 
 
-def standardised_mean(members: Sequence[TeacherScores], collection: "Collection") -> TeacherScores:
-    """Average the scores of several teachers, each brought to mean 0 and standard deviation 1 first.
-
-    Teachers score on scales of their own: a plain mean would follow the one with the widest.
+def matching_header(folder: Path, asked: dict[str, Any], key: str = KEY) -> dict[str, Any]:
+    """Read what made the scores of a folder, and compare it with what they must have been made with.
 
     Raises:
-        ValueError: if they didn't score the same pairs.
+        FileNotFoundError: if there are none.
+        ValueError: if something differs, with each difference.
     """
-    first = members[0]
-    for other in members[1:]:
-        if not np.array_equal(first._keys, other._keys):
-            raise ValueError(
-                f"{first._name} and {other._name} hold scores of different pairs ({len(first)} and {len(other)}). "
-                "An ensemble needs all members' scores of each pair."
-            )
-    total = np.mean([(one._scores - one._scores.mean()) / one._scores.std() for one in members], axis=0)
-    return TeacherScores(first._keys, total.astype(np.float32), collection, " + ".join(one._name for one in members))
+    header = read_header(folder, key)
+    made_of = header["made_of"]
+    differing = [name for name in asked if name in made_of and made_of[name] != asked[name]]
+    if differing:
+        rows = "\n  ".join(f"{name}: {made_of[name]} -> {asked[name]}" for name in differing)
+        raise ValueError(
+            f"{key}={folder} were made with other settings (there -> asked for):\n  {rows}\n"
+            "Score again with these: python train.py +experiment=score_teacher run_name=<name>, or set them back"
+            f"{'; teacher.export=<the teacher that scored> gives its tokenizer' if 'tokenizer' in differing else ''}."
+        )
+    return header
 
 
-def read_header(folder: Path) -> dict[str, Any]:
-    """Read what made the scores of a folder.
+def read_header(folder: Path, key: str = KEY) -> dict[str, Any]:
+    """Read what made the scores of a folder; ``key`` is the setting that names it, for messages.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -180,7 +178,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     path = folder / HEADER
     if not path.is_file():
         raise FileNotFoundError(
-            f"teacher.scores={folder} holds no {HEADER}. Make scores with python train.py +experiment=score_teacher, "
+            f"{key}={folder} holds no {HEADER}. Make scores with python train.py +experiment=score_teacher, "
             "or import them with python -m rankdistil.data.import_scores."
         )
     try:

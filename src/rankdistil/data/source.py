@@ -51,7 +51,9 @@ def open_source(
             listed = open_triples(store, reader, collection)
         return ListedGroups(listed) if margin is None else SafeGroups(ListedGroups(listed), margin)
     judged = judgments(reader, collection.passages)
-    there = _known(collection.passages, {passage for row in judged.values() for passage in row})
+    # No set: its order differs from process to process, and rows are given out in the order in which ids are asked for.
+    judged_passages = dict.fromkeys(passage for row in judged.values() for passage in row)
+    there = _known(collection.passages, judged_passages)
     positives = {
         query: [passage for passage, grade in row.items() if grade >= relevance_level and passage in there]
         for query, row in judged.items()

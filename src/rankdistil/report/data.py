@@ -14,16 +14,28 @@ def data_notes(account: dict[str, Any]) -> list[str]:
         f"{told['first']}"
         for file, told in account["bad_lines"].items()
     ]
-    training = account.get("training_queries")
-    if training and training["left_out"]:
-        lines.append(
-            f"training: {training['left_out']} of {training['left_out'] + training['groups']} queries are left out: they have "
-            "no relevant passage, or too few candidates that aren't relevant."
-        )
+    lines += _training(account)
     for split in ("valid", "test"):
         told = account.get(f"{split}_queries")
         if told and told["with_candidates"] < told["judged"]:
             lines.append(
                 f"{split}: {told['with_candidates']} of {told['judged']} judged queries have candidates; the others count as 0."
             )
+    return lines
+
+
+def _training(account: dict[str, Any]) -> list[str]:
+    training, margin = account.get("training_queries"), account.get("negatives_margin")
+    if not training:
+        return []
+    queries, by_margin, lines = training["left_out"] + training["groups"], margin["queries"] if margin else 0, []
+    if left_out := training["left_out"] - by_margin:
+        lines.append(
+            f"training: {left_out} of {queries} queries are left out: they have no relevant passage, or too few candidates "
+            "that aren't relevant."
+        )
+    if margin and margin["left_out"]:
+        too_few = f", and {by_margin} of {queries} queries that are left with too few" if by_margin else ""
+        told = f"{margin['left_out']} of {margin['of']} {margin['what']}"
+        lines.append(f"training: data.negatives_margin leaves out {told}{too_few}.")
     return lines

@@ -1,0 +1,97 @@
+"""A teacher's scores: stopped, failed and resumed. In this process, with a tiny teacher."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from support import MINILM, composed
+
+from rankdistil import score
+from rankdistil.inference.export import write_export
+from rankdistil.lineage import outcome_settings, read_record
+from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.load import load_tokenizer
+from rankdistil.modules import ScoringModule
+from tests.data.conftest import FILES
+
+SPLIT = "{queries: queries.tsv, qrels: qrels.txt, triples: triples.tsv, candidates: run.txt}"
+
+
+@pytest.fixture
+def run(tiny_ranker: CrossEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Path]:
+    """Score the collection's pairs, two to a shard, into one folder; call it again to resume."""
+    monkeypatch.setattr(score, "SHARD", 2)
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    tokenizer = load_tokenizer(MINILM)
+    tiny_ranker.bert.resize_token_embeddings(len(tokenizer))
+    write_export(tmp_path / "teacher", tiny_ranker, tokenizer, 38)
+    cfg = composed(
+        "+experiment=score_teacher", "scale=smoke", "data=files", f"data.root={tmp_path}", "data.corpus=corpus.tsv",
+        f"data.train={SPLIT}", "data.query_tokens=8", "data.passage_tokens=16", "data.holdout=1",
+        f"teacher.export={tmp_path}/teacher",
+    )  # fmt: skip
+
+    def run() -> Path:
+        folder = tmp_path / "run"
+        folder.mkdir(exist_ok=True)
+        score.run_scoring(cfg, folder, outcome_settings(cfg, {}), {}, Console(file=io.StringIO()))
+        return folder
+
+    return run
+
+
+def cut(folder: Path) -> Path:
+    """Leave a run as one that was stopped in the middle leaves it."""
+    (folder / "scores/part-00001.parquet").unlink()
+    (folder / "scores/scores.json").unlink()
+    return folder
+
+
+def test_a_run_that_fails_says_so_in_its_record_and_goes_on_when_resumed(run, monkeypatch, tmp_path: Path) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no memory left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ScoringModule, "test_step", fail)
+        with pytest.raises(RuntimeError, match="no memory left"):
+            run()
+    record = read_record(tmp_path / "run")
+    assert (record["status"], record["error"], record["pairs"]) == ("failed", "RuntimeError: no memory left", 5)
+    assert read_record(run())["status"] == "finished"
+
+
+@pytest.mark.parametrize("file", ["corpus.tsv", "queries.tsv", "qrels.txt", "triples.tsv"])
+def test_scores_of_old_and_of_new_files_are_not_mixed(run, tmp_path: Path, file: str) -> None:
+    folder, changed = cut(run()), tmp_path / file
+    left = (folder / "scores/part-00000.parquet").read_bytes()
+    text = changed.read_text()
+    changed.write_text(text + {"corpus.tsv": "f\tFigs.\n", "queries.tsv": "4\twhy\n"}.get(file, text.splitlines()[0] + "\n"))
+    with pytest.raises(ValueError) as caught:
+        run()
+    assert str(caught.value) == (
+        f"{folder}/scores: these files have changed since its first scores were written: {changed}. Old and new ones would be "
+        f"mixed. Put the files back as they were, or remove {folder} to score all pairs."
+    )
+    changed.write_text(text)
+    run()
+    assert (folder / "scores/part-00000.parquet").read_bytes() == left
+    assert read_record(folder)["status"] == "finished"
+
+
+def test_files_may_change_as_long_as_nothing_is_scored(run, tmp_path: Path) -> None:
+    folder = run()
+    for shard in (folder / "scores").glob("*"):
+        if shard.name != score.READ:
+            shard.unlink()
+    before = json.loads((folder / "scores" / score.READ).read_text())
+    (tmp_path / "corpus.tsv").write_text((tmp_path / "corpus.tsv").read_text() + "f\tFigs.\n")
+    run()
+    after = json.loads((folder / "scores" / score.READ).read_text())
+    assert before.keys() == after.keys()
+    assert [file for file in before if before[file] != after[file]] == [f"{tmp_path}/corpus.tsv"]
+    header = json.loads((folder / "scores/scores.json").read_text())
+    assert header["made_of"]["passages"] == after[f"{tmp_path}/corpus.tsv"]
