@@ -230,7 +230,7 @@ def test_every_process_has_something_to_validate_on_and_together_they_have_all(b
     whole = [key for batch in build().val_dataloader() for key in batch.passage_ids]
     assert sorted(chain.from_iterable(seen)) == sorted(whole)
     assert [len(keys) for keys in seen] == [3, 1, 0, 0]  # batches of three, however many processes
-    assert batches == [1, 1, 1, 1], "Lightning skips the validation of a process without a batch, and the others wait for it"
+    assert batches == [1, 1, 1, 1], "Lightning raises in a process without a batch"
 
 
 def test_processes_take_turns_in_training(build):

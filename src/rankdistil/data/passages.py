@@ -132,9 +132,7 @@ class PassageDataModule(StreamDataModule):
         size = self.settings.eval_batch_size
         cut = [self._valid[at : at + size] for at in range(0, len(self._valid), size)]
         own = [encode_passages(self.encoder, passages) for passages in cut[rank::world]]
-        # Lightning would skip the validation of a process without a batch, and the others would wait for it: this one has no
-        # pairs to count.
-        return self.loader(_Batches(own or [encode_passages(self.encoder, cut[0])._replace(query_ids=(), passage_ids=())]))
+        return self.loader(_Batches(own or [encode_passages(self.encoder, cut[-1]).uncounted()]))
 
 
 def set_apart(passages: Iterable[Passage], limit: int) -> list[Passage]:
