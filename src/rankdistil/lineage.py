@@ -19,7 +19,7 @@ from rankdistil.settings import plain
 
 READ_AS_TEXT = (
     "name", "root", "corpus", "train", "valid", "passages", "holdout", "batch_size", "query_tokens", "passage_tokens",
-    "valid_passages", "eval_batch_size", "columns", "on_bad",
+    "valid_passages", "eval_batch_size", "columns", "on_bad", "max_tokens",
 )  # fmt: skip
 PACKAGES = ("rankdistil", "torch", "lightning", "transformers", "ir-datasets", "ir-measures", "bm25s", "numpy")
 

@@ -36,6 +36,24 @@ class Size(NamedTuple):
     groups: int
     tokens: int | None = None
 
+    def cuts(self, lengths: NDArray[np.int64], pairs: int) -> list[int]:
+        """Say where batches begin, the first one left out.
+
+        Args:
+            lengths: tokens of the longest pair of each group, without special tokens, (N,).
+            pairs: in a group.
+        """
+        if self.tokens is None:
+            return [*range(self.groups, len(lengths), self.groups)]
+        cuts, start, longest = [], 0, 0
+        tokens = ((lengths + SPECIAL_TOKENS) * pairs).tolist()  # of a group in a batch whose longest it is
+        for index, each in enumerate(tokens):
+            longest = max(longest, each)
+            if index > start and longest * (index + 1 - start) > self.tokens:
+                cuts.append(index)
+                start, longest = index, each
+        return cuts
+
 
 def own_share(batches: Iterable[Item], rank: int, world: int, start: int) -> Iterator[tuple[int, Item]]:
     """Pick the batches of this process and loader worker out of all.
@@ -91,20 +109,8 @@ class GroupStream(IterableDataset):
             for window, groups in enumerate(cut_windows(self._source.epoch(self._seed, epoch), WINDOW * self._size.groups)):
                 lengths = self._queries.lengths(groups[:, 0]) + self._passages.lengths(groups[:, 1:]).max(axis=1)
                 order = lengths.argsort(kind="stable")
-                cut = np.split(groups[order], self._cuts(lengths[order], groups.shape[1] - 1))
+                cut = np.split(groups[order], self._size.cuts(lengths[order], groups.shape[1] - 1))
                 yield from (cut[index] for index in np.random.default_rng([self._seed, epoch, window]).permutation(len(cut)))
-
-    def _cuts(self, lengths: NDArray[np.int64], pairs: int) -> list[int]:
-        """Say where batches begin in groups sorted by length, the first one left out."""
-        if self._size.tokens is None:
-            return [*range(self._size.groups, len(lengths), self._size.groups)]
-        cuts, start = [], 0
-        tokens = ((lengths + SPECIAL_TOKENS) * pairs).tolist()  # of a group in a batch whose longest it is
-        for index, each in enumerate(tokens):
-            if index > start and each * (index + 1 - start) > self._size.tokens:
-                cuts.append(index)
-                start = index
-        return cuts
 
     def _encode(self, batches: Iterable[Rows]) -> Iterator[PairBatch]:
         for groups, batch in encode_batches(self._encoder, self._queries, self._passages, batches, label=1.0):
