@@ -33,7 +33,7 @@ def built(tiny_ranker: CrossEncoder, batch: PairBatch, tokenizer: object):
     """Build a stage's module around the tiny ranker."""
 
     def build(stage: str, *overrides: str, parents: dict | None = None) -> StageModule:
-        data = SimpleNamespace(first_batches=lambda count: [batch] * count, encoder=SimpleNamespace(tokenizer=tokenizer))
+        data = SimpleNamespace(first_batches=lambda pairs: [batch] * (pairs // 4), encoder=SimpleNamespace(tokenizer=tokenizer))
         return networks.build_module(composed(f"stage={stage}", *TINY, *overrides), tiny_ranker, data, parents or {})
 
     return build

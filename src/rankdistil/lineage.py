@@ -27,7 +27,7 @@ from rankdistil.settings import plain
 # batches, so their size counts.
 READ_AS_TEXT = (
     "root", "corpus", "columns.corpus.*", "train", "train.triples_text", "columns.triples_text.*", "passages", "valid_passages",
-    "batch_size", "eval_batch_size", "query_tokens", "passage_tokens", "on_bad", "store",
+    "batch_size", "eval_batch_size", "query_tokens", "passage_tokens", "max_tokens", "on_bad", "store",
 )  # fmt: skip
 # Those that decide which pairs a teacher scores, and what it reads of them: with a store, pairs have another order, in which
 # shards are cut.

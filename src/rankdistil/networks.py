@@ -23,8 +23,8 @@ from rankdistil.plan import teacher_folder
 from rankdistil.roles import asks_teacher, named_source, reads_scores, score_folders, takes_export
 from rankdistil.settings import build, names, plain
 
-FITTED_ON = 256  # pairs that a subclone is fitted on
-PROJECTED_ON = 128  # pairs that a projection is fitted on
+FITTED_ON = 256  # pairs that a subclone is fitted on, at least
+PROJECTED_ON = 128  # pairs that a projection is fitted on, at least
 
 
 def optim_settings(stage: DictConfig) -> OptimSettings:
@@ -170,14 +170,14 @@ def build_module(cfg: DictConfig, teacher: CrossEncoder, data: StreamDataModule,
     check_start(start, size, shape, read_config(start.path) if start.path else None)
     if start.path:
         check_tokens(start.path, data.encoder.tokenizer)
-    batches = data.first_batches(_batches(cfg, FITTED_ON)) if start.kind == "subclone" else ()
+    batches = data.first_batches(FITTED_ON) if start.kind == "subclone" else ()
     student = build_student(size, start, teacher, layer_map.teacher.attention, cfg.seed, batches)
     if cfg.stage.teacher == "none":
         return FinetuneModule(student, build_losses(cfg, None), optim)
     losses = build_losses(cfg, _projection(cfg, size, shape))
     check_match(size, shape, losses.needs)  # again: a run may start from its folder's config
     module = DistillModule(student, losses, optim, None if reads_scores(cfg) else FrozenTeacher(teacher), layer_map)
-    module.fit_projection(data.first_batches(_batches(cfg, PROJECTED_ON)))
+    module.fit_projection(data.first_batches(PROJECTED_ON))
     return module
 
 
@@ -218,7 +218,3 @@ def _layer_map(cfg: DictConfig, start: Start, shape: BertConfig) -> LayerMap:
     if cfg.stage.teacher == "none" and start.kind not in CUT:
         return LayerMap(Layers(), Layers())
     return map_layers(cfg.stage.layer_map, cfg.student.layers, shape.num_hidden_layers)
-
-
-def _batches(cfg: DictConfig, pairs: int) -> int:
-    return -(-pairs // (2 * cfg.data.batch_size))

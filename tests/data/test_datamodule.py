@@ -59,6 +59,17 @@ def test_train_batch_holds_two_encoded_pairs_per_triple(build, encoder, collecti
         assert batch.input_ids[row, batch.attention_mask[row] == 1].tolist() == expected
 
 
+@pytest.mark.parametrize("negatives", [1, 2])
+@pytest.mark.parametrize("pairs", [1, 9, 20])
+def test_the_first_batches_hold_the_pairs_asked_for_whatever_the_size_of_a_group(build, negatives, pairs):
+    """An epoch is two batches, of two groups and of one."""
+    run = "".join(f"{query} Q0 {passage} 1 {score} tag\n" for query in "123" for score, passage in enumerate("abcde"))
+    data = build(train_on="sampled", negatives=negatives, files={"run": run})
+    sizes = [len(batch.labels) for batch in data.first_batches(pairs)]
+    assert set(sizes) <= {2 * (1 + negatives), 1 + negatives}
+    assert sum(sizes[:-1]) < pairs <= sum(sizes)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_arrive_as_they_were_made(build, workers):
     data = build(workers=workers)

@@ -17,6 +17,7 @@ from rankdistil.data.passage_source import LivePassages, StoredPassages
 from rankdistil.data.passages import PassageDataModule, PassageStream, encode_passages, set_apart
 from rankdistil.data.readers import Reader
 from rankdistil.data.settings import DataSettings
+from rankdistil.data.stream import Size
 
 SETTINGS = DataSettings(
     batch_size=2, eval_batch_size=3, query_tokens=6, passage_tokens=30, train_on="docpairs", negatives_depth=10,
@@ -46,7 +47,7 @@ def stream(reader, encoder, tmp_path, request):
 
     def build(rank: int = 0, world: int = 1, start: int = 0, seed: int = 5, left_out: frozenset = frozenset()):
         source = LivePassages(reader, left_out, encoder) if store is None else StoredPassages(store, left_out)
-        return PassageStream(source, encoder, 3, seed, rank, world, start)
+        return PassageStream(source, encoder, Size(3), seed, rank, world, start)
 
     return build
 
@@ -220,6 +221,16 @@ def test_a_training_batch_has_as_many_passages_as_a_batch_of_triples_has_pairs(b
     assert {len(batch.passage_ids) for batch in build().val_dataloader()} == {3, 1}
 
 
+@pytest.mark.parametrize("budget", [90, 200])
+def test_training_batches_of_a_token_budget_fill_it_and_never_exceed_it(build, tmp_path, budget):
+    data = build(store=str(tmp_path / "store"), max_tokens=budget, batch_size=20)
+    batches = list(islice(data.train_dataloader(), 40))
+    assert all(batch.input_ids.numel() <= budget for batch in batches)
+    assert sum(batch.input_ids.numel() for batch in batches) > 0.6 * budget * len(batches)
+    apart = {key for batch in data.val_dataloader() for key in batch.passage_ids}
+    assert set(chain.from_iterable(batch.passage_ids for batch in batches)) == IDS - apart
+
+
 def test_every_process_has_something_to_validate_on_and_together_they_have_all(build):
     seen, batches = [], []
     for rank in range(4):
@@ -230,7 +241,7 @@ def test_every_process_has_something_to_validate_on_and_together_they_have_all(b
     whole = [key for batch in build().val_dataloader() for key in batch.passage_ids]
     assert sorted(chain.from_iterable(seen)) == sorted(whole)
     assert [len(keys) for keys in seen] == [3, 1, 0, 0]  # batches of three, however many processes
-    assert batches == [1, 1, 1, 1], "Lightning skips the validation of a process without a batch, and the others wait for it"
+    assert batches == [1, 1, 1, 1], "Lightning raises in a process without a batch"
 
 
 def test_processes_take_turns_in_training(build):
@@ -252,7 +263,7 @@ def test_a_resumed_module_continues_behind_the_batches_trained(build):
 def test_the_first_batches_are_the_same_in_every_process_and_leave_the_position_alone(build):
     data = build()
     data.trainer = SimpleNamespace(global_rank=1, world_size=2)
-    found = [batch.passage_ids for batch in data.first_batches(3)]
+    found = [batch.passage_ids for batch in data.first_batches(9)]  # of four passages each
     assert found == [batch.passage_ids for batch in islice(build().train_dataloader(), 3)]
     assert data.trained_batches == 0
 

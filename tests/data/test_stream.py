@@ -15,7 +15,7 @@ from rankdistil.data.encode import PairEncoder
 from rankdistil.data.groups import ListedGroups, list_groups, sample_groups
 from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair, Triple
-from rankdistil.data.stream import CandidateStream, GroupStream, Size
+from rankdistil.data.stream import CandidateStream, GroupStream, ShardStream, Size
 from rankdistil.data.texts import LiveTexts
 
 LENGTHS = range(1, 41)
@@ -187,6 +187,41 @@ def test_candidate_stream_knows_its_number_of_batches(collected, encoder):
     rows = pair_rows(collected, [("q1", f"p{n}") for n in LENGTHS])
     streams = [CandidateStream(rows, *collected, encoder, 6, rank, 3) for rank in range(3)]
     assert [len(stream) for stream in streams] == [len(list(stream)) for stream in streams] == [3, 2, 2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("world", [2, 3, 8])
+def test_a_rank_without_candidates_has_a_batch_that_counts_for_nothing(collected, encoder, world, workers):
+    pairs = [("q1", f"p{n}") for n in LENGTHS[:9]]  # two batches
+    streams = [CandidateStream(pair_rows(collected, pairs), *collected, encoder, 6, rank, world) for rank in range(world)]
+    batches = [list(DataLoader(stream, batch_size=None, num_workers=workers)) for stream in streams]
+    assert [len(stream) for stream in streams] == [len(row) for row in batches] == [1] * world
+    seen = [pair for (batch,) in batches for pair in zip(batch.query_ids, batch.passage_ids, strict=True)]
+    assert sorted(seen) == sorted(pairs)
+    for (batch,) in batches[2:]:
+        assert len(batch.labels) == len(batch.input_ids) == 1, "a network can be run on it"
+
+
+def test_without_any_candidate_there_is_no_batch(collected, encoder):
+    assert len(CandidateStream(np.zeros((0, 2), np.int64), *collected, encoder, 6, 1, 2)) == 0
+
+
+def shard_pairs(streams: list[ShardStream], workers: int = 0) -> Counter:
+    """(shard, query, passage) of all ranks."""
+    batches = chain.from_iterable(DataLoader(stream, batch_size=None, num_workers=workers) for stream in streams)
+    return Counter((int(b.groups[0]), *pair) for b in batches for pair in zip(b.query_ids, b.passage_ids, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+@pytest.mark.parametrize("left", [[0, 1, 2], [1, 2], [2]], ids=str)
+def test_each_pair_of_the_shards_left_is_given_once_and_no_rank_is_without_a_batch(collected, encoder, left, world, workers):
+    pairs = [("q1", f"p{n}") for n in LENGTHS]
+    shards = {number: pair_rows(collected, pairs[15 * number : 15 * number + 15]) for number in left}
+    streams = [ShardStream(shards, *collected, encoder, 4, rank, world) for rank in range(world)]
+    assert all(len(stream) == len(list(stream)) > 0 for stream in streams)
+    expected = [(number, *pair) for number in left for pair in pairs[15 * number : 15 * number + 15]]
+    assert shard_pairs(streams, workers) == Counter(expected)
 
 
 def test_a_batch_from_the_token_store_is_that_of_the_texts(reader, encoder, tmp_path):

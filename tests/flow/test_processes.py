@@ -28,6 +28,16 @@ def test_a_run_in_two_processes_trains_exports_and_tests_as_one(tmp_path: Path) 
     assert done.stdout.count("files: ") == 1  # one process speaks for both
 
 
+def test_a_process_without_a_batch_to_validate_or_test_on_changes_no_number(tmp_path: Path) -> None:
+    """One batch holds all candidates."""
+    still = ["+experiment=finetune_6l", "stage.steps=1", "stage.lr=1e-12", "data.eval_batch_size=64"]
+    one, two = (train(tmp_path / name, *still, *more)[1] for name, more in (("one", []), ("two", TWO)))
+    assert two["validation"]["best"] == pytest.approx(one["validation"]["best"], rel=1e-5)
+    tests = [json.loads((tmp_path / name / "finetune/2l/seed0/metrics.json").read_text()) for name in ("one", "two")]
+    assert tests[0]["pairs"] == 12
+    assert tests[0] == tests[1]
+
+
 def test_a_language_model_s_validation_is_the_same_in_two_processes(tmp_path: Path) -> None:
     still = ["+experiment=lm_distill_6l", "stage.steps=1", "stage.lr=1e-12", "data.valid_passages=5"]  # three batches of two
     alone, together = (train(tmp_path / name, *still, *more)[1] for name, more in (("one", []), ("two", TWO)))

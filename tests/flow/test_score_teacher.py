@@ -87,6 +87,24 @@ def test_a_second_call_scores_nothing_and_a_lost_shard_is_scored_again_alike(
     assert pq.read_table(lost / "scores/part-00000.parquet").equals(before)
 
 
+def test_two_processes_write_what_one_does_and_go_on_with_fewer_shards_than_processes(
+    train, runs: Path, scores: Path, tmp_path: Path
+) -> None:
+    (teacher,) = runs.glob("teacher/*/*/export")
+    two = ["+experiment=score_teacher", f"teacher.export={teacher}", "trainer.devices=2", "+trainer.strategy=ddp"]
+    done = train(tmp_path / "runs", *two)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs/score_teacher/minilm/seed0"
+    expected = pq.read_table(scores / "part-00000.parquet")
+    assert [file.name for file in (run / "scores").glob("*.parquet")] == ["part-00000.parquet"]
+    assert pq.read_table(run / "scores/part-00000.parquet").equals(expected)
+    (run / "scores/part-00000.parquet").unlink()
+    (run / "run.json").write_text(json.dumps(json.loads((run / "run.json").read_text()) | {"status": "running"}))
+    done = train(tmp_path / "runs", *two, "resume=true")
+    assert done.returncode == 0, done.stderr
+    assert pq.read_table(run / "scores/part-00000.parquet").equals(expected)
+
+
 def test_a_student_learns_from_the_scores_without_a_teacher(train, runs: Path, scores: Path, tmp_path: Path) -> None:
     alone = tmp_path / "runs"
     logits = ["stage=logit_distill", "student.init_from=random", f"teacher.scores={scores}"]

@@ -14,7 +14,7 @@ from rankdistil.models.layers import map_layers
 from rankdistil.models.student import StudentSize
 from rankdistil.models.teacher import FrozenTeacher
 from rankdistil.models.trace import Layers
-from rankdistil.modules import DistillModule, FinetuneModule
+from rankdistil.modules import DistillModule, FinetuneModule, ScoringModule
 from rankdistil.optim import OptimSettings
 
 OPTIM = OptimSettings(lr=1e-3, steps=10, warmup_steps=1)
@@ -144,6 +144,13 @@ def test_validation_beside_a_teacher_brings_the_teacher_s_scores_and_asks_for_th
         assert torch.equal(scored.teacher_scores, tiny_ranker(*batch[:3]).logits)
         assert torch.equal(scored.scores, module.ranker(*batch[:3]).logits)
     assert len(asked) == 1
+
+
+def test_a_batch_that_counts_for_nothing_is_run_and_leaves_no_score(tiny_ranker: CrossEncoder, batch: PairBatch) -> None:
+    module, nothing = distill(tiny_ranker, ALL).eval(), batch.uncounted()
+    for scored in (module.validation_step(nothing, 0), ScoringModule(tiny_ranker).test_step(nothing, 0)):
+        assert (scored.query_ids, scored.passage_ids, scored.scores.tolist()) == ((), (), [])
+    assert module.validation_step(nothing, 0).teacher_scores.tolist() == []
 
 
 def test_every_validation_batch_has_its_own_teacher_scores(tiny_ranker: CrossEncoder, batch: PairBatch) -> None:

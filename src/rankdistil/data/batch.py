@@ -14,8 +14,8 @@ class PairBatch(NamedTuple):
         token_type_ids: 0 up to the first [SEP], 1 after it, int64, (B, T).
         labels: 1 for a positive, 0 for a negative, float32, (B,).
         groups: pairs of one triple share a number, int64, (B,).
-        query_ids: one per pair.
-        passage_ids: one per pair.
+        query_ids: one per pair; none in a batch that counts for nothing.
+        passage_ids: one per pair; none in a batch that counts for nothing.
         teacher_logits: the teacher's, where they were written down before, float32, (B,); else None.
     """
 
@@ -27,6 +27,14 @@ class PairBatch(NamedTuple):
     query_ids: tuple[str, ...]
     passage_ids: tuple[str, ...]
     teacher_logits: Tensor | None = None
+
+    def uncounted(self) -> "PairBatch":
+        """Return a batch that is run and counts for nothing: Lightning raises in a process that has none of its own."""
+        return self._replace(query_ids=(), passage_ids=())
+
+    def scored(self, logits: Tensor) -> "ScoredPairs":
+        """Return a network's logits, (B,), with the ids that they belong to."""
+        return ScoredPairs(self.query_ids, self.passage_ids, logits.float()[: len(self.query_ids)])
 
 
 class ScoredPairs(NamedTuple):

@@ -12,7 +12,7 @@ import numpy as np
 
 from rankdistil.data.badlines import Tally
 from rankdistil.data.records import Qrels, Ranking, Triple
-from rankdistil.data.store.ragged import release
+from rankdistil.data.store.rows import StoredRows
 from rankdistil.data.texts import Rows, Texts
 from rankdistil.data.unknown import known_triples, require_known
 
@@ -66,7 +66,7 @@ class ListedGroups:
     """Groups that are given, each once an epoch; shuffled within bounds, so that they needn't be in memory.
 
     Args:
-        rows: query, positive and negatives, (N, 2 + K); may be a memory map.
+        rows: query, positive and negatives, (N, 2 + K).
 
     Raises:
         ValueError: if there is none.
@@ -75,7 +75,7 @@ class ListedGroups:
     left_out = 0  # triples are given for some queries, and promised for none
     by_margin = None
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows | StoredRows) -> None:
         if not len(rows):
             raise ValueError("the training split has no triple for its queries. Do triples and queries belong together?")
         self._rows = rows
@@ -96,10 +96,8 @@ class ListedGroups:
         return _distinct(self.read(at, CHUNK)[:, [0, column]] for column in (1, 2) for at in range(0, len(self), CHUNK))
 
     def read(self, at: int, count: int) -> Rows:
-        """Read some of them into memory; the map's pages are given back."""
-        rows = np.array(self._rows[at : at + count])
-        release(self._rows)
-        return rows
+        """Return some of them, one behind the other."""
+        return self._rows[at : at + count]
 
 
 class SampledGroups:

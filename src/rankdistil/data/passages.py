@@ -21,7 +21,7 @@ from rankdistil.data.encode import PairEncoder
 from rankdistil.data.passage_source import LivePassages, Passage, PassageSource, StoredPassages, Window
 from rankdistil.data.readers import Reader
 from rankdistil.data.settings import DataSettings
-from rankdistil.data.stream import WINDOW, own_share
+from rankdistil.data.stream import WINDOW, Size, own_share
 from rankdistil.data.stream_module import StreamDataModule
 
 SET_APART = 8  # one passage of so many may be set apart, by the hash of its id
@@ -36,7 +36,7 @@ class PassageStream(IterableDataset):
     Args:
         source: the passages.
         encoder: lays out the segments.
-        batch_size: passages per batch.
+        size: of a batch; a passage is a group.
         seed: seed of order and cuts.
         rank: this process.
         world: number of processes.
@@ -44,11 +44,11 @@ class PassageStream(IterableDataset):
     """
 
     def __init__(
-        self, source: PassageSource, encoder: PairEncoder, batch_size: int, seed: int,
+        self, source: PassageSource, encoder: PairEncoder, size: Size, seed: int,
         rank: int = 0, world: int = 1, start: int = 0,
     ) -> None:  # fmt: skip
         self._source, self._encoder = source, encoder
-        self._batch_size, self._seed = batch_size, seed
+        self._size, self._seed = size, seed
         self._rank, self._world, self._start = rank, world, start
 
     def __iter__(self) -> Iterator[PairBatch]:
@@ -58,10 +58,10 @@ class PassageStream(IterableDataset):
     def batches(self) -> Iterator[tuple[Window, NDArray[np.int64]]]:
         """Yield a window and the places in it of every global batch. An epoch's last batch may be smaller."""
         for epoch in count():
-            for number, window in enumerate(self._source.windows(WINDOW * self._batch_size, self._seed, epoch)):
+            for number, window in enumerate(self._source.windows(WINDOW * self._size.groups, self._seed, epoch)):
                 random, lengths = np.random.default_rng([self._seed, epoch, number]), window.lengths
                 ordered = (lengths * random.uniform(0.9, 1.1, len(lengths))).argsort(kind="stable")
-                cut = np.split(ordered, range(self._batch_size, len(ordered), self._batch_size))
+                cut = np.split(ordered, self._size.cuts(lengths[ordered], 1))
                 yield from ((window, cut[index]) for index in random.permutation(len(cut)))
 
 
@@ -124,7 +124,8 @@ class PassageDataModule(StreamDataModule):
 
     def training_stream(self, rank: int, world: int, start: int) -> PassageStream:
         """Return the stream of batches of passages."""
-        return PassageStream(self._source, self.encoder, 2 * self.settings.batch_size, self._seed, rank, world, start)
+        size = Size(2 * self.settings.batch_size, self.settings.max_tokens)
+        return PassageStream(self._source, self.encoder, size, self._seed, rank, world, start)
 
     def val_dataloader(self) -> DataLoader:
         """Return the passages set apart, always cut at the same places."""
@@ -132,9 +133,7 @@ class PassageDataModule(StreamDataModule):
         size = self.settings.eval_batch_size
         cut = [self._valid[at : at + size] for at in range(0, len(self._valid), size)]
         own = [encode_passages(self.encoder, passages) for passages in cut[rank::world]]
-        # Lightning would skip the validation of a process without a batch, and the others would wait for it: this one has no
-        # pairs to count.
-        return self.loader(_Batches(own or [encode_passages(self.encoder, cut[0])._replace(query_ids=(), passage_ids=())]))
+        return self.loader(_Batches(own or [encode_passages(self.encoder, cut[-1]).uncounted()]))
 
 
 def set_apart(passages: Iterable[Passage], limit: int) -> list[Passage]:

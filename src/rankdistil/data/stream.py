@@ -36,6 +36,24 @@ class Size(NamedTuple):
     groups: int
     tokens: int | None = None
 
+    def cuts(self, lengths: NDArray[np.int64], pairs: int) -> list[int]:
+        """Say where batches begin, the first one left out.
+
+        Args:
+            lengths: tokens of the longest pair of each group, without special tokens, (N,).
+            pairs: in a group.
+        """
+        if self.tokens is None:
+            return [*range(self.groups, len(lengths), self.groups)]
+        cuts, start, longest = [], 0, 0
+        tokens = ((lengths + SPECIAL_TOKENS) * pairs).tolist()  # of a group in a batch whose longest it is
+        for index, each in enumerate(tokens):
+            longest = max(longest, each)
+            if index > start and longest * (index + 1 - start) > self.tokens:
+                cuts.append(index)
+                start, longest = index, each
+        return cuts
+
 
 def own_share(batches: Iterable[Item], rank: int, world: int, start: int) -> Iterator[tuple[int, Item]]:
     """Pick the batches of this process and loader worker out of all.
@@ -91,20 +109,8 @@ class GroupStream(IterableDataset):
             for window, groups in enumerate(cut_windows(self._source.epoch(self._seed, epoch), WINDOW * self._size.groups)):
                 lengths = self._queries.lengths(groups[:, 0]) + self._passages.lengths(groups[:, 1:]).max(axis=1)
                 order = lengths.argsort(kind="stable")
-                cut = np.split(groups[order], self._cuts(lengths[order], groups.shape[1] - 1))
+                cut = np.split(groups[order], self._size.cuts(lengths[order], groups.shape[1] - 1))
                 yield from (cut[index] for index in np.random.default_rng([self._seed, epoch, window]).permutation(len(cut)))
-
-    def _cuts(self, lengths: NDArray[np.int64], pairs: int) -> list[int]:
-        """Say where batches begin in groups sorted by length, the first one left out."""
-        if self._size.tokens is None:
-            return [*range(self._size.groups, len(lengths), self._size.groups)]
-        cuts, start = [], 0
-        tokens = ((lengths + SPECIAL_TOKENS) * pairs).tolist()  # of a group in a batch whose longest it is
-        for index, each in enumerate(tokens):
-            if index > start and each * (index + 1 - start) > self._size.tokens:
-                cuts.append(index)
-                start = index
-        return cuts
 
     def _encode(self, batches: Iterable[Rows]) -> Iterator[PairBatch]:
         for groups, batch in encode_batches(self._encoder, self._queries, self._passages, batches, label=1.0):
@@ -116,6 +122,8 @@ class GroupStream(IterableDataset):
 
 class CandidateStream(IterableDataset):
     """Yields batches of pairs to score, longest first; each pair once over all ranks and workers.
+
+    A rank that is left without any has a batch that counts for nothing.
 
     Longest first shows a lack of memory at once, and makes the time left predictable from above.
 
@@ -134,7 +142,9 @@ class CandidateStream(IterableDataset):
     ) -> None:
         lengths = queries.lengths(rows[:, 0]) + passages.lengths(rows[:, 1])
         ordered = rows[(-lengths).argsort(kind="stable")]
-        self._batches = [ordered[at : at + batch_size] for at in range(0, len(ordered), batch_size)][rank::world]
+        cut = [ordered[at : at + batch_size] for at in range(0, len(ordered), batch_size)]
+        self._counts = bool(cut[rank::world])
+        self._batches = cut[rank::world] or [batch[:1] for batch in cut[-1:]]
         self._queries, self._passages, self._encoder = queries, passages, encoder
 
     def __len__(self) -> int:
@@ -144,11 +154,14 @@ class CandidateStream(IterableDataset):
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         own = self._batches[worker::workers]
-        return (batch for _, batch in encode_batches(self._encoder, self._queries, self._passages, own, label=0.0))
+        encoded = encode_batches(self._encoder, self._queries, self._passages, own, label=0.0)
+        return (batch if self._counts else batch.uncounted() for _, batch in encoded)
 
 
 class ShardStream(IterableDataset):
     """Yields the batches of shards of pairs, one shard after the other; a batch's group is its shard's number.
+
+    A rank that is left without any has a batch that counts for nothing.
 
     Args:
         shards: query and passage of each pair, (N, 2), by number; a process takes every ``world``-th.
@@ -164,7 +177,9 @@ class ShardStream(IterableDataset):
         self, shards: dict[int, Rows], queries: Texts, passages: Texts, encoder: PairEncoder, batch_size: int,
         rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
-        self._shards = {number: shards[number] for number in sorted(shards)[rank::world]}
+        numbers = sorted(shards)
+        self._counts = bool(numbers[rank::world])
+        self._shards = {number: shards[number] for number in numbers[rank::world]} or {n: shards[n][:1] for n in numbers[:1]}
         self._texts, self._encoder, self._batch_size = (queries, passages), encoder, batch_size
 
     def __len__(self) -> int:
@@ -173,7 +188,8 @@ class ShardStream(IterableDataset):
     def __iter__(self) -> Iterator[PairBatch]:
         for number, rows in self._shards.items():
             for batch in CandidateStream(rows, *self._texts, self._encoder, self._batch_size):
-                yield batch._replace(groups=torch.full((len(batch.query_ids),), number))
+                shard = batch._replace(groups=torch.full((len(batch.query_ids),), number))
+                yield shard if self._counts else shard.uncounted()
 
 
 def encode_batches(

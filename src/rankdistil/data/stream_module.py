@@ -1,7 +1,6 @@
 """What DataModules share that stream their training batches: the position in the stream, and the loaders."""
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any
 
 import lightning as L
@@ -36,9 +35,15 @@ class StreamDataModule(L.LightningDataModule):
         """Return the endless stream of a process's training batches from batch ``start``."""
         raise NotImplementedError
 
-    def first_batches(self, count: int) -> Sequence[PairBatch]:
-        """Return the first training batches, the same in every process."""
-        return list(islice(self.training_stream(0, 1, 0), count))
+    def first_batches(self, pairs: int) -> Sequence[PairBatch]:
+        """Return the first training batches, until they hold so many pairs; the same in every process."""
+        batches: list[PairBatch] = []
+        for batch in self.training_stream(0, 1, 0):
+            batches.append(batch)
+            pairs -= len(batch.labels)
+            if pairs <= 0:
+                break
+        return batches
 
     def train_dataloader(self) -> DataLoader:
         """Return the endless stream of training batches; ``open`` comes first."""

@@ -81,7 +81,7 @@ class DistillModule(StageModule):
             return scored
         if batch_idx not in self._teacher_scores:
             trace = self.teacher(batch.input_ids, batch.attention_mask, batch.token_type_ids)
-            self._teacher_scores[batch_idx] = trace.logits.float()
+            self._teacher_scores[batch_idx] = batch.scored(trace.logits).scores
         return scored._replace(teacher_scores=self._teacher_scores[batch_idx])
 
 

@@ -59,8 +59,7 @@ class StageModule(L.LightningModule):
             self._validated[:-1] += parts * pairs
             self._validated[-1] += pairs
             return None
-        trace = self.ranker(batch.input_ids, batch.attention_mask, batch.token_type_ids)
-        return ScoredPairs(batch.query_ids, batch.passage_ids, trace.logits.float())
+        return batch.scored(self.ranker(batch.input_ids, batch.attention_mask, batch.token_type_ids).logits)
 
     def on_validation_epoch_end(self) -> None:
         """Log the losses, averaged over the pairs of all processes: batches are the same however many there are."""
@@ -110,5 +109,4 @@ class ScoringModule(L.LightningModule):
 
     def test_step(self, batch: PairBatch, batch_idx: int) -> ScoredPairs:
         """Score a batch of candidates."""
-        trace = self.ranker(batch.input_ids, batch.attention_mask, batch.token_type_ids)
-        return ScoredPairs(batch.query_ids, batch.passage_ids, trace.logits.float())
+        return batch.scored(self.ranker(batch.input_ids, batch.attention_mask, batch.token_type_ids).logits)

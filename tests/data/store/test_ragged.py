@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from rankdistil.data.assemble import Segment
 from rankdistil.data.store import ragged
 from rankdistil.data.store.build import ensure, write_ragged
-from rankdistil.data.store.ragged import RaggedStore, release
+from rankdistil.data.store.ragged import RaggedStore
 from rankdistil.locks import holder
 
 ROWS = [[7, 8, 9], [], [1], [2, 3], [40_000] * 5]
@@ -153,20 +153,3 @@ def test_a_file_that_was_cut_off_after_it_was_opened_is_named(read):
     assert str(caught.value) == (
         f"{read.folder}/items.bin was cut off while it was read. Remove the folder {read.folder} to build it anew."
     )
-
-
-def test_released_pages_of_a_map_no_longer_count_as_ours(tmp_path):
-    np.arange(1 << 20).tofile(tmp_path / "numbers.bin")
-    numbers = np.memmap(tmp_path / "numbers.bin", np.int64, "r")
-    assert numbers.sum() == (1 << 20) * ((1 << 20) - 1) // 2
-    before = resident(tmp_path / "numbers.bin")
-    release(numbers)
-    assert (before, resident(tmp_path / "numbers.bin")) == (8 << 20, 0)
-    assert numbers[12345] == 12345
-
-
-def resident(path: Path) -> int:
-    """Bytes of a mapped file that count as this process's."""
-    lines = Path("/proc/self/smaps").read_text().splitlines()
-    (start,) = (number for number, line in enumerate(lines) if line.endswith(str(path)))
-    return next(int(line.split()[1]) * 1024 for line in lines[start:] if line.startswith("Rss:"))

@@ -1,7 +1,6 @@
 """Many sequences of unequal length on disk: written once, gathered for ever after with flat memory."""
 
 import json
-import mmap
 import os
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -89,12 +88,6 @@ class RaggedStore:
         if len(raw) != sizes.sum():
             raise ValueError(f"{self.folder / ITEMS} was cut off while it was read. {_rebuild(self.folder)}")
         return Segment(np.frombuffer(raw, self._dtype), sizes // size)
-
-
-def release(mapped: np.ndarray) -> None:
-    """Give back the pages of a memory map that were touched: they stay in the page cache, but no longer count as ours."""
-    if isinstance(mapped, np.memmap) and mapped._mmap is not None:  # none after it was pickled
-        mapped._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def read_header(folder: Path, **said: type) -> dict[str, Any]:

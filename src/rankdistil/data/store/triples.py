@@ -1,20 +1,18 @@
-"""The triples of a dataset as rows of its stores, in a memory map: read once, shuffled from disk for ever after."""
+"""The triples of a dataset as rows of its stores: read once, shuffled from disk for ever after."""
 
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from rankdistil.data.collection import Collection
 from rankdistil.data.groups import row_chunks
 from rankdistil.data.readers import Reader
 from rankdistil.data.store.build import SOURCE, ensure
 from rankdistil.data.store.ragged import read_header
-from rankdistil.data.texts import Rows
+from rankdistil.data.store.rows import StoredRows
 from rankdistil.data.unknown import training_triples
 
 
-def open_triples(store: Path, reader: Reader, collection: Collection) -> Rows:
+def open_triples(store: Path, reader: Reader, collection: Collection) -> StoredRows:
     """Open the triples of a split, mapped first where they are missing or the data have changed.
 
     Args:
@@ -23,7 +21,7 @@ def open_triples(store: Path, reader: Reader, collection: Collection) -> Rows:
         collection: its stores, whose rows the triples name.
 
     Returns:
-        Query, positive and negative of each triple, int32, (N, 3), in a memory map.
+        Query, positive and negative of each triple, (N, 3).
 
     Raises:
         ValueError: for a query or passage that isn't there, unless bad lines may be left out.
@@ -45,11 +43,11 @@ def open_triples(store: Path, reader: Reader, collection: Collection) -> Rows:
     return ensure(folder, {SOURCE: origin.source | texts | held_out}, write, _mapped, tally)
 
 
-def _mapped(folder: Path) -> Rows:
+def _mapped(folder: Path) -> StoredRows:
     count = read_header(folder, count=int)["count"]
     rows = folder / "rows.bin"
     if rows.stat().st_size != count * 12:
         raise ValueError(
             f"{rows}: {rows.stat().st_size} bytes, expected {count * 12}. Remove the folder {folder} to build it anew."
         )
-    return np.memmap(rows, np.int32, "r", shape=(count, 3)) if count else np.zeros((0, 3), np.int32)
+    return StoredRows(rows, 3)
