@@ -33,6 +33,12 @@ class Segment(NamedTuple):
         before = np.arange(len(self.tokens)) - np.repeat(ends - self.lengths, self.lengths) < np.repeat(cuts, self.lengths)
         return Segment(self.tokens[before], cuts), Segment(self.tokens[~before], self.lengths - cuts)
 
+    def take(self, rows: NDArray[np.int64]) -> "Segment":
+        """Take some texts, (M,), each as often as it is named."""
+        lengths, starts = self.lengths[rows], (self.lengths.cumsum() - self.lengths)[rows]
+        before = lengths.cumsum() - lengths
+        return Segment(self.tokens[np.arange(lengths.sum()) + np.repeat(starts - before, lengths)], lengths)
+
     def parts(self, sizes: list[int]) -> Iterator["Segment"]:
         """Yield the first ``sizes[0]`` texts, the next ``sizes[1]`` and so on."""
         ends = self.lengths.cumsum()

@@ -1,43 +1,58 @@
 """Strings to scores, outside of training."""
 
 import time
+from collections.abc import Sequence
+from typing import Protocol
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
+from rankdistil.data.assemble import Segment
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Pair
 from rankdistil.metrics.timing import Sample
-from rankdistil.models.bert import CrossEncoder
+
+CHUNK = 1 << 14  # pairs that are tokenised and sorted at a time: memory stays flat, however many there are
+
+
+class Network(Protocol):
+    """Scores pairs that are given in ascending order of length."""
+
+    def __call__(self, first: Segment, second: Segment) -> NDArray[np.float32]:
+        """Score pairs of queries and passages, (B,)."""
+        ...
 
 
 class Engine:
-    """Scores pairs in batches of similar length.
+    """Scores pairs: tokenises each text once, without padding, and hands the pairs over in the order of their lengths.
 
     Args:
-        ranker: moved to the device and put into evaluation mode.
+        network: gives the scores.
         encoder: gives the token ids.
-        device: where the ranker runs.
-        batch_size: pairs per batch.
     """
 
-    def __init__(self, ranker: CrossEncoder, encoder: PairEncoder, device: torch.device, batch_size: int) -> None:
-        self.ranker, self.encoder, self.device = ranker.to(device).eval(), encoder, device
-        self._batch_size = batch_size
+    def __init__(self, network: Network, encoder: PairEncoder) -> None:
+        self.network, self.encoder = network, encoder
 
-    @torch.inference_mode()
-    def score(self, pairs: list[Pair]) -> tuple[list[float], Sample]:
+    def score(self, pairs: Sequence[Pair]) -> tuple[list[float], Sample]:
         """Score pairs.
 
         Returns:
-            Logits in the order of the pairs, and the seconds spent on tokenising and in the network (synchronised on a GPU).
+            Logits in the order of the pairs, and the seconds spent on tokenising and in the network (until its scores are here).
         """
-        start = time.perf_counter()
-        order = sorted(range(len(pairs)), key=lambda index: -len(pairs[index].passage))
-        places = [order[at : at + self._batch_size] for at in range(0, len(order), self._batch_size)]
-        batches = [self.encoder.batch([pairs[index] for index in place]) for place in places]
-        tokenised = time.perf_counter()
-        scores = torch.empty(len(pairs))
-        for place, batch in zip(places, batches, strict=True):
-            tensors = (tensor.to(self.device, non_blocking=True) for tensor in batch[:3])
-            scores[place] = self.ranker(*tensors).logits.float().cpu()  # .cpu() waits for the device
-        return scores.tolist(), Sample(tokenised - start, time.perf_counter() - tokenised)
+        scores, tokenising, scoring = np.empty(len(pairs), np.float32), 0.0, 0.0
+        for at in range(0, len(pairs), CHUNK):
+            start = time.perf_counter()
+            chunk = pairs[at : at + CHUNK]
+            first, second = self._tokens(chunk)
+            order = (first.lengths + second.lengths).argsort(kind="stable")
+            tokenised = time.perf_counter()
+            scores[at + order] = self.network(first.take(order), second.take(order))
+            tokenising, scoring = tokenising + tokenised - start, scoring + time.perf_counter() - tokenised
+        return scores.tolist(), Sample(tokenising, scoring)
+
+    def _tokens(self, pairs: Sequence[Pair]) -> tuple[Segment, Segment]:
+        """Tokenise; a query that stands in many pairs is tokenised once."""
+        place = {text: number for number, text in enumerate(dict.fromkeys(pair.query for pair in pairs))}
+        asked = np.fromiter((place[pair.query] for pair in pairs), np.int64, len(pairs))
+        return self.encoder.queries(list(place)).take(asked), self.encoder.passages([pair.passage for pair in pairs])

