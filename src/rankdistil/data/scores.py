@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the importer of scores writes them without waiting for torc
     from rankdistil.data.texts import Rows
 
 HEADER = "scores.json"
-SHARD = 1 << 16  # pairs in a shard
+SHARD = 1 << 15  # pairs in a shard: processes wait for the one with the last of them, which gloo lets them do for half an hour
 KEY = "teacher.scores"
 COLUMNS = ("query_id", "passage_id", "score")
 
