@@ -11,10 +11,10 @@ from support import MINILM, composed
 
 from rankdistil import score
 from rankdistil.inference.export import write_export
+from rankdistil.inference.scoring_module import ScoringModule
 from rankdistil.lineage import outcome_settings, read_record
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_tokenizer
-from rankdistil.modules import ScoringModule
 from tests.data.conftest import FILES
 
 SPLIT = "{queries: queries.tsv, qrels: qrels.txt, triples: triples.tsv, candidates: run.txt}"

@@ -20,6 +20,7 @@ from rankdistil.entries import Entry, find_entries
 from rankdistil.fit import finish_wandb, quieten
 from rankdistil.inference.engine import Engine
 from rankdistil.inference.stopwatch import time_rankers
+from rankdistil.inference.torch_network import TorchNetwork
 from rankdistil.lineage import origin
 from rankdistil.locks import remove_if_empty
 from rankdistil.metrics.measures import means, passage_ids, per_query
@@ -142,9 +143,10 @@ def _time(
     timing = parts.timing_settings(cfg)
     device = torch.device("cuda" if cfg.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     chosen = {entry.row: entry for entry in reversed(entries) if entry.kind != "ranking"}
+    encoders = {row: parts.build_encoder(settings.data, *_tokens([entry])) for row, entry in chosen.items()}
     engines = {
-        row: Engine(load_ranker(entry.export), parts.build_encoder(settings.data, *_tokens([entry])), device, timing.batch_size)
-        for row, entry in chosen.items()
+        row: Engine(TorchNetwork(load_ranker(entry.export), encoder, device), encoder)
+        for (row, entry), encoder in zip(chosen.items(), encoders.values(), strict=True)
     }
     print_plain(console(), [f"timing {len(engines)} rankers side by side, {timing.rounds} rounds of {timing.queries} queries"])
     return time_rankers(engines, data.timed_pairs(timing.queries, timing.candidates), timing)

@@ -120,7 +120,7 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataMod
         FiniteLoss(),
         *([RankingMetrics(folder, cfg.data.relevance_level, tag=cfg.stage.name)] if module.losses.trains_head else []),
         progress,
-        SaveExport(folder / "export", data.encoder.tokenizer, data.encoder.max_tokens),
+        SaveExport(folder / "export", data.encoder),
         # Two of them: Lightning's save_last follows the best one, and so stays behind while nothing improves.
         best,
         ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=False, enable_version_counter=False),

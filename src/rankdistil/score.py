@@ -20,9 +20,9 @@ from rankdistil.data.store.tokens import tokenizer_fingerprint
 from rankdistil.data.stream import ShardStream
 from rankdistil.files import content, write_json
 from rankdistil.fit import quieten
+from rankdistil.inference.scoring_module import ScoringModule
 from rankdistil.lineage import begun, failure_recorded, identity
 from rankdistil.models.load import load_ranker, load_tokenizer
-from rankdistil.modules import ScoringModule
 from rankdistil.report.data import data_notes
 from rankdistil.report.table import print_plain
 from rankdistil.scoring import build_runner

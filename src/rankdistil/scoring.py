@@ -13,10 +13,10 @@ from rankdistil.callbacks.inference_time import InferenceTime
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.ranking_metrics import RankingMetrics
 from rankdistil.data.datamodule import RankingDataModule
+from rankdistil.inference.scoring_module import ScoringModule
 from rankdistil.inference.stopwatch import TimingSettings
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_ranker
-from rankdistil.modules import ScoringModule
 
 
 def build_runner(trainer: dict[str, Any], callbacks: Sequence[L.Callback]) -> L.Trainer:

@@ -12,6 +12,7 @@ from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Pair
 from rankdistil.inference.engine import Engine
 from rankdistil.inference.export import write_export
+from rankdistil.inference.torch_network import TorchNetwork
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_ranker, load_tokenizer
 from rankdistil.models.student import StudentSize
@@ -37,12 +38,13 @@ def ranker(tiny_ranker: CrossEncoder, tokenizer: object) -> CrossEncoder:
     return built
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 64])
+@pytest.mark.parametrize("budget", [1, 60, 10_000])
 def test_scores_come_in_the_order_of_the_pairs_and_equal_the_plain_network(
-    ranker: CrossEncoder, tokenizer: object, batch_size: int
+    ranker: CrossEncoder, tokenizer: object, budget: int
 ) -> None:
     encoder = PairEncoder(tokenizer, 10, 25, 40)
-    scores, sample = Engine(ranker, encoder, torch.device("cpu"), batch_size).score(PAIRS)
+    network = TorchNetwork(ranker, encoder, torch.device("cpu"), budget=budget)
+    scores, sample = Engine(network, encoder).score(PAIRS)
     alone = [ranker(*encoder.batch([pair])[:3]).logits.item() for pair in PAIRS]
     assert scores == pytest.approx(alone, abs=1e-5)
     assert sample.tokenise > 0

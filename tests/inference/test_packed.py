@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rankdistil.data.assemble import Segment
-from rankdistil.inference.packed import cut, pack
+from rankdistil.inference.packed import pack
 from rankdistil.inference.packed_ranker import PackedRanker
 
 
@@ -21,5 +21,6 @@ def test_float32_scores_equal_the_padded_forward(tiny_ranker, lengths):
         tiny_ranker.bert.classifier.weight *= 1000
         packed = PackedRanker(tiny_ranker)(pack(first, second, 1, 2))
         from rankdistil.data.assemble import assemble
+
         padded = tiny_ranker(*assemble(first, second, 1, 2, 0)).logits
     assert torch.allclose(packed, padded, atol=1e-5)

@@ -8,13 +8,14 @@ from support import random_student
 from transformers import BertConfig
 
 from rankdistil.data.batch import PairBatch
+from rankdistil.inference.scoring_module import ScoringModule
 from rankdistil.losses import AttentionLoss, EmbeddingLoss, HiddenLoss, LabelLoss, LogitLoss, Projection, WeightedSum
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.layers import map_layers
 from rankdistil.models.student import StudentSize
 from rankdistil.models.teacher import FrozenTeacher
 from rankdistil.models.trace import Layers
-from rankdistil.modules import DistillModule, FinetuneModule, ScoringModule
+from rankdistil.modules import DistillModule, FinetuneModule
 from rankdistil.optim import OptimSettings
 
 OPTIM = OptimSettings(lr=1e-3, steps=10, warmup_steps=1)

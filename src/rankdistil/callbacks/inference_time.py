@@ -7,6 +7,7 @@ import lightning as L
 from rankdistil.files import write_json
 from rankdistil.inference.engine import Engine
 from rankdistil.inference.stopwatch import TimingSettings, time_rankers
+from rankdistil.inference.torch_network import TorchNetwork
 from rankdistil.models.bert import CrossEncoder
 
 
@@ -29,9 +30,11 @@ class InferenceTime(L.Callback):
         """Time the rankers and write the file."""
         if not trainer.is_global_zero:
             return
-        data, size = trainer.datamodule, self._settings.batch_size
+        data = trainer.datamodule
         rankers = {"ranker": pl_module.ranker} | ({"teacher": self._teacher} if self._teacher is not None else {})
-        engines = {name: Engine(ranker, data.encoder, pl_module.device, size) for name, ranker in rankers.items()}
+        engines = {
+            name: Engine(TorchNetwork(ranker, data.encoder, pl_module.device), data.encoder) for name, ranker in rankers.items()
+        }
         setup, rows = time_rankers(engines, data.timed_pairs(self._settings.queries, self._settings.candidates), self._settings)
         report: dict[str, object] = {"setup": setup, "rankers": rows}
         if "teacher" in rows:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from transformers import PreTrainedTokenizerFast
 
+from rankdistil.data.encode import PairEncoder
 from rankdistil.inference.export import write_export
 
 
@@ -14,12 +14,11 @@ class SaveExport(L.Callback):
 
     Args:
         folder: the export folder.
-        tokenizer: goes into the export.
-        max_tokens: longest input, [CLS] and [SEP] included.
+        encoder: its tokenizer and budgets go into the export.
     """
 
-    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> None:
-        self._folder, self._tokenizer, self._max_tokens = folder, tokenizer, max_tokens
+    def __init__(self, folder: Path, encoder: PairEncoder) -> None:
+        self._folder, self._encoder = folder, encoder
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the folder."""
@@ -31,4 +30,6 @@ class SaveExport(L.Callback):
             prefix = "ranker."
             weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
             pl_module.ranker.load_state_dict(weights)
-        write_export(self._folder, pl_module.ranker, self._tokenizer, self._max_tokens, pl_module.losses.trains_head)
+        own = self._encoder
+        trains_head = pl_module.losses.trains_head
+        write_export(self._folder, pl_module.ranker, own.tokenizer, own.max_tokens, trains_head, own.query_tokens)

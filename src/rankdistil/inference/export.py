@@ -14,8 +14,9 @@ IDENTITY = "torch.nn.modules.linear.Identity"
 
 
 def write_export(
-    folder: Path, ranker: CrossEncoder, tokenizer: PreTrainedTokenizerFast, max_tokens: int, with_head: bool = True
-) -> None:
+    folder: Path, ranker: CrossEncoder, tokenizer: PreTrainedTokenizerFast, max_tokens: int, with_head: bool = True,
+    query_tokens: int | None = None,
+) -> None:  # fmt: skip
     """Write config, safetensors and tokenizer; the folder appears in one step, an old one is replaced last.
 
     Args:
@@ -24,6 +25,7 @@ def write_export(
         tokenizer: its tokenizer.
         with_head: False for a student whose head nothing has trained: it is written as the language model that it is.
         max_tokens: written as ``model_max_length``; other tools cut inputs there.
+        query_tokens: that queries were cut to in training; ``Reranker`` cuts them there again.
     """
     temporary = folder.with_name(f".{folder.name}.tmp{os.getpid()}")
     temporary.mkdir(parents=True)
@@ -33,6 +35,8 @@ def write_export(
         _edit(temporary / "tokenizer_config.json", model_max_length=max_tokens)
         if with_head:  # one label without this entry would be scored through a sigmoid, which saturates on raw logits
             _edit(temporary / "config.json", sentence_transformers={"activation_fn": IDENTITY})
+        if query_tokens is not None:
+            _edit(temporary / "config.json", rankdistil={"query_tokens": query_tokens})
         special = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}
         write_json(temporary / "special_tokens_map.json", special)
         if folder.exists():

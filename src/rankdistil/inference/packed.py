@@ -57,6 +57,26 @@ def pack(first: Segment, second: Segment, cls: int, sep: int) -> PackedBatch:
     return PackedBatch(*map(torch.from_numpy, (ids, types.astype(np.int64), positions, starts)), runs)
 
 
+def pack_padded(input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[PackedBatch, Tensor]:
+    """Take the padding out of a batch.
+
+    Args:
+        input_ids: token ids, (B, T).
+        attention_mask: 1 for a real token, 0 for the padding behind them, (B, T).
+        token_type_ids: (B, T).
+
+    Returns:
+        The batch, and where each of its pairs stood, (B,).
+    """
+    lengths, order = attention_mask.sum(1).sort(stable=True)
+    kept = attention_mask[order].bool()
+    positions = torch.arange(kept.size(1), device=kept.device).expand_as(kept)
+    values, counts = lengths.unique_consecutive(return_counts=True)
+    runs = list(zip(counts.tolist(), values.tolist(), strict=True))
+    parts = (part[kept] for part in (input_ids[order], token_type_ids[order], positions))
+    return PackedBatch(*parts, lengths.cumsum(0) - lengths, runs), order
+
+
 def cut(lengths: NDArray[np.int64], budget: int) -> Iterator[slice]:
     """Cut pairs into batches of at most ``budget`` tokens, but one pair at least.
 

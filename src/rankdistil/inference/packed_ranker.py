@@ -41,7 +41,9 @@ class PackedLayer(nn.Module):
         super().__init__()
         own = layer.attention.self
         self._heads, self._last = own.num_attention_heads, last
-        weight, bias = (torch.cat([getattr(part, name) for part in (own.query, own.key, own.value)]) for name in ("weight", "bias"))
+        weight, bias = (
+            torch.cat([getattr(part, name) for part in (own.query, own.key, own.value)]) for name in ("weight", "bias")
+        )
         if last:
             cut = own.query.out_features
             self._query, self._key_value = build(weight[:cut], bias[:cut]), build(weight[cut:], bias[cut:])

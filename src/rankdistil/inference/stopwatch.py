@@ -10,7 +10,6 @@ import torch
 from rankdistil.data.records import Pair
 from rankdistil.inference.engine import Engine
 from rankdistil.metrics.timing import measure, summary
-from rankdistil.models.bert import parameter_count
 
 
 @dataclass(frozen=True)
@@ -22,14 +21,12 @@ class TimingSettings:
         candidates: passages per query at most.
         rounds: passes over the queries.
         warmup: calls of each ranker before the clock counts.
-        batch_size: pairs per batch.
     """
 
     queries: int
     candidates: int
     rounds: int
     warmup: int
-    batch_size: int
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -62,19 +59,17 @@ def time_rankers(
     timed = {name: (lambda pairs, engine=engine: engine.score(pairs)[1]) for name, engine in engines.items()}
     samples = measure(timed, queries, settings.rounds, settings.warmup)
     sizes = [len(pairs) for pairs in queries] * settings.rounds
-    rows = {
-        name: summary(samples[name], sizes) | {"parameters": parameter_count(engine.ranker)} for name, engine in engines.items()
-    }
+    rows = {name: summary(samples[name], sizes) | {"parameters": engine.network.parameters} for name, engine in engines.items()}
     return _setup(next(iter(engines.values())), queries, settings), rows
 
 
 def _setup(engine: Engine, queries: Sequence[list[Pair]], settings: TimingSettings) -> dict[str, object]:
     tokens = [int(engine.encoder.batch(pairs).attention_mask.sum()) / len(pairs) for pairs in queries]
-    device = engine.device
+    device = engine.network.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "device": f"{device.type} ({name})",
-        "dtype": "float32",
+        "dtype": engine.network.precision,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "queries": len(queries),
@@ -82,6 +77,6 @@ def _setup(engine: Engine, queries: Sequence[list[Pair]], settings: TimingSettin
         "tokens_per_pair": sum(tokens) / len(tokens),
         "rounds": settings.rounds,
         "warmup": settings.warmup,
-        "batch_size": settings.batch_size,
+        "batch_tokens": engine.network.budget,
         "includes_tokenisation": True,
     }

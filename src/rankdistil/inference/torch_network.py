@@ -8,7 +8,7 @@ from rankdistil.data.assemble import Segment
 from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder
 from rankdistil.inference.packed import PackedBatch, cut, pack
 from rankdistil.inference.packed_ranker import PackedRanker
-from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.bert import CrossEncoder, parameter_count
 
 BUDGET = {"cpu": 2048, "cuda": 32_768}  # tokens of a batch: what fits a CPU's cache, and what fills a GPU
 
@@ -28,10 +28,16 @@ class TorchNetwork:
     """
 
     def __init__(
-        self, ranker: CrossEncoder, encoder: PairEncoder, device: torch.device, precision: str = "float32", budget: int | None = None
+        self,
+        ranker: CrossEncoder,
+        encoder: PairEncoder,
+        device: torch.device,
+        precision: str = "float32",
+        budget: int | None = None,
     ) -> None:
         if precision == "int8" and device.type != "cpu":
             raise ValueError(f"dtype=int8 runs on CPUs only, not on {device}. Use bfloat16 there.")
+        self.parameters = parameter_count(ranker)
         self.ranker, self.device, self.precision = PackedRanker(ranker, precision).to(device), device, precision
         self._special = encoder.tokenizer.cls_token_id, encoder.tokenizer.sep_token_id
         self.budget = budget or BUDGET.get(device.type, BUDGET["cpu"])

@@ -69,6 +69,30 @@ def load_ranker(path: str) -> CrossEncoder:
     return _load(path, require_ranker(path), allowed_missing=set())
 
 
+def load_cross_encoder(path: str) -> CrossEncoder:
+    """Load a ranker of one or two labels; two are folded into one logit, that of label 1 less that of label 0.
+
+    The softmax of two logits is the sigmoid of their difference, so the order is the same.
+
+    Raises:
+        ValueError: if the checkpoint is no ranker of one or two labels, or isn't finite.
+    """
+    config = read_config(path)
+    if is_language_model(config):
+        require_ranker(path)
+    if config.num_labels not in (1, 2):
+        raise ValueError(f"{path}: the head has {config.num_labels} labels, expected 1, or 2 of which the second is relevance.")
+    ranker = _load(path, config, allowed_missing=set())
+    if config.num_labels == 2:
+        head = ranker.bert.classifier
+        folded = torch.nn.Linear(head.in_features, 1)
+        with torch.no_grad():
+            folded.weight.copy_(head.weight[1:] - head.weight[:1])
+            folded.bias.copy_(head.bias[1:] - head.bias[:1])
+        ranker.bert.classifier, ranker.bert.num_labels, ranker.config.num_labels = folded, 1, 1
+    return ranker.eval()
+
+
 def require_ranker(path: str) -> BertConfig:
     """Read the shape of a ranker.
 
@@ -140,4 +164,6 @@ def _load(path: str, config: BertConfig, allowed_missing: set[str]) -> CrossEnco
         ]
         wanted = "a ranker's weights and head" if not allowed_missing else "a pretrained BERT's weights"
         raise ValueError(f"{path}: expected {wanted}; found keys {'; '.join(found)}.")
+    if broken := [name for name, value in bert.named_parameters() if not value.isfinite().all()]:
+        raise ValueError(f"{path}: {len(broken)} weights are NaN or infinite, {broken[0]} among them. Take another checkpoint.")
     return CrossEncoder(bert)

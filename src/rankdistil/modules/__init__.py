@@ -2,6 +2,6 @@
 
 from rankdistil.modules.distill import DistillModule
 from rankdistil.modules.finetune import FinetuneModule
-from rankdistil.modules.stage import ScoringModule, StageModule
+from rankdistil.modules.stage import StageModule
 
-__all__ = ["DistillModule", "FinetuneModule", "ScoringModule", "StageModule"]
+__all__ = ["DistillModule", "FinetuneModule", "StageModule"]

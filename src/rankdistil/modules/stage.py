@@ -98,15 +98,3 @@ def _untrained(ranker: CrossEncoder, losses: WeightedSum) -> list[nn.Module]:
         return [*behind, body.encoder]
     last = body.encoder.layer[-1]
     return [*behind, last.attention.self.value, last.attention.output, last.intermediate, last.output]
-
-
-class ScoringModule(L.LightningModule):
-    """Scores the test's candidates with a finished ranker."""
-
-    def __init__(self, ranker: CrossEncoder) -> None:
-        super().__init__()
-        self.ranker = ranker
-
-    def test_step(self, batch: PairBatch, batch_idx: int) -> ScoredPairs:
-        """Score a batch of candidates."""
-        return batch.scored(self.ranker(batch.input_ids, batch.attention_mask, batch.token_type_ids).logits)
