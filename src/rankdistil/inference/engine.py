@@ -38,7 +38,7 @@ class Engine:
         """Score pairs.
 
         Returns:
-            Logits in the order of the pairs, and the seconds spent on tokenising and in the network (until its scores are here).
+            Logits in the order of the pairs, and the seconds spent on tokenising and in the network.
         """
         scores, tokenising, scoring = np.empty(len(pairs), np.float32), 0.0, 0.0
         for at in range(0, len(pairs), CHUNK):

@@ -82,14 +82,15 @@ class PackedRanker(nn.Module):
         super().__init__()
         if precision not in PRECISIONS:
             raise ValueError(f"dtype is {precision!r}; expected one of {', '.join(PRECISIONS)}.")
+        head = ranker.bert.bert.pooler.dense, ranker.bert.classifier  # in float32 always: bfloat16 would make scores equal
         if precision == "bfloat16":
             ranker = copy.deepcopy(ranker).to(torch.bfloat16)
-        body, head = ranker.bert.bert, ranker.bert.classifier
+        body = ranker.bert.bert
         layers = list(body.encoder.layer)
         build = Int8Linear if precision == "int8" else Dense
         self._embeddings = body.embeddings
         self._layers = nn.ModuleList(PackedLayer(layer, build, last=layer is layers[-1]) for layer in layers)
-        self._pooler, self._head = Dense(body.pooler.dense.weight, body.pooler.dense.bias), Dense(head.weight, head.bias)
+        self._pooler, self._head = (Dense(part.weight, part.bias) for part in head)
         self.eval()
 
     def forward(self, batch: PackedBatch) -> Tensor:
@@ -103,4 +104,4 @@ class PackedRanker(nn.Module):
         states = own.LayerNorm(states + own.position_embeddings(batch.positions))
         for layer in self._layers:
             states = layer(states, batch)
-        return self._head(torch.tanh(self._pooler(states))).squeeze(-1).float()
+        return self._head(torch.tanh(self._pooler(states.float()))).squeeze(-1)
