@@ -1,5 +1,7 @@
 """Queries and candidates with the lengths of MS MARCO's, of words from the tokenizer's vocabulary."""
 
+from pathlib import Path
+
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
@@ -19,6 +21,13 @@ def draw(tokenizer: PreTrainedTokenizerFast, passages: int, seed: int) -> tuple[
     lines = words.lines(np.full(len(lengths), b"x"), words.draw(random, int(lengths.sum())), lengths).decode().splitlines()
     *texts, query = (line.partition("\t")[2] for line in lines)
     return query, texts
+
+
+def sample(corpus: Path, tokenizer: PreTrainedTokenizerFast, passages: int, seed: int) -> tuple[str, list[str]]:
+    """Take passages of a collection, ``id<TAB>text``, as the candidates of a drawn query."""
+    texts = [line.rstrip("\n").partition("\t")[2] for line in corpus.open(encoding="utf-8")]
+    chosen = np.random.default_rng(seed).choice(len(texts), passages, replace=False)
+    return draw(tokenizer, 1, seed)[0], [texts[place] for place in chosen]
 
 
 def whole_batches(passages: list[str], every: int) -> list[str]:

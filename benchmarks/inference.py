@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import BertConfig, BertForSequenceClassification
 
-from benchmarks.candidates import BATCH, draw, whole_batches
+from benchmarks.candidates import BATCH, draw, sample, whole_batches
 from benchmarks.limits import gflop, limits
 from benchmarks.machine import Others, describe
 from rankdistil import Reranker
@@ -50,6 +50,7 @@ def arguments(line: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, required=True, help="folder that inference.json is written to")
     parser.add_argument("--models", default=",".join(MODELS), help="of %(default)s")
     parser.add_argument("--passages", type=int, default=1000, help="candidates of a query (default: %(default)s)")
+    parser.add_argument("--corpus", type=Path, help="id<TAB>text: real passages, in place of drawn words")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each variant (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of texts and weights (default: %(default)s)")
     return parser.parse_args(line)
@@ -99,7 +100,12 @@ def measure_model(name: str, asked: argparse.Namespace, most: dict[str, float]) 
         ranker = random_ranker(folder, name, asked.seed)
         variants: dict[str, Score] = peers(folder)
         variants |= {precision: Reranker(str(folder), device="cpu", dtype=precision).score for precision in OURS}
-    query, passages = draw(load_tokenizer(TOKENIZER), asked.passages, asked.seed)
+    tokenizer = load_tokenizer(TOKENIZER)
+    query, passages = (
+        draw(tokenizer, asked.passages, asked.seed)
+        if asked.corpus is None
+        else sample(asked.corpus, tokenizer, asked.passages, asked.seed)
+    )
     scored = [(query, text) for text in passages[:100]]
     timed = {"": [(query, text) for text in whole_batches(passages, MODELS[name][-1])]}
     timed[", top 100"] = scored
@@ -174,7 +180,7 @@ def main() -> None:
     result = {
         "machine": describe(), "limits_gflops": most, "rows": [row for each in found.values() for row in each["rows"]],
         "parameters": {name: each["parameters"] for name, each in found.items()}, "used_by_others": others.share(),
-        "passages": asked.passages, "rounds": asked.rounds, "seed": asked.seed,
+        "texts": asked.corpus.name if asked.corpus else "drawn", "passages": asked.passages, "rounds": asked.rounds, "seed": asked.seed,
     }  # fmt: skip
     show(result, Console(width=150))
     asked.results.mkdir(parents=True, exist_ok=True)

