@@ -32,7 +32,7 @@ from rankdistil.report.data import data_notes
 from rankdistil.report.document import write_report
 from rankdistil.report.frontier import draw_frontier
 from rankdistil.report.result import Result, read_first_stage, read_result
-from rankdistil.report.speed import Timing, passages, speed, speed_columns
+from rankdistil.report.speed import Timing, measured_row, speed, speed_columns
 from rankdistil.report.table import print_plain
 from rankdistil.settings import check_data, plain
 from rankdistil.splits import choose_test, each_test, listed
@@ -86,7 +86,7 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     lines = legend(rows, teacher, baseline, len(first_stage.result.per_query), timing)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "latency.json", timing)
-    pictures = draw_frontier(rows[1:], rows[0], out, passages=passages(timing))
+    pictures = draw_frontier(rows[1:], rows[0], out, passages=measured_row(timing)["passages"])
     sources = {first_stage.row: [f"the candidates of {data.task('test').name}"]}
     for entry in entries:
         sources.setdefault(entry.row, []).append(entry.path)

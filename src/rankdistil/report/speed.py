@@ -35,14 +35,14 @@ def reference(timing: Timing) -> tuple[str, str]:
     return max(rankers, key=lambda how: (len(rankers[how]), how[1] == "float32"))
 
 
-def passages(timing: Timing) -> float:
-    """Return the mean number of passages a query, of the first size that was timed."""
-    return float(_first(timing)["passages"])
+def measured_row(timing: Timing) -> Timing:
+    """Return the row of latency that the one speed of every ranker is like: its ``passages`` and ``tokens_per_pair`` hold."""
+    return next(row for row in _summed(timing) if row["measured"] == "latency" and _how(row) == reference(timing))
 
 
 def timing_notes(timing: Timing) -> list[str]:
     """Say how times were measured, and what was left out."""
-    setup, row = timing["setup"], _first(timing)
+    setup, row = timing["setup"], measured_row(timing)
     together = f" in each of {setup['processes']} processes" if setup["processes"] > 1 else ""
     lines = [
         f"ms / query: median and 95th percentile of {setup['queries']} queries x {setup['rounds']} rounds, "
@@ -73,10 +73,7 @@ def speed_columns(timing: Timing, names: Mapping[str, str], slowest: str | None)
     if len(sizes) * len({how for _, how in keys}) < 2:
         return []
     many = {key: _throughput([row for row in rows if (row["ranker"], _how(row)) == key]) for key in keys}
-    columns = [
-        Column("computed in", [_named(how) for _, how in keys]),
-        Column("ranker", [names[name] for name, _ in keys]),
-    ]
+    columns = [Column("ranker", [f"{names[name]}, {_named(how)}" for name, how in keys])]
     for size in sizes:
         found = [single[name, how, size] for name, how in keys]
         for header, key in ((f"ms / 1x{size}", "latency_ms_p50"), ("p95", "latency_ms_p95")):
@@ -101,10 +98,6 @@ def _throughput(rows: Sequence[Timing]) -> dict[str, float]:
 
 def _summed(timing: Timing) -> list[Timing]:
     return [row for row in timing["rows"] if row["rank"] == ALL]
-
-
-def _first(timing: Timing) -> Timing:
-    return next(row for row in _summed(timing) if row["measured"] == "latency" and _how(row) == reference(timing))
 
 
 def _how(row: Timing) -> tuple[str, str]:
