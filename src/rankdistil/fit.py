@@ -24,7 +24,7 @@ from rankdistil.callbacks.stream_position import StreamPosition
 from rankdistil.data.stream_module import StreamDataModule
 from rankdistil.files import write_json
 from rankdistil.lineage import begun, failure_recorded
-from rankdistil.models.load import load_tokenizer
+from rankdistil.models.load import load_tokenizer, require_fitting
 from rankdistil.modules import StageModule
 from rankdistil.report.data import data_notes
 from rankdistil.report.summary import conclude, conclude_language_model
@@ -55,11 +55,7 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     networks.check_scores(cfg)  # again: the teacher may have been trained just now
     teacher = networks.load_teacher(cfg)
     tokenizer = load_tokenizer(networks.teacher_source(cfg))
-    if len(tokenizer) > (known := teacher.config.vocab_size):
-        raise ValueError(
-            f"{networks.teacher_source(cfg)}: its tokenizer has {len(tokenizer)} tokens, its network knows {known}. "
-            "Tokenizer and weights don't belong together."
-        )
+    require_fitting(networks.teacher_source(cfg), tokenizer, teacher.config)
     positions = teacher.config.max_position_embeddings
     if cfg.stage.reads == "passages":
         data = parts.build_passages(cfg, tokenizer, positions)

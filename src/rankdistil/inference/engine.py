@@ -29,10 +29,12 @@ class Engine:
     Args:
         network: gives the scores.
         encoder: gives the token ids.
+        spare: a passage gets the tokens that its query leaves too, as other tools have it; by default its own budget only, as
+            in training.
     """
 
-    def __init__(self, network: Network, encoder: PairEncoder) -> None:
-        self.network, self.encoder = network, encoder
+    def __init__(self, network: Network, encoder: PairEncoder, spare: bool = False) -> None:
+        self.network, self.encoder, self._spare = network, encoder, spare
 
     def score(self, pairs: Sequence[Pair]) -> tuple[list[float], Sample]:
         """Score pairs.
@@ -55,4 +57,9 @@ class Engine:
         """Tokenise; a query that stands in many pairs is tokenised once."""
         place = {text: number for number, text in enumerate(dict.fromkeys(pair.query for pair in pairs))}
         asked = np.fromiter((place[pair.query] for pair in pairs), np.int64, len(pairs))
-        return self.encoder.queries(list(place)).take(asked), self.encoder.passages([pair.passage for pair in pairs])
+        first, passages = self.encoder.queries(list(place)).take(asked), [pair.passage for pair in pairs]
+        if not self._spare:
+            return first, self.encoder.passages(passages)
+        both = self.encoder.query_tokens + self.encoder.passage_tokens
+        second = Segment.of(self.encoder.token_ids(passages, both))
+        return first, second.split(np.minimum(second.lengths, both - first.lengths))[0]

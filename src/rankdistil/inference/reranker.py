@@ -1,5 +1,6 @@
 """A ranker in the user's hands: texts in, scores or an order out."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder
 from rankdistil.data.records import Pair
 from rankdistil.inference.backend import open_network
 from rankdistil.inference.engine import CHUNK, Engine
-from rankdistil.models.load import load_tokenizer, read_config
+from rankdistil.models.load import load_tokenizer, read_config, require_fitting
 
 QUERY_TOKENS = 64  # of a ranker that doesn't say how many it was trained with
 
@@ -40,7 +41,7 @@ class Reranker:
         dtype: ``float32``, ``bfloat16``, or ``int8`` (CPUs).
         backend: ``torch``, ``onnx`` or ``openvino``; the latter two read what ``python -m rankdistil.export`` wrote.
         query_tokens: that a query is cut to; by default as in training, else 64.
-        passage_tokens: that a passage is cut to; by default as in training, else what the network has positions for.
+        passage_tokens: that a passage is cut to; by default as in training, else what the query leaves of the positions.
 
     Raises:
         FileNotFoundError: if there is nothing at the path.
@@ -53,11 +54,13 @@ class Reranker:
     ) -> None:  # fmt: skip
         path = str(path)
         config, tokenizer = read_config(path), load_tokenizer(path)
+        require_fitting(path, tokenizer, config)
         own = getattr(config, "rankdistil", {})
         most = min(tokenizer.model_max_length, config.max_position_embeddings) - SPECIAL_TOKENS
         first = query_tokens or own.get("query_tokens") or min(QUERY_TOKENS, most // 2)
         encoder = PairEncoder(tokenizer, first, passage_tokens or most - first, config.max_position_embeddings)
-        self._engine = Engine(open_network(backend, path, encoder, _device(device), dtype), encoder)
+        spare = passage_tokens is None and "query_tokens" not in own
+        self._engine = Engine(open_network(backend, path, encoder, _device(device), dtype), encoder, spare)
 
     def score(self, pairs: Iterable[tuple[str, str]]) -> list[float]:
         """Score pairs of query and passage.
@@ -105,6 +108,8 @@ def _chunks(pairs: Iterable[tuple[str, str]]) -> Iterator[list[Pair]]:
 
 
 def _pair(number: int, pair: tuple[str, str]) -> Pair:
+    if isinstance(pair, str) or len(pair) != 2:
+        raise TypeError(f"pair {number} is {pair!r}; expected (query, passage).")
     query, passage = pair
     for what, text in (("query", query), ("passage", passage)):
         if not isinstance(text, str):
@@ -117,6 +122,8 @@ def _pair(number: int, pair: tuple[str, str]) -> Pair:
 def _device(name: str | None) -> torch.device:
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ValueError(f"device is {name!r}; expected cpu, cuda or cuda:<n>.")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device is {name!r}, but torch sees {torch.cuda.device_count()} GPUs here. Use device='cpu'.")

@@ -43,6 +43,19 @@ def load_tokenizer(path: str) -> BertTokenizerFast:
     return BertTokenizerFast.from_pretrained(source, local_files_only=isinstance(source, Path))
 
 
+def require_fitting(path: str, tokenizer: BertTokenizerFast, config: BertConfig) -> None:
+    """See that a network knows all tokens.
+
+    Raises:
+        ValueError: if it doesn't.
+    """
+    if len(tokenizer) > config.vocab_size:
+        raise ValueError(
+            f"{path}: its tokenizer has {len(tokenizer)} tokens, its network knows {config.vocab_size}. "
+            "Tokenizer and weights don't belong together."
+        )
+
+
 def load_language_model(path: str, seed: int = 0) -> CrossEncoder:
     """Put a new one-logit head on a pretrained language model.
 

@@ -1,0 +1,58 @@
+"""What one core can multiply, and what a ranker has to: the share of the limit that a measurement reaches."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import BertConfig
+
+from rankdistil.inference.int8 import LARGEST, ZERO
+
+SHAPE = 1024, 1024, 1024  # rows, inputs, outputs
+BURSTS = 20
+
+
+def limits() -> dict[str, float]:
+    """Measure the GFLOP/s of matrix products in each arithmetic: the best of some short bursts, a multiply-add counts twice."""
+    rows, inner, outer = SHAPE
+    left, right = torch.randn(rows, inner), torch.randn(outer, inner)
+    halves = left.bfloat16(), right.bfloat16()
+    whole = torch.randint(0, 2 * LARGEST, (rows, inner)).to(torch.uint8)
+    packed = torch.ops.onednn.qlinear_prepack(torch.randint(-LARGEST, LARGEST, (outer, inner)).to(torch.int8), None)
+    scale, zero = torch.ones(outer), torch.zeros(outer, dtype=torch.int32)
+    products: dict[str, Callable[[], torch.Tensor]] = {
+        "float32": lambda: torch.nn.functional.linear(left, right),
+        "bfloat16": lambda: torch.nn.functional.linear(*halves),
+        "int8": lambda: torch.ops.onednn.qlinear_pointwise(
+            whole, 1.0, ZERO, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], ""
+        ),
+    }
+    return {name: 2 * rows * inner * outer / _fastest(product) / 1e9 for name, product in products.items()}
+
+
+def _fastest(product: Callable[[], torch.Tensor]) -> float:
+    product()
+    taken = []
+    for _ in range(BURSTS):
+        start = time.process_time()
+        product()
+        product()
+        taken.append((time.process_time() - start) / 2)
+    return min(taken)
+
+
+def gflop(config: BertConfig, tokens: NDArray[np.int64], last_for_first: bool) -> float:
+    """Count the work of pairs: matrix products and attention; embeddings, norms and activations are left out.
+
+    Args:
+        config: shape of the network.
+        tokens: real tokens of each pair, (N,).
+        last_for_first: of the last layer, only what [CLS] needs is counted.
+    """
+    wide, inner, layers, length = config.hidden_size, config.intermediate_size, config.num_hidden_layers, tokens.astype(float)
+    whole = length * 2 * (4 * wide**2 + 2 * wide * inner) + 4 * length**2 * wide
+    first = length * 4 * wide**2 + 2 * (2 * wide**2 + 2 * wide * inner) + 4 * length * wide
+    per_pair = layers * whole if not last_for_first else (layers - 1) * whole + first
+    return float((per_pair + 2 * wide**2).sum()) / 1e9

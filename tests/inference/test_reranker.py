@@ -1,0 +1,188 @@
+"""The public Reranker: exports and other BERT rankers, and one message for each thing that can't be."""
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support import MINILM, random_student
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertForSequenceClassification
+
+from rankdistil import Reranker
+from rankdistil.inference import engine, reranker
+from rankdistil.inference.export import write_export
+from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.load import load_tokenizer
+from rankdistil.models.student import StudentSize
+
+QUERY = "how do bees fly"
+LONG = " ".join(["honey", "flowers", "nectar"] * 20)
+PASSAGES = ["", "wings", "wings beat fast and the air moves", LONG, "pollen is carried on the legs"]
+PAIRS = [(QUERY, passage) for passage in PASSAGES]
+
+
+@pytest.fixture
+def ranker(tiny_ranker: CrossEncoder) -> CrossEncoder:
+    """Return a small ranker that knows the real vocabulary and tells pairs apart."""
+    tiny_ranker.config.vocab_size = len(load_tokenizer(MINILM))
+    built = random_student(StudentSize("tiny", 2, 24, 3, 48), tiny_ranker, seed=5).eval()
+    with torch.no_grad():
+        for name, value in built.named_parameters():
+            if "LayerNorm" not in name:
+                value.normal_(std=0.3)
+    return built
+
+
+@pytest.fixture
+def export(tmp_path: Path, ranker: CrossEncoder) -> Path:
+    """Write an export whose queries were cut to 10 tokens, its pairs to 38."""
+    write_export(tmp_path / "export", ranker, load_tokenizer(MINILM), 38, query_tokens=10)
+    return tmp_path / "export"
+
+
+def edit(file: Path, **values: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+@torch.inference_mode()
+def test_a_ranker_scores_as_in_transformers(export: Path) -> None:
+    edit(export / "config.json", rankdistil={})  # which cuts a long passage as training did: where its own budget ends
+    tokenizer, network = AutoTokenizer.from_pretrained(export), AutoModelForSequenceClassification.from_pretrained(export)
+    rows = tokenizer([QUERY] * 5, PASSAGES, padding=True, truncation="only_second", max_length=38, return_tensors="pt")
+    expected = network.eval()(**rows).logits[:, 0].tolist()
+    found = Reranker(export, device="cpu").score(PAIRS)
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert max(found) - min(found) > 0.1
+
+
+def test_passages_are_ordered_and_cut_to_the_best(export: Path) -> None:
+    ranker = Reranker(export, device="cpu")
+    scores, hits = ranker.score(PAIRS), ranker.rerank(QUERY, PASSAGES)
+    assert [hit.score for hit in hits] == pytest.approx(sorted(scores, reverse=True), abs=1e-6)
+    assert [hit.passage for hit in hits] == [PASSAGES[hit.index] for hit in hits]
+    assert sorted(hit.index for hit in hits) == [0, 1, 2, 3, 4]
+    assert ranker.rerank(QUERY, PASSAGES, top_k=2) == hits[:2]
+    assert [hit.index for hit in ranker.rerank(QUERY, ["same"] * 4)] == [0, 1, 2, 3]
+
+
+def test_budgets_are_those_of_training_unless_others_are_asked_for(export: Path) -> None:
+    own, other = Reranker(export, device="cpu"), Reranker(export, device="cpu", query_tokens=2, passage_tokens=3)
+    encoders = [each._engine.encoder for each in (own, other)]
+    assert [(each.query_tokens, each.passage_tokens) for each in encoders] == [(10, 25), (2, 3)]
+    edit(export / "config.json", rankdistil={})
+    foreign = Reranker(export, device="cpu")._engine.encoder
+    assert (foreign.query_tokens, foreign.passage_tokens) == (17, 18)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_fewer_bits_give_nearly_the_same_scores(export: Path, dtype: str) -> None:
+    expected, found = (Reranker(export, device="cpu", dtype=name).score(PAIRS) for name in ("float32", dtype))
+    assert found != expected
+    assert found == pytest.approx(expected, abs=0.2)
+
+
+def test_many_pairs_are_taken_from_an_iterator_a_chunk_at_a_time(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranker, asked, ahead = Reranker(export, device="cpu"), [], []
+    expected = ranker.score(PAIRS * 3)
+    for module in (engine, reranker):
+        monkeypatch.setattr(module, "CHUNK", 4)
+    network = ranker._engine.network
+
+    def seen(*pair: object) -> object:
+        ahead.append(len(asked))
+        return network(*pair)
+
+    ranker._engine.network = seen
+    assert ranker.score(asked.append(pair) or pair for pair in PAIRS * 3) == pytest.approx(expected, abs=1e-6)
+    assert ahead == [4, 8, 12, 15]
+
+
+def test_threads_of_a_service_share_one_ranker(export: Path) -> None:
+    ranker = Reranker(export, device="cpu")
+    expected = ranker.score(PAIRS)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: ranker.score(PAIRS), range(200)))
+    assert found == [expected] * 200
+
+
+@torch.inference_mode()
+def test_two_labels_are_folded_into_one(tmp_path: Path, export: Path, ranker: CrossEncoder) -> None:
+    ranker.config.num_labels = 2
+    two = BertForSequenceClassification(ranker.config).eval()
+    two.bert.load_state_dict(ranker.bert.bert.state_dict())
+    two.classifier.weight.normal_()
+    two.save_pretrained(tmp_path / "two")
+    load_tokenizer(MINILM).save_pretrained(tmp_path / "two")
+    edit(tmp_path / "two/tokenizer_config.json", model_max_length=38)
+    rows = AutoTokenizer.from_pretrained(export)(*map(list, zip(*PAIRS, strict=True)), padding=True, truncation=True,
+                                                 max_length=38, return_tensors="pt")  # fmt: skip
+    expected = two(**rows).logits.softmax(-1)[:, 1]
+    found = torch.tensor(Reranker(tmp_path / "two", device="cpu").score(PAIRS)).sigmoid()
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "expected"),
+    [
+        (lambda r: r.rerank(QUERY, []), ValueError, "there are no pairs to score. Give at least one (query, passage)."),
+        (lambda r: r.score([]), ValueError, "there are no pairs to score. Give at least one (query, passage)."),
+        (lambda r: r.rerank(" ", ["a"]), ValueError, "pair 0: the query is empty."),
+        (lambda r: r.rerank(QUERY, "wings"), TypeError, "passages is a text; expected a list of texts."),
+        (lambda r: r.rerank(QUERY, ["a", 7]), TypeError, "pair 1: the passage is 7 (int); expected a text."),
+        (lambda r: r.score([(None, "a")]), TypeError, "pair 0: the query is None (NoneType); expected a text."),
+        (lambda r: r.score(["ab"]), TypeError, "pair 0 is 'ab'; expected (query, passage)."),
+        (lambda r: r.score([("a", "b", "c")]), TypeError, "pair 0 is ('a', 'b', 'c'); expected (query, passage)."),
+        (lambda r: r.rerank(QUERY, ["a"], top_k=0), ValueError, "top_k is 0; expected at least 1, or None for all."),
+    ],
+)
+def test_what_cannot_be_scored_is_named(export: Path, ask, error: type[Exception], expected: str) -> None:
+    with pytest.raises(error) as caught:
+        ask(Reranker(export, device="cpu"))
+    assert str(caught.value) == expected
+
+
+def test_weights_that_are_not_finite_are_refused(export: Path) -> None:
+    weights = load_file(export / "model.safetensors")
+    weights["classifier.bias"][0] = float("nan")
+    save_file(weights, export / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError) as caught:
+        Reranker(export)
+    assert str(caught.value) == f"{export}: 1 weights are NaN or infinite, classifier.bias among them. Take another checkpoint."
+
+
+def test_a_tokenizer_that_does_not_belong_is_refused(export: Path, tmp_path: Path, ranker: CrossEncoder) -> None:
+    ranker.bert.resize_token_embeddings(100)
+    write_export(tmp_path / "small", ranker, load_tokenizer(MINILM), 38)
+    with pytest.raises(ValueError, match=re.escape("its tokenizer has 30522 tokens, its network knows 100. Tokenizer and")):
+        Reranker(tmp_path / "small")
+
+
+def test_folders_without_a_head_or_with_many_labels_are_refused(export: Path) -> None:
+    edit(export / "config.json", id2label={"0": "a", "1": "b", "2": "c"}, label2id={"a": 0, "b": 1, "c": 2})
+    with pytest.raises(ValueError) as caught:
+        Reranker(export)
+    assert str(caught.value) == f"{export}: the head has 3 labels, expected 1, or 2 of which the second is relevance."
+    edit(export / "config.json", architectures=["BertModel"])
+    with pytest.raises(ValueError, match="is a language model without a ranking head"):
+        Reranker(export)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"backend": "tensorrt"}, "backend is 'tensorrt'; expected one of torch, onnx, openvino."),
+        ({"dtype": "float16"}, "dtype is 'float16'; expected one of float32, bfloat16, int8."),
+        (
+            {"device": "cuda:99"},
+            f"device is 'cuda:99', but torch sees {torch.cuda.device_count()} GPUs here. Use device='cpu'.",
+        ),
+        ({"device": "gpu"}, "device is 'gpu'; expected cpu, cuda or cuda:<n>."),
+    ],
+)
+def test_what_this_machine_or_library_does_not_have_is_named(export: Path, settings: dict, expected: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        Reranker(export, **settings)
+    assert str(caught.value) == expected
