@@ -1,5 +1,6 @@
 """Who is timed on what, beside whom; what is left out; and what several processes' samples add up to."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,13 @@ def test_a_dtype_that_the_processor_computes_is_timed_and_one_that_it_cannot_is_
     (left,) = found["setup"]["left_out"]
     assert left["reason"].startswith("dtype=int8 needs torch with oneDNN, which this build lacks.")
     assert all(row["latency_ms_p50"] > 0 for row in found["rows"])
+
+
+def test_energy_is_read_around_the_calls_of_the_throughput_alone(
+    recorder: Recorder, rankers: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joules = itertools.count(0, 7)
+    monkeypatch.setattr(stopwatch, "energy_meter", lambda device: lambda: next(joules))
+    rows = time_rankers(rankers, CPU, QUERIES, SETTINGS, Processes(), ORIGIN)["rows"]
+    found = {(row["measured"], row.get("joules_per_1000_passages")) for row in rows}
+    assert found == {("latency", None), ("throughput", 1000.0)}

@@ -43,7 +43,7 @@ def test_the_speed_is_of_all_processes_and_not_of_one() -> None:
 
 def test_ratios_are_to_the_teacher_in_the_same_dtype_at_the_same_size() -> None:
     assert to_markdown(speed_columns(BOTH, NAMES, "teacher")).splitlines() == [
-        "| ranker | ms / 1x100 | p95 | ratio | ms / 1x1000 | p95 | ratio | passages/s | ratio |",
+        "| ranker | ms / 1x100 | p95 | speed-up | ms / 1x1000 | p95 | speed-up | passages/s | speed-up |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| teacher toy, bfloat16 | 20.0 | 24.0 | 1.00x | 300.0 | 360.0 | 1.00x | 125 | 1.00x |",
         "| student 2l, bfloat16 | 2.0 | 2.4 | 10.00x | 30.0 | 36.0 | 10.00x | 1000 | 8.00x |",
@@ -69,11 +69,14 @@ def test_one_dtype_and_size_needs_no_second_table() -> None:
 
 
 def test_the_notes_say_how_it_was_measured_and_what_was_left_out_and_why() -> None:
-    reason = {"ranker": "ranker", "backend": "torch", "dtype": "int8", "reason": "dtype=int8 runs on CPUs only."}
-    timed = timing(row("ranker", 4.0), row("ranker", 2.0, candidates=None), processes=2, left_out=[reason])
+    no = {"backend": "onnx", "reason": "no export."}
+    left_out = [no | {"ranker": name, "dtype": dtype} for dtype in ("float32", "int8") for name in ("ranker", "teacher")]
+    left_out.append({"ranker": "teacher", "backend": "torch", "dtype": "int8", "reason": "dtype=int8 runs on CPUs only."})
+    timed = timing(row("ranker", 4.0), row("ranker", 2.0, candidates=None), processes=2, left_out=left_out)
     assert timing_notes(timed) == [
         "ms / query: median and 95th percentile of 4 queries x 3 rounds, 100 passages each, 80 tokens a pair, strings to "
         "scores, float32, cpu, 2 threads in each of 2 processes",
         "passages/s: 400 pairs of several queries in one call, median, summed over processes",
-        "not timed: ranker, int8: dtype=int8 runs on CPUs only.",
+        "not timed: ranker, teacher in onnx float32, onnx int8: no export.",
+        "not timed: teacher in int8: dtype=int8 runs on CPUs only.",
     ]

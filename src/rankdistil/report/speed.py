@@ -53,9 +53,7 @@ def timing_notes(timing: Timing) -> list[str]:
     pairs = next((row["passages"] for row in _summed(timing) if row["measured"] == "throughput"), None)
     calls = "as above" if pairs is None else f"{pairs:.0f} pairs of several queries in one call"
     lines.append(f"passages/s: {calls}, median{', summed over processes' if together else ''}")
-    for one in setup["left_out"]:
-        lines.append(f"not timed: {one['ranker']}, {_named((one['backend'], one['dtype']))}: {one['reason']}")
-    return lines
+    return lines + _left_out(setup["left_out"])
 
 
 def speed_columns(timing: Timing, names: Mapping[str, str], slowest: str | None) -> list[Column]:
@@ -64,7 +62,7 @@ def speed_columns(timing: Timing, names: Mapping[str, str], slowest: str | None)
     Args:
         timing: what was measured.
         names: of the rankers shown, in their order: as timed -> as tables call them.
-        slowest: the ranker, as timed, that ratios are relative to; none are given without it.
+        slowest: the ranker, as timed, that speed-ups are relative to; none are given without it.
     """
     rows = [row for row in _summed(timing) if row["ranker"] in names]
     single = {(row["ranker"], _how(row), row["candidates"]): row for row in rows if row["measured"] == "latency"}
@@ -80,15 +78,26 @@ def speed_columns(timing: Timing, names: Mapping[str, str], slowest: str | None)
             columns.append(Column(header, [f"{row[key]:.1f}" for row in found]))
         if slowest:
             base = [single.get((slowest, how, size), {}).get("latency_ms_p50") for _, how in keys]
-            columns.append(Column("ratio", [_ratio(a, row["latency_ms_p50"]) for a, row in zip(base, found, strict=True)]))
+            columns.append(Column("speed-up", [_ratio(a, row["latency_ms_p50"]) for a, row in zip(base, found, strict=True)]))
     for header, unit in (("passages/s", "passages_per_second"), ("J / 1000", "joules_per_1000_passages")):
         values = [many[key].get(unit) for key in keys]
         if any(value is not None for value in values):
             columns.append(Column(header, ["-" if value is None else f"{value:.0f}" for value in values]))
             if slowest and unit == "passages_per_second":
                 base = [many.get((slowest, how), {}).get(unit) for _, how in keys]
-                columns.append(Column("ratio", [_ratio(value, a) for a, value in zip(base, values, strict=True)]))
+                columns.append(Column("speed-up", [_ratio(value, a) for a, value in zip(base, values, strict=True)]))
     return columns
+
+
+def _left_out(refused: Sequence[Mapping[str, str]]) -> list[str]:
+    """Say what wasn't timed, one line for each reason."""
+    rankers: dict[tuple[str, tuple[str, str]], list[str]] = {}
+    for one in refused:
+        rankers.setdefault((one["reason"], _how(one)), []).append(one["ranker"])
+    ways: dict[tuple[str, str], list[str]] = {}
+    for (reason, how), names in rankers.items():
+        ways.setdefault((reason, ", ".join(names)), []).append(_named(how))
+    return [f"not timed: {names} in {', '.join(found)}: {reason}" for (reason, names), found in ways.items()]
 
 
 def _throughput(rows: Sequence[Timing]) -> dict[str, float]:
