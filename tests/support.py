@@ -49,5 +49,5 @@ def latency_row(
 
 def timing(*rows: dict[str, Any], **setup: Any) -> dict[str, Any]:
     """Make the content of ``latency.json``."""
-    own = {"device": "cpu", "threads": 2, "processes": 1, "queries": 4, "rounds": 3, "left_out": []}
+    own = {"device": "cpu", "threads": 2, "processes": 1, "cores": 2, "load": 0.25, "queries": 4, "rounds": 3, "left_out": []}
     return {"setup": own | setup, "rows": list(rows)}

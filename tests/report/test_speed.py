@@ -75,8 +75,12 @@ def test_the_notes_say_how_it_was_measured_and_what_was_left_out_and_why() -> No
     timed = timing(row("ranker", 4.0), row("ranker", 2.0, candidates=None), processes=2, left_out=left_out)
     assert timing_notes(timed) == [
         "ms / query: median and 95th percentile of 4 queries x 3 rounds, 100 passages each, 80 tokens a pair, strings to "
-        "scores, float32, cpu, 2 threads in each of 2 processes",
+        "scores, float32, cpu, 2 threads in each of 2 processes; load 0.2 on 2 cores before",
         "passages/s: 400 pairs of several queries in one call, median, summed over processes",
         "not timed: ranker, teacher in onnx float32, onnx int8: no export.",
         "not timed: teacher in int8: dtype=int8 runs on CPUs only.",
     ]
+
+
+def test_a_system_that_tells_no_load_is_quoted_with_none() -> None:
+    assert timing_notes(timing(row("ranker", 4.0), load=None))[0].endswith("float32, cpu, 2 threads")

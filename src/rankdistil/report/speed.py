@@ -44,11 +44,12 @@ def timing_notes(timing: Timing) -> list[str]:
     """Say how times were measured, and what was left out."""
     setup, row = timing["setup"], measured_row(timing)
     together = f" in each of {setup['processes']} processes" if setup["processes"] > 1 else ""
+    load = "" if setup["load"] is None else f"; load {setup['load']:.1f} on {setup['cores']} cores before"
     lines = [
         f"ms / query: median and 95th percentile of {setup['queries']} queries x {setup['rounds']} rounds, "
         f"{row['passages']:.0f} passages each, "
         f"{row['tokens_per_pair']:.0f} tokens a pair, strings to scores, {_named(reference(timing))}, "
-        f"{setup['device']}, {setup['threads']} threads{together}"
+        f"{setup['device']}, {setup['threads']} threads{together}{load}"
     ]
     pairs = next((row["passages"] for row in _summed(timing) if row["measured"] == "throughput"), None)
     calls = "as above" if pairs is None else f"{pairs:.0f} pairs of several queries in one call"
