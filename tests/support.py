@@ -1,6 +1,7 @@
 """Where things are, configs composed as train.py composes them, and students for tests about something else."""
 
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -24,3 +25,29 @@ def composed(*overrides: str) -> DictConfig:
 def random_student(size: StudentSize, source: CrossEncoder, seed: int = 0) -> CrossEncoder:
     """Build a student with random weights."""
     return build_student(size, Start("random"), source, (), seed)
+
+
+def latency_row(
+    ranker: str,
+    latency_ms: float,
+    dtype: str = "float32",
+    candidates: int | None = 100,
+    backend: str = "torch",
+    rank: object = "all",
+) -> dict[str, Any]:
+    """Make a row of ``latency.json``, whose 95th percentile is a fifth above the median; without candidates, of throughput."""
+    measured = {
+        "measured": "latency" if candidates else "throughput",
+        "candidates": candidates,
+        "passages": float(candidates or 400),
+    }
+    return {
+        "ranker": ranker, "backend": backend, "dtype": dtype, "parameters": 22_000_000, "rank": rank, "tokens_per_pair": 80.0,
+        "latency_ms_p50": latency_ms, "latency_ms_p95": latency_ms * 1.2, "passages_per_second": 1000 / latency_ms, **measured,
+    }  # fmt: skip
+
+
+def timing(*rows: dict[str, Any], **setup: Any) -> dict[str, Any]:
+    """Make the content of ``latency.json``."""
+    own = {"device": "cpu", "threads": 2, "processes": 1, "cores": 2, "load": 0.25, "queries": 4, "rounds": 3, "left_out": []}
+    return {"setup": own | setup, "rows": list(rows)}

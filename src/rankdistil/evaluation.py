@@ -17,21 +17,22 @@ from rankdistil.data.datamodule import RankingDataModule
 from rankdistil.data.fetch import fetch
 from rankdistil.data.records import Ranking
 from rankdistil.entries import Entry, find_entries
+from rankdistil.files import write_json
 from rankdistil.fit import finish_wandb, quieten
-from rankdistil.inference.engine import Engine
-from rankdistil.inference.stopwatch import time_rankers
-from rankdistil.inference.torch_network import TorchNetwork
+from rankdistil.inference.stopwatch import Processes, Timed, time_rankers, wanted_queries
 from rankdistil.lineage import origin
 from rankdistil.locks import remove_if_empty
 from rankdistil.metrics.measures import means, passage_ids, per_query
 from rankdistil.metrics.trec import read_run
-from rankdistil.models.load import load_ranker, load_tokenizer, read_config
+from rankdistil.models.load import load_tokenizer, read_config
+from rankdistil.report.columns import to_table
 from rankdistil.report.comparison import Member, Row, check_names, compare
 from rankdistil.report.comparison_table import legend, markdown, tables
 from rankdistil.report.data import data_notes
 from rankdistil.report.document import write_report
 from rankdistil.report.frontier import draw_frontier
 from rankdistil.report.result import Result, read_first_stage, read_result
+from rankdistil.report.speed import Timing, measured_row, speed, speed_columns
 from rankdistil.report.table import print_plain
 from rankdistil.settings import check_data, plain
 from rankdistil.splits import choose_test, each_test, listed
@@ -71,21 +72,28 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     teacher, baseline = _against(cfg, entries, first_stage.row)
     members = [_member(entry, _tested(cfg, entry, data, settings, out), first_stage, data, settings) for entry in entries]
     rows = compare([first_stage, *members], teacher, baseline, seed=cfg.seed)
-    setup, speed = _time(cfg, entries, settings, data)
-    rows = [row._replace(speed=speed.get(row.name, {})) for row in rows]
+    timing = _time(cfg, entries, settings, data)
+    rows = [row._replace(speed=speed(timing, row.name)) for row in rows]
+    times = speed_columns(timing, {row.name: row.name for row in rows}, teacher)
 
     title = f"{data.task('test').name}, {len(first_stage.result.per_query)} queries"
-    for table in tables(rows, title, teacher, baseline, screen.width):
+    for table in [
+        *tables(rows, title, teacher, baseline, screen.width),
+        *([to_table(times, "inference time")] if times else []),
+    ]:
         screen.print(table)
         screen.print()
-    lines = legend(rows, teacher, baseline, len(first_stage.result.per_query), setup)
+    lines = legend(rows, teacher, baseline, len(first_stage.result.per_query), timing)
     out.mkdir(parents=True, exist_ok=True)
-    pictures = draw_frontier(rows[1:], rows[0], out, passages=setup["candidates_per_query"])
+    write_json(out / "latency.json", timing)
+    pictures = draw_frontier(rows[1:], rows[0], out, passages=measured_row(timing)["passages"])
     sources = {first_stage.row: [f"the candidates of {data.task('test').name}"]}
     for entry in entries:
         sources.setdefault(entry.row, []).append(entry.path)
-    write_report(out, rows, teacher, baseline, title, [*notes, *lines], setup, origin(), sources, pictures)
-    print_plain(screen, [*lines, f"files: {out}/  report.md  report.json  {'  '.join(file.name for file in pictures)}"])
+    write_report(out, rows, teacher, baseline, title, [*notes, *lines], timing["setup"], origin(), sources, pictures, times)
+    print_plain(
+        screen, [*lines, f"files: {out}/  report.md  report.json  latency.json  {'  '.join(file.name for file in pictures)}"]
+    )
     _log(cfg, markdown(rows, teacher, baseline), rows, pictures, out)
 
 
@@ -136,20 +144,14 @@ def _what_is_tested(data: DictConfig) -> dict[str, Any]:
     return tested
 
 
-def _time(
-    cfg: DictConfig, entries: Sequence[Entry], settings: DictConfig, data: RankingDataModule
-) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
-    """Time one ranker of every row, all of them interleaved in this process; return the set-up, and the speed by row."""
+def _time(cfg: DictConfig, entries: Sequence[Entry], settings: DictConfig, data: RankingDataModule) -> Timing:
+    """Time one ranker of every row, all of them interleaved in this process."""
     timing = parts.timing_settings(cfg)
     device = torch.device("cuda" if cfg.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     chosen = {entry.row: entry for entry in reversed(entries) if entry.kind != "ranking"}
-    encoders = {row: parts.build_encoder(settings.data, *_tokens([entry])) for row, entry in chosen.items()}
-    engines = {
-        row: Engine(TorchNetwork(load_ranker(entry.export), encoder, device), encoder)
-        for (row, entry), encoder in zip(chosen.items(), encoders.values(), strict=True)
-    }
-    print_plain(console(), [f"timing {len(engines)} rankers side by side, {timing.rounds} rounds of {timing.queries} queries"])
-    return time_rankers(engines, data.timed_pairs(timing.queries, timing.candidates), timing)
+    rankers = {row: Timed(entry.export, parts.build_encoder(settings.data, *_tokens([entry]))) for row, entry in chosen.items()}
+    print_plain(console(), [f"timing {len(rankers)} rankers side by side, {timing.rounds} rounds of {timing.queries} queries"])
+    return time_rankers(rankers, device, data.timed_pairs(*wanted_queries(timing)), timing, Processes(), origin())
 
 
 def _first_stage(data: RankingDataModule, relevance_level: int) -> Member:

@@ -75,7 +75,7 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     with failure_recorded(folder, record):
         record |= _fit(cfg, folder, module, data)
         if module.losses.trains_head:
-            tested = score_splits(cfg, folder, splits, teacher if asks_teacher(cfg) else None)
+            tested = score_splits(cfg, folder, splits, networks.teacher_source(cfg) if asks_teacher(cfg) else None)
     if rank_zero_only.rank != 0:
         return  # one process speaks for all
     if module.losses.trains_head:

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from rankdistil.data.scores import read_header
 from rankdistil.files import write_json
+from rankdistil.inference.machine import processor
 from rankdistil.models.locate import locate
 from rankdistil.roles import asks_teacher, named_source
 from rankdistil.settings import plain
@@ -106,7 +107,7 @@ def origin() -> dict[str, Any]:
     return {
         "commit": _commit(),
         "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
         "threads": torch.get_num_threads(),
     }
 
@@ -191,15 +192,6 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _commit() -> str:

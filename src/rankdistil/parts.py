@@ -19,7 +19,7 @@ from rankdistil.data.passages import PassageDataModule
 from rankdistil.data.readers import Reader
 from rankdistil.data.settings import DataSettings
 from rankdistil.data.source import lists_groups
-from rankdistil.inference.stopwatch import TimingSettings
+from rankdistil.inference.timing_settings import TimingSettings
 from rankdistil.roles import score_folders
 from rankdistil.settings import build, names, plain
 from rankdistil.splits import each_test, listed

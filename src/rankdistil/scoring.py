@@ -14,8 +14,8 @@ from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.ranking_metrics import RankingMetrics
 from rankdistil.data.datamodule import RankingDataModule
 from rankdistil.inference.scoring_module import ScoringModule
-from rankdistil.inference.stopwatch import TimingSettings
-from rankdistil.models.bert import CrossEncoder
+from rankdistil.inference.timing_settings import TimingSettings
+from rankdistil.lineage import origin
 from rankdistil.models.load import load_ranker
 
 
@@ -45,7 +45,7 @@ def score_export(
     relevance_level: int,
     trainer: dict[str, Any],
     timing: TimingSettings | None,
-    teacher: CrossEncoder | None = None,
+    teacher: str | None = None,
 ) -> None:
     """Test and time an export; the callbacks say which files they write.
 
@@ -57,12 +57,13 @@ def score_export(
         relevance_level: lowest grade that RR and AP count as relevant.
         trainer: arguments of Lightning's Trainer that say where to run.
         timing: settings of ``InferenceTime``; None doesn't time it.
-        teacher: timed beside the export.
+        teacher: folder or hub id of the ranker that is timed beside the export, if any.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    rankers = {"ranker": export} | ({"teacher": teacher} if teacher else {})
     callbacks = [
         RankingMetrics(folder, relevance_level, tag=label.replace(" ", "_")),
-        *([InferenceTime(folder, teacher, timing)] if timing else []),
+        *([InferenceTime(folder, rankers, timing, origin())] if timing else []),
         ProgressReport(label),
     ]
     runner = build_runner(trainer, callbacks)

@@ -76,7 +76,7 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ValueError: naming the key, what was found and what is expected.
     """
-    from rankdistil.inference.stopwatch import TimingSettings
+    from rankdistil.inference.timing_settings import TimingSettings
     from rankdistil.models.student import StudentSize
 
     require_known(cfg, SECTIONS, "")

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from rankdistil import networks, parts
+from rankdistil import parts
 from rankdistil.data.candidates import require_used
 from rankdistil.data.datamodule import RankingDataModule
-from rankdistil.models.bert import CrossEncoder
 from rankdistil.plan import teacher_folder
 from rankdistil.report.result import same_test
 from rankdistil.report.summary import Tested
@@ -44,7 +43,7 @@ def open_splits(cfg: DictConfig, data: RankingDataModule) -> Splits:
     return opened
 
 
-def score_splits(cfg: DictConfig, folder: Path, splits: Splits, teacher: CrossEncoder | None) -> list[Tested]:
+def score_splits(cfg: DictConfig, folder: Path, splits: Splits, teacher: str | None) -> list[Tested]:
     """Test the export of a run on each of its splits.
 
     The teacher's own test is taken where it is the same, else made here.
@@ -53,7 +52,7 @@ def score_splits(cfg: DictConfig, folder: Path, splits: Splits, teacher: CrossEn
         cfg: the run's config.
         folder: its folder, for the files of each split (``split_folder``).
         splits: opened.
-        teacher: timed beside the export on the first split; None for a stage without one.
+        teacher: folder or hub id of the one timed beside the export on the first split; None for a stage without one.
     """
     tested, runner = [], parts.trainer_arguments(cfg)
     for number, (settings, data) in enumerate(splits):
@@ -67,7 +66,7 @@ def score_splits(cfg: DictConfig, folder: Path, splits: Splits, teacher: CrossEn
             above = teacher_folder(cfg) / within
             if cfg.teacher.export is not None or not same_test(above, target):
                 above = target / "teacher"
-                score_export(networks.teacher_source(cfg), data, above, f"teacher {cfg.teacher.name}", level, runner, timing)
+                score_export(teacher, data, above, f"teacher {cfg.teacher.name}", level, runner, timing)
         tested.append(Tested(_title(splits, number), target, above))
     return tested
 

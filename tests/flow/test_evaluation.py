@@ -1,6 +1,7 @@
 """evaluate.py over the runs of a sweep, as a user runs it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from support import REPOSITORY
 
 QUICK = ["callbacks.inference_time.queries=1", "callbacks.inference_time.candidates=10", "callbacks.inference_time.rounds=1"]
+QUICK += ["callbacks.inference_time.throughput_pairs=20", "callbacks.inference_time.dtypes=[bfloat16,float32]"]
 ROWS = ["BM25", "teacher minilm", "lm_finetune 2l", "lm_two_step 2l", "subclone_ranker_distill 2l", "test.run"]
 
 
@@ -67,10 +69,22 @@ def test_rankers_are_timed_side_by_side_and_the_narrow_ones_are_faster(compared)
     assert max(times, key=times.get) == "teacher minilm"
 
 
+def test_every_dtype_is_in_a_table_of_its_own_and_float32_in_the_first(compared) -> None:
+    done, out = compared
+    timing = json.loads((out / "latency.json").read_text())
+    (row,) = (
+        row for row in timing["rows"] if (row["ranker"], row["dtype"], row["candidates"]) == ("lm_two_step 2l", "float32", 10)
+    )
+    assert rows(out)["lm_two_step 2l"]["speed"]["latency_ms_p50"] == row["latency_ms_p50"]
+    for text in (done.stdout, (out / "report.md").read_text()):
+        assert re.search(r"teacher minilm, bfloat16 .* 1\.00x .* 1\.00x", text)
+        assert "lm_two_step 2l, float32" in text
+
+
 def test_the_folder_holds_report_and_frontier_and_the_logger_s_file(compared) -> None:
     done, out = compared
     assert {path.name for path in out.iterdir()} == {
-        "report.md", "report.json", "frontier.png", "frontier.svg", "metrics.csv",
+        "report.md", "report.json", "latency.json", "frontier.png", "frontier.svg", "metrics.csv",
     }  # fmt: skip
     assert (out / "frontier.png").read_bytes().startswith(b"\x89PNG")
     assert "![frontier](frontier.png)" in (out / "report.md").read_text()

@@ -58,7 +58,7 @@ def test_the_plan_and_the_table_with_bm25_teacher_and_student_are_printed(runs: 
 
 
 def test_the_student_is_smaller_and_its_record_names_its_parent(runs: Path, run: Path) -> None:
-    sizes = {name: row["parameters"] for name, row in json.loads((run / "latency.json").read_text())["rankers"].items()}
+    sizes = {row["ranker"]: row["parameters"] for row in json.loads((run / "latency.json").read_text())["rows"]}
     assert sizes["ranker"] < sizes["teacher"] / 5
     parent = json.loads((runs / "smoke_teacher/minilm/seed0/run.json").read_text())
     assert json.loads((run / "run.json").read_text())["parents"]["teacher"]["fingerprint"] == parent["fingerprint"]

@@ -26,6 +26,15 @@ def test_a_run_in_two_processes_trains_exports_and_tests_as_one(tmp_path: Path) 
     assert record["status"] == "finished"
     assert json.loads((tmp_path / "finetune/2l/seed0/metrics.json").read_text())["pairs"] == 12
     assert done.stdout.count("files: ") == 1  # one process speaks for both
+    timing = json.loads((tmp_path / "finetune/2l/seed0/latency.json").read_text())
+    assert timing["setup"]["processes"] == 2
+    for measured in ("latency", "throughput"):
+        together, *each = (row for row in timing["rows"] if row["measured"] == measured)
+        assert (together["rank"], [row["rank"] for row in each]) == ("all", [0, 1])
+        assert together["calls"] == sum(row["calls"] for row in each) == 4
+        rates = [row["passages_per_second"] for row in each]
+        assert together["passages_per_second"] == pytest.approx(sum(rates))
+    assert "1 threads in each of 2 processes" in done.stdout or "2 threads in each of 2 processes" in done.stdout
 
 
 def test_a_process_without_a_batch_to_validate_or_test_on_changes_no_number(tmp_path: Path) -> None:

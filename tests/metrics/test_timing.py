@@ -46,9 +46,9 @@ def test_latency_is_end_to_end_in_milliseconds_and_its_parts_are_apart():
 
 
 def test_the_slow_tail_is_interpolated_between_samples():
-    numbers = summary([Sample(0.0, second / 1000) for second in range(101)], [1] * 101)
-    assert numbers["latency_ms_p95"] == pytest.approx(95)
-    assert summary([Sample(0.0, 0.0), Sample(0.0, 1.0)], [1, 1])["latency_ms_p95"] == pytest.approx(950)
+    numbers = summary([Sample(0.0, (100 + second) / 1000) for second in range(101)], [1] * 101)
+    assert numbers["latency_ms_p95"] == pytest.approx(195)
+    assert summary([Sample(0.0, 1.0), Sample(0.0, 2.0)], [1, 1])["latency_ms_p95"] == pytest.approx(1950)
 
 
 def test_the_median_is_over_whole_queries_and_not_the_sum_of_medians():
@@ -57,6 +57,28 @@ def test_the_median_is_over_whole_queries_and_not_the_sum_of_medians():
     assert numbers["tokenise_ms_p50"] + numbers["model_ms_p50"] == pytest.approx(2)
 
 
-def test_throughput_is_all_passages_over_all_seconds():
-    numbers = summary([Sample(0.5, 0.5), Sample(1.0, 2.0)], [100, 20])
-    assert numbers["passages_per_second"] == pytest.approx(120 / 4)
+def test_the_rate_is_the_median_of_the_calls_rates_end_to_end():
+    numbers = summary([Sample(0.5, 0.5), Sample(0.5, 1.5), Sample(10.0, 10.0)], [100, 100, 20])
+    assert numbers["passages_per_second"] == pytest.approx(50)  # of 100, 50 and 1
+
+
+def test_each_part_has_its_own_percentiles():
+    numbers = summary([Sample(second / 1000, (100 - second) / 1000) for second in range(101)], [1] * 101)
+    found = {
+        part: [numbers[f"{part}_ms_p{percentile}"] for percentile in (50, 95, 99)] for part in ("latency", "tokenise", "model")
+    }
+    assert found["latency"] == pytest.approx([100, 100, 100])
+    assert found["tokenise"] == pytest.approx([50, 95, 99])
+    assert found["model"] == pytest.approx([50, 95, 99])
+
+
+def test_energy_is_per_thousand_passages_and_absent_unless_every_call_has_it():
+    samples = [Sample(0.0, 1.0, 30.0), Sample(0.0, 1.0, 10.0)]
+    assert summary(samples, [100, 300])["joules_per_1000_passages"] == pytest.approx(100)
+    assert "joules_per_1000_passages" not in summary([samples[0], Sample(0.0, 1.0)], [100, 300])
+
+
+def test_processes_wait_for_each_other_before_every_counted_call():
+    calls = []
+    measure({"a": _clock("a", calls), "b": _clock("b", calls)}, ["q"], 1, 1, together=lambda: calls.append(("wait", "")))
+    assert [who for who, _ in calls] == ["a", "b", "wait", "a", "wait", "b"]

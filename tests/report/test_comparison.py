@@ -4,16 +4,15 @@ import io
 
 import pytest
 from rich.console import Console
+from support import latency_row, timing
 
 from rankdistil.metrics.significance import holm, randomisation_test
 from rankdistil.report.comparison import Member, Row, compare
 from rankdistil.report.comparison_table import legend, markdown, tables
 from rankdistil.report.result import Result
 
-SPEED = {"latency_ms_p50": 200.0, "passages_per_second": 500.0, "parameters": 22_000_000}
-FAST = {"latency_ms_p50": 50.0, "passages_per_second": 2000.0, "parameters": 3_000_000}
-SETUP = {"queries": 4, "rounds": 3, "candidates_per_query": 100.0, "tokens_per_pair": 80.0, "dtype": "float32"}
-SETUP |= {"device": "cpu", "threads": 2}
+SPEED = {"latency_ms_p50": 200.0, "latency_ms_p95": 240.0, "passages_per_second": 500.0, "parameters": 22_000_000}
+FAST = {"latency_ms_p50": 50.0, "latency_ms_p95": 60.0, "passages_per_second": 2000.0, "parameters": 3_000_000}
 
 
 def member(row: str, values: list[float], order: str = "abc", own: bool = False) -> Member:
@@ -139,7 +138,7 @@ def test_a_narrower_page_gets_more_tables_and_no_column_is_lost_or_cut(width: in
     lines = printed(width)
     heads = [line.split("  ") for line in lines if line.startswith("ranker")]
     found = [head.strip() for line in heads for head in line if head.strip() not in ("", "ranker")]
-    speed = ["ms / query", "passages/s", "parameters", "speed-up"]
+    speed = ["ms / query", "p95", "passages/s", "parameters", "speed-up"]
     assert len(heads) == count
     assert found == ["seeds", "nDCG@10", "vs teacher", "vs BM25", "tau", "top-10", *speed]
     assert max(map(len, lines)) <= width
@@ -152,9 +151,9 @@ def test_markdown_holds_spread_adjusted_p_agreement_and_speed() -> None:
     above, beside = found[0].against_teacher, found[0].against_baseline
     assert lines[2] == (
         f"| distill 2l | 2 | 0.3500 ±0.0707 | -0.3375 (p {above.adjusted:.3f}) | {beside.difference:+.4f} (p "
-        f"{beside.adjusted:.3f}) | 0.667 | 1.000 | 50 | 2000 | 3.00 M | 4.00x |"
+        f"{beside.adjusted:.3f}) | 0.667 | 1.000 | 50 | 60 | 2000 | 3.00 M | 4.00x |"
     )
-    assert lines[1].count("---:") == 10
+    assert lines[1].count("---:") == 11
     assert lines[4].startswith("| teacher toy | 1 | 0.6875 | - |")
 
 
@@ -164,12 +163,12 @@ def test_a_bar_in_a_name_adds_no_column_to_markdown() -> None:
 
 
 def test_the_legend_names_test_queries_samples_family_and_timing() -> None:
-    lines = legend(list(rows().values()), "teacher toy", "BM25", 4, SETUP)
+    lines = legend(list(rows().values()), "teacher toy", "BM25", 4, timing(latency_row("teacher toy", 200.0)))
     assert lines[0] == (
         "vs teacher, vs BM25: difference in nDCG@10; p by a paired randomisation test over 4 queries, 10000 samples, "
         "two-sided, Holm-adjusted over each column's 2 comparisons"
     )
-    assert [line.partition(":")[0] for line in lines[1:]] == ["±", "tau, top-10", "ms / query", "speed-up"]
+    assert [line.partition(":")[0] for line in lines[1:]] == ["±", "tau, top-10", "ms / query", "passages/s", "speed-up"]
     assert "4 queries x 3 rounds, 100 passages each, 80 tokens a pair, strings to scores, float32, cpu, 2 threads" in lines[3]
 
 

@@ -11,7 +11,7 @@ from rankdistil.report.comparison import Difference, Row
 from rankdistil.report.comparison_table import markdown
 from rankdistil.report.document import write_report
 
-SPEED = {"latency_ms_p50": 1714.123456789, "passages_per_second": 58.0, "parameters": 22_713_601}
+SPEED = {"latency_ms_p50": 1714.123456789, "latency_ms_p95": 1800.0, "passages_per_second": 58.0, "parameters": 22_713_601}
 ROWS = [
     Row("BM25", 1, {"nDCG@10": 0.558}, {}, Difference(-1 / 3, 1 / 10_001, 2 / 10_001), None, 0.1, 0.7, {}),
     Row("teacher toy", 2, {"nDCG@10": 0.6}, {"nDCG@10": 0.01}, None, Difference(1 / 3, 0.5, 1.0), None, None, SPEED),

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from support import composed
+from support import composed, timing
+from support import latency_row as row
 
 from rankdistil.report.card import write_card
 from rankdistil.report.result import Result, read_first_stage, read_result, same_test
 from rankdistil.report.table import differences, results_table
 
-SPEED = {"latency_ms_p50": 200.0, "passages_per_second": 500.0, "parameters": 22_000_000}
-FAST = {"latency_ms_p50": 50.0, "passages_per_second": 2000.0, "parameters": 3_000_000}
+SPEED = {"latency_ms_p50": 200.0, "latency_ms_p95": 240.0, "passages_per_second": 500.0, "parameters": 22_000_000}
+FAST = {"latency_ms_p50": 50.0, "latency_ms_p95": 60.0, "passages_per_second": 2000.0, "parameters": 3_000_000}
 
 
 def result(name: str, speed: dict[str, float], *values: float) -> Result:
@@ -40,7 +41,7 @@ def test_measures_have_four_digits_and_a_first_stage_no_speed() -> None:
     assert "0.7500" in text
     assert "22.00 M" in text
     (line,) = (line for line in text.splitlines() if "BM25" in line)
-    assert [cell.strip() for cell in line.strip("│").split("│")] == ["BM25", "0.2500", "-", "-", "-"]
+    assert [cell.strip() for cell in line.strip("│").split("│")] == ["BM25", "0.2500", "-", "-", "-", "-"]
 
 
 def test_a_difference_is_said_with_its_p_value_and_number_of_queries() -> None:
@@ -55,8 +56,8 @@ def test_results_are_read_back_from_the_files_of_a_run(tmp_path: Path) -> None:
         json.dumps({"measures": {"AP": 1.0}, "first_stage": {"AP": 0.5}, "first_stage_name": "x.run"})
     )
     (tmp_path / "per_query.jsonl").write_text('{"query_id": "1", "measures": {"AP": 1.0}, "first_stage": {"AP": 0.5}}\n')
-    (tmp_path / "latency.json").write_text(json.dumps({"rankers": {"ranker": SPEED}}))
-    assert read_result(tmp_path, "x") == Result("x", {"AP": 1.0}, {"1": {"AP": 1.0}}, SPEED)
+    (tmp_path / "latency.json").write_text(json.dumps(timing(row("ranker", 200.0))))
+    assert read_result(tmp_path, "x") == Result("x", {"AP": 1.0}, {"1": {"AP": 1.0}}, SPEED | {"passages_per_second": 5.0})
     assert read_first_stage(tmp_path) == Result("x.run", {"AP": 0.5}, {"1": {"AP": 0.5}}, {})
 
 
@@ -79,10 +80,14 @@ def test_the_model_card_holds_the_measured_numbers_and_how_to_load(tmp_path: Pat
     shape = {"layers": 2, "width": 96, "heads": 12}
     origin = {"commit": "abc", "versions": {"rankdistil": "0.1.0"}}
     run = {"origin": origin, "shape": shape, "learnt_from": "t", "train": "d/train", "test": "d/test", "losses": ["logits"]}
-    setup = {"device": "cpu", "dtype": "float32", "threads": 2, "candidates_per_query": 100.0, "tokens_per_pair": 80.0}
-    write_card(tmp_path, composed("+experiment=smoke"), ROWS, run, {"setup": setup | {"queries": 4, "rounds": 3}})
+    times = timing(
+        *(row(name, ms, dtype=dtype) for dtype in ("float32", "int8") for name, ms in (("teacher", 9.0), ("ranker", 3.0)))
+    )
+    write_card(tmp_path, composed("+experiment=smoke"), ROWS, run, times)
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("---\nlanguage: en\n")
     assert "| student 2l | 0.5000 | 50 | 2000 |" in text
+    assert "| student 2l, int8 | 3.0 | 3.6 | 3.00x |" in text
+    assert "- ms / query: median and 95th percentile of 4 queries x 3 rounds, 100 passages each" in text
     assert "3,000,000 parameters" in text
     assert 'CrossEncoder("path/to/this/folder")' in text

@@ -1,42 +1,49 @@
 """How long a ranker takes, beside its teacher on the same pairs."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning as L
+import torch.distributed as dist
 
 from rankdistil.files import write_json
-from rankdistil.inference.engine import Engine
-from rankdistil.inference.stopwatch import TimingSettings, time_rankers
-from rankdistil.inference.torch_network import TorchNetwork
-from rankdistil.models.bert import CrossEncoder
+from rankdistil.inference.stopwatch import Processes, Timed, time_rankers, wanted_queries
+from rankdistil.inference.timing_settings import TimingSettings
 
 
 class InferenceTime(L.Callback):
-    """Times the re-ranking of single queries after the test, strings to scores.
+    """Times rankers after the test, strings to scores, in all processes at once.
 
-    Writes ``latency.json``: ``setup`` and, for each ranker, its times (see ``time_rankers``); ``speed_up`` is the teacher's
-    median latency over the student's.
+    Writes ``latency.json``, see ``time_rankers``.
 
     Args:
         folder: where ``latency.json`` goes.
-        teacher: timed beside the ranker of the module; None if there is none.
-        settings: queries, rounds and the like.
+        rankers: folder or hub id of each, by name; their tokens are those of the test.
+        settings: what is timed.
+        origin: commit and versions, see ``rankdistil.lineage.origin``.
     """
 
-    def __init__(self, folder: Path, teacher: CrossEncoder | None, settings: TimingSettings) -> None:
-        self._folder, self._teacher, self._settings = folder, teacher, settings
+    def __init__(self, folder: Path, rankers: Mapping[str, str], settings: TimingSettings, origin: dict[str, Any]) -> None:
+        self._folder, self._rankers, self._settings, self._origin = folder, rankers, settings, origin
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Time the rankers and write the file."""
-        if not trainer.is_global_zero:
-            return
         data = trainer.datamodule
-        rankers = {"ranker": pl_module.ranker} | ({"teacher": self._teacher} if self._teacher is not None else {})
-        engines = {
-            name: Engine(TorchNetwork(ranker, data.encoder, pl_module.device), data.encoder) for name, ranker in rankers.items()
-        }
-        setup, rows = time_rankers(engines, data.timed_pairs(self._settings.queries, self._settings.candidates), self._settings)
-        report: dict[str, object] = {"setup": setup, "rankers": rows}
-        if "teacher" in rows:
-            report["speed_up"] = rows["teacher"]["latency_ms_p50"] / rows["ranker"]["latency_ms_p50"]
-        write_json(self._folder / "latency.json", report)
+        rankers = {name: Timed(path, data.encoder) for name, path in self._rankers.items()}
+        queries = data.timed_pairs(*wanted_queries(self._settings))
+        found = time_rankers(rankers, pl_module.device, queries, self._settings, _processes(trainer), self._origin)
+        if trainer.is_global_zero:
+            write_json(self._folder / "latency.json", found)
+
+
+def _processes(trainer: L.Trainer) -> Processes:
+    if trainer.world_size == 1:
+        return Processes()
+
+    def gather(value: Any) -> list[Any]:
+        everywhere = [None] * trainer.world_size
+        dist.all_gather_object(everywhere, value)
+        return everywhere
+
+    return Processes(trainer.strategy.barrier, gather)

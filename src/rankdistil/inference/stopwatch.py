@@ -1,82 +1,194 @@
-"""Times rankers beside each other on the same pairs, strings to scores."""
+"""Times rankers beside each other on the same pairs, strings to scores.
 
-import os
-import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+The network hands its scores over as numbers on the host, so a GPU has finished when the clock is read.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import torch
 
+from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder
 from rankdistil.data.records import Pair
+from rankdistil.inference.backend import open_network
+from rankdistil.inference.energy import energy_meter
 from rankdistil.inference.engine import Engine
-from rankdistil.metrics.timing import measure, summary
+from rankdistil.inference.machine import describe_machine, device_name
+from rankdistil.inference.timing_settings import TimingSettings
+from rankdistil.metrics.timing import Sample, measure, summary
+from rankdistil.models.bert import parameter_count
+from rankdistil.models.load import load_cross_encoder
+
+ALL = "all"
 
 
-@dataclass(frozen=True)
-class TimingSettings:
-    """Plain settings of ``callbacks.inference_time``.
+class Timed(NamedTuple):
+    """A ranker to time. Attributes: path: folder or hub id; encoder: of its tokens."""
+
+    path: str
+    encoder: PairEncoder
+
+
+class Variant(NamedTuple):
+    """What one row of numbers is of. Attributes: ranker: name; backend, dtype: what computed its scores."""
+
+    ranker: str
+    backend: str
+    dtype: str
+
+
+class Processes(NamedTuple):
+    """The processes that time at once.
 
     Attributes:
-        queries: queries timed.
-        candidates: passages per query at most.
-        rounds: passes over the queries.
-        warmup: calls of each ranker before the clock counts.
+        together: returns once all of them have called it.
+        gather: returns a value from each, by rank.
     """
 
-    queries: int
-    candidates: int
-    rounds: int
-    warmup: int
+    together: Callable[[], None] = lambda: None
+    gather: Callable[[Any], list[Any]] = lambda value: [value]
 
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            low = 0 if name == "warmup" else 1
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise ValueError(f"callbacks.inference_time.{name} is {value}; expected at least {low}.")
+
+Calls = Sequence[list[Pair]]
 
 
 def time_rankers(
-    engines: Mapping[str, Engine], queries: Sequence[list[Pair]], settings: TimingSettings
-) -> tuple[dict[str, object], dict[str, dict[str, float]]]:
-    """Time rankers, interleaved.
+    rankers: Mapping[str, Timed],
+    device: torch.device,
+    queries: Calls,
+    settings: TimingSettings,
+    processes: Processes,
+    origin: dict[str, Any],
+) -> dict[str, Any]:
+    """Time rankers, interleaved, in every backend and dtype.
+
+    What a backend or this machine can't compute is left out, with the reason.
 
     Args:
-        engines: by name; all on one device.
-        queries: the pairs of each query; queries without pairs are left out.
-        settings: rounds and warm-up.
+        rankers: by name.
+        device: of this process.
+        queries: the pairs of each query (see ``wanted_queries``); those without pairs are left out.
+        settings: what is timed.
+        processes: that time at once, each on its device, the same pairs; every one of them has to call this.
+        origin: commit and versions of the code, which go into the set-up.
 
     Returns:
-        The set-up (device, dtype, threads, queries, candidates, rounds, warm-up, batch, mean tokens), and for each ranker
-        ``latency_ms_p50``, ``latency_ms_p95``, ``tokenise_ms_p50``, ``model_ms_p50`` per query, ``passages_per_second`` and
-        ``parameters``.
+        The content of ``latency.json``: ``setup`` (machine, versions, settings, ``left_out``) and ``rows``, which have
+
+        - ``ranker``, ``backend``, ``dtype``, ``parameters``, ``batch_tokens`` (None where the runtime chooses);
+        - ``measured``: ``latency`` (calls with one query and at most ``candidates`` passages) or ``throughput`` (one call with
+          the pairs of many queries); mean ``passages`` of a call, mean ``tokens_per_pair``;
+        - ``rank``: ``all`` (the calls of all processes, their ``passages_per_second`` added up) and, if there are several
+          processes, one row for each; ``calls``, and what ``summary`` makes of them.
 
     Raises:
-        ValueError: if no query has a pair.
+        ValueError: if no query has a pair, or nothing can be timed.
     """
     queries = [pairs for pairs in queries if pairs]
     if not queries:
         raise ValueError("no test query has candidates: inference time can't be measured.")
-    timed = {name: (lambda pairs, engine=engine: engine.score(pairs)[1]) for name, engine in engines.items()}
-    samples = measure(timed, queries, settings.rounds, settings.warmup)
-    sizes = [len(pairs) for pairs in queries] * settings.rounds
-    rows = {name: summary(samples[name], sizes) | {"parameters": engine.network.parameters} for name, engine in engines.items()}
-    return _setup(next(iter(engines.values())), queries, settings), rows
+    machine = describe_machine()  # before anything is computed, for the load
+    engines, left_out = _open(rankers, device, settings, processes)
+    parameters = {name: parameter_count(load_cross_encoder(ranker.path)) for name, ranker in rankers.items()}
+    meter = energy_meter(device)
+    rows = []
+    for about, calls in _measured(queries, settings):
+        metered = meter if about["measured"] == "throughput" else None  # single queries are too short for the counters
+        timed = {variant: _timed(engine, metered) for variant, engine in engines.items()}
+        samples = measure(timed, calls, settings.rounds, settings.warmup, processes.together)
+        sizes = [len(pairs) for pairs in calls]
+        for variant, own in samples.items():
+            common = variant._asdict() | {"parameters": parameters[variant.ranker]} | about
+            common |= _amount(engines[variant], calls)
+            everywhere = processes.gather(own)
+            rows += [common | each for each in summarise(everywhere, sizes * settings.rounds, device.type == "cpu")]
+    devices = processes.gather(device_name(device))
+    setup = {"device": ", ".join(dict.fromkeys(devices)), "processes": len(devices)} | machine
+    setup |= {"versions": origin["versions"] | machine["versions"], "commit": origin["commit"]}
+    setup |= asdict(settings) | {"queries": min(settings.queries, len(queries))}
+    return {"setup": setup | {"includes_tokenisation": True, "left_out": left_out}, "rows": rows}
 
 
-def _setup(engine: Engine, queries: Sequence[list[Pair]], settings: TimingSettings) -> dict[str, object]:
-    tokens = [int(engine.encoder.batch(pairs).attention_mask.sum()) / len(pairs) for pairs in queries]
-    device = engine.network.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+def wanted_queries(settings: TimingSettings) -> tuple[int, int]:
+    """Return how many queries are needed, and how many passages of each."""
+    depth = max(settings.candidates)
+    return max(settings.queries, -(-settings.throughput_pairs // depth)), depth
+
+
+def summarise(everywhere: Sequence[list[Sample]], sizes: Sequence[int], shared_meter: bool) -> list[dict[str, Any]]:
+    """Summarise one variant's samples of all processes.
+
+    Args:
+        everywhere: the samples of each process, by rank.
+        sizes: passages of each call.
+        shared_meter: whether the processes of a machine read the same energy, which then can't be told apart.
+
+    Returns:
+        ``rank``, ``calls`` and numbers: of all processes and, if there are several, of each.
+    """
+    if shared_meter and len(everywhere) > 1:
+        everywhere = [[sample._replace(joules=None) for sample in samples] for samples in everywhere]
+    single = [summary(samples, sizes) for samples in everywhere]
+    pooled = summary([sample for samples in everywhere for sample in samples], [*sizes] * len(everywhere))
+    pooled["passages_per_second"] = sum(numbers["passages_per_second"] for numbers in single)
+    rows = [{"rank": ALL, "calls": len(sizes) * len(everywhere)} | pooled]
+    if len(everywhere) > 1:
+        rows += [{"rank": rank, "calls": len(sizes)} | numbers for rank, numbers in enumerate(single)]
+    return rows
+
+
+def _open(
+    rankers: Mapping[str, Timed], device: torch.device, settings: TimingSettings, processes: Processes
+) -> tuple[dict[Variant, Engine], list[dict[str, str]]]:
+    """Load every ranker in every backend and dtype that all processes can compute; say what was left out."""
+    engines, refused = {}, {}
+    wanted = [Variant(name, *how) for how in settings.variants for name in rankers]
+    for variant in wanted:
+        path, encoder = rankers[variant.ranker]
+        try:
+            network = open_network(variant.backend, path, encoder, device, variant.dtype)
+        except (ValueError, FileNotFoundError) as error:
+            refused[variant] = str(error)
+        else:
+            engines[variant] = Engine(network, encoder)
+    refused = {variant: reason for each in processes.gather(refused) for variant, reason in each.items()}
+    if len(refused) == len(wanted):
+        raise ValueError(f"callbacks.inference_time: nothing can be timed on this machine: {refused[wanted[0]]}")
+    left_out = [variant._asdict() | {"reason": refused[variant]} for variant in wanted if variant in refused]
+    return {variant: engine for variant, engine in engines.items() if variant not in refused}, left_out
+
+
+def _measured(queries: Calls, settings: TimingSettings) -> list[tuple[dict[str, Any], Calls]]:
+    """List what is measured, and the calls that it takes."""
+    single = [
+        ({"measured": "latency", "candidates": size}, [pairs[:size] for pairs in queries[: settings.queries]])
+        for size in settings.candidates
+    ]
+    if not settings.throughput_pairs:
+        return single
+    many = [pair for pairs in queries for pair in pairs][: settings.throughput_pairs]
+    return [*single, ({"measured": "throughput", "candidates": None}, [many])]
+
+
+def _timed(engine: Engine, meter: Callable[[], float] | None) -> Callable[[list[Pair]], Sample]:
+    def call(pairs: list[Pair]) -> Sample:
+        before = meter() if meter else 0.0
+        sample = engine.score(pairs)[1]
+        return sample._replace(joules=meter() - before) if meter else sample
+
+    return call
+
+
+def _amount(engine: Engine, calls: Calls) -> dict[str, Any]:
+    """Say how much a ranker was given."""
+    pairs = [pair for call in calls for pair in call]
+    texts = (
+        engine.encoder.queries([pair.query for pair in pairs]),
+        engine.encoder.passages([pair.passage for pair in pairs]),
+    )
     return {
-        "device": f"{device.type} ({name})",
-        "dtype": engine.network.precision,
-        "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
-        "queries": len(queries),
-        "candidates_per_query": sum(map(len, queries)) / len(queries),
-        "tokens_per_pair": sum(tokens) / len(tokens),
-        "rounds": settings.rounds,
-        "warmup": settings.warmup,
-        "batch_tokens": engine.network.budget,
-        "includes_tokenisation": True,
+        "batch_tokens": getattr(engine.network, "budget", None),
+        "passages": len(pairs) / len(calls),
+        "tokens_per_pair": sum(int(segment.lengths.sum()) for segment in texts) / len(pairs) + SPECIAL_TOKENS,
     }

@@ -1,43 +1,55 @@
 """Inference time: what is measured, and how its numbers are summarised.
 
-Rankers are interleaved on the same queries, so that a noisy machine disturbs all of them alike.
+Rankers are interleaved on the same pairs, so that a noisy machine disturbs all of them alike, and numbers are medians, which a
+single disturbed call doesn't move.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+PERCENTILES = (50, 95, 99)
+Name = TypeVar("Name", bound=Hashable)
+Call = TypeVar("Call")
+
 
 class Sample(NamedTuple):
-    """Seconds of one query. Attributes: tokenise: strings to tensors; model: tensors to scores."""
+    """One call. Attributes: tokenise: seconds, strings to token ids; model: seconds, token ids to scores; joules: if known."""
 
     tokenise: float
     model: float
+    joules: float | None = None
 
 
 def measure(
-    rankers: Mapping[str, Callable[[Sequence[str]], Sample]], queries: Sequence[Sequence[str]], rounds: int, warmup: int
-) -> dict[str, list[Sample]]:
-    """Time each ranker on each query.
+    rankers: Mapping[Name, Callable[[Call], Sample]],
+    calls: Sequence[Call],
+    rounds: int,
+    warmup: int,
+    together: Callable[[], None] = lambda: None,
+) -> dict[Name, list[Sample]]:
+    """Time each ranker on each call.
 
     Args:
-        rankers: by name; each scores the pairs of one query and returns the seconds it took.
-        queries: what each call is given, one item per query.
-        rounds: passes over all queries.
+        rankers: by name; each scores the pairs of a call and returns the time it took.
+        calls: what each ranker is given, one item per call.
+        rounds: passes over all calls.
         warmup: calls of each ranker that aren't counted.
+        together: waits before each call until every process is about to make it; by default there is one process.
 
     Returns:
-        One sample per query and round, by ranker.
+        One sample per call and round, by ranker.
     """
     for ranker in rankers.values():
-        for query in [query for _ in range(warmup) for query in queries][:warmup]:
-            ranker(query)
-    samples: dict[str, list[Sample]] = {name: [] for name in rankers}
+        for call in [call for _ in range(warmup) for call in calls][:warmup]:
+            ranker(call)
+    samples: dict[Name, list[Sample]] = {name: [] for name in rankers}
     for _ in range(rounds):
-        for query in queries:
+        for call in calls:
             for name, ranker in rankers.items():
-                samples[name].append(ranker(query))
+                together()
+                samples[name].append(ranker(call))
     return samples
 
 
@@ -45,19 +57,22 @@ def summary(samples: Sequence[Sample], passages: Sequence[int]) -> dict[str, flo
     """Summarise samples.
 
     Args:
-        samples: seconds per query.
-        passages: passages scored in each sample.
+        samples: of each call.
+        passages: scored in each call.
 
     Returns:
-        ``latency_ms_p50``, ``latency_ms_p95`` (end to end), ``tokenise_ms_p50``, ``model_ms_p50`` per query, and
-        ``passages_per_second`` (all passages over all seconds, end to end).
+        ``<part>_ms_p50``, ``_p95`` and ``_p99`` for the parts ``latency`` (end to end), ``tokenise`` and ``model``;
+        ``passages_per_second``, the median of the calls' rates end to end; ``joules_per_1000_passages`` where energy was read.
     """
-    tokenise, model = (np.array(values) for values in zip(*samples, strict=True))
-    total = tokenise + model
-    return {
-        "latency_ms_p50": float(np.percentile(total, 50)) * 1e3,
-        "latency_ms_p95": float(np.percentile(total, 95)) * 1e3,
-        "tokenise_ms_p50": float(np.percentile(tokenise, 50)) * 1e3,
-        "model_ms_p50": float(np.percentile(model, 50)) * 1e3,
-        "passages_per_second": float(sum(passages) / total.sum()),
+    tokenise, model = (np.array([sample[part] for sample in samples]) for part in (0, 1))
+    parts = {"latency": tokenise + model, "tokenise": tokenise, "model": model}
+    numbers = {
+        f"{name}_ms_p{percentile}": float(np.percentile(seconds, percentile)) * 1e3
+        for name, seconds in parts.items()
+        for percentile in PERCENTILES
     }
+    numbers["passages_per_second"] = float(np.median(np.array(passages) / parts["latency"]))
+    joules = [sample.joules for sample in samples if sample.joules is not None]
+    if len(joules) == len(samples):
+        numbers["joules_per_1000_passages"] = sum(joules) / sum(passages) * 1e3
+    return numbers

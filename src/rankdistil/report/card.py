@@ -6,7 +6,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from rankdistil.files import write_text
+from rankdistil.report.columns import to_markdown
 from rankdistil.report.result import Result
+from rankdistil.report.speed import Timing, speed_columns, timing_notes
 
 TEMPLATE = """---
 language: en
@@ -39,8 +41,7 @@ Test: {test}, {queries} queries, the first stage's candidates re-ranked.
 |---|{rules}---:|---:|
 {rows}
 
-Inference time: {device}, {dtype}, {threads} threads, {candidates:.0f} passages a query, {tokens:.0f} tokens a pair,
-tokenisation included, median of {samples} calls.
+{times}{notes}
 
 ## Use
 
@@ -86,7 +87,7 @@ def write_plain_card(export: Path, cfg: DictConfig, run: dict[str, Any]) -> None
     write_text(export / "README.md", text)
 
 
-def write_card(export: Path, cfg: DictConfig, results: list[Result], run: dict[str, Any], timing: dict[str, Any]) -> None:
+def write_card(export: Path, cfg: DictConfig, results: list[Result], run: dict[str, Any], timing: Timing) -> None:
     """Write ``README.md`` into an export folder.
 
     Args:
@@ -96,7 +97,7 @@ def write_card(export: Path, cfg: DictConfig, results: list[Result], run: dict[s
         run: the run's record.
         timing: content of ``latency.json``.
     """
-    own, setup, shape = results[-1], timing["setup"], run["shape"]
+    own, shape = results[-1], run["shape"]
     names = list(own.measures)
     rows = []
     for result in results:
@@ -104,13 +105,14 @@ def write_card(export: Path, cfg: DictConfig, results: list[Result], run: dict[s
         speed = result.speed
         numbers += [f"{speed['latency_ms_p50']:.0f}", f"{speed['passages_per_second']:.0f}"] if speed else ["-", "-"]
         rows.append(f"| {result.name} | {' | '.join(numbers)} |")
+    beside = {"teacher": results[-2].name} if len(results) > 2 else {}
+    times = to_markdown(speed_columns(timing, beside | {"ranker": own.name}, "teacher" if beside else None))
     text = TEMPLATE.format(
         title=f"{cfg.method} {own.name}", version=run["origin"]["versions"]["rankdistil"], commit=run["origin"]["commit"],
         stage=cfg.stage.name, seed=cfg.seed, **shape, parameters=own.speed["parameters"],
         learnt_from=run["learnt_from"], train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps,
         query_tokens=cfg.data.query_tokens, passage_tokens=cfg.data.passage_tokens, test=run["test"],
         queries=len(own.per_query), names=" | ".join(names), rules="---:|" * len(names), rows="\n".join(rows),
-        device=setup["device"], dtype=setup["dtype"], threads=setup["threads"], candidates=setup["candidates_per_query"],
-        tokens=setup["tokens_per_pair"], samples=setup["queries"] * setup["rounds"],
+        times=times and f"{times}\n", notes="\n".join(f"- {note}" for note in timing_notes(timing)),
     )  # fmt: skip
     write_text(export / "README.md", text)

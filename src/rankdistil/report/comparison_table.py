@@ -4,29 +4,14 @@ All columns in one table need about 180 characters. So columns come in blocks th
 many tables as its width makes necessary, each opening with the rankers' names; Markdown gets one.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
-from rich import box
 from rich.table import Table
 
+from rankdistil.report.columns import Column, to_markdown, to_table
 from rankdistil.report.comparison import Difference, Row
+from rankdistil.report.speed import Timing, timing_notes
 from rankdistil.report.table import SAMPLES
-
-GAP = 2
-ESCAPED_BAR = "\\|"
-
-
-class Column(NamedTuple):
-    """Attributes: header: short; cells: one per row."""
-
-    header: str
-    cells: list[str]
-
-    @property
-    def width(self) -> int:
-        """Characters of the widest cell, with the gap to the next column."""
-        return max(map(len, [self.header, *self.cells])) + GAP
 
 
 def tables(rows: Sequence[Row], title: str, teacher: str | None, baseline: str, width: int = 120) -> list[Table]:
@@ -45,15 +30,13 @@ def tables(rows: Sequence[Row], title: str, teacher: str | None, baseline: str, 
         if len(pages[-1]) > 1 and sum(column.width for column in [*pages[-1], *block]) > width:
             pages.append([*names])
         pages[-1] = [*pages[-1], *block]
-    return [_table(page, title if number == 0 else None) for number, page in enumerate(pages)]
+    return [to_table(page, title if number == 0 else None) for number, page in enumerate(pages)]
 
 
 def markdown(rows: Sequence[Row], teacher: str | None, baseline: str) -> str:
     """Give the table in Markdown, all columns in one."""
     columns = [column for block in _blocks(rows, teacher, baseline) for column in block]
-    lines = [[column.header for column in columns], ["---"] + ["---:"] * (len(columns) - 1)]
-    lines += [[column.cells[number] for column in columns] for number in range(len(rows))]
-    return "".join(f"| {' | '.join(cell.replace('|', ESCAPED_BAR) for cell in line)} |\n" for line in lines)
+    return to_markdown(columns)
 
 
 def legend(
@@ -61,7 +44,7 @@ def legend(
     teacher: str | None,
     baseline: str,
     queries: int,
-    setup: Mapping[str, Any] | None = None,
+    timing: Timing | None = None,
     measure: str = "nDCG@10",
 ) -> list[str]:
     """Say how the numbers were made, one line for each kind of number in the table.
@@ -71,7 +54,7 @@ def legend(
         teacher: name of its row, if there is one.
         baseline: name of its row.
         queries: number of queries tested.
-        setup: ``setup`` of ``latency.json``; None if nothing was timed.
+        timing: content of ``latency.json``; None if nothing was timed.
         measure: what was tested for significance.
     """
     columns = ["vs teacher"] * (teacher is not None) + [f"vs {baseline}"]
@@ -88,12 +71,8 @@ def legend(
             f"tau, top-10: agreement with {teacher} on the same candidates: Kendall's tau of the whole order, and the share of "
             f"its first ten passages found in the ranker's first ten; means over queries"
         )
-    if setup is not None:
-        lines.append(
-            f"ms / query: median over {setup['queries']} queries x {setup['rounds']} rounds, "
-            f"{setup['candidates_per_query']:.0f} passages each, {setup['tokens_per_pair']:.0f} tokens a pair, strings to "
-            f"scores, {setup['dtype']}, {setup['device']}, {setup['threads']} threads"
-        )
+    if timing is not None:
+        lines += timing_notes(timing)
         if teacher is not None:
             lines.append("speed-up: the teacher's ms / query over the ranker's own")
     return lines
@@ -108,6 +87,7 @@ def _blocks(rows: Sequence[Row], teacher: str | None, baseline: str) -> list[lis
     agreement = []
     timing = [
         Column("ms / query", [f"{one['latency_ms_p50']:.0f}" if one else "-" for one in speed]),
+        Column("p95", [f"{one['latency_ms_p95']:.0f}" if one else "-" for one in speed]),
         Column("passages/s", [f"{one['passages_per_second']:.0f}" if one else "-" for one in speed]),
         Column("parameters", [f"{one['parameters'] / 1e6:.2f} M" if one else "-" for one in speed]),
     ]
@@ -128,15 +108,3 @@ def _difference(test: Difference | None) -> str:
     if test is None:
         return "-"
     return f"{test.difference:+.4f} (p {'<0.001' if test.adjusted < 0.001 else format(test.adjusted, '.3f')})"
-
-
-def _table(columns: Sequence[Column], title: str | None) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), show_edge=False)
-    for number, column in enumerate(columns):
-        if number == 0:  # names are what is folded if even one block is too wide
-            table.add_column(column.header, overflow="fold")
-        else:
-            table.add_column(column.header, justify="right", no_wrap=True)
-    for cells in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*cells)
-    return table

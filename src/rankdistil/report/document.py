@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rankdistil.files import write_json, write_text
+from rankdistil.report.columns import Column, to_markdown
 from rankdistil.report.comparison import Row
 from rankdistil.report.comparison_table import markdown
 
@@ -21,6 +22,7 @@ def write_report(
     origin: Mapping[str, Any],
     sources: Mapping[str, Sequence[str]],
     pictures: Sequence[Path] = (),
+    times: Sequence[Column] = (),
 ) -> None:
     """Write ``report.md`` and ``report.json``, each in one step.
 
@@ -35,6 +37,7 @@ def write_report(
         origin: commit, versions, device and threads, as ``rankdistil.lineage.origin`` gives them.
         sources: for each row's name the folders or commands that its rankers come from.
         pictures: files in the folder, shown in ``report.md`` if they are PNG.
+        times: columns of a second table, of inference time; none if the first says it all.
 
     Raises:
         ValueError: for a row without a source, or a number that is NaN.
@@ -55,6 +58,7 @@ def write_report(
     }
     text = f"# {title}\n\nWritten {written}, commit {origin['commit']}, on {origin['device']}, {origin['threads']} threads.\n\n"
     text += markdown(rows, teacher, baseline) + "\n" + "".join(f"- {note}\n" for note in notes)
+    text += f"\n{to_markdown(times)}" if times else ""
     text += "".join(f"\n![{file.stem}]({file.name})\n" for file in pictures if file.suffix == ".png")
     text += "\n## Where the rows come from\n\n"
     text += "".join(f"- {row.name}: {', '.join(f'`{source}`' for source in sources[row.name])}\n" for row in rows)

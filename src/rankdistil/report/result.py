@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rankdistil.report.speed import speed
+
 
 class Result(NamedTuple):
     """One ranker on one test split.
@@ -12,7 +14,7 @@ class Result(NamedTuple):
         name: how tables call it.
         measures: means by measure.
         per_query: query id -> measure -> value.
-        speed: summary of its inference time, with ``parameters``; empty if it wasn't timed.
+        speed: its inference time and ``parameters`` (see ``rankdistil.report.speed``); empty if it wasn't timed.
     """
 
     name: str
@@ -28,8 +30,8 @@ def read_result(folder: Path, name: str, timed: bool = True) -> Result:
         FileNotFoundError: if one is missing.
     """
     measures = _json(folder / "metrics.json")["measures"]
-    speed = _json(folder / "latency.json")["rankers"]["ranker"] if timed else {}
-    return Result(name, measures, _per_query(folder, "measures"), speed)
+    numbers = speed(_json(folder / "latency.json"), "ranker") if timed else {}
+    return Result(name, measures, _per_query(folder, "measures"), numbers)
 
 
 def read_first_stage(folder: Path) -> Result:

@@ -9,7 +9,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from rankdistil.report.card import write_card, write_plain_card
+from rankdistil.report.columns import to_table
 from rankdistil.report.result import Result, read_first_stage, read_result
+from rankdistil.report.speed import speed, speed_columns, timing_notes
 from rankdistil.report.table import differences, print_plain, results_table
 
 FILES = "export/  metrics.json  per_query.jsonl  test.run  latency.json  run.json  checkpoints/"
@@ -54,7 +56,7 @@ def _results(cfg: DictConfig, test: Tested, timing: dict[str, Any] | None) -> li
     rows = [read_first_stage(test.folder)]
     if test.teacher is not None:
         above = read_result(test.teacher, f"teacher {cfg.teacher.name}", timed=False)
-        rows.append(above if timing is None else above._replace(speed=timing["rankers"]["teacher"]))
+        rows.append(above if timing is None else above._replace(speed=speed(timing, "teacher")))
     return [*rows, read_result(test.folder, own, timed=timing is not None)]
 
 
@@ -77,12 +79,11 @@ def _print(rows: list[Result], split: str, timing: dict[str, Any] | None, consol
     console.print(results_table(rows, f"{split}, {len(rows[0].per_query)} queries", slowest))
     notes = []
     if timing is not None:
-        setup = timing["setup"]
-        notes.append(
-            f"ms / query: median over {setup['queries']} queries x {setup['rounds']} rounds, "
-            f"{setup['candidates_per_query']:.0f} passages each, {setup['tokens_per_pair']:.0f} tokens a pair, "
-            f"strings to scores, {setup['dtype']}, {setup['device']}, {setup['threads']} threads"
-        )
+        names = {"teacher": rows[-2].name} if slowest else {}
+        columns = speed_columns(timing, names | {"ranker": rows[-1].name}, "teacher" if slowest else None)
+        if columns:
+            console.print(to_table(columns, "inference time"))
+        notes += timing_notes(timing)
     if slowest is not None:
         above, own = rows[-2].speed, rows[-1].speed
         notes.append(

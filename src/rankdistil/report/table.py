@@ -23,7 +23,7 @@ def results_table(results: Sequence[Result], title: str, slowest: str | None = N
     table.add_column("ranker", no_wrap=True)
     for name in results[0].measures:
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("ms / query", "passages/s", "parameters") + (("speed-up",) if slowest else ()):
+    for name in ("ms / query", "p95", "passages/s", "parameters") + (("speed-up",) if slowest else ()):
         table.add_column(name, justify="right", no_wrap=True)
     base = next((result.speed for result in results if result.name == slowest), {})
     for result in results:
@@ -31,9 +31,10 @@ def results_table(results: Sequence[Result], title: str, slowest: str | None = N
         speed = result.speed
         if speed:
             million = speed["parameters"] / 1e6
-            cells += [f"{speed['latency_ms_p50']:.0f}", f"{speed['passages_per_second']:.0f}", f"{million:.2f} M"]
+            cells += [f"{speed[key]:.0f}" for key in ("latency_ms_p50", "latency_ms_p95", "passages_per_second")]
+            cells.append(f"{million:.2f} M")
         else:
-            cells += ["-", "-", "-"]
+            cells += ["-"] * 4
         if slowest:
             cells.append(f"{base['latency_ms_p50'] / speed['latency_ms_p50']:.2f}x" if speed and base else "-")
         table.add_row(result.name, *cells)

@@ -1,0 +1,68 @@
+"""What is timed, and how often."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from rankdistil.inference.backend import BACKENDS
+from rankdistil.inference.packed_ranker import PRECISIONS
+
+SECTION = "callbacks.inference_time"
+CHOICES = {"dtypes": PRECISIONS, "backends": BACKENDS}
+
+
+@dataclass(frozen=True)
+class TimingSettings:
+    """Plain settings of ``callbacks.inference_time``.
+
+    Attributes:
+        queries: queries whose latency is timed, one a call.
+        candidates: passages per query at most; several sizes are timed one after the other.
+        throughput_pairs: pairs of many queries in one call, for the throughput; 0 leaves it out.
+        rounds: passes over the calls.
+        warmup: calls of each ranker before the clock counts.
+        dtypes: of weights or products, see ``PackedRanker``.
+        backends: see ``rankdistil.inference.backend``.
+
+    Raises:
+        ValueError: for a value out of range, naming its key.
+    """
+
+    queries: int
+    candidates: tuple[int, ...]
+    throughput_pairs: int
+    rounds: int
+    warmup: int
+    dtypes: tuple[str, ...]
+    backends: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, name = getattr(self, field.name), field.name
+            if name in CHOICES or name == "candidates":
+                value = tuple(value) if isinstance(value, list | tuple) else (value,)
+                object.__setattr__(self, name, value)
+                _check_list(name, value)
+            else:
+                _check_number(name, value, 0 if name in ("warmup", "throughput_pairs") else 1)
+
+    @property
+    def variants(self) -> list[tuple[str, str]]:
+        """Every backend with every dtype."""
+        return [(backend, dtype) for backend in self.backends for dtype in self.dtypes]
+
+
+def _check_number(name: str, value: Any, low: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ValueError(f"{SECTION}.{name} is {value}; expected a whole number of at least {low}.")
+
+
+def _check_list(name: str, values: tuple[Any, ...]) -> None:
+    if not values:
+        raise ValueError(f"{SECTION}.{name} is empty; name at least one.")
+    for value in values:
+        if name == "candidates":
+            _check_number(name, value, 1)
+        elif value not in CHOICES[name]:
+            raise ValueError(f"{SECTION}.{name} names {value!r}; expected some of {', '.join(CHOICES[name])}.")
+        if values.count(value) > 1:
+            raise ValueError(f"{SECTION}.{name} names {value} twice; name it once.")

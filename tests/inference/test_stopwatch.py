@@ -1,0 +1,171 @@
+"""Who is timed on what, beside whom; what is left out; and what several processes' samples add up to."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import MINILM, random_student
+
+from rankdistil.data.encode import PairEncoder
+from rankdistil.data.records import Pair
+from rankdistil.inference import stopwatch
+from rankdistil.inference.export import write_export
+from rankdistil.inference.stopwatch import Processes, Timed, summarise, time_rankers, wanted_queries
+from rankdistil.inference.timing_settings import TimingSettings
+from rankdistil.metrics.timing import Sample
+from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.load import load_tokenizer
+from rankdistil.models.student import StudentSize
+
+CPU = torch.device("cpu")
+ORIGIN = {"commit": "abc", "versions": {"rankdistil": "0.1.0"}}
+SETTINGS = TimingSettings(
+    queries=2, candidates=(2, 3), throughput_pairs=7, rounds=2, warmup=1, dtypes=("float32", "int8"), backends=("torch",)
+)
+QUERIES = [[Pair(query, str(number), f"what is {query}", "a b c") for number in range(3)] for query in ("q1", "q2", "q3")]
+
+
+class Recorder:
+    """Writes down what is opened and how many pairs each call has; refuses what it is told to."""
+
+    def __init__(self, refused: set[tuple[str, str]] = frozenset()) -> None:
+        self.calls: list[tuple[str, str, int]] = []
+        self._refused = refused
+
+    def __call__(self, backend: str, path: str, encoder: PairEncoder, device: torch.device, precision: str) -> Any:
+        name = Path(path).name
+        if (name, precision) in self._refused:
+            raise ValueError(f"no {precision} here.")
+
+        def network(first: Any, second: Any) -> np.ndarray:
+            self.calls.append((name, precision, len(first.lengths)))
+            return np.zeros(len(first.lengths), np.float32)
+
+        return network
+
+
+@pytest.fixture(scope="module")
+def encoder() -> PairEncoder:
+    return PairEncoder(load_tokenizer(MINILM), 10, 25, 40)
+
+
+@pytest.fixture
+def rankers(tmp_path: Path, tiny_ranker: CrossEncoder, encoder: PairEncoder) -> dict[str, Timed]:
+    tiny_ranker.config.vocab_size = len(encoder.tokenizer)
+    ranker = random_student(StudentSize("tiny", 2, 24, 3, 48), tiny_ranker)
+    for name in ("ranker", "teacher"):
+        write_export(tmp_path / name, ranker, encoder.tokenizer, 38)
+    return {name: Timed(str(tmp_path / name), encoder) for name in ("ranker", "teacher")}
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+    recorder = Recorder()
+    monkeypatch.setattr(stopwatch, "open_network", recorder)
+    return recorder
+
+
+def test_rankers_and_dtypes_take_turns_on_single_queries_of_every_size_then_on_many(recorder: Recorder, rankers: dict) -> None:
+    found = time_rankers(rankers, CPU, QUERIES, SETTINGS, Processes(), ORIGIN)
+    turns = [(name, dtype) for dtype in ("float32", "int8") for name in ("ranker", "teacher")]
+    expected = []
+    for size, calls in ((2, 2), (3, 2), (7, 1)):
+        expected += [(*turn, size) for turn in turns] * (1 + 2 * calls)  # warm-up, then two rounds
+    assert recorder.calls == expected
+    rows = found["rows"]
+    assert [(row["measured"], row["candidates"], row["passages"], row["calls"]) for row in rows[::4]] == [
+        ("latency", 2, 2.0, 4), ("latency", 3, 3.0, 4), ("throughput", None, 7.0, 2),
+    ]  # fmt: skip
+    assert [(row["ranker"], row["dtype"]) for row in rows[:4]] == turns
+    assert {row["tokens_per_pair"] for row in rows} == {4 + 3 + 3}  # what is q ##1, a b c, and the special tokens
+
+
+def test_the_setup_says_all_that_is_needed_to_measure_again(recorder: Recorder, rankers: dict) -> None:
+    setup = time_rankers(rankers, CPU, QUERIES, SETTINGS, Processes(), ORIGIN)["setup"]
+    assert (setup["queries"], setup["candidates"], setup["throughput_pairs"], setup["dtypes"]) == (
+        2,
+        (2, 3),
+        7,
+        ("float32", "int8"),
+    )
+    assert (setup["rounds"], setup["warmup"], setup["processes"], setup["commit"], setup["left_out"]) == (2, 1, 1, "abc", [])
+    assert setup["device"].startswith("cpu (")
+    assert setup["threads"] == torch.get_num_threads()
+    assert setup["versions"]["torch"] == torch.__version__
+    assert setup["versions"]["rankdistil"] == "0.1.0"
+    assert {"cores", "load", "environment", "backends"} <= setup.keys()
+
+
+def test_what_cannot_be_computed_is_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch, rankers: dict) -> None:
+    monkeypatch.setattr(stopwatch, "open_network", Recorder({("teacher", "int8")}))
+    found = time_rankers(rankers, CPU, QUERIES, SETTINGS, Processes(), ORIGIN)
+    assert found["setup"]["left_out"] == [{"ranker": "teacher", "backend": "torch", "dtype": "int8", "reason": "no int8 here."}]
+    assert ("teacher", "int8") not in {(row["ranker"], row["dtype"]) for row in found["rows"]}
+    assert ("ranker", "int8") in {(row["ranker"], row["dtype"]) for row in found["rows"]}
+
+
+def test_what_another_process_cannot_compute_is_left_out_here_too(recorder: Recorder, rankers: dict) -> None:
+    """Else this process would wait for a call that the other never makes."""
+    refused = {stopwatch.Variant("ranker", "torch", "float32"): "no float32 there."}
+    others = iter([[{}, refused]])
+    gather = lambda value: next(others, [value, value])  # noqa: E731
+    found = time_rankers(rankers, CPU, QUERIES, SETTINGS, Processes(gather=gather), ORIGIN)
+    assert [one["reason"] for one in found["setup"]["left_out"]] == ["no float32 there."]
+    assert ("ranker", "float32") not in {call[:2] for call in recorder.calls}
+
+
+def test_nothing_to_time_is_an_error_that_says_why(monkeypatch: pytest.MonkeyPatch, rankers: dict) -> None:
+    monkeypatch.setattr(stopwatch, "open_network", Recorder({("ranker", "float32"), ("ranker", "int8")}))
+    with pytest.raises(ValueError) as caught:
+        time_rankers({"ranker": rankers["ranker"]}, CPU, QUERIES, SETTINGS, Processes(), ORIGIN)
+    assert str(caught.value) == "callbacks.inference_time: nothing can be timed on this machine: no float32 here."
+    with pytest.raises(ValueError, match=r"^no test query has candidates: inference time can't be measured\.$"):
+        time_rankers(rankers, CPU, [[]], SETTINGS, Processes(), ORIGIN)
+
+
+def test_as_many_queries_are_wanted_as_the_throughput_needs() -> None:
+    assert wanted_queries(SETTINGS) == (3, 3)  # 7 pairs, 3 of each query
+    assert wanted_queries(TimingSettings(4, (100,), 0, 1, 0, ("float32",), ("torch",))) == (4, 100)
+
+
+def test_the_calls_of_all_processes_are_pooled_and_their_rates_added_up() -> None:
+    samples = [[Sample(0.0, 1.0, 5.0), Sample(0.0, 1.0, 5.0)], [Sample(0.0, 3.0, 5.0), Sample(0.0, 3.0, 5.0)]]
+    together, *each = summarise(samples, [30, 30], shared_meter=False)
+    assert (together["rank"], together["calls"], together["latency_ms_p50"]) == ("all", 4, 2000.0)
+    assert together["passages_per_second"] == 30.0 + 10.0
+    assert together["joules_per_1000_passages"] == pytest.approx(20 / 120 * 1000)
+    assert [(row["rank"], row["calls"], row["latency_ms_p50"]) for row in each] == [(0, 2, 1000.0), (1, 2, 3000.0)]
+
+
+def test_one_process_has_one_row_and_the_energy_of_a_shared_machine_is_no_process_s_own() -> None:
+    sample = [Sample(0.0, 1.0, 5.0)]
+    (row,) = summarise([sample], [10], shared_meter=True)
+    assert row["joules_per_1000_passages"] == 500.0
+    assert not any("joules_per_1000_passages" in row for row in summarise([sample, sample], [10], shared_meter=True))
+
+
+def test_a_dtype_that_the_processor_computes_is_timed_and_one_that_it_cannot_is_not(
+    rankers: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the real networks, on a build of torch that has no 8-bit kernels."""
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    settings = TimingSettings(1, (2,), 0, 1, 0, ("float32", "bfloat16", "int8"), ("torch",))
+    found = time_rankers({"ranker": rankers["ranker"]}, CPU, QUERIES, settings, Processes(), ORIGIN)
+    assert [row["dtype"] for row in found["rows"]] == ["float32", "bfloat16"]
+    (left,) = found["setup"]["left_out"]
+    assert left["reason"].startswith("dtype=int8 needs torch with oneDNN, which this build lacks.")
+    assert all(row["latency_ms_p50"] > 0 for row in found["rows"])
+
+
+def test_energy_is_read_around_the_calls_of_the_throughput_alone(
+    recorder: Recorder, rankers: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joules = itertools.count(0, 7)
+    monkeypatch.setattr(stopwatch, "energy_meter", lambda device: lambda: next(joules))
+    rows = time_rankers(rankers, CPU, QUERIES, SETTINGS, Processes(), ORIGIN)["rows"]
+    found = {(row["measured"], row.get("joules_per_1000_passages")) for row in rows}
+    assert found == {("latency", None), ("throughput", 1000.0)}
