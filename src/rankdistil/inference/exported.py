@@ -1,6 +1,11 @@
 """The files that other runtimes read, beside the Hugging Face files of an export; their names are sentence-transformers'."""
 
+from math import prod
 from pathlib import Path
+
+from safetensors import safe_open
+
+from rankdistil.models.locate import locate
 
 FILES = {
     ("onnx", "float32"): "onnx/model.onnx",
@@ -29,10 +34,11 @@ def find_exported(path: str, backend: str, precision: str) -> Path:
         FileNotFoundError: if the file isn't there, with the command that writes it.
     """
     if precision not in precisions(backend):
-        raise ValueError(
-            f"dtype is {precision!r}; backend={backend} has {', '.join(precisions(backend))}."
-        )
-    file = Path(path).expanduser() / FILES[backend, precision]
+        raise ValueError(f"dtype is {precision!r}; backend={backend} has {', '.join(precisions(backend))}.")
+    folder = locate(path)
+    if not isinstance(folder, Path):
+        raise FileNotFoundError(f"{path} is no folder here, and backend={backend} reads files of one. Download it first.")
+    file = folder / FILES[backend, precision]
     if not file.is_file():
         wanted = f"{backend},int8" if precision == "int8" else backend
         raise FileNotFoundError(
@@ -40,3 +46,12 @@ def find_exported(path: str, backend: str, precision: str) -> Path:
             f"Write it: python -m rankdistil.export run={path} to={wanted}"
         )
     return file
+
+
+def weights(path: str) -> int:
+    """Number of weights of an export, embeddings and head included."""
+    total = 0
+    for file in Path(locate(path)).glob("*.safetensors"):
+        with safe_open(file, "pt") as content:
+            total += sum(prod(content.get_slice(name).get_shape()) for name in content.keys())  # noqa: SIM118 (not a dict)
+    return total

@@ -1,7 +1,9 @@
 """A ranker as an OpenVINO graph, in float32 and in 8 bits."""
 
+import io
 import logging
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from rankdistil.inference.openvino_runtime import load_nncf, load_openvino
@@ -36,10 +38,9 @@ def write_openvino_int8(source: Path, file: Path, batches: Sequence[Inputs]) -> 
     """
     openvino, nncf = load_openvino(f"to=int8 ({file.name})"), load_nncf(f"to=int8 ({file.name})")
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    graph = nncf.quantize(
-        openvino.Core().read_model(source),
-        nncf.Dataset(batches),
-        subset_size=len(batches),
-        model_type=nncf.ModelType.TRANSFORMER,
-    )
+    with redirect_stdout(io.StringIO()):  # its progress bars
+        graph = nncf.quantize(
+            openvino.Core().read_model(source), nncf.Dataset(batches), subset_size=len(batches),
+            model_type=nncf.ModelType.TRANSFORMER,
+        )  # fmt: skip
     openvino.save_model(graph, file, compress_to_fp16=False)
