@@ -80,5 +80,5 @@ def open_held_out(run: Path, export: str, pairs: int, others: int) -> HeldOut:
 def _spread(queries: list[str], candidates: Mapping[str, list], pairs: int) -> list[str]:
     """Choose queries at equal distances, with at most so many candidates in all."""
     mean = sum(len(candidates[query]) for query in queries) / max(len(queries), 1)
-    wanted = max(int(pairs // max(mean, 1)), 1)
-    return queries[:: -(-len(queries) // wanted)] if queries else []
+    wanted = min(max(int(pairs // max(mean, 1)), 1), len(queries))
+    return [queries[number * len(queries) // wanted] for number in range(wanted)]
