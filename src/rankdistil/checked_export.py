@@ -71,9 +71,7 @@ def _calibration(data: HeldOut) -> list[Inputs]:
     return list(padded_batches(first.take(order), second.take(order), data.encoder, CALIBRATION_TOKENS))
 
 
-def _compare(
-    ranker: CrossEncoder, data: HeldOut, folder: Path, stage: Path, bound: float
-) -> tuple[list[Check], list[str]]:
+def _compare(ranker: CrossEncoder, data: HeldOut, folder: Path, stage: Path, bound: float) -> tuple[list[Check], list[str]]:
     """Score the pairs with every runtime and precision; return the rows, and notes on those that can't be had here."""
     reference = np.array(_score(TorchNetwork(ranker, data.encoder, torch.device("cpu")), data))
     orders, ndcg = data.orders(reference.tolist())

@@ -60,7 +60,12 @@ def make_export(folder: Path) -> None:
     torch.manual_seed(0)
     tokenizer = load_tokenizer(MINILM)
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=48, num_labels=1
+        vocab_size=len(tokenizer),
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=48,
+        num_labels=1,
     )
     ranker = CrossEncoder(BertForSequenceClassification(config)).eval()
     with torch.no_grad():

@@ -48,9 +48,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     except ValueError:
         return folder
     with staged(folder) as stage:
-        for name in write_graphs(
-            ranker, KINDS, stage, [*padded_batches(first.take(order), second.take(order), encoder, 128)]
-        ):
+        for name in write_graphs(ranker, KINDS, stage, [*padded_batches(first.take(order), second.take(order), encoder, 128)]):
             put(stage, folder, name)
     return folder
 
@@ -92,9 +90,7 @@ def test_fewer_bits_keep_scores_within_a_share_of_their_spread(
 
 @pytest.mark.parametrize(("backend", "precision"), GRAPHS)
 @pytest.mark.parametrize("budget", [1, 130, 100_000])
-def test_scores_do_not_depend_on_the_batch(
-    export: Path, scores: np.ndarray, backend: str, precision: str, budget: int
-) -> None:
+def test_scores_do_not_depend_on_the_batch(export: Path, scores: np.ndarray, backend: str, precision: str, budget: int) -> None:
     need(backend)
     ranker = Reranker(export, device="cpu", backend=backend, dtype=precision)
     ranker._engine.network.budget = budget
@@ -202,7 +198,9 @@ def test_a_missing_graph_is_named_with_the_command(tmp_path: Path, backend: str,
 def test_what_a_runtime_cannot_do_is_refused(tmp_path: Path) -> None:
     assert opened(tmp_path, "onnx", "bfloat16") == "dtype is 'bfloat16'; backend=onnx has float32, int8."
     assert opened(tmp_path, "tensorrt") == "backend is 'tensorrt'; expected one of torch, onnx, openvino."
-    assert opened("owner/name", "onnx") == "owner/name is no folder here, and backend=onnx reads files of one. Download it first."
+    assert (
+        opened("owner/name", "onnx") == "owner/name is no folder here, and backend=onnx reads files of one. Download it first."
+    )
     assert opened(tmp_path, "openvino", device="cuda") == (
         "backend=openvino runs on CPUs only, not on cuda. Give device='cpu', or use backend='torch'."
     )

@@ -66,7 +66,7 @@ def write_checks(export: Path, checks: Sequence[Check], title: str) -> None:
     """
     card = export / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else f"# {export.name}\n"
-    text = re.sub(rf"\n*{re.escape(HEADING)}\n.*?(?=\n## |\Z)", "", text, flags=re.DOTALL).rstrip("\n")
+    text = re.sub(rf"\n*{re.escape(HEADING)}\n.*?(?=\n\n## |\Z)", "", text, flags=re.DOTALL).rstrip("\n")
     rows = [NAMES, ["---", "---", *["---:"] * (len(NAMES) - 2)], *(check.cells() for check in checks)]
     lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     write_text(card, f"{text}\n\n{HEADING}\n\n{title}\n\n{lines}\n")
