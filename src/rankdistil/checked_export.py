@@ -32,7 +32,7 @@ def export(folder: Path, run: Path, kinds: Collection[str], pairs: int, bound: f
     Args:
         folder: the export.
         run: gives the data.
-        kinds: what to write, some of ``rankdistil.inference.graphs.KINDS``.
+        kinds: what to write, some of ``onnx``, ``openvino`` and ``int8``.
         pairs: test pairs that are scored, at most.
         bound: largest change of nDCG@10 in bfloat16 and int8.
 
@@ -111,8 +111,8 @@ def _score(network: Network, data: HeldOut) -> Sequence[float]:
 
 def _told(check: Check, reference: Check, folder: Path) -> str:
     text = (
-        f"{check.backend} {check.precision} changes {MEASURE} by {check.change:+.5f} ({reference.ndcg:.4f} -> {check.ndcg:.4f}); "
-        f"allowed are {check.bound:g}. "
+        f"{check.backend} {check.precision} changes {MEASURE} by {check.change:+.5f} "
+        f"({reference.ndcg:.4f} -> {check.ndcg:.4f}); allowed are {check.bound:g}. "
     )
     if check.precision == "bfloat16":
         return f"{text}Its graph stays, for float32. Don't use dtype=bfloat16 with this ranker, or allow more: bound=<number>."

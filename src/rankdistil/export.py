@@ -16,8 +16,8 @@ pairs
 bound
     How much nDCG@10 may change in bfloat16 and int8 (0.01). In float32 it is 0.0001.
 
-A graph comes to its place only after its scores were compared with those of torch in float32, and so were those of graphs that
-were there before. One that changes nDCG@10 by more than its bound is removed, and the command fails. The differences go into the
+A graph comes to its place only after its scores were compared with those of torch in float32; graphs that were there before are
+compared again. One that changes nDCG@10 by more than its bound is removed, and the command fails. The differences go into the
 model card. The ranges of OpenVINO's 8-bit activations are found on pairs of the validation split.
 """
 

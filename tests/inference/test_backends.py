@@ -14,7 +14,7 @@ from rankdistil.data.encode import PairEncoder
 from rankdistil.inference.backend import open_network
 from rankdistil.inference.export import write_export
 from rankdistil.inference.exported import FILES, weights
-from rankdistil.inference.graphs import KINDS, put, remove, require_packages, staged, write_graphs
+from rankdistil.inference.graphs import put, remove, require_packages, staged, write_graphs
 from rankdistil.inference.padded import padded_batches
 from rankdistil.models.bert import CrossEncoder, parameter_count
 from rankdistil.models.load import load_ranker, load_tokenizer
@@ -24,6 +24,7 @@ QUERY = "how do bees fly"
 PASSAGES = ["", "Wings beat.", "bees " * 300, *(" ".join(["wings beat fast and the air moves"] * n) for n in (9, 1, 3, 3, 20))]
 PAIRS = [(QUERY, passage) for passage in PASSAGES]
 FIT = [0, 1, 4, 5, 6]  # those that no tool cuts: each cuts in its own way
+KINDS = ("onnx", "openvino", "int8")
 GRAPHS = [way for way in FILES if way[1] != "int8"]
 
 

@@ -15,14 +15,13 @@ from rankdistil.inference.padded import Inputs
 from rankdistil.models.bert import CrossEncoder
 
 BACKENDS = ("onnx", "openvino")
-KINDS = (*BACKENDS, "int8")
 
 
 def require_packages(kinds: Collection[str]) -> None:
     """See that the packages are there that write graphs and compute their scores.
 
     Args:
-        kinds: some of ``KINDS``.
+        kinds: some of ``onnx``, ``openvino`` and ``int8``.
 
     Raises:
         ValueError: for one that is missing, with the command that installs it.
@@ -38,7 +37,7 @@ def write_graphs(ranker: CrossEncoder, kinds: Collection[str], folder: Path, bat
 
     Args:
         ranker: with one logit.
-        kinds: some of ``KINDS``.
+        kinds: some of ``onnx``, ``openvino`` and ``int8``.
         folder: where they go, under the names of ``FILES``.
         batches: what 8-bit ranges are found on.
 
