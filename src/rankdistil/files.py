@@ -26,6 +26,14 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def move(source: Path, target: Path) -> None:
+    """Flush a finished file to disk, then rename it into its place on the same disk, in a folder that may be new."""
+    with source.open("rb") as file:
+        os.fsync(file.fileno())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.replace(target)
+
+
 def stamp(path: Path) -> dict[str, str | int]:
     """Tell a file from its later versions without reading it all: name, size, time, and a hash of its ends."""
     size = path.stat().st_size

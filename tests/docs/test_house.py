@@ -49,6 +49,7 @@ def test_only_the_top_of_the_package_knows_hydra_and_omegaconf(path: object) -> 
         "summary",
         "evaluation",
         "entries",
+        "held_out",
     }
     hydra = {name for name in imports(path) if name.split(".")[0] in {"hydra", "omegaconf"}}
     assert not hydra or path.stem in top

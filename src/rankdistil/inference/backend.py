@@ -1,9 +1,12 @@
 """What computes the scores: torch, or a runtime that reads an exported graph."""
 
+from pathlib import Path
+
 import torch
 
 from rankdistil.data.encode import PairEncoder
 from rankdistil.inference.engine import Network
+from rankdistil.inference.exported import find_exported, weights
 
 BACKENDS = ("torch", "onnx", "openvino")
 
@@ -19,11 +22,38 @@ def open_network(backend: str, path: str, encoder: PairEncoder, device: torch.de
         precision: one of those that the backend has.
 
     Raises:
+        FileNotFoundError: if the runtime's file isn't there, with the command that writes it.
         ValueError: for a backend, device or precision that can't be had.
     """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}.")
     if backend == "torch":
         from rankdistil.inference.torch_network import TorchNetwork
         from rankdistil.models.load import load_cross_encoder
 
         return TorchNetwork(load_cross_encoder(path), encoder, device, precision)
-    raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}.")
+    if device.type != "cpu":
+        raise ValueError(f"backend={backend} runs on CPUs only, not on {device}. Give device='cpu', or use backend='torch'.")
+    return open_graph(backend, find_exported(path, backend, precision), encoder, precision, weights(path))
+
+
+def open_graph(backend: str, file: Path, encoder: PairEncoder, precision: str, parameters: int) -> Network:
+    """Load an exported graph.
+
+    Args:
+        backend: ``onnx`` or ``openvino``.
+        file: the graph.
+        encoder: of its tokens.
+        precision: one of those that the backend has.
+        parameters: weights of the ranker, for records.
+
+    Raises:
+        ValueError: if the backend's package isn't installed, or this CPU can't compute the precision.
+    """
+    if backend == "onnx":
+        from rankdistil.inference.onnx_network import OnnxNetwork
+
+        return OnnxNetwork(file, encoder, precision, parameters)
+    from rankdistil.inference.openvino_network import OpenVinoNetwork
+
+    return OpenVinoNetwork(file, encoder, precision, parameters)

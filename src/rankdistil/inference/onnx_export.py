@@ -1,0 +1,73 @@
+"""A ranker as an ONNX graph: pairs of any number and length in, logits out."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch.export import Dim
+
+from rankdistil.data.extras import require
+from rankdistil.inference.padded_ranker import PaddedRanker
+from rankdistil.models.bert import CrossEncoder
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+OPSET = 18  # the lowest that torch writes without converting; old runtimes read it
+
+
+def write_onnx(ranker: CrossEncoder, file: Path) -> None:
+    """Write a ranker in float32, as one file.
+
+    Args:
+        ranker: with one logit.
+        file: its folder is made.
+
+    Raises:
+        ValueError: if a package is missing.
+    """
+    for package in ("onnx", "onnxscript"):
+        require(package, f"to=onnx ({file.name})", "onnx")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in INPUTS)  # one tensor three times would be one input
+    sizes = {0: Dim("batch"), 1: Dim("length", max=ranker.config.max_position_embeddings)}
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        torch.onnx.export(
+            PaddedRanker(ranker), example, str(file), dynamo=True, dynamic_shapes=(sizes,) * len(INPUTS),
+            input_names=INPUTS, output_names=["logits"], opset_version=OPSET, external_data=False, verbose=False,
+        )  # fmt: skip
+
+
+def write_onnx_int8(source: Path, file: Path) -> None:
+    """Quantise an ONNX graph: weights in 8 bits, scaled per output; activations in 8 bits, scaled as they come.
+
+    Args:
+        source: the graph in float32.
+        file: the graph to write.
+
+    Raises:
+        ValueError: if a package is missing.
+    """
+    require("onnxruntime", f"to=int8 ({file.name})", "onnx")
+    quantization = require("onnxruntime.quantization", f"to=int8 ({file.name})", "onnx")
+    with _quiet():
+        quantization.quantize_dynamic(
+            source, file, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=quantization.QuantType.QInt8
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence advice of the libraries to each other; errors still show."""
+    root = logging.getLogger()
+    before = root.level, logging.getLogger("torch.onnx").level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        root.setLevel(logging.ERROR)
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            root.setLevel(before[0])
+            logging.getLogger("torch.onnx").setLevel(before[1])

@@ -1,0 +1,46 @@
+"""A ranker as an OpenVINO graph, in float32 and in 8 bits."""
+
+import io
+import logging
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from rankdistil.inference.openvino_runtime import load_nncf, load_openvino
+from rankdistil.inference.padded import Inputs
+
+
+def write_openvino(source: Path, file: Path) -> None:
+    """Convert an ONNX graph.
+
+    Args:
+        source: the ONNX graph, in float32.
+        file: ``.xml``; the weights go beside it, into ``.bin``.
+
+    Raises:
+        ValueError: if the package isn't installed.
+    """
+    openvino = load_openvino(f"to=openvino ({file.name})")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    openvino.save_model(openvino.convert_model(source), file, compress_to_fp16=False)
+
+
+def write_openvino_int8(source: Path, file: Path, batches: Sequence[Inputs]) -> None:
+    """Quantise an OpenVINO graph to 8 bits, weights and activations, with scales found on real batches.
+
+    Args:
+        source: the graph in float32.
+        file: ``.xml``; the weights go beside it, into ``.bin``.
+        batches: what the graph is run on to find the ranges of its activations.
+
+    Raises:
+        ValueError: if a package isn't installed.
+    """
+    openvino, nncf = load_openvino(f"to=int8 ({file.name})"), load_nncf(f"to=int8 ({file.name})")
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    with redirect_stdout(io.StringIO()):  # its progress bars
+        graph = nncf.quantize(
+            openvino.Core().read_model(source), nncf.Dataset(batches), subset_size=len(batches),
+            model_type=nncf.ModelType.TRANSFORMER,
+        )  # fmt: skip
+    openvino.save_model(graph, file, compress_to_fp16=False)

@@ -1,0 +1,55 @@
+"""A ranker on OpenVINO, on CPUs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rankdistil.data.assemble import Segment
+from rankdistil.data.encode import PairEncoder
+from rankdistil.inference.openvino_runtime import load_openvino
+from rankdistil.inference.padded import padded_batches
+
+BUDGET = 1024  # tokens of a batch, which stay in a CPU's cache
+HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # left alone, the runtime takes bfloat16 where the CPU has it
+
+
+class OpenVinoNetwork:
+    """Scores padded batches, one on each thread.
+
+    Args:
+        file: the graph.
+        encoder: lays out its pairs.
+        precision: ``float32`` or ``bfloat16`` of a graph in float32, or ``int8``, which the graph holds.
+        parameters: weights of the ranker, for records.
+        budget: tokens of a batch, padding included.
+
+    Raises:
+        ValueError: if the package isn't installed, or the CPU can't compute the precision.
+    """
+
+    def __init__(self, file: Path, encoder: PairEncoder, precision: str, parameters: int, budget: int = BUDGET) -> None:
+        self._openvino = load_openvino(f"backend=openvino ({file})")
+        core, threads = self._openvino.Core(), torch.get_num_threads()
+        if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise ValueError("dtype=bfloat16 needs a CPU with bfloat16 for backend=openvino; this one has none. Use float32.")
+        settings = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
+        self._queue = self._openvino.AsyncInferQueue(core.compile_model(file, "CPU", settings), threads)
+        self._queue.set_callback(_keep)
+        self._encoder = encoder
+        self.device, self.precision, self.parameters, self.budget = torch.device("cpu"), precision, parameters, budget
+
+    def __call__(self, first: Segment, second: Segment) -> NDArray[np.float32]:
+        """Score pairs in ascending order of length, (B,)."""
+        found: dict[int, NDArray[np.float32]] = {}
+        for number, batch in enumerate(padded_batches(first, second, self._encoder, self.budget)):
+            self._queue.start_async(batch, (found, number))
+        self._queue.wait_all()
+        return np.concatenate([found[number] for number in sorted(found)])
+
+
+def _keep(request: Any, place: tuple[dict[int, NDArray[np.float32]], int]) -> None:
+    found, number = place
+    found[number] = request.get_output_tensor().data[:, 0].copy()  # the runtime reuses its memory

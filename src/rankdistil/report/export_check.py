@@ -1,0 +1,72 @@
+"""What an export scores in other runtimes and precisions: a table for the terminal, and for its model card."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.table import Table
+
+from rankdistil.files import write_text
+
+HEADING = "## Other runtimes and precisions"
+NAMES = ("backend", "dtype", "largest difference", "Kendall's tau", "nDCG@10", "change", "bound")
+
+
+class Check(NamedTuple):
+    """One way to compute a ranker's scores, against torch in float32.
+
+    Attributes:
+        backend: ``torch``, ``onnx`` or ``openvino``.
+        precision: what it computes in.
+        largest: largest difference of a score.
+        tau: Kendall's tau of the orders, mean over queries.
+        ndcg: mean nDCG@10.
+        change: of nDCG@10.
+        bound: largest change allowed; None for the reference.
+    """
+
+    backend: str
+    precision: str
+    largest: float
+    tau: float
+    ndcg: float
+    change: float
+    bound: float | None
+
+    @property
+    def passes(self) -> bool:
+        """Whether nDCG@10 changes by no more than the bound."""
+        return self.bound is None or abs(self.change) <= self.bound
+
+    def cells(self) -> list[str]:
+        """Return the row of a table."""
+        bound = "reference" if self.bound is None else f"{self.bound:g}" if self.passes else f"{self.bound:g} (exceeded)"
+        numbers = f"{self.largest:.2g}", f"{self.tau:.5f}", f"{self.ndcg:.4f}", f"{self.change:+.5f}", bound
+        return [self.backend, self.precision, *numbers]
+
+
+def check_table(checks: Sequence[Check], title: str) -> Table:
+    """Build the table of the terminal."""
+    table = Table(title=title, title_justify="left")
+    for name in NAMES:
+        table.add_column(name, justify="left" if name in NAMES[:2] else "right", no_wrap=True)
+    for check in checks:
+        table.add_row(*check.cells())
+    return table
+
+
+def write_checks(export: Path, checks: Sequence[Check], title: str) -> None:
+    """Put the table at the end of the model card, in place of an earlier one.
+
+    Args:
+        export: the export folder.
+        checks: the rows.
+        title: what was scored.
+    """
+    card = export / "README.md"
+    text = card.read_text(encoding="utf-8") if card.is_file() else f"# {export.name}\n"
+    text = re.sub(rf"\n*{re.escape(HEADING)}\n.*?(?=\n\n## |\Z)", "", text, flags=re.DOTALL).rstrip("\n")
+    rows = [NAMES, ["---", "---", *["---:"] * (len(NAMES) - 2)], *(check.cells() for check in checks)]
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    write_text(card, f"{text}\n\n{HEADING}\n\n{title}\n\n{lines}\n")

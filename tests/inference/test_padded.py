@@ -1,0 +1,46 @@
+"""Padded batches: as many pairs as the budget holds, each as it would be alone."""
+
+import numpy as np
+import pytest
+import torch
+from support import MINILM
+
+from rankdistil.data.assemble import Segment
+from rankdistil.data.encode import PairEncoder
+from rankdistil.inference.padded import cut_padded, padded_batches
+from rankdistil.inference.padded_ranker import PaddedRanker
+from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.load import load_tokenizer
+
+
+@pytest.mark.parametrize(
+    ("budget", "sizes"), [(1, [1] * 7), (10, [3, 2, 1, 1]), (12, [4, 1, 1, 1]), (60, [5, 2]), (10_000, [7])]
+)
+def test_padding_counts_and_a_batch_has_one_pair_at_least(budget: int, sizes: list[int]) -> None:
+    lengths = np.array([2, 2, 3, 3, 5, 30, 30])
+    assert cut_padded(lengths, budget) == sizes
+
+
+def test_every_pair_stands_in_one_batch() -> None:
+    encoder = PairEncoder(load_tokenizer(MINILM), 10, 25)
+    first, second = Segment.of([[7], [7], [8, 9]]), Segment.of([[10], [11, 12], [13, 14, 15]])
+    batches = list(padded_batches(first, second, encoder, 14))
+    assert [batch["input_ids"].shape for batch in batches] == [(2, 6), (1, 8)]
+    cls, sep, pad = 101, 102, 0
+    assert batches[0]["input_ids"].tolist() == [[cls, 7, sep, 10, sep, pad], [cls, 7, sep, 11, 12, sep]]
+    assert batches[0]["attention_mask"].tolist() == [[1, 1, 1, 1, 1, 0], [1] * 6]
+    assert batches[1]["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1, 1, 1]]
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+@torch.inference_mode()
+def test_the_graph_computes_what_transformers_computes(tiny_ranker: CrossEncoder, rows: int) -> None:
+    for name, value in tiny_ranker.named_parameters():
+        if "LayerNorm" not in name:
+            value.normal_(std=0.3)
+    ids, mask = torch.randint(5, 50, (rows, 12)), (torch.arange(12) < torch.tensor([12, 1, 5, 11])[:rows, None]).long()
+    types = torch.arange(12).expand(rows, 12).gt(3).long()
+    expected = tiny_ranker.bert(ids, attention_mask=mask, token_type_ids=types).logits
+    found = PaddedRanker(tiny_ranker)(ids, mask, types)
+    assert torch.allclose(found, expected, atol=1e-5, rtol=1e-5)
+    assert rows == 1 or expected.std() > 0.1

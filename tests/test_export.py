@@ -1,0 +1,166 @@
+"""``python -m rankdistil.export``: graphs that rank like torch are kept, others are not, and the model card says how close."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from support import MINILM, composed, random_student
+from transformers import BertConfig, BertForSequenceClassification
+
+from rankdistil import checked_export
+from rankdistil.export import USAGE, main
+from rankdistil.held_out import open_held_out
+from rankdistil.inference.export import write_export
+from rankdistil.inference.exported import FILES
+from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.load import load_tokenizer
+from rankdistil.models.student import StudentSize
+
+ALL = [*dict.fromkeys(FILES.values())]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Write what a finished run on the embedded collection leaves, of a small ranker with random weights."""
+    tokenizer = load_tokenizer(MINILM)
+    torch.manual_seed(3)
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=1, num_attention_heads=3, num_labels=1)
+    ranker = random_student(StudentSize("tiny", 2, 24, 3, 48), CrossEncoder(BertForSequenceClassification(config)), 5).eval()
+    with torch.no_grad():
+        for name, value in ranker.named_parameters():
+            if "LayerNorm" not in name and "embeddings" not in name:
+                value.normal_(std=0.2)  # fresh weights give all pairs nearly the same score
+    folder = tmp_path / "run"
+    (folder / ".hydra").mkdir(parents=True)
+    OmegaConf.save(composed("+experiment=smoke"), folder / ".hydra" / "config.yaml")
+    (folder / "run.json").write_text("{}")
+    write_export(folder / "export", ranker, tokenizer, 64, query_tokens=16)
+    (folder / "export" / "README.md").write_text("# The card\n")
+    return folder
+
+
+def files(export: Path) -> list[str]:
+    """List what lies in sub-folders of an export."""
+    return sorted(str(path.relative_to(export)) for path in export.glob("*/*"))
+
+
+def need(*packages: str) -> None:
+    for package in packages:
+        pytest.importorskip(package, reason=f"{package} is not installed", exc_type=ImportError)
+
+
+class Reversed:
+    """A network that ranks the other way round, as a broken graph might."""
+
+    def __init__(self, network: Callable[..., np.ndarray]) -> None:
+        self._network = network
+
+    def __call__(self, *pair: object) -> np.ndarray:
+        return -self._network(*pair)
+
+
+def test_graphs_lie_beside_the_other_files_and_the_card_says_how_close_they_are(run, capsys):
+    need("onnx", "onnxscript", "onnxruntime", "openvino", "nncf")
+    line = [f"run={run}", "to=onnx,openvino,int8", "bound=1"]
+    assert main(line) == 0, capsys.readouterr().err
+    told = capsys.readouterr().out
+    weights = [str(Path(name).with_suffix(".bin")) for name in ALL if name.endswith(".xml")]
+    assert files(run / "export") == sorted([*ALL, *weights])
+    assert not [*(run / "export").glob(".*")]
+    card = (run / "export" / "README.md").read_text()
+    assert card.startswith(
+        "# The card\n\n## Other runtimes and precisions\n\nScores of 100 pairs of 10 queries of rankdistil/almanac/test, "
+    )
+    rows = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("| ")][2:]
+    assert [row[:2] for row in rows] == [
+        ["torch", "float32"], ["torch", "bfloat16"], ["torch", "int8"], ["onnx", "float32"], ["onnx", "int8"],
+        ["openvino", "float32"], ["openvino", "bfloat16"], ["openvino", "int8"],
+    ]  # fmt: skip
+    for backend, precision, largest, tau, *_ in rows:
+        exact = precision == "float32"
+        assert float(largest) < (1e-5 if exact else 0.2), (backend, precision)
+        assert float(tau) > (0.999 if exact else 0.8), (backend, precision)
+        assert backend == "torch" or exact or float(largest) > 1e-5, (backend, precision)
+    assert all(name in told for name in ALL)
+    before = (run / "export" / ALL[1]).stat().st_mtime_ns
+    assert main([f"run={run}/export", "to=onnx", "bound=1"]) == 0
+    assert (run / "export" / "README.md").read_text() == card, "graphs that were there are compared again"
+    assert (run / "export" / ALL[1]).stat().st_mtime_ns == before
+
+
+def test_a_graph_that_ranks_otherwise_is_not_kept(run, capsys, monkeypatch):
+    need("onnx", "onnxscript", "onnxruntime")
+    old = run / "export" / ALL[0]
+    old.parent.mkdir()
+    old.write_bytes(b"of an earlier export")
+    honest = checked_export.open_graph
+    monkeypatch.setattr(checked_export, "open_graph", lambda *given: Reversed(honest(*given)))
+    assert main([f"run={run}", "to=onnx", "pairs=100"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: onnx float32 changes nDCG@10 by ")
+    assert told.endswith(f"); allowed are 0.0001. {old} was removed. The graph computes something else: please report it.\n")
+    assert files(run / "export") == []
+    assert "0.0001 (exceeded) |" in (run / "export" / "README.md").read_text()
+
+
+def test_an_export_without_a_package_says_so_and_writes_nothing(run, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setitem(sys.modules, "onnx", sys)
+    assert main([f"run={run}", "to=onnx"]) == 1
+    assert capsys.readouterr() == (
+        "",
+        "error: to=onnx needs the package onnxscript, which isn't installed. Run: pip install 'rankdistil[onnx]' "
+        "(from a clone: pip install -e '.[onnx]').\n",
+    )
+    assert files(run / "export") == []
+    assert (run / "export" / "README.md").read_text() == "# The card\n"
+
+
+def test_pairs_are_whole_queries_from_all_over_the_test_and_others_are_not_of_the_test(run):
+    data = open_held_out(run, str(run / "export"), 40, 50)
+    sizes = [sum(pair.query_id == query for pair in data.pairs) for query in data.qrels]
+    assert sum(sizes) == len(data.pairs) <= 100
+    assert len({*sizes}) == 1
+    whole = open_held_out(run, str(run / "export"), 10**6, 0)
+    assert [*data.qrels] != [*whole.qrels][: len(data.qrels)]
+    assert {*data.qrels} < {*whole.qrels}
+    assert 0 < len(data.others) <= 50
+    assert not {pair.query_id for pair in data.others} & {*whole.qrels}
+    assert whole.others == []
+    assert [*open_held_out(run, str(run / "export"), 1, 0).qrels] == [*whole.qrels][:1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["to=onnx"], f"run is not set. Usage: {USAGE}"),
+        (["run={run}"], f"to is not set. Usage: {USAGE}"),
+        (["run={run}", "form=onnx"], f"'form=onnx' is no setting; the keys are run, to, data, pairs, bound. Usage: {USAGE}"),
+        (["run={run}", "to=onnx", "to=int8"], "to is given twice: onnx and int8."),
+        (
+            ["run={run}", "to=onnx,tflite"],
+            "to names 'tflite'; expected some of onnx, openvino, int8, with commas between them.",
+        ),
+        (["run={run}", "to=int8"], "to=int8 doesn't say for which runtime. Name it too: to=onnx,int8 or to=openvino,int8."),
+        (["run={run}", "to=onnx", "pairs=many"], "pairs is 'many'; expected a whole number of at least 1."),
+        (["run={run}", "to=onnx", "pairs=0"], "pairs is '0'; expected a whole number of at least 1."),
+        (["run={run}", "to=onnx", "bound=nan"], "bound is 'nan'; expected a number of at least 0."),
+        (["run={run}/x", "to=onnx"], "run={run}/x is neither a finished run nor an export (no {run}/x/config.json)."),
+        (["run={run}", "to=onnx", "data=/"], "data=/ is no run: /.hydra/config.yaml is not there."),
+    ],
+)
+def test_wrong_words_get_one_message(run, capsys, words, message):
+    assert main([word.replace("{run}", str(run)) for word in words]) == 1
+    assert capsys.readouterr() == ("", f"error: {message.replace('{run}', str(run))}\n")
+
+
+def test_an_export_outside_of_a_run_needs_data(run, tmp_path, capsys):
+    (run / "export").rename(tmp_path / "ranker")
+    assert main([f"run={tmp_path}/ranker", "to=onnx"]) == 1
+    assert capsys.readouterr().err == (
+        f"error: run={tmp_path}/ranker lies outside of a run, so there are no data to check it on. Add data=<run>.\n"
+    )
