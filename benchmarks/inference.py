@@ -179,8 +179,9 @@ def main() -> None:
     found = {name: measure_model(name, asked, most) for name in asked.models.split(",")}
     result = {
         "machine": describe(), "limits_gflops": most, "rows": [row for each in found.values() for row in each["rows"]],
-        "parameters": {name: each["parameters"] for name, each in found.items()}, "used_by_others": others.share(),
-        "texts": asked.corpus.name if asked.corpus else "drawn", "passages": asked.passages, "rounds": asked.rounds, "seed": asked.seed,
+        "parameters": {name: each["parameters"] for name, each in found.items()},
+        "used_by_others": others.share(), "texts": asked.corpus.name if asked.corpus else "drawn", "passages": asked.passages,
+        "rounds": asked.rounds, "seed": asked.seed,
     }  # fmt: skip
     show(result, Console(width=150))
     asked.results.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Measures the memory of scoring many pairs from an iterator, in a process of its own. Prints it as JSON.
 
-    python -m benchmarks.reranking_memory [--pairs 1000000] [--dtype float32]
+python -m benchmarks.reranking_memory [--pairs 1000000] [--dtype float32]
 """
 
 import argparse
@@ -33,7 +33,12 @@ def main() -> None:
     torch.manual_seed(0)
     tokenizer = load_tokenizer(TOKENIZER)
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, num_labels=1
+        vocab_size=len(tokenizer),
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        num_labels=1,
     )
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "export"  # a tiny network: what grows with the pairs isn't its weights
