@@ -21,9 +21,13 @@ from benchmarks.candidates import BATCH, draw, sample, whole_batches
 from benchmarks.limits import gflop, limits
 from benchmarks.machine import Others, describe
 from rankdistil import Reranker
-from rankdistil.data.encode import SPECIAL_TOKENS
+from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder
 from rankdistil.files import write_json
 from rankdistil.inference.export import write_export
+from rankdistil.inference.exported import precisions
+from rankdistil.inference.graphs import write_graphs
+from rankdistil.inference.packed_ranker import PRECISIONS
+from rankdistil.inference.padded import padded_batches
 from rankdistil.metrics.fidelity import kendall_tau
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_tokenizer
@@ -35,10 +39,11 @@ MODELS = {  # layers, width, heads, inner width; every so many-th batch of the 1
     "12l": (12, 768, 12, 3072, 16),
 }
 PEER = "sentence-transformers"
-OURS = {"float32": "float32", "bfloat16": "bfloat16", "int8": "int8"}
+MOST_TOKENS = 256  # of a pair
+CALIBRATION = 64  # pairs that 8-bit ranges are found on
 TARGETS = {
-    "4l": {"float32": 1.4, "bfloat16": 2.4, "int8": 3.0, "int8, top 100": 4.0},
-    "6l": {"float32": 1.4, "bfloat16": 2.7, "int8": 4.2, "int8, top 100": 5.5},
+    "4l": {"float32": 1.4, "bfloat16": 2.4, "int8": 3.0, "int8, top 100": 4.0, "openvino int8": 3.5},
+    "6l": {"float32": 1.4, "bfloat16": 2.7, "int8": 4.2, "int8, top 100": 5.5, "openvino int8": 5.3},
     "12l": {"float32": 1.2, "bfloat16": 2.3, "int8": 4.0},
 }
 Score = Callable[[list[tuple[str, str]]], list[float]]
@@ -49,6 +54,7 @@ def arguments(line: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.inference", description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, required=True, help="folder that inference.json is written to")
     parser.add_argument("--models", default=",".join(MODELS), help="of %(default)s")
+    parser.add_argument("--backends", default="", help="further runtimes: onnx,openvino")
     parser.add_argument("--passages", type=int, default=1000, help="candidates of a query (default: %(default)s)")
     parser.add_argument("--corpus", type=Path, help="id<TAB>text: real passages, in place of drawn words")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each variant (default: %(default)s)")
@@ -66,7 +72,7 @@ def random_ranker(folder: Path, name: str, seed: int) -> CrossEncoder:
         intermediate_size=inner, num_labels=1, initializer_range=0.1,
     )  # fmt: skip
     ranker = CrossEncoder(BertForSequenceClassification(config)).eval()
-    write_export(folder, ranker, tokenizer, 256, query_tokens=32)
+    write_export(folder, ranker, tokenizer, MOST_TOKENS)
     return ranker
 
 
@@ -79,6 +85,20 @@ def peers(folder: Path) -> dict[str, Score]:
 
     faster = Peer(str(folder), device="cpu", model_kwargs={"dtype": torch.bfloat16})
     return {PEER: score(Peer(str(folder), device="cpu")), f"{PEER}, bfloat16": score(faster)}
+
+
+def ours(folder: Path, ranker: CrossEncoder, backends: list[str], query: str, passages: list[str]) -> dict[str, Score]:
+    """Load an export in ``Reranker``: on torch in every precision, and on other runtimes."""
+    found = {precision: Reranker(str(folder), device="cpu", dtype=precision).score for precision in PRECISIONS}
+    if backends:
+        encoder = PairEncoder(load_tokenizer(TOKENIZER), 32, MOST_TOKENS - 32 - SPECIAL_TOKENS)
+        texts = sorted(passages[-CALIBRATION:], key=len)
+        pair = encoder.queries([query] * len(texts)), encoder.passages(texts)
+        write_graphs(ranker, [*backends, "int8"], folder, list(padded_batches(*pair, encoder, 1024)))
+    for backend in backends:
+        for precision in precisions(backend):
+            found[f"{backend} {precision}"] = Reranker(str(folder), "cpu", precision, backend).score
+    return found
 
 
 def interleaved(variants: dict[str, Score], pairs: list[tuple[str, str]], rounds: int) -> dict[str, list[float]]:
@@ -95,17 +115,16 @@ def interleaved(variants: dict[str, Score], pairs: list[tuple[str, str]], rounds
 
 def measure_model(name: str, asked: argparse.Namespace, most: dict[str, float]) -> dict[str, Any]:
     """Measure one network: its rows, and what they were measured on."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / name
-        ranker = random_ranker(folder, name, asked.seed)
-        variants: dict[str, Score] = peers(folder)
-        variants |= {precision: Reranker(str(folder), device="cpu", dtype=precision).score for precision in OURS}
     tokenizer = load_tokenizer(TOKENIZER)
     query, passages = (
         draw(tokenizer, asked.passages, asked.seed)
         if asked.corpus is None
         else sample(asked.corpus, tokenizer, asked.passages, asked.seed)
     )
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / name
+        ranker = random_ranker(folder, name, asked.seed)
+        variants = peers(folder) | ours(folder, ranker, [each for each in asked.backends.split(",") if each], query, passages)
     scored = [(query, text) for text in passages[:100]]
     timed = {"": [(query, text) for text in whole_batches(passages, MODELS[name][-1])]}
     timed[", top 100"] = scored
@@ -116,8 +135,8 @@ def measure_model(name: str, asked: argparse.Namespace, most: dict[str, float]) 
         work = _work(ranker.config, pairs)
         base = float(np.median(taken[PEER]))
         for variant, seconds in taken.items():
-            own, middle = variant in OURS, float(np.median(seconds))
-            arithmetic = variant if own else "bfloat16" if "bfloat16" in variant else "float32"
+            own, middle = not variant.startswith(PEER), float(np.median(seconds))
+            arithmetic = next((each for each in PRECISIONS if each in variant), "float32")
             rows.append(
                 {
                     "model": name, "variant": variant + what, "pairs": len(pairs), "passages_per_core_s": len(pairs) / middle,
@@ -131,7 +150,9 @@ def measure_model(name: str, asked: argparse.Namespace, most: dict[str, float]) 
 
 def _work(config: BertConfig, pairs: list[tuple[str, str]]) -> dict[bool, float]:
     tokenizer = load_tokenizer(TOKENIZER)
-    texts = tokenizer([query for query, _ in pairs], [text for _, text in pairs], truncation=True, max_length=256)["input_ids"]
+    texts = tokenizer([query for query, _ in pairs], [text for _, text in pairs], truncation=True, max_length=MOST_TOKENS)[
+        "input_ids"
+    ]
     tokens = np.array([len(row) for row in texts])
     assert tokens.min() > SPECIAL_TOKENS
     return {own: gflop(config, tokens, last_for_first=own) for own in (False, True)}
