@@ -98,6 +98,19 @@ def test_scores_do_not_depend_on_the_batch(export: Path, scores: np.ndarray, bac
     assert ranker.score(PAIRS) == pytest.approx(scores, abs=1e-5 if precision == "float32" else 0.05)
 
 
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_several_threads_keep_the_order(export: Path, scores: np.ndarray, backend: str) -> None:
+    need(backend)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        ranker = Reranker(export, device="cpu", backend=backend)
+        ranker._engine.network.budget = 1
+        assert ranker.score(PAIRS * 5) == pytest.approx(np.tile(scores, 5), abs=1e-5)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_onnx_runtime_alone_gives_the_same_scores(export: Path, scores: np.ndarray) -> None:
     need("onnx")
     import onnxruntime

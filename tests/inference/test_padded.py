@@ -32,6 +32,20 @@ def test_every_pair_stands_in_one_batch() -> None:
     assert batches[1]["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1, 1, 1]]
 
 
+def test_few_lengths_occur_where_they_are_rounded_up() -> None:
+    encoder = PairEncoder(load_tokenizer(MINILM), 10, 25)
+    first, second = Segment.of([[7]] * 5), Segment.of([[10] * size for size in (1, 2, 4, 5, 25)])
+    batches = list(padded_batches(first, second, encoder, 10_000, 8))
+    assert [batch["input_ids"].shape for batch in batches] == [(5, 32)]
+    batches = list(padded_batches(first, second, encoder, 32, 8))
+    assert [batch["input_ids"].shape for batch in batches] == [(3, 8), (1, 16), (1, 32)]
+    assert batches[0]["attention_mask"].sum(1).tolist() == [5, 6, 8]
+    assert batches[0]["input_ids"][0].tolist() == [101, 7, 102, 10, 102, 0, 0, 0]
+    full = PairEncoder(encoder.tokenizer, 1, 25)
+    (batch,) = padded_batches(first.take(np.array([4])), second.take(np.array([4])), full, 32, 8)
+    assert batch["input_ids"].shape == (1, 29), "not beyond what the network may have positions for"
+
+
 @pytest.mark.parametrize("rows", [1, 4])
 @torch.inference_mode()
 def test_the_graph_computes_what_transformers_computes(tiny_ranker: CrossEncoder, rows: int) -> None:

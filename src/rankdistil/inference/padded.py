@@ -32,7 +32,7 @@ def cut_padded(lengths: NDArray[np.int64], budget: int) -> list[int]:
     return sizes
 
 
-def padded_batches(first: Segment, second: Segment, encoder: PairEncoder, budget: int) -> Iterator[Inputs]:
+def padded_batches(first: Segment, second: Segment, encoder: PairEncoder, budget: int, multiple: int = 1) -> Iterator[Inputs]:
     """Yield batches of pairs that are given in ascending order of length.
 
     Args:
@@ -40,7 +40,15 @@ def padded_batches(first: Segment, second: Segment, encoder: PairEncoder, budget
         second: passages, as many.
         encoder: lays them out.
         budget: tokens of a batch, padding included.
+        multiple: of which batches have lengths, up to the longest that the encoder makes, so that there are few of them.
     """
-    sizes = cut_padded(first.lengths + second.lengths + SPECIAL_TOKENS, budget)
-    for pair in zip(first.parts(sizes), second.parts(sizes), strict=True):
-        yield {name: part.numpy() for name, part in zip(NAMES, encoder.assemble(*pair), strict=True)}
+    lengths = -(-(first.lengths + second.lengths + SPECIAL_TOKENS) // multiple) * multiple
+    lengths = np.minimum(lengths, encoder.max_tokens)
+    sizes, last = cut_padded(lengths, budget), -1
+    fill = encoder.tokenizer.pad_token_id, 0, 0
+    for size, *pair in zip(sizes, first.parts(sizes), second.parts(sizes), strict=True):
+        last += size
+        arrays = [part.numpy() for part in encoder.assemble(*pair)]
+        wider = (0, 0), (0, int(lengths[last]) - arrays[0].shape[1])
+        padded = (np.pad(array, wider, constant_values=value) for array, value in zip(arrays, fill, strict=True))
+        yield dict(zip(NAMES, padded, strict=True))
