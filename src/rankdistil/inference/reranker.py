@@ -37,7 +37,7 @@ class Reranker:
 
     Args:
         path: a folder, or a hub id ``owner/name``.
-        device: ``cpu``, ``cuda`` or ``cuda:<n>``; by default a GPU if there is one.
+        device: ``cpu``, ``cuda`` or ``cuda:<n>``; by default a GPU if there is one and the backend can use it.
         dtype: ``float32``, ``bfloat16``, or ``int8`` (CPUs).
         backend: ``torch``, ``onnx`` or ``openvino``; the latter two read what ``python -m rankdistil.export`` wrote.
         query_tokens: that a query is cut to; by default as in training, else 64.
@@ -60,7 +60,7 @@ class Reranker:
         first = query_tokens or own.get("query_tokens") or min(QUERY_TOKENS, most // 2)
         encoder = PairEncoder(tokenizer, first, passage_tokens or most - first, config.max_position_embeddings)
         spare = passage_tokens is None and "query_tokens" not in own
-        self._engine = Engine(open_network(backend, path, encoder, _device(device), dtype), encoder, spare)
+        self._engine = Engine(open_network(backend, path, encoder, _device(device, backend), dtype), encoder, spare)
 
     def score(self, pairs: Iterable[tuple[str, str]]) -> list[float]:
         """Score pairs of query and passage.
@@ -119,9 +119,9 @@ def _pair(number: int, pair: tuple[str, str]) -> Pair:
     return Pair("", str(number), query, passage)
 
 
-def _device(name: str | None) -> torch.device:
+def _device(name: str | None, backend: str) -> torch.device:
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if backend == "torch" and torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise ValueError(f"device is {name!r}; expected cpu, cuda or cuda:<n>.")
     device = torch.device(name)
