@@ -14,7 +14,6 @@ from rankdistil import parts, scoring
 from rankdistil.cli import console
 from rankdistil.data.candidates import require_used
 from rankdistil.data.datamodule import RankingDataModule
-from rankdistil.data.fetch import fetch
 from rankdistil.data.records import Ranking
 from rankdistil.entries import Entry, find_entries
 from rankdistil.files import write_json
@@ -59,8 +58,7 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     screen = console()
     print_plain(screen, notes)
     settings = _test_settings(cfg, entries)
-    for _ in range(2):  # once the queries are here it is known which candidates are needed
-        fetch(parts.wanted(settings, train=False))
+    parts.fetch_data(settings, train=False)
     data = parts.build_data(settings, *_tokens(entries), cfg.seed, train=False)
     if cfg.get("data") and "candidates" in cfg.data:
         require_used(listed(cfg.data.candidates), [reader.run for reader in data.readers])

@@ -12,7 +12,7 @@ from rankdistil.data.badlines import Tolerance
 from rankdistil.data.check import Check, Split
 from rankdistil.data.datamodule import RankingDataModule
 from rankdistil.data.encode import PairEncoder
-from rankdistil.data.fetch import KINDS, Wanted, missing
+from rankdistil.data.fetch import KINDS, Wanted, fetch, missing
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.holdout import Holdout
 from rankdistil.data.passages import PassageDataModule
@@ -112,6 +112,17 @@ def wanted(cfg: DictConfig, train: bool) -> Wanted:
             add_ranking(reader)
         add_ranking(open_reader(cfg.data, "valid"))
     return {name: (Reader(name).dataset, [kind for kind in KINDS if kind in read]) for name, read in kinds.items()}
+
+
+def fetch_data(cfg: DictConfig, train: bool) -> None:
+    """Fetch what a run reads and this machine lacks; without training, of the test splits only.
+
+    Raises:
+        ConnectionError: if the network doesn't answer, with everything that is missing.
+    """
+    fetch(wanted(cfg, train))
+    if cfg.data.candidates:  # now that the queries are here, it is known which splits no run ranks
+        fetch(wanted(cfg, train))
 
 
 def store_folder(data: DictConfig) -> Path | None:

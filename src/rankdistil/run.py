@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from rankdistil import jobs, networks, parts, plan
 from rankdistil.callbacks.gradient_shares import GradientShares
 from rankdistil.cli import console
-from rankdistil.data.fetch import all_missing, fetch, home
+from rankdistil.data.fetch import all_missing, home
 from rankdistil.fit import run_stage
 from rankdistil.lineage import read_record
 from rankdistil.locks import locked, remove_if_empty
@@ -55,8 +55,7 @@ def train(cfg: DictConfig) -> float | None:
             _check(step.cfg)
             _check_sources(step.cfg)
         for step in left:
-            fetch(parts.wanted(step.cfg, train=True))
-            fetch(parts.wanted(step.cfg, train=True))  # queries that are here now may need candidates that no run gives
+            parts.fetch_data(step.cfg, train=True)
         # Ranks of a distributed job replay the command line of their process: that of a job, not of a sweep or a plan.
         fresh = HydraConfig.get().mode == RunMode.MULTIRUN or cfg.trainer.devices not in (1, "1")
         for step in steps[:-1]:

@@ -16,7 +16,6 @@ from rankdistil.data.groups import ListedGroups, list_groups, sample_groups
 from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair, Triple
 from rankdistil.data.stream import CandidateStream, GroupStream, ShardStream, Size
-from rankdistil.data.texts import LiveTexts
 
 LENGTHS = range(1, 41)
 THREE = Size(3)
@@ -101,6 +100,13 @@ def test_ranks_and_workers_together_see_each_triple_of_the_global_batches_once(s
 
 
 @pytest.mark.parametrize(("world", "workers"), PLACES)
+def test_in_an_epoch_all_ranks_and_workers_see_each_triple_once(stream, world, workers):
+    steps = 3 * EPOCH // world  # an epoch's 14 batches don't divide by 3, those of three epochs do
+    seen = chain.from_iterable(chain.from_iterable(load(stream(rank, world), steps, workers)) for rank in range(world))
+    assert Counter(seen) == Counter(3 * TRIPLES)
+
+
+@pytest.mark.parametrize(("world", "workers"), PLACES)
 def test_ranks_take_turns_in_the_one_global_order(stream, collected, world, workers):
     ranks = [load(stream(rank, world), 24 // world, workers) for rank in range(world)]
     whole = [named(collected, rows) for rows in islice(stream().batches(), 24)]
@@ -136,10 +142,9 @@ def test_pairs_of_a_triple_stand_side_by_side_positive_first(stream):
     assert batch.groups.tolist() == [0, 0, 1, 1, 2, 2]
 
 
+@pytest.mark.parametrize("collected", ["token store"], indirect=True)  # which knows lengths in tokens
 @pytest.mark.parametrize("budget", [150, 400])
-def test_batches_of_a_token_budget_fill_it_and_never_exceed_it(stream, collected, budget):
-    if isinstance(collected.passages, LiveTexts):
-        pytest.skip("lengths in tokens are known from a token store only")
+def test_batches_of_a_token_budget_fill_it_and_never_exceed_it(stream, budget):
     batches = list(islice(stream(size=Size(20, budget)), 60))
     assert all(batch.input_ids.numel() <= budget for batch in batches)
     assert sum(batch.input_ids.numel() for batch in batches) > 0.6 * budget * len(batches)

@@ -219,12 +219,16 @@ def number_in(
         ValueError: naming file, line and column if it is none and may not be left out.
     """
     what = "a whole number" if kind is int else "a finite number"
+    value = _number(text, kind)
+    if value is None:
+        bad.of(path).add(line, f"{name} is {text[:80]!r}, expected {what}.")
+    return value
+
+
+def _number(text: str, kind: type[int] | type[float]) -> int | float | None:
+    """Read a number; None if the text is no finite one."""
     try:
         value = kind(text)
-        if "_" in text or not math.isfinite(value):  # Python reads 1_0 as 10
-            raise ValueError
-        return value
+        return value if math.isfinite(value) and "_" not in text else None  # Python reads 1_0 as 10
     except (ValueError, OverflowError):
-        pass
-    bad.of(path).add(line, f"{name} is {text[:80]!r}, expected {what}.")
-    return None
+        return None
