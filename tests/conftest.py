@@ -13,6 +13,7 @@ from support import PROCEDURES
 from transformers import BertConfig, BertForSequenceClassification
 
 from rankdistil.data.batch import PairBatch
+from rankdistil.locks import locked
 from rankdistil.models.bert import CrossEncoder
 
 torch.set_num_threads(1)  # several test processes share the cores (make test), and so do the runs that they start
@@ -32,14 +33,18 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def procedures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of runs after a sweep over three procedures; what it printed stands beside it."""
-    folder = tmp_path_factory.mktemp("procedures") / "runs"
-    line = [sys.executable, str(REPOSITORY / "train.py"), *PROCEDURES, f"paths.runs={folder}"]
-    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr, done.stderr
-    (folder.parent / "stdout.txt").write_text(done.stdout)
-    return folder
+    """Folder of runs after a sweep over three procedures; what it printed stands beside it. Tests only read them."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "procedures"
+    runs, printed = folder / "runs", folder / "stdout.txt"
+    with locked(folder, wait=True):  # the first test process that needs it makes it for all
+        if not printed.exists():
+            line = [sys.executable, str(REPOSITORY / "train.py"), *PROCEDURES, f"paths.runs={runs}"]
+            done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+            assert done.returncode == 0, done.stderr
+            assert "Warning" not in done.stderr, done.stderr
+            printed.write_text(done.stdout)
+    return runs
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """One export, the same scores everywhere: torch, transformers, sentence-transformers, ONNX Runtime, OpenVINO."""
 
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +111,35 @@ def test_several_threads_keep_the_order(export: Path, scores: np.ndarray, backen
         assert ranker.score(PAIRS * 5) == pytest.approx(np.tile(scores, 5), abs=1e-5)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx", "openvino"])
+def test_callers_in_several_threads_each_get_their_own_scores(export: Path, scores: np.ndarray, backend: str) -> None:
+    if backend != "torch":
+        need(backend)
+    ranker = Reranker(export, device="cpu", backend=backend)
+    parts = [(PAIRS * 4)[at : at + 1 + at % 7] for at in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        for at, (part, found) in enumerate(zip(parts, pool.map(ranker.score, parts), strict=True)):
+            assert found == pytest.approx(np.tile(scores, 4)[at : at + len(part)], abs=1e-5)
+
+
+INTERRUPTED = """
+import gc, os, signal, sys
+from rankdistil import Reranker
+signal.signal(signal.SIGINT, lambda *_: print("heard"))
+rankers = [Reranker(sys.argv[1], device="cpu", backend="openvino") for _ in range(2)]
+while rankers:
+    rankers.pop(0)
+    gc.collect()
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_a_process_that_used_openvino_can_still_be_interrupted(export: Path) -> None:
+    need("openvino")
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, export], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
 
 
 def test_onnx_runtime_alone_gives_the_same_scores(export: Path, scores: np.ndarray) -> None:

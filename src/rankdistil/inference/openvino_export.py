@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from rankdistil.inference.openvino_runtime import load_nncf, load_openvino
+from rankdistil.inference.openvino_runtime import load_nncf, load_openvino, openvino_core
 from rankdistil.inference.padded import Inputs
 
 
@@ -40,7 +40,7 @@ def write_openvino_int8(source: Path, file: Path, batches: Sequence[Inputs]) -> 
     logging.getLogger("nncf").setLevel(logging.ERROR)
     with redirect_stdout(io.StringIO()):  # its progress bars
         graph = nncf.quantize(
-            openvino.Core().read_model(source), nncf.Dataset(batches), subset_size=len(batches),
+            openvino_core().read_model(source), nncf.Dataset(batches), subset_size=len(batches),
             model_type=nncf.ModelType.TRANSFORMER,
         )  # fmt: skip
     openvino.save_model(graph, file, compress_to_fp16=False)

@@ -1,6 +1,7 @@
 """A ranker on OpenVINO, on CPUs."""
 
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from rankdistil.data.assemble import Segment
 from rankdistil.data.encode import PairEncoder
-from rankdistil.inference.openvino_runtime import load_openvino
+from rankdistil.inference.openvino_runtime import load_openvino, openvino_core
 from rankdistil.inference.padded import padded_batches
 
 BUDGET = 1024  # tokens of a batch, which stay in a CPU's cache
@@ -32,22 +33,24 @@ class OpenVinoNetwork:
     """
 
     def __init__(self, file: Path, encoder: PairEncoder, precision: str, parameters: int, budget: int = BUDGET) -> None:
-        self._openvino = load_openvino(f"backend=openvino ({file})")
-        core, threads = self._openvino.Core(), torch.get_num_threads()
+        openvino = load_openvino(f"backend=openvino ({file})")
+        core, threads = openvino_core(), torch.get_num_threads()
         if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ValueError("dtype=bfloat16 needs a CPU with bfloat16 for backend=openvino; this one has none. Use float32.")
         settings = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
-        self._queue = self._openvino.AsyncInferQueue(core.compile_model(file, "CPU", settings), threads)
+        self._queue = openvino.AsyncInferQueue(core.compile_model(file, "CPU", settings), threads)
         self._queue.set_callback(_keep)
+        self._calls = Lock()  # a service calls from several threads
         self._encoder = encoder
         self.device, self.precision, self.parameters, self.budget = torch.device("cpu"), precision, parameters, budget
 
     def __call__(self, first: Segment, second: Segment) -> NDArray[np.float32]:
         """Score pairs in ascending order of length, (B,)."""
         found: dict[int, NDArray[np.float32]] = {}
-        for number, batch in enumerate(padded_batches(first, second, self._encoder, self.budget, MULTIPLE)):
-            self._queue.start_async(batch, (found, number))
-        self._queue.wait_all()
+        with self._calls:
+            for number, batch in enumerate(padded_batches(first, second, self._encoder, self.budget, MULTIPLE)):
+                self._queue.start_async(batch, (found, number))
+            self._queue.wait_all()
         return np.concatenate([found[number] for number in sorted(found)])
 
 

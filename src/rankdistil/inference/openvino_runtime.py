@@ -1,7 +1,9 @@
 """OpenVINO, loaded without its reports to its maker."""
 
 import sys
+from functools import cache
 from types import ModuleType
+from typing import Any
 
 from rankdistil.data.extras import require
 
@@ -23,6 +25,16 @@ def load_openvino(what: str) -> ModuleType:
 def load_nncf(what: str) -> ModuleType:
     """Import nncf, OpenVINO's quantiser; see ``load_openvino``."""
     return _silent("nncf", what)
+
+
+@cache
+def openvino_core() -> Any:
+    """Return this process's only ``openvino.Core``.
+
+    A core puts a signal stack of its own in place and, when it goes, the one that it found. Two that don't go in the opposite
+    order leave a stack that is gone, and the next signal with a handler (Ctrl-C) ends the process; so one is made, and stays.
+    """
+    return load_openvino("backend=openvino").Core()
 
 
 def _silent(name: str, what: str) -> ModuleType:
