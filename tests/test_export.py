@@ -164,3 +164,15 @@ def test_an_export_outside_of_a_run_needs_data(run, tmp_path, capsys):
     assert capsys.readouterr().err == (
         f"error: run={tmp_path}/ranker lies outside of a run, so there are no data to check it on. Add data=<run>.\n"
     )
+
+
+def test_a_run_of_another_version_is_named_by_what_its_config_lacks(run, capsys):
+    file = run / ".hydra" / "config.yaml"
+    cfg = OmegaConf.load(file)
+    del cfg.data.store
+    OmegaConf.save(cfg, file)
+    assert main([f"run={run}", "to=onnx"]) == 1
+    assert capsys.readouterr().err == (
+        "error: the config has no data.store: the run was made by another version of rankdistil. Make it again, or add the "
+        "setting to its .hydra/config.yaml.\n"
+    )

@@ -13,7 +13,7 @@ from rankdistil.inference.engine import Engine, Network
 from rankdistil.inference.exported import FILES
 from rankdistil.inference.graphs import put, remove, require_packages, staged, write_graphs
 from rankdistil.inference.packed_ranker import PRECISIONS
-from rankdistil.inference.padded import Inputs, padded_batches
+from rankdistil.inference.padded import text_batches
 from rankdistil.inference.torch_network import TorchNetwork
 from rankdistil.metrics.fidelity import kendall_tau
 from rankdistil.models.bert import CrossEncoder, parameter_count
@@ -45,7 +45,7 @@ def export(folder: Path, run: Path, kinds: Collection[str], pairs: int, bound: f
     data = open_held_out(run, str(folder), pairs, others)
     screen = console()
     with staged(folder) as stage:
-        written = write_graphs(ranker, kinds, stage, _calibration(data))
+        written = write_graphs(ranker, kinds, stage, text_batches(data.others, data.encoder, CALIBRATION_TOKENS))
         checks, notes = _compare(ranker, data, folder, stage, bound)
         failed = [check for check in checks if check.backend != "torch" and not check.passes]
         unfit = {FILES[each.backend, each.precision] for each in failed if each.precision != "bfloat16"}
@@ -60,15 +60,6 @@ def export(folder: Path, run: Path, kinds: Collection[str], pairs: int, bound: f
     print_plain(screen, [*notes, f"files: {folder}/  {'  '.join(name for name in written if name not in unfit)}"])
     if failed:
         raise ValueError("\n".join(_told(check, checks[0], folder) for check in failed))
-
-
-def _calibration(data: HeldOut) -> list[Inputs]:
-    if not data.others:
-        return []
-    first = data.encoder.queries([pair.query for pair in data.others])
-    second = data.encoder.passages([pair.passage for pair in data.others])
-    order = (first.lengths + second.lengths).argsort(kind="stable")
-    return list(padded_batches(first.take(order), second.take(order), data.encoder, CALIBRATION_TOKENS))
 
 
 def _compare(ranker: CrossEncoder, data: HeldOut, folder: Path, stage: Path, bound: float) -> tuple[list[Check], list[str]]:

@@ -1,7 +1,7 @@
-"""Proves that an export loads elsewhere with the same scores: in FlashRank and in ``rerankers``, each in its own environment.
+"""Proves that an export gives the same scores elsewhere: FlashRank, ``rerankers``, sentence-transformers on OpenVINO.
 
-``python tests/flow/serving.py [<folder for the environments>]`` installs both from the package index; their versions would not
-fit into ours. No test of the suite: it needs the network and minutes.
+``python tests/flow/serving.py [<folder for the environments>]`` installs each from the package index, in an environment of its
+own: their versions would not fit into ours. No test of the suite: it needs the network and minutes.
 """
 
 import json
@@ -21,13 +21,14 @@ from support import MINILM
 from rankdistil import Reranker
 from rankdistil.inference.export import write_export
 from rankdistil.inference.exported import FILES
-from rankdistil.inference.onnx_export import write_onnx
+from rankdistil.inference.graphs import write_graphs
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_tokenizer
 
 QUERY = "how long does a worker bee live"
 PASSAGES = ["In summer, workers live about six weeks.", "A queen may live for years.", "Honey is sweet.", "six weeks " * 20]
 CLOSE = 1e-5
+TORCH = f"torch=={torch.__version__.partition('+')[0]}"
 TOOLS = {  # packages, and the code that prints the scores of the passages in their order
     "flashrank": (
         ["flashrank"],
@@ -43,13 +44,25 @@ print(json.dumps([float(hit["score"]) for hit in sorted(found, key=lambda hit: h
 """,
     ),
     "rerankers": (
-        ["rerankers[transformers]", f"torch=={torch.__version__.partition('+')[0]}"],
+        ["rerankers[transformers]", TORCH],
         """
 import json, sys
 from rerankers import Reranker
 export, _, query, passages = sys.argv[1:4] + [json.loads(sys.argv[4])]
 found = Reranker(export, model_type="cross-encoder", device="cpu", dtype="float32", verbose=0).rank(query=query, docs=passages)
 print(json.dumps([float(hit.score) for hit in sorted(found.results, key=lambda hit: hit.document.doc_id)]))
+""",
+    ),
+    "sentence-transformers": (
+        ["sentence-transformers[openvino]>=6", TORCH],
+        """
+import json, sys
+from pathlib import Path
+from sentence_transformers import CrossEncoder
+export, _, query, passages = sys.argv[1:4] + [json.loads(sys.argv[4])]
+settings = {"file_name": "openvino_model.xml", "ov_config": {"INFERENCE_PRECISION_HINT": "f32"}}
+ranker = CrossEncoder(export, backend="openvino", device="cpu", model_kwargs=settings)
+print(json.dumps(ranker.predict([(query, passage) for passage in passages]).tolist()))
 """,
     ),
 }
@@ -73,7 +86,7 @@ def make_export(folder: Path) -> None:
             if "LayerNorm" not in name and "embeddings" not in name:
                 value.normal_(std=0.2)  # fresh weights give all pairs nearly the same score
     write_export(folder, ranker, tokenizer, 128, query_tokens=32)
-    write_onnx(ranker, folder / FILES["onnx", "float32"])
+    write_graphs(ranker, {"onnx", "openvino"}, folder, [])
 
 
 def main(folder: Path) -> None:
@@ -83,7 +96,7 @@ def main(folder: Path) -> None:
     make_export(export)
     logits = Reranker(str(export), device="cpu").score((QUERY, passage) for passage in PASSAGES)
     assert max(logits) - min(logits) > 0.01, logits
-    expected = {"flashrank": [1 / (1 + math.exp(-logit)) for logit in logits], "rerankers": logits}
+    expected = {name: logits for name in TOOLS} | {"flashrank": [1 / (1 + math.exp(-logit)) for logit in logits]}
     for name, (packages, code) in TOOLS.items():
         python = folder / name / "bin" / "python"
         if not python.is_file():

@@ -1,12 +1,13 @@
 """Batches for runtimes that need rectangles: pairs of nearly one length beside each other, so that little is padding."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankdistil.data.assemble import Segment
 from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder
+from rankdistil.data.records import Pair
 
 Inputs = dict[str, NDArray[np.int64]]
 """What the graphs take: ``input_ids``, ``attention_mask`` and ``token_type_ids``, (B, T) each."""
@@ -52,3 +53,16 @@ def padded_batches(first: Segment, second: Segment, encoder: PairEncoder, budget
         wider = (0, 0), (0, int(lengths[last]) - arrays[0].shape[1])
         padded = (np.pad(array, wider, constant_values=value) for array, value in zip(arrays, fill, strict=True))
         yield dict(zip(NAMES, padded, strict=True))
+
+
+def text_batches(pairs: Sequence[Pair], encoder: PairEncoder, budget: int) -> list[Inputs]:
+    """Tokenise pairs and lay them out in batches, in the order of their lengths.
+
+    Args:
+        pairs: texts.
+        encoder: gives the tokens.
+        budget: tokens of a batch, padding included.
+    """
+    first, second = encoder.queries([pair.query for pair in pairs]), encoder.passages([pair.passage for pair in pairs])
+    order = (first.lengths + second.lengths).argsort(kind="stable")
+    return list(padded_batches(first.take(order), second.take(order), encoder, budget))
