@@ -96,7 +96,7 @@ def main(folder: Path) -> None:
     make_export(export)
     logits = Reranker(str(export), device="cpu").score((QUERY, passage) for passage in PASSAGES)
     assert max(logits) - min(logits) > 0.01, logits
-    expected = {name: logits for name in TOOLS} | {"flashrank": [1 / (1 + math.exp(-logit)) for logit in logits]}
+    expected = dict.fromkeys(TOOLS, logits) | {"flashrank": [1 / (1 + math.exp(-logit)) for logit in logits]}
     for name, (packages, code) in TOOLS.items():
         python = folder / name / "bin" / "python"
         if not python.is_file():

@@ -24,8 +24,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(query, key, value)
     pairs, heads, _, size = query.shape
     q, k, v = (part.reshape(pairs * heads, -1, size) for part in (query, key, value))
-    shares = torch.bmm(q * size**-0.5, k.transpose(1, 2)).softmax(-1)
-    return torch.bmm(shares, v).view(pairs, heads, -1, size)
+    shares = torch.bmm(q * size**-0.5, k.transpose(1, 2)).float().softmax(-1)  # slow in bfloat16, and less exact
+    return torch.bmm(shares.to(torch.bfloat16), v).view(pairs, heads, -1, size)
 
 
 def attend_packed(projected: Tensor, batch: PackedBatch, heads: int) -> Tensor:

@@ -36,7 +36,8 @@ class Int8Linear(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Multiply float32 rows, (N, in); returns (N, out)."""
         scale = rows.abs().amax(1, keepdim=True).clamp_(min=SMALLEST) / LARGEST
-        whole = (rows * scale.reciprocal()).add_(ZERO + 0.5).to(torch.uint8)  # all positive: cutting rounds
+        whole = (rows * scale.reciprocal()).round_().to(torch.int8)  # torch is ten times slower to convert to uint8
+        whole = whole.view(torch.uint8).bitwise_xor_(ZERO)  # the other sign bit: plus ZERO
         product = torch.ops.onednn.qlinear_pointwise(
             whole, 1.0, ZERO, self._weight, self._scale, self._zero, None, 1.0, 0, torch.float32, "none", [], ""
         )

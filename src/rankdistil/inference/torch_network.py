@@ -10,7 +10,7 @@ from rankdistil.inference.packed import PackedBatch, cut, pack
 from rankdistil.inference.packed_ranker import PackedRanker
 from rankdistil.models.bert import CrossEncoder, parameter_count
 
-BUDGET = {"cpu": 2048, "cuda": 32_768}  # tokens of a batch: what fits a CPU's cache, and what fills a GPU
+BUDGET = {"cpu": 1024, "cuda": 32_768}  # tokens of a batch: what fits a CPU's cache, and what fills a GPU
 
 
 class TorchNetwork:
