@@ -173,6 +173,6 @@ def test_a_run_of_another_version_is_named_by_what_its_config_lacks(run, capsys)
     OmegaConf.save(cfg, file)
     assert main([f"run={run}", "to=onnx"]) == 1
     assert capsys.readouterr().err == (
-        "error: the config has no data.store: the run was made by another version of rankdistil. Make it again, or add the "
+        "error: the config has no store: the run was made by another version of rankdistil. Make it again, or add the "
         "setting to its .hydra/config.yaml.\n"
     )
