@@ -26,7 +26,7 @@ from rankdistil import Reranker
 from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder
 from rankdistil.data.records import Pair
 from rankdistil.files import write_json
-from rankdistil.inference.exported import FILES, precisions
+from rankdistil.inference.exported import FILES, precisions, weights
 from rankdistil.inference.graphs import write_graphs
 from rankdistil.inference.packed_ranker import PRECISIONS
 from rankdistil.inference.padded import text_batches
@@ -96,7 +96,7 @@ def ways(measured: Measured, asked: argparse.Namespace, texts: list[str], stack:
     if backends:
         encoder = PairEncoder(load_tokenizer(TOKENIZER), QUERY_TOKENS, MOST_TOKENS - QUERY_TOKENS - SPECIAL_TOKENS)
         pairs = [Pair("", "", texts[0], passage) for passage in texts[1:]]
-        write_graphs(measured.ranker, [*backends, "int8"], folder, text_batches(pairs, encoder, 1024))
+        write_graphs(measured.ranker, [*backends, "int8"], folder, text_batches(pairs, encoder, 1024), weights(folder))
     for backend in backends:
         for precision in precisions(backend):
             found[f"{backend} {precision}"] = timed(Reranker(str(folder), "cpu", precision, backend).score)
@@ -140,7 +140,7 @@ def rows_of(variants: list[Variant], taken: list[list[float]], most: dict[str, f
     """Return a row of each variant: its rate, and over the peer, over the limit, over the largest ranker."""
     middle = {(each.model, each.name, each.single): float(np.median(row)) for each, row in zip(variants, taken, strict=True)}
     scores = {(each.model, each.name): np.array(each.scoring(each.pairs)[0]) for each in variants if each.single}
-    largest = variants[-1].model
+    largest = max(variants, key=lambda each: each.gflop if each.single else 0).model
     rows = []
     for each, seconds in zip(variants, taken, strict=True):
         own = middle[each.model, each.name, each.single]

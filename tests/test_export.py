@@ -16,6 +16,7 @@ from rankdistil.export import USAGE, main
 from rankdistil.held_out import open_held_out
 from rankdistil.inference.export import write_export
 from rankdistil.inference.exported import FILES
+from rankdistil.inference.graphs import staged
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_tokenizer
 from rankdistil.models.student import StudentSize
@@ -166,13 +167,37 @@ def test_an_export_outside_of_a_run_needs_data(run, tmp_path, capsys):
     )
 
 
-def test_a_run_of_another_version_is_named_by_what_its_config_lacks(run, capsys):
-    file = run / ".hydra" / "config.yaml"
-    cfg = OmegaConf.load(file)
-    del cfg.data.store
-    OmegaConf.save(cfg, file)
-    assert main([f"run={run}", "to=onnx"]) == 1
-    assert capsys.readouterr().err == (
-        "error: the config has no store: the run was made by another version of rankdistil. Make it again, or add the "
-        "setting to its .hydra/config.yaml.\n"
-    )
+@pytest.mark.parametrize("kinds", ["openvino", "openvino,int8"])
+def test_a_runtime_that_was_not_asked_for_is_neither_checked_nor_written(run, capsys, kinds):
+    need("onnx", "onnxscript", "openvino", "nncf")
+    assert main([f"run={run}", f"to={kinds}", "bound=1", "pairs=100"]) == 0, capsys.readouterr().err
+    assert "onnx" not in capsys.readouterr().out
+    assert not (run / "export" / "onnx").exists()
+    assert "| onnx |" not in (run / "export" / "README.md").read_text()
+
+
+def test_eight_bits_that_change_too_much_are_not_kept_and_the_exact_graph_is(run, capsys, monkeypatch):
+    need("onnx", "onnxscript", "onnxruntime")
+    honest = checked_export.open_graph
+
+    def open_graph(*given):
+        return Reversed(honest(*given)) if given[3] == "int8" else honest(*given)
+
+    monkeypatch.setattr(checked_export, "open_graph", open_graph)
+    assert main([f"run={run}", "to=onnx,int8", "pairs=100"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: onnx int8 changes nDCG@10 by ")
+    assert told.endswith(f"{run / 'export' / ALL[1]} was removed. Use another precision, or allow more: bound=<number>.\n")
+    assert files(run / "export") == [ALL[0]]
+
+
+def test_what_a_killed_export_left_is_swept_away(run):
+    left = run / "export" / ".graphs" / "onnx" / "model.onnx"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    with staged(run / "export") as stage:
+        assert not left.exists()
+        with pytest.raises(RuntimeError, match="is in use by pid"), staged(run / "export"):
+            pass
+        assert stage.is_dir()
+    assert not stage.exists()

@@ -10,13 +10,13 @@ from rankdistil.cli import console
 from rankdistil.held_out import MEASURE, HeldOut, open_held_out
 from rankdistil.inference.backend import open_graph
 from rankdistil.inference.engine import Engine, Network
-from rankdistil.inference.exported import FILES
+from rankdistil.inference.exported import FILES, weights
 from rankdistil.inference.graphs import put, remove, require_packages, staged, write_graphs
 from rankdistil.inference.packed_ranker import PRECISIONS
 from rankdistil.inference.padded import text_batches
 from rankdistil.inference.torch_network import TorchNetwork
 from rankdistil.metrics.fidelity import kendall_tau
-from rankdistil.models.bert import CrossEncoder, parameter_count
+from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_ranker
 from rankdistil.report.export_check import Check, check_table, write_checks
 from rankdistil.report.table import print_plain
@@ -45,7 +45,8 @@ def export(folder: Path, run: Path, kinds: Collection[str], pairs: int, bound: f
     data = open_held_out(run, str(folder), pairs, others)
     screen = console()
     with staged(folder) as stage:
-        written = write_graphs(ranker, kinds, stage, text_batches(data.others, data.encoder, CALIBRATION_TOKENS))
+        batches = text_batches(data.others, data.encoder, CALIBRATION_TOKENS)
+        written = write_graphs(ranker, kinds, stage, batches, weights(folder))
         checks, notes = _compare(ranker, data, folder, stage, bound)
         failed = [check for check in checks if check.backend != "torch" and not check.passes]
         unfit = {FILES[each.backend, each.precision] for each in failed if each.precision != "bfloat16"}
@@ -93,7 +94,7 @@ def _ways(folder: Path, stage: Path) -> Iterator[tuple[str, str, Path | None]]:
 def _network(ranker: CrossEncoder, data: HeldOut, backend: str, precision: str, file: Path | None) -> Network:
     if file is None:
         return TorchNetwork(ranker, data.encoder, torch.device("cpu"), precision)
-    return open_graph(backend, file, data.encoder, precision, parameter_count(ranker))
+    return open_graph(backend, file, data.encoder, precision)
 
 
 def _score(network: Network, data: HeldOut) -> Sequence[float]:

@@ -97,18 +97,13 @@ def console() -> "Console":
 def describe(error: Exception, config_name: str) -> str:
     """Say in one message what went wrong."""
     from hydra.errors import ConfigCompositionException, HydraException
-    from omegaconf.errors import ConfigAttributeError, MissingMandatoryValue, OmegaConfBaseException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     if isinstance(error, ConfigCompositionException) and str(error).startswith("Could not override '"):
         return unknown_key(str(error).split("'")[1], known_keys(config_name))
     if isinstance(error, MissingMandatoryValue):
         key = error.full_key or str(error).splitlines()[0].rpartition(": ")[2]
         return f"{key} is not set. Give it on the command line: {key}=<value>."
-    if isinstance(error, ConfigAttributeError):
-        return (
-            f"the config has no {error.full_key}: the run was made by another version of rankdistil. Make it again, or add the "
-            "setting to its .hydra/config.yaml."
-        )
     if isinstance(error, HydraException | OmegaConfBaseException):
         return str(error).partition(SEARCH_PATH)[0].strip()
     if isinstance(error, ValueError | RuntimeError | OSError | ChildFailedError):

@@ -9,7 +9,6 @@ from omegaconf import OmegaConf
 from rankdistil import parts
 from rankdistil.data.datamodule import RankingDataModule
 from rankdistil.data.encode import PairEncoder
-from rankdistil.data.fetch import fetch
 from rankdistil.data.records import Pair, Qrels
 from rankdistil.metrics.measures import means, passage_ids, per_query, ranked
 from rankdistil.models.load import load_tokenizer, read_config
@@ -60,8 +59,7 @@ def open_held_out(run: Path, export: str, pairs: int, others: int) -> HeldOut:
     """
     cfg = OmegaConf.load(run / ".hydra" / "config.yaml")
     settings = OmegaConf.create({"data": each_test(cfg.data)[0]})
-    for _ in range(2):  # once the queries are here it is known which candidates are needed
-        fetch(parts.wanted(settings, train=False))
+    parts.fetch_data(settings, train=False)
     encoder = parts.build_encoder(settings.data, load_tokenizer(export), read_config(export).max_position_embeddings)
     valid = parts.open_reader(cfg.data, "valid") if others else None
     test = parts.open_reader(settings.data, "test")

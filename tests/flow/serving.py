@@ -20,7 +20,7 @@ from support import MINILM
 
 from rankdistil import Reranker
 from rankdistil.inference.export import write_export
-from rankdistil.inference.exported import FILES
+from rankdistil.inference.exported import FILES, weights
 from rankdistil.inference.graphs import write_graphs
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_tokenizer
@@ -86,7 +86,7 @@ def make_export(folder: Path) -> None:
             if "LayerNorm" not in name and "embeddings" not in name:
                 value.normal_(std=0.2)  # fresh weights give all pairs nearly the same score
     write_export(folder, ranker, tokenizer, 128, query_tokens=32)
-    write_graphs(ranker, {"onnx", "openvino"}, folder, [])
+    write_graphs(ranker, {"onnx", "openvino"}, folder, [], weights(folder))
 
 
 def main(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """One export, the same scores everywhere: torch, transformers, sentence-transformers, ONNX Runtime, OpenVINO."""
 
+import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,7 @@ from rankdistil.inference.export import write_export
 from rankdistil.inference.exported import FILES, weights
 from rankdistil.inference.graphs import put, remove, require_packages, staged, write_graphs
 from rankdistil.inference.padded import text_batches
-from rankdistil.models.bert import CrossEncoder, parameter_count
+from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_ranker, load_tokenizer
 from rankdistil.models.student import StudentSize
 
@@ -51,7 +53,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     except ValueError:
         return folder
     with staged(folder) as stage:
-        for name in write_graphs(ranker, KINDS, stage, batches):
+        for name in write_graphs(ranker, KINDS, stage, batches, weights(folder)):
             put(stage, folder, name)
     return folder
 
@@ -162,11 +164,42 @@ def test_transformers_and_sentence_transformers_give_the_same_scores(export: Pat
     assert cross_encoder(str(export), device="cpu").predict([PAIRS[n] for n in FIT]) == pytest.approx(scores[FIT], abs=1e-5)
 
 
-def test_a_graph_says_what_it_is(export: Path) -> None:
-    need("onnx")
-    network = Reranker(export, device="cpu", backend="onnx", dtype="int8")._engine.network
-    assert (network.device.type, network.precision) == ("cpu", "int8")
-    assert network.parameters == weights(str(export)) == parameter_count(load_ranker(str(export)))
+@pytest.mark.parametrize(("backend", "precision"), FILES)
+def test_a_graph_of_other_weights_is_refused(export: Path, tmp_path: Path, backend: str, precision: str) -> None:
+    need(backend)
+    changed = shutil.copytree(export, tmp_path / "changed")
+    ranker = load_ranker(str(export))
+    with torch.no_grad():
+        ranker.bert.classifier.bias.add_(1)
+    ranker.bert.save_pretrained(changed)
+    with pytest.raises(ValueError) as caught:
+        Reranker(changed, device="cpu", backend=backend, dtype=precision)
+    assert str(caught.value) == (
+        f"{changed / FILES[backend, precision]} was made of other weights than those that lie in {changed} now. Write it "
+        f"again: python -m rankdistil.export run={changed} to={backend}"
+    )
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_graph_that_gives_no_single_logit_is_refused(export: Path, tmp_path: Path, backend: str) -> None:
+    need(backend)
+    folder = shutil.copytree(export, tmp_path / "export")
+    ranker = load_ranker(str(export))
+    ranker.bert.classifier = torch.nn.Linear(24, 2)
+    shutil.rmtree(folder / "onnx")
+    shutil.rmtree(folder / "openvino")
+    write_graphs(ranker, {"onnx", "openvino"}, folder, [], weights(folder))
+    with pytest.raises(ValueError, match="expected one logit for each pair"):
+        Reranker(folder, device="cpu", backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_language_model_s_graph_is_refused(export: Path, tmp_path: Path, backend: str) -> None:
+    folder = shutil.copytree(export, tmp_path / "export")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["BertModel"]}))
+    with pytest.raises(ValueError, match="is a language model without a ranking head"):
+        Reranker(folder, device="cpu", backend=backend)
 
 
 def test_a_graph_is_put_in_place_and_removed_with_its_weights(tmp_path: Path) -> None:
@@ -235,7 +268,7 @@ def test_an_export_that_lacks_a_package_says_so_first(monkeypatch: pytest.Monkey
 def test_a_missing_graph_is_named_with_the_command(tmp_path: Path, backend: str, precision: str, name: str, to: str) -> None:
     assert opened(tmp_path, backend, precision) == (
         f"{tmp_path / name} is not there; backend={backend} with dtype={precision} reads it. "
-        f"Write it: python -m rankdistil.export run={tmp_path} to={to}"
+        f"Write it: python -m rankdistil.export run={tmp_path} to={to} (with data=<run> outside of a run)"
     )
 
 

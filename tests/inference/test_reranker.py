@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -56,6 +57,25 @@ def test_a_ranker_scores_as_in_transformers(export: Path) -> None:
     found = Reranker(export, device="cpu").score(PAIRS)
     assert found == pytest.approx(expected, abs=1e-5)
     assert max(found) - min(found) > 0.1
+
+
+@torch.inference_mode()
+def test_another_s_ranker_reads_a_long_query_whole_where_the_pair_fits(export: Path) -> None:
+    edit(export / "config.json", rankdistil={})
+    pairs = [("honey nectar flowers " * 9, "wings beat"), ("honey nectar " * 10, LONG[:70])]
+    tokenizer, network = AutoTokenizer.from_pretrained(export), AutoModelForSequenceClassification.from_pretrained(export)
+    rows = tokenizer(*map(list, zip(*pairs, strict=True)), padding=True, return_tensors="pt")
+    assert rows["input_ids"].shape[1] <= 38
+    expected = network.eval()(**rows).logits[:, 0].tolist()
+    assert Reranker(export, device="cpu").score(pairs) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("given", [{"query_tokens": 0}, {"query_tokens": 35}, {"passage_tokens": -1}])
+def test_budgets_that_do_not_fit_are_named(export: Path, given: dict[str, int]) -> None:
+    ((name, value),) = given.items()
+    with pytest.raises(ValueError) as caught:
+        Reranker(export, device="cpu", **given)
+    assert str(caught.value) == f"{name} is {value}; expected 1 to 34: {export} reads 35 tokens of a pair."
 
 
 def test_passages_are_ordered_and_cut_to_the_best(export: Path) -> None:
@@ -127,12 +147,13 @@ def test_two_labels_are_folded_into_one(tmp_path: Path, export: Path, ranker: Cr
 @pytest.mark.parametrize(
     ("ask", "error", "expected"),
     [
-        (lambda r: r.rerank(QUERY, []), ValueError, "there are no pairs to score. Give at least one (query, passage)."),
+        (lambda r: r.rerank(QUERY, []), ValueError, "there are no passages to rank. Give at least one."),
         (lambda r: r.score([]), ValueError, "there are no pairs to score. Give at least one (query, passage)."),
         (lambda r: r.rerank(" ", ["a"]), ValueError, "pair 0: the query is empty."),
         (lambda r: r.rerank(QUERY, "wings"), TypeError, "passages is a text; expected a list of texts."),
         (lambda r: r.rerank(QUERY, ["a", 7]), TypeError, "pair 1: the passage is 7 (int); expected a text."),
         (lambda r: r.score([(None, "a")]), TypeError, "pair 0: the query is None (NoneType); expected a text."),
+        (lambda r: r.score([5]), TypeError, "pair 0 is 5; expected (query, passage)."),
         (lambda r: r.score(["ab"]), TypeError, "pair 0 is 'ab'; expected (query, passage)."),
         (lambda r: r.score([("a", "b", "c")]), TypeError, "pair 0 is ('a', 'b', 'c'); expected (query, passage)."),
         (lambda r: r.rerank(QUERY, ["a"], top_k=0), ValueError, "top_k is 0; expected at least 1, or None for all."),
@@ -168,6 +189,48 @@ def test_folders_without_a_head_or_with_many_labels_are_refused(export: Path) ->
     edit(export / "config.json", architectures=["BertModel"])
     with pytest.raises(ValueError, match="is a language model without a ranking head"):
         Reranker(export)
+
+
+def test_a_folder_without_a_vocabulary_or_with_another_kind_is_refused(export: Path) -> None:
+    file = export / "tokenizer.json"
+    edit(file, model={"type": "Unigram", "vocab": []})
+    with pytest.raises(ValueError) as caught:
+        Reranker(export)
+    assert str(caught.value) == f"{file} is a tokenizer of type 'Unigram'; expected BERT's 'WordPiece'."
+    file.unlink()
+    with pytest.raises(FileNotFoundError) as missing:
+        Reranker(export)
+    assert str(missing.value) == f"{export} holds no tokenizer.json and no vocab.txt. Copy the checkpoint's tokenizer there."
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"type_vocab_size": 1}, "doesn't tell the query from the passage by token types"),
+        ({"is_decoder": True}, "is_decoder is true; expected an encoder"),
+    ],
+)
+def test_a_network_of_another_layout_is_refused(export: Path, entry: dict, expected: str) -> None:
+    edit(export / "config.json", **entry)
+    with pytest.raises(ValueError, match=expected):
+        Reranker(export)
+
+
+def test_int8_stays_on_the_cpu_where_there_is_a_gpu(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert Reranker(export, dtype="int8")._engine.network.device.type == "cpu"
+
+
+def test_a_column_is_ranked_by_place_not_by_its_index(export: Path) -> None:
+    class Column:
+        def __iter__(self) -> Iterator[str]:
+            return iter(PASSAGES)
+
+        def __getitem__(self, label: int) -> str:
+            raise KeyError(label)
+
+    hits = Reranker(export, device="cpu").rerank(QUERY, Column())
+    assert [hit.passage for hit in hits] == [PASSAGES[hit.index] for hit in hits]
 
 
 @pytest.mark.parametrize(

@@ -34,10 +34,11 @@ def open_network(backend: str, path: str, encoder: PairEncoder, device: torch.de
         return TorchNetwork(load_cross_encoder(path), encoder, device, precision)
     if device.type != "cpu":
         raise ValueError(f"backend={backend} runs on CPUs only, not on {device}. Give device='cpu', or use backend='torch'.")
-    return open_graph(backend, find_exported(path, backend, precision), encoder, precision, weights(path))
+    file = find_exported(path, backend, precision)
+    return open_graph(backend, file, encoder, precision, weights(file.parents[1]))
 
 
-def open_graph(backend: str, file: Path, encoder: PairEncoder, precision: str, parameters: int) -> Network:
+def open_graph(backend: str, file: Path, encoder: PairEncoder, precision: str, weights: str | None = None) -> Network:
     """Load an exported graph.
 
     Args:
@@ -45,15 +46,15 @@ def open_graph(backend: str, file: Path, encoder: PairEncoder, precision: str, p
         file: the graph.
         encoder: of its tokens.
         precision: one of those that the backend has.
-        parameters: weights of the ranker, for records.
+        weights: tells of which weights it has to be made; None takes any.
 
     Raises:
-        ValueError: if the backend's package isn't installed, or this CPU can't compute the precision.
+        ValueError: if the backend's package isn't installed, this CPU can't compute the precision, or the graph is of others.
     """
     if backend == "onnx":
         from rankdistil.inference.onnx_network import OnnxNetwork
 
-        return OnnxNetwork(file, encoder, precision, parameters)
+        return OnnxNetwork(file, encoder, precision, weights)
     from rankdistil.inference.openvino_network import OpenVinoNetwork
 
-    return OpenVinoNetwork(file, encoder, precision, parameters)
+    return OpenVinoNetwork(file, encoder, precision, weights)

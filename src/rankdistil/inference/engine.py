@@ -29,8 +29,8 @@ class Engine:
     Args:
         network: gives the scores.
         encoder: gives the token ids.
-        spare: a passage gets the tokens that its query leaves too, as other tools have it; by default its own budget only, as
-            in training.
+        spare: of the two budgets, query and passage get what the other leaves: only pairs that are too long are cut. By default
+            each has its own only, as in training.
     """
 
     def __init__(self, network: Network, encoder: PairEncoder, spare: bool = False) -> None:
@@ -57,9 +57,11 @@ class Engine:
         """Tokenise; a query that stands in many pairs is tokenised once."""
         place = {text: number for number, text in enumerate(dict.fromkeys(pair.query for pair in pairs))}
         asked = np.fromiter((place[pair.query] for pair in pairs), np.int64, len(pairs))
-        first, passages = self.encoder.queries(list(place)).take(asked), [pair.passage for pair in pairs]
+        passages = [pair.passage for pair in pairs]
         if not self._spare:
-            return first, self.encoder.passages(passages)
-        both = self.encoder.query_tokens + self.encoder.passage_tokens
+            return self.encoder.queries(list(place)).take(asked), self.encoder.passages(passages)
+        own, both = self.encoder.query_tokens, self.encoder.query_tokens + self.encoder.passage_tokens
+        first = Segment.of(self.encoder.token_ids(list(place), both)).take(asked)
         second = Segment.of(self.encoder.token_ids(passages, both))
+        first = first.split(np.minimum(first.lengths, np.maximum(own, both - second.lengths)))[0]
         return first, second.split(np.minimum(second.lengths, both - first.lengths))[0]

@@ -1,12 +1,12 @@
 """The files that other runtimes read, beside the Hugging Face files of an export; their names are sentence-transformers'."""
 
-from math import prod
+from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors import safe_open
-
+from rankdistil.files import content
 from rankdistil.models.locate import locate
 
+WEIGHTS = "rankdistil.weights"  # a graph's entry that tells of which weights it was made
 FILES = {
     ("onnx", "float32"): "onnx/model.onnx",
     ("onnx", "int8"): "onnx/model_qint8_avx512_vnni.onnx",
@@ -43,15 +43,43 @@ def find_exported(path: str, backend: str, precision: str) -> Path:
         wanted = f"{backend},int8" if precision == "int8" else backend
         raise FileNotFoundError(
             f"{file} is not there; backend={backend} with dtype={precision} reads it. "
-            f"Write it: python -m rankdistil.export run={path} to={wanted}"
+            f"Write it: python -m rankdistil.export run={path} to={wanted} (with data=<run> outside of a run)"
         )
     return file
 
 
-def weights(path: str) -> int:
-    """Number of weights of an export, embeddings and head included."""
-    total = 0
-    for file in Path(locate(path)).glob("*.safetensors"):
-        with safe_open(file, "pt") as content:
-            total += sum(prod(content.get_slice(name).get_shape()) for name in content.keys())  # noqa: SIM118 (not a dict)
-    return total
+def weights(folder: Path) -> str:
+    """Tell the weights of an export from all others; a graph that was made of them holds it."""
+    return " ".join(content(file) for file in sorted(folder.glob("*.safetensors")))
+
+
+def require_one_logit(file: Path, shapes: Sequence[Sequence[object]]) -> None:
+    """See that a graph gives one score for each pair.
+
+    Args:
+        file: the graph.
+        shapes: of its outputs; the first axis is that of the pairs.
+
+    Raises:
+        ValueError: if it doesn't: the graph of another network, or of a ranker of two labels.
+    """
+    if [len(shape) for shape in shapes] != [2] or shapes[0][1] != 1:
+        raise ValueError(f"{file} gives {[*map(list, shapes)]}; expected one logit for each pair. Use backend='torch'.")
+
+
+def require_weights(file: Path, found: str | None, expected: str | None) -> None:
+    """See that a graph was made of an export's weights.
+
+    Args:
+        file: the graph.
+        found: what it holds; None in a graph of another tool's, which can't be told.
+        expected: the export's; None not to look.
+
+    Raises:
+        ValueError: if the weights changed since.
+    """
+    if None not in (found, expected) and found != expected:
+        raise ValueError(
+            f"{file} was made of other weights than those that lie in {file.parents[1]} now. Write it again: "
+            f"python -m rankdistil.export run={file.parents[1]} to={file.parent.name}"
+        )

@@ -1,6 +1,5 @@
 """Writing the graphs of other runtimes into an export, in one step each."""
 
-import os
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,9 +11,11 @@ from rankdistil.inference.exported import FILES
 from rankdistil.inference.onnx_export import write_onnx, write_onnx_int8
 from rankdistil.inference.openvino_export import write_openvino, write_openvino_int8
 from rankdistil.inference.padded import Inputs
+from rankdistil.locks import LOCK, locked
 from rankdistil.models.bert import CrossEncoder
 
 BACKENDS = ("onnx", "openvino")
+STAGE = ".graphs"
 
 
 def require_packages(kinds: Collection[str]) -> None:
@@ -32,7 +33,9 @@ def require_packages(kinds: Collection[str]) -> None:
                 require(package, f"to={extra}", extra)
 
 
-def write_graphs(ranker: CrossEncoder, kinds: Collection[str], folder: Path, batches: Sequence[Inputs]) -> list[str]:
+def write_graphs(
+    ranker: CrossEncoder, kinds: Collection[str], folder: Path, batches: Sequence[Inputs], weights: str
+) -> list[str]:
     """Write graphs.
 
     Args:
@@ -40,33 +43,47 @@ def write_graphs(ranker: CrossEncoder, kinds: Collection[str], folder: Path, bat
         kinds: some of ``onnx``, ``openvino`` and ``int8``.
         folder: where they go, under the names of ``FILES``.
         batches: what 8-bit ranges are found on.
+        weights: tells of which weights the graphs are made.
 
     Returns:
         The names of the files that were asked for.
     """
-    source = folder / FILES["onnx", "float32"]
-    write_onnx(ranker, source)
+    source = folder / (FILES["onnx", "float32"] if "onnx" in kinds else "source.onnx")
+    write_onnx(ranker, source, weights)
     wanted = [(backend, "float32") for backend in BACKENDS if backend in kinds]
     if "openvino" in kinds:
-        write_openvino(source, folder / FILES["openvino", "float32"])
+        write_openvino(source, folder / FILES["openvino", "float32"], weights)
     if "int8" in kinds:
         wanted += [(backend, "int8") for backend, _ in wanted]
         if "onnx" in kinds:
             write_onnx_int8(source, folder / FILES["onnx", "int8"])
         if "openvino" in kinds:
-            write_openvino_int8(folder / FILES["openvino", "float32"], folder / FILES["openvino", "int8"], batches)
+            write_openvino_int8(folder / FILES["openvino", "float32"], folder / FILES["openvino", "int8"], batches, weights)
     return [FILES[each] for each in wanted]
 
 
 @contextmanager
 def staged(export: Path) -> Iterator[Path]:
-    """Give a folder for graphs that aren't checked yet, inside of the export; it is removed."""
-    folder = export / f".graphs.tmp{os.getpid()}"
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
+    """Give a folder for graphs that aren't checked yet, inside of the export; it is removed, as is what a killed call left.
+
+    Raises:
+        RuntimeError: if another process writes graphs there.
+    """
+    folder = export / STAGE
+    with locked(folder, wait=False, choice="run"):
+        _empty(folder)
+        try:
+            yield folder
+        finally:
+            _empty(folder)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
 
 
 def put(folder: Path, export: Path, name: str) -> None:

@@ -10,19 +10,21 @@ import torch
 from torch.export import Dim
 
 from rankdistil.data.extras import require
+from rankdistil.inference.exported import WEIGHTS
+from rankdistil.inference.padded import NAMES
 from rankdistil.inference.padded_ranker import PaddedRanker
 from rankdistil.models.bert import CrossEncoder
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OPSET = 18  # the lowest that torch writes without converting; old runtimes read it
 
 
-def write_onnx(ranker: CrossEncoder, file: Path) -> None:
+def write_onnx(ranker: CrossEncoder, file: Path, weights: str) -> None:
     """Write a ranker in float32, as one file.
 
     Args:
         ranker: with one logit.
         file: its folder is made.
+        weights: tells of which weights the graph is made; written into it.
 
     Raises:
         ValueError: if a package is missing.
@@ -30,13 +32,15 @@ def write_onnx(ranker: CrossEncoder, file: Path) -> None:
     for package in ("onnx", "onnxscript"):
         require(package, f"to=onnx ({file.name})", "onnx")
     file.parent.mkdir(parents=True, exist_ok=True)
-    example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in INPUTS)  # one tensor three times would be one input
+    example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in NAMES)  # one tensor three times would be one input
     sizes = {0: Dim("batch"), 1: Dim("length", max=ranker.config.max_position_embeddings)}
     with _quiet(), torch.random.fork_rng(devices=[]):
-        torch.onnx.export(
-            PaddedRanker(ranker), example, str(file), dynamo=True, dynamic_shapes=(sizes,) * len(INPUTS),
-            input_names=INPUTS, output_names=["logits"], opset_version=OPSET, external_data=False, verbose=False,
+        program = torch.onnx.export(
+            PaddedRanker(ranker), example, dynamo=True, dynamic_shapes=(sizes,) * len(NAMES),
+            input_names=NAMES, output_names=["logits"], opset_version=OPSET, verbose=False,
         )  # fmt: skip
+        program.model.metadata_props[WEIGHTS] = weights
+        program.save(file, external_data=False)
 
 
 def write_onnx_int8(source: Path, file: Path) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from rankdistil.data.assemble import Segment
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.extras import require
+from rankdistil.inference.exported import WEIGHTS, require_one_logit, require_weights
 from rankdistil.inference.padded import padded_batches
 
 BUDGET = 1024  # tokens of a batch, which stay in a CPU's cache
@@ -21,22 +22,26 @@ class OnnxNetwork:
         file: the graph.
         encoder: lays out its pairs.
         precision: of the graph.
-        parameters: weights of the ranker, for records.
+        weights: tells of which weights it has to be made; None takes any.
         budget: tokens of a batch, padding included.
 
     Raises:
-        ValueError: if the package isn't installed.
+        ValueError: if the package isn't installed, or the graph is of other weights.
     """
 
-    def __init__(self, file: Path, encoder: PairEncoder, precision: str, parameters: int, budget: int = BUDGET) -> None:
+    def __init__(
+        self, file: Path, encoder: PairEncoder, precision: str, weights: str | None = None, budget: int = BUDGET
+    ) -> None:
         runtime = require("onnxruntime", f"backend=onnx ({file})", "onnx")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        require_weights(file, self._session.get_modelmeta().custom_metadata_map.get(WEIGHTS), weights)
+        require_one_logit(file, [output.shape for output in self._session.get_outputs()])
         self._encoder = encoder
-        self.device, self.precision, self.parameters, self.budget = torch.device("cpu"), precision, parameters, budget
+        self.device, self.precision, self.budget = torch.device("cpu"), precision, budget
 
     def __call__(self, first: Segment, second: Segment) -> NDArray[np.float32]:
         """Score pairs in ascending order of length, (B,)."""

@@ -6,34 +6,39 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from rankdistil.inference.exported import WEIGHTS
 from rankdistil.inference.openvino_runtime import load_nncf, load_openvino, openvino_core
 from rankdistil.inference.padded import Inputs
 
 SMOOTHING = 0.85  # SmoothQuant's alpha (arXiv 2211.10438): of 0.6 to 0.95 it kept the orders of three trained rankers best
 
 
-def write_openvino(source: Path, file: Path) -> None:
+def write_openvino(source: Path, file: Path, weights: str) -> None:
     """Convert an ONNX graph.
 
     Args:
         source: the ONNX graph, in float32.
         file: ``.xml``; the weights go beside it, into ``.bin``.
+        weights: tells of which weights the graph is made; written into it.
 
     Raises:
         ValueError: if the package isn't installed.
     """
     openvino = load_openvino(f"to=openvino ({file.name})")
     file.parent.mkdir(parents=True, exist_ok=True)
-    openvino.save_model(openvino.convert_model(source), file, compress_to_fp16=False)
+    graph = openvino.convert_model(source)
+    graph.set_rt_info(weights, WEIGHTS)
+    openvino.save_model(graph, file, compress_to_fp16=False)
 
 
-def write_openvino_int8(source: Path, file: Path, batches: Sequence[Inputs]) -> None:
+def write_openvino_int8(source: Path, file: Path, batches: Sequence[Inputs], weights: str) -> None:
     """Quantise an OpenVINO graph to 8 bits, weights and activations, with scales found on real batches.
 
     Args:
         source: the graph in float32.
         file: ``.xml``; the weights go beside it, into ``.bin``.
         batches: what the graph is run on to find the ranges of its activations.
+        weights: see ``write_openvino``.
 
     Raises:
         ValueError: if a package isn't installed.
@@ -47,4 +52,5 @@ def write_openvino_int8(source: Path, file: Path, batches: Sequence[Inputs]) -> 
                 smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=SMOOTHING)
             ),
         )  # fmt: skip
+    graph.set_rt_info(weights, WEIGHTS)
     openvino.save_model(graph, file, compress_to_fp16=False)

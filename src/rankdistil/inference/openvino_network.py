@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rankdistil.data.assemble import Segment
 from rankdistil.data.encode import PairEncoder
+from rankdistil.inference.exported import WEIGHTS, require_one_logit, require_weights
 from rankdistil.inference.openvino_runtime import load_openvino, openvino_core
 from rankdistil.inference.padded import padded_batches
 
@@ -25,24 +26,29 @@ class OpenVinoNetwork:
         file: the graph.
         encoder: lays out its pairs.
         precision: ``float32`` or ``bfloat16`` of a graph in float32, or ``int8``, which the graph holds.
-        parameters: weights of the ranker, for records.
+        weights: tells of which weights it has to be made; None takes any.
         budget: tokens of a batch, padding included.
 
     Raises:
-        ValueError: if the package isn't installed, or the CPU can't compute the precision.
+        ValueError: if the package isn't installed, the CPU can't compute the precision, or the graph is of other weights.
     """
 
-    def __init__(self, file: Path, encoder: PairEncoder, precision: str, parameters: int, budget: int = BUDGET) -> None:
+    def __init__(
+        self, file: Path, encoder: PairEncoder, precision: str, weights: str | None = None, budget: int = BUDGET
+    ) -> None:
         openvino = load_openvino(f"backend=openvino ({file})")
         core, threads = openvino_core(), torch.get_num_threads()
         if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ValueError("dtype=bfloat16 needs a CPU with bfloat16 for backend=openvino; this one has none. Use float32.")
+        graph = core.read_model(file)
+        require_weights(file, graph.get_rt_info(WEIGHTS).value if graph.has_rt_info(WEIGHTS) else None, weights)
+        require_one_logit(file, [_sizes(output) for output in graph.outputs])
         settings = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
-        self._queue = openvino.AsyncInferQueue(core.compile_model(file, "CPU", settings), threads)
+        self._queue = openvino.AsyncInferQueue(core.compile_model(graph, "CPU", settings), threads)
         self._queue.set_callback(_keep)
         self._calls = Lock()  # a service calls from several threads
         self._encoder = encoder
-        self.device, self.precision, self.parameters, self.budget = torch.device("cpu"), precision, parameters, budget
+        self.device, self.precision, self.budget = torch.device("cpu"), precision, budget
 
     def __call__(self, first: Segment, second: Segment) -> NDArray[np.float32]:
         """Score pairs in ascending order of length, (B,)."""
@@ -52,6 +58,10 @@ class OpenVinoNetwork:
                 self._queue.start_async(batch, (found, number))
             self._queue.wait_all()
         return np.concatenate([found[number] for number in sorted(found)])
+
+
+def _sizes(output: Any) -> list[int]:
+    return [axis.get_length() if axis.is_static else -1 for axis in output.partial_shape]
 
 
 def _keep(request: Any, place: tuple[dict[int, NDArray[np.float32]], int]) -> None:

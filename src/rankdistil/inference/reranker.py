@@ -1,7 +1,7 @@
 """A ranker in the user's hands: texts in, scores or an order out."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder
 from rankdistil.data.records import Pair
 from rankdistil.inference.backend import open_network
 from rankdistil.inference.engine import CHUNK, Engine
-from rankdistil.models.load import load_tokenizer, read_config, require_fitting
+from rankdistil.models.load import load_tokenizer, require_fitting, require_labels
 
 QUERY_TOKENS = 64  # of a ranker that doesn't say how many it was trained with
 
@@ -37,10 +37,10 @@ class Reranker:
 
     Args:
         path: a folder, or a hub id ``owner/name``.
-        device: ``cpu``, ``cuda`` or ``cuda:<n>``; by default a GPU if there is one and the backend can use it.
+        device: ``cpu``, ``cuda`` or ``cuda:<n>``; by default a GPU if there is one that the backend and the dtype can use.
         dtype: ``float32``, ``bfloat16``, or ``int8`` (CPUs).
         backend: ``torch``, ``onnx`` or ``openvino``; the latter two read what ``python -m rankdistil.export`` wrote.
-        query_tokens: that a query is cut to; by default as in training, else 64.
+        query_tokens: that a query is cut to; by default as in training, else 64 where the passage needs the rest.
         passage_tokens: that a passage is cut to; by default as in training, else what the query leaves of the positions.
 
     Raises:
@@ -53,14 +53,17 @@ class Reranker:
         query_tokens: int | None = None, passage_tokens: int | None = None,
     ) -> None:  # fmt: skip
         path = str(path)
-        config, tokenizer = read_config(path), load_tokenizer(path)
+        config, tokenizer = require_labels(path), load_tokenizer(path)
         require_fitting(path, tokenizer, config)
-        own = getattr(config, "rankdistil", {})
+        own = (getattr(config, "rankdistil", None) or {}).get("query_tokens")
         most = min(tokenizer.model_max_length, config.max_position_embeddings) - SPECIAL_TOKENS
-        first = query_tokens or own.get("query_tokens") or min(QUERY_TOKENS, most // 2)
+        for name, value in (("query_tokens", query_tokens), ("passage_tokens", passage_tokens)):
+            if value is not None and not 1 <= value < most:
+                raise ValueError(f"{name} is {value}; expected 1 to {most - 1}: {path} reads {most} tokens of a pair.")
+        first = query_tokens or own or min(QUERY_TOKENS, most // 2)
         encoder = PairEncoder(tokenizer, first, passage_tokens or most - first, config.max_position_embeddings)
-        spare = passage_tokens is None and "query_tokens" not in own
-        self._engine = Engine(open_network(backend, path, encoder, _device(device, backend), dtype), encoder, spare)
+        spare = query_tokens is None and passage_tokens is None and own is None
+        self._engine = Engine(open_network(backend, path, encoder, _device(device, backend, dtype), dtype), encoder, spare)
 
     def score(self, pairs: Iterable[tuple[str, str]]) -> list[float]:
         """Score pairs of query and passage.
@@ -80,7 +83,7 @@ class Reranker:
             raise ValueError("there are no pairs to score. Give at least one (query, passage).")
         return scores
 
-    def rerank(self, query: str, passages: Sequence[str], top_k: int | None = None) -> list[Hit]:
+    def rerank(self, query: str, passages: Iterable[str], top_k: int | None = None) -> list[Hit]:
         """Order passages by score, best first; equal scores in the order given.
 
         Args:
@@ -94,6 +97,9 @@ class Reranker:
         """
         if isinstance(passages, str):
             raise TypeError("passages is a text; expected a list of texts.")
+        passages = list(passages)  # a data frame's column has an index of its own
+        if not passages:
+            raise ValueError("there are no passages to rank. Give at least one.")
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k is {top_k}; expected at least 1, or None for all.")
         scores = self.score((query, passage) for passage in passages)
@@ -108,7 +114,7 @@ def _chunks(pairs: Iterable[tuple[str, str]]) -> Iterator[list[Pair]]:
 
 
 def _pair(number: int, pair: tuple[str, str]) -> Pair:
-    if isinstance(pair, str) or len(pair) != 2:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise TypeError(f"pair {number} is {pair!r}; expected (query, passage).")
     query, passage = pair
     for what, text in (("query", query), ("passage", passage)):
@@ -119,9 +125,9 @@ def _pair(number: int, pair: tuple[str, str]) -> Pair:
     return Pair("", str(number), query, passage)
 
 
-def _device(name: str | None, backend: str) -> torch.device:
+def _device(name: str | None, backend: str, dtype: str) -> torch.device:
     if name is None:
-        return torch.device("cuda" if backend == "torch" and torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if backend == "torch" and dtype != "int8" and torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise ValueError(f"device is {name!r}; expected cpu, cuda or cuda:<n>.")
     device = torch.device(name)

@@ -14,7 +14,7 @@ class ScoringModule(L.LightningModule):
 
     def __init__(self, ranker: CrossEncoder) -> None:
         super().__init__()
-        self.ranker, self._packed = ranker, PackedRanker(ranker)
+        self._packed = PackedRanker(ranker)
 
     def test_step(self, batch: PairBatch, batch_idx: int) -> ScoredPairs:
         """Score a batch of candidates, without their padding."""

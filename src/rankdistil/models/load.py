@@ -38,13 +38,20 @@ def read_config(path: str) -> BertConfig:
 
 
 def load_tokenizer(path: str) -> BertTokenizerFast:
-    """Load the tokenizer of a checkpoint."""
+    """Load the tokenizer of a checkpoint.
+
+    Raises:
+        FileNotFoundError: if a folder has no vocabulary: the library would make one of five tokens.
+        ValueError: if it isn't BERT's.
+    """
     source = locate(path)
+    if isinstance(source, Path):
+        _require_bert_tokenizer(source)
     return BertTokenizerFast.from_pretrained(source, local_files_only=isinstance(source, Path))
 
 
 def require_fitting(path: str, tokenizer: BertTokenizerFast, config: BertConfig) -> None:
-    """See that a network knows all tokens.
+    """See that a network knows all tokens, and reads pairs as BERT does.
 
     Raises:
         ValueError: if it doesn't.
@@ -54,6 +61,10 @@ def require_fitting(path: str, tokenizer: BertTokenizerFast, config: BertConfig)
             f"{path}: its tokenizer has {len(tokenizer)} tokens, its network knows {config.vocab_size}. "
             "Tokenizer and weights don't belong together."
         )
+    if config.type_vocab_size < 2 or "token_type_ids" not in tokenizer.model_input_names:
+        raise ValueError(f"{path} doesn't tell the query from the passage by token types, as rankers with BERT's layout do.")
+    if config.is_decoder:
+        raise ValueError(f"{path}: is_decoder is true; expected an encoder, whose tokens see each other in both directions.")
 
 
 def load_language_model(path: str, seed: int = 0) -> CrossEncoder:
@@ -90,11 +101,7 @@ def load_cross_encoder(path: str) -> CrossEncoder:
     Raises:
         ValueError: if the checkpoint is no ranker of one or two labels, or isn't finite.
     """
-    config = read_config(path)
-    if is_language_model(config):
-        require_ranker(path)
-    if config.num_labels not in (1, 2):
-        raise ValueError(f"{path}: the head has {config.num_labels} labels, expected 1, or 2 of which the second is relevance.")
+    config = require_labels(path)
     ranker = _load(path, config, allowed_missing=set())
     if config.num_labels == 2:
         head = ranker.bert.classifier
@@ -104,6 +111,20 @@ def load_cross_encoder(path: str) -> CrossEncoder:
             folded.bias.copy_(head.bias[1:] - head.bias[:1])
         ranker.bert.classifier, ranker.bert.num_labels, ranker.config.num_labels = folded, 1, 1
     return ranker.eval()
+
+
+def require_labels(path: str) -> BertConfig:
+    """Read the shape of a ranker of one or two labels.
+
+    Raises:
+        ValueError: if the checkpoint is none.
+    """
+    config = read_config(path)
+    if is_language_model(config):
+        require_ranker(path)
+    if config.num_labels not in (1, 2):
+        raise ValueError(f"{path}: the head has {config.num_labels} labels, expected 1, or 2 of which the second is relevance.")
+    return config
 
 
 def require_ranker(path: str) -> BertConfig:
@@ -151,6 +172,16 @@ def refuse_ranker(path: str) -> None:
             "the ranker started from. Set teacher.path to that, or learn from the ranker: "
             f"+experiment=ranker_distill_6l teacher.export={path}."
         )
+
+
+def _require_bert_tokenizer(folder: Path) -> None:
+    files = [folder / name for name in ("tokenizer.json", "vocab.txt") if (folder / name).is_file()]
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no tokenizer.json and no vocab.txt. Copy the checkpoint's tokenizer there.")
+    if files[0].suffix == ".json":
+        kind = json.loads(files[0].read_text(encoding="utf-8")).get("model", {}).get("type")
+        if kind != "WordPiece":
+            raise ValueError(f"{files[0]} is a tokenizer of type {kind!r}; expected BERT's 'WordPiece'.")
 
 
 def _load(path: str, config: BertConfig, allowed_missing: set[str]) -> CrossEncoder:
