@@ -89,7 +89,12 @@ def _check(cfg: DictConfig) -> None:
     """Build every plain setting once, so that a wrong one is answered before anything is read or written."""
     check(cfg)
     parts.data_settings(cfg.data)
-    parts.timing_settings(cfg)
+    timing = parts.timing_settings(cfg)
+    if "torch" not in timing.backends or set(timing.dtypes) == {"int8"}:  # its test would find nothing to time on a GPU
+        raise ValueError(
+            f"callbacks.inference_time has backends={list(timing.backends)}, dtypes={list(timing.dtypes)}; a run is timed when "
+            "it has no graphs yet, and maybe on a GPU. Add torch, and float32 or bfloat16; evaluate.py times graphs alone, too."
+        )
     parts.trainer_arguments(cfg)
     GradientShares(cfg.callbacks.gradient_shares.every)
     if cfg.stage.learns == "student":

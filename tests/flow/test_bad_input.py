@@ -31,6 +31,10 @@ def answer(tmp_path: Path, script: str, *arguments: str) -> str:
         (["+experiment=finetune_6l", "student.init_from=wiki"], ["student.init_from is 'wiki'; expected one of random, "]),
         (["+experiment=smoke", "teacher.path=package:no_such/model"], ["pip install no-such"]),
         (["+experiment=smoke", "data=files"], ["data.root is not set. Give it on the command line: data.root=<value>."]),
+        (
+            ["+experiment=smoke", "callbacks.inference_time.backends=[onnx]"],
+            ["callbacks.inference_time has backends=['onnx'], dtypes=['float32']; a run is timed when it has no graphs yet"],
+        ),
         (["+experiment=smoke", "data=files", "data.root=/no/such"], ["data.root=/no/such is no folder"]),
     ],
 )

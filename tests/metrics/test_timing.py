@@ -18,7 +18,9 @@ def _clock(name, calls):
 def test_rankers_take_turns_on_every_query():
     calls = []
     measure({"a": _clock("a", calls), "b": _clock("b", calls)}, ["q1", "q2"], rounds=2, warmup=0)
-    assert calls == [("a", "q1"), ("b", "q1"), ("a", "q2"), ("b", "q2")] * 2
+    assert calls == [
+        ("a", "q1"), ("b", "q1"), ("a", "q2"), ("b", "q2"), ("b", "q1"), ("a", "q1"), ("b", "q2"), ("a", "q2"),
+    ]  # fmt: skip
 
 
 def test_each_ranker_gets_one_sample_per_query_and_round():
@@ -30,12 +32,12 @@ def test_each_ranker_gets_one_sample_per_query_and_round():
     }
 
 
-@pytest.mark.parametrize("warmup", [0, 1, 3, 7])
-def test_warm_up_calls_are_made_first_and_not_counted(warmup):
+@pytest.mark.parametrize("warmup", [0, 1, 3])
+def test_warm_up_makes_every_call_first_and_counts_none(warmup):
     calls = []
     samples = measure({"a": _clock("a", calls)}, ["q1", "q2"], rounds=1, warmup=warmup)
-    assert [query for _, query in calls[:warmup]] == (["q1", "q2"] * 4)[:warmup]
-    assert [sample.model for sample in samples["a"]] == [warmup + 1, warmup + 2]
+    assert [query for _, query in calls] == ["q1", "q2"] * (warmup + 1)
+    assert [sample.model for sample in samples["a"]] == [2 * warmup + 1, 2 * warmup + 2]
 
 
 def test_latency_is_end_to_end_in_milliseconds_and_its_parts_are_apart():

@@ -41,7 +41,7 @@ def describe_machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "environment": {name: os.environ[name] for name in THREADS if name in os.environ},
-        "versions": {name: version for name in RUNTIMES if (version := _version(name))},
+        "versions": {name: version for name in RUNTIMES if (version := _version(name))} | {"torch": torch.__version__},
     }
 
 

@@ -19,7 +19,7 @@ class TimingSettings:
         candidates: passages per query at most; several sizes are timed one after the other.
         throughput_pairs: pairs of many queries in one call, for the throughput; 0 leaves it out.
         rounds: passes over the calls.
-        warmup: calls of each ranker before the clock counts.
+        warmup: passes of each ranker over all calls before the clock counts.
         dtypes: of weights or products, see ``PackedRanker``.
         backends: see ``rankdistil.inference.backend``.
 

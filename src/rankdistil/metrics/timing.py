@@ -35,21 +35,24 @@ def measure(
         rankers: by name; each scores the pairs of a call and returns the time it took.
         calls: what each ranker is given, one item per call.
         rounds: passes over all calls.
-        warmup: calls of each ranker that aren't counted.
+        warmup: passes over all calls that aren't counted: runtimes prepare themselves for each new shape.
         together: waits before each call until every process is about to make it; by default there is one process.
 
     Returns:
         One sample per call and round, by ranker.
     """
     for ranker in rankers.values():
-        for call in [call for _ in range(warmup) for call in calls][:warmup]:
-            ranker(call)
+        for _ in range(warmup):
+            for call in calls:
+                ranker(call)
     samples: dict[Name, list[Sample]] = {name: [] for name in rankers}
-    for _ in range(rounds):
+    names = list(rankers)
+    for turn in range(rounds):
+        first = turn % len(names)
         for call in calls:
-            for name, ranker in rankers.items():
+            for name in names[first:] + names[:first]:  # each leads in turn: none always finds its caches as another left them
                 together()
-                samples[name].append(ranker(call))
+                samples[name].append(rankers[name](call))
     return samples
 
 

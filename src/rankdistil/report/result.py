@@ -28,9 +28,13 @@ def read_result(folder: Path, name: str, timed: bool = True) -> Result:
 
     Raises:
         FileNotFoundError: if one is missing.
+        ValueError: if another version wrote it.
     """
     measures = _json(folder / "metrics.json")["measures"]
-    numbers = speed(_json(folder / "latency.json"), "ranker") if timed else {}
+    timing = _json(folder / "latency.json") if timed else {"rows": []}
+    if "rows" not in timing:
+        raise ValueError(f"{folder / 'latency.json'} has no rows: another version of rankdistil wrote it. Test the run again.")
+    numbers = speed(timing, "ranker") if timed else {}
     return Result(name, measures, _per_query(folder, "measures"), numbers)
 
 
