@@ -46,7 +46,6 @@ def attend_packed(projected: Tensor, batch: PackedBatch, heads: int) -> Tensor:
         parts = projected[at:end].view(pairs, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
         out[at:end].view(shape).copy_(attend(*parts).transpose(1, 2))
         at = end
-    out[at:] = 0  # tokens of no pair
     return out
 
 

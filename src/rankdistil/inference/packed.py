@@ -29,7 +29,7 @@ class PackedBatch(NamedTuple):
     runs: list[tuple[int, int]]
 
 
-def pack(first: Segment, second: Segment, cls: int, sep: int, multiple: int = 1) -> PackedBatch:
+def pack(first: Segment, second: Segment, cls: int, sep: int) -> PackedBatch:
     """Lay out [CLS] first [SEP] second [SEP] of each pair, one after the other.
 
     Args:
@@ -37,7 +37,6 @@ def pack(first: Segment, second: Segment, cls: int, sep: int, multiple: int = 1)
         second: their passages.
         cls: id of [CLS].
         sep: id of [SEP].
-        multiple: of which the number of tokens is made, by tokens of no pair at the end.
     """
     middles = first.lengths + 1
     lengths = middles + second.lengths + 2
@@ -55,8 +54,7 @@ def pack(first: Segment, second: Segment, cls: int, sep: int, multiple: int = 1)
     ids[~special & types] = second.tokens
     values, counts = np.unique(lengths, return_counts=True)
     runs = list(zip(counts.tolist(), values.tolist(), strict=True))
-    filled = (np.pad(row, (0, -total % multiple)) for row in (ids, types.astype(np.int64), positions))
-    return PackedBatch(*map(torch.from_numpy, (*filled, starts)), runs)
+    return PackedBatch(*map(torch.from_numpy, (ids, types.astype(np.int64), positions, starts)), runs)
 
 
 def pack_padded(input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[PackedBatch, Tensor]:

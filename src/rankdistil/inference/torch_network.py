@@ -11,7 +11,6 @@ from rankdistil.inference.packed_ranker import PackedRanker
 from rankdistil.models.bert import CrossEncoder
 
 BUDGET = {"cpu": 1024, "cuda": 32_768}  # tokens of a batch: what fits a CPU's cache, and what fills a GPU
-MULTIPLE = 64  # tokens: oneDNN, which multiplies in few bits, prepares itself for every new shape
 
 
 class TorchNetwork:
@@ -40,7 +39,6 @@ class TorchNetwork:
             raise ValueError(f"dtype=int8 runs on CPUs only, not on {device}. Use bfloat16 there.")
         self.ranker, self.device, self.precision = PackedRanker(ranker, precision).to(device), device, precision
         self._special = encoder.tokenizer.cls_token_id, encoder.tokenizer.sep_token_id
-        self._multiple = 1 if precision == "float32" or device.type != "cpu" else MULTIPLE
         self.budget = budget or BUDGET.get(device.type, BUDGET["cpu"])
 
     @torch.inference_mode()
@@ -49,7 +47,7 @@ class TorchNetwork:
         batches = list(cut(first.lengths + second.lengths + SPECIAL_TOKENS, self.budget))
         sizes = [batch.stop - batch.start for batch in batches]
         parts = zip(first.parts(sizes), second.parts(sizes), strict=True)
-        found = [self.ranker(self._on_device(pack(*pair, *self._special, self._multiple))) for pair in parts]
+        found = [self.ranker(self._on_device(pack(*pair, *self._special))) for pair in parts]
         return torch.cat(found).cpu().numpy()
 
     def _on_device(self, batch: PackedBatch) -> PackedBatch:
