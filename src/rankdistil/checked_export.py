@@ -69,6 +69,7 @@ def _compare(ranker: CrossEncoder, data: HeldOut, folder: Path, stage: Path, bou
     orders, ndcg = data.orders(reference.tolist())
     checks, notes = [Check("torch", "float32", 0.0, 1.0, ndcg, 0.0, None)], []
     for backend, precision, file in _ways(folder, stage):
+        print(f"scoring {len(data.pairs)} pairs: {backend} {precision}", flush=True)
         try:
             network = _network(ranker, data, backend, precision, file)
         except ValueError as error:
