@@ -87,9 +87,10 @@ def test_weights_are_shared_in_float32_and_the_ranker_is_left_as_it_was(ranker: 
 def test_an_integer_product_is_the_rounded_operands_product() -> None:
     torch.manual_seed(0)
     weight, bias, rows = torch.randn(6, 20), torch.randn(6), torch.randn(9, 20) * torch.logspace(-3, 3, 9)[:, None]
-    rows[4] = 0
-    by_row, by_output = rows.abs().amax(1, keepdim=True) / 127, weight.abs().amax(1, keepdim=True) / 127
-    whole = (rows / by_row.clamp(min=1e-30)).round() * by_row
+    rows[3], rows[4] = rows[3].abs() + 5, 0
+    low, high = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
+    middle, by_row, by_output = (low + high) / 2, (high - low) / 254, weight.abs().amax(1, keepdim=True) / 127
+    whole = ((rows - middle) / by_row.clamp(min=1e-30)).round() * by_row + middle
     expected = whole.double() @ ((weight / by_output).round() * by_output).double().T + bias
     assert torch.allclose(Int8Linear(weight, bias)(rows).double(), expected, rtol=1e-4, atol=1e-4)
 
