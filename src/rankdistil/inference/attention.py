@@ -10,7 +10,8 @@ from rankdistil.inference.packed import PackedBatch
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Softmax(QKᵀ/√d)V without a mask.
 
-    On a CPU, SDPA gains nothing from bfloat16; two matrix products do.
+    CPUs compute it in float32 whatever the dtype: SDPA gains nothing from bfloat16 there, and matrix products in bfloat16 are
+    prepared anew for every shape, of which this has hundreds.
 
     Args:
         query: (B, heads, Q, d).
@@ -20,12 +21,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         (B, heads, Q, d).
     """
-    if query.dtype != torch.bfloat16 or query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value)
-    pairs, heads, _, size = query.shape
-    q, k, v = (part.reshape(pairs * heads, -1, size) for part in (query, key, value))
-    shares = torch.bmm(q * size**-0.5, k.transpose(1, 2)).float().softmax(-1)  # slow in bfloat16, and less exact
-    return torch.bmm(shares.to(torch.bfloat16), v).view(pairs, heads, -1, size)
+    if query.device.type == "cpu":
+        return F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(query.dtype)
+    return F.scaled_dot_product_attention(query, key, value)
 
 
 def attend_packed(projected: Tensor, batch: PackedBatch, heads: int) -> Tensor:
