@@ -66,9 +66,10 @@ def arguments(line: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each variant (default: %(default)s)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="(default: %(default)s)")
     parser.add_argument("--tokens", type=int, help="per batch, as data.max_tokens; 16 pairs without")
-    parser.add_argument("--compile", action="store_true", help="another variant, compiled")
     parser.add_argument("--no-memory", action="store_true", help="don't measure memory in fresh processes (CPU)")
-    parser.add_argument("--no-peer", action="store_true", help="without sentence-transformers, which needs accelerate, datasets")
+    parser.add_argument(
+        "--no-peer", action="store_true", help="without sentence-transformers, which needs accelerate, datasets"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the texts (default: %(default)s)")
     return parser.parse_args(line)
 
@@ -95,10 +96,6 @@ def variants_of(stage: str, model: str, work: Work, asked: argparse.Namespace) -
     found = [variant("naive", naive_step(stage, model, device), arbitrary)] if BASE[stage] == "naive" else []
     for name in PRECISIONS:
         found.append(variant(name, our_step(module_of(stage, model), device, name == OWN), grouped))
-    if asked.compile:
-        step = our_step(module_of(stage, model, compiled=True), device, mixed=True)
-        compiled = variant(f"{OWN} compiled", step, grouped)
-        found.append(compiled._replace(warm=compiled.run))
     if BASE[stage] == PEER and device == "cpu" and not asked.no_peer:
         for name in PRECISIONS:
             run = peer(model, work, name == OWN)
@@ -149,7 +146,7 @@ def rows_of(
 def add_memory(rows: list[dict[str, Any]]) -> None:
     """Measure the memory of each way in a process of its own; the peer's isn't."""
     for row in rows:
-        if PEER not in row["variant"] and "compiled" not in row["variant"]:
+        if PEER not in row["variant"]:
             line = [sys.executable, "-m", "benchmarks.training_memory", row["stage"], row["model"], row["variant"]]
             done = subprocess.run(line, capture_output=True, text=True, check=True)
             row |= {"memory_mib": (found := json.loads(done.stdout.splitlines()[-1]))["above_idle_mib"], "memory": found}
@@ -188,8 +185,8 @@ def show(result: dict[str, Any], console: Console) -> None:
     rows, unit = result["rows"], "core-second" if result["device"] == "cpu" else "second"
     naive = {(row["stage"], row["model"]): row["memory_mib"] for row in rows if row["variant"] == "naive"}
     table = Table(
-        "stage", "model", "variant", "pairs/s", "least", "most", "over", "beside", "of float32", "of bfloat16 limit", "peak MiB",
-        "of naive", "targets", title=f"Training: pairs per {unit}", title_justify="left",
+        "stage", "model", "variant", "pairs/s", "least", "most", "over", "beside", "of float32", "of bfloat16 limit",
+        "peak MiB", "of naive", "targets", title=f"Training: pairs per {unit}", title_justify="left",
     )  # fmt: skip
     for row in rows:
         beside = naive.get((row["stage"], row["model"]))
@@ -224,25 +221,27 @@ def main() -> None:
     torch.set_num_threads(1)
     others, most = Others(), limits() if asked.device == "cpu" else gpu_limits()
     work = draw_work(asked.steps, asked.tokens, asked.seed)
+    padded = sum(batch.attention_mask.numel() for batch in work.grouped)
     rows: list[dict[str, Any]] = []
+    result = {
+        "machine": describe(), "device": torch.cuda.get_device_name() if asked.device == "cuda" else "cpu",
+        "limits_gflops": most, "rows": rows, "pairs": len(work.lengths), "real_tokens_per_pair": float(work.lengths.mean()),
+        "padding": 1 - float(work.lengths.sum()) / padded, "used_by_others": 0.0, "steps": asked.steps,
+        "rounds": asked.rounds, "tokens": asked.tokens, "seed": asked.seed,
+    }  # fmt: skip
+    asked.results.parent.mkdir(parents=True, exist_ok=True)
     for stage in asked.stages.split(","):
         for model in [TEACHER] if stage == "teacher" else asked.models.split(","):
             console.print(f"{stage} {model}")
             variants = variants_of(stage, model, work, asked)
-            rows += rows_of(variants, *interleaved(variants, asked.rounds, console), len(work.lengths), most)
+            found = rows_of(variants, *interleaved(variants, asked.rounds, console), len(work.lengths), most)
             del variants
-    if asked.device == "cpu" and not asked.no_memory:
-        add_memory(rows)
-    padded = sum(batch.attention_mask.numel() for batch in work.grouped)
-    result = {
-        "machine": describe(), "device": torch.cuda.get_device_name() if asked.device == "cuda" else "cpu",
-        "limits_gflops": most, "rows": rows, "pairs": len(work.lengths), "real_tokens_per_pair": float(work.lengths.mean()),
-        "padding": 1 - float(work.lengths.sum()) / padded, "used_by_others": others.share(), "steps": asked.steps,
-        "rounds": asked.rounds, "tokens": asked.tokens, "seed": asked.seed,
-    }  # fmt: skip
+            if asked.device == "cpu" and not asked.no_memory:
+                add_memory(found)
+            rows += found
+            result["used_by_others"] = others.share()
+            write_json(asked.results, result)  # each time: a long run that is ended leaves what it has
     show(result, console)
-    asked.results.parent.mkdir(parents=True, exist_ok=True)
-    write_json(asked.results, result)
     console.print(f"file: {asked.results}")
 
 

@@ -1,4 +1,4 @@
-"""sentence-transformers' CrossEncoderTrainer on triples with stored margins: what training on cached logits is measured beside."""
+"""sentence-transformers' CrossEncoderTrainer on stored margins: what training on cached logits is measured beside."""
 
 import tempfile
 import time

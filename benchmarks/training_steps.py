@@ -41,13 +41,12 @@ def shape(name: str) -> BertConfig:
     )  # fmt: skip
 
 
-def module_of(stage: str, name: str, compiled: bool = False) -> StageModule:
+def module_of(stage: str, name: str) -> StageModule:
     """Build the module of a stage, with random weights.
 
     Args:
         stage: one of ``LOSSES``.
         name: size of what learns.
-        compiled: whether the networks are compiled.
     """
     torch.manual_seed(0)
     kinds = LOSSES[stage]
@@ -59,10 +58,7 @@ def module_of(stage: str, name: str, compiled: bool = False) -> StageModule:
     bridge = Projection("auto", own.hidden_size, other.hidden_size, own.num_hidden_layers + 1) if "hidden" in losses else None
     teacher = None if stage == "logits" else FrozenTeacher(CrossEncoder(BertForSequenceClassification(other)))
     layer_map = map_layers("uniform", own.num_hidden_layers, other.num_hidden_layers)
-    module = DistillModule(learner, WeightedSum(losses, weights, bridge), OPTIM, teacher, layer_map)
-    if compiled:
-        module.compile_networks()
-    return module
+    return DistillModule(learner, WeightedSum(losses, weights, bridge), OPTIM, teacher, layer_map)
 
 
 def our_step(module: StageModule, device: str, mixed: bool) -> Step:

@@ -93,21 +93,20 @@ def draw_work(batches: int, tokens: int | None, seed: int) -> Work:
     chosen = [tuple(map(int, ids)) for batch in grouped for ids in zip(batch.query_ids, batch.passage_ids, strict=True)]
     chosen = [(query, positive, negative) for (query, positive), (_, negative) in zip(chosen[::2], chosen[1::2], strict=True)]
     order = np.random.default_rng(seed).permutation(len(chosen))
-    triples = [
-        (asked.texts[q], answers.texts[p], answers.texts[n]) for q, p, n in (chosen[place] for place in order)
-    ]
+    triples = [(asked.texts[q], answers.texts[p], answers.texts[n]) for q, p, n in (chosen[place] for place in order)]
     return Work(grouped, _arbitrary(grouped, order), triples)
 
 
 def _arbitrary(grouped: list[PairBatch], order: NDArray[np.int64]) -> list[PairBatch]:
     fields = [
-        torch.cat([F.pad(batch[field], (0, LENGTH - batch.input_ids.size(1))) for batch in grouped])
-        for field in range(3)
+        torch.cat([F.pad(batch[field], (0, LENGTH - batch.input_ids.size(1))) for batch in grouped]) for field in range(3)
     ]
     pairs = torch.from_numpy(np.stack([2 * order, 2 * order + 1], axis=1).reshape(-1))
     size = -(-len(pairs) // len(grouped) // 2) * 2
     groups = torch.arange(size).div(2, rounding_mode="floor")
     return [
-        PairBatch(*(field[part] for field in fields), torch.arange(len(part)).add(1).remainder(2).float(), groups[: len(part)], (), ())
+        PairBatch(
+            *(field[part] for field in fields), torch.arange(len(part)).add(1).remainder(2).float(), groups[: len(part)], (), ()
+        )
         for part in pairs.split(size)
     ]

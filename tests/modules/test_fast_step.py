@@ -65,9 +65,7 @@ def shown(bert: BertForSequenceClassification, batch: PairBatch) -> tuple[Tensor
         hook.remove()
     heads = {key: part.unflatten(2, (4, -1)).transpose(1, 2) for key, part in parts.items()}
     count = bert.config.num_hidden_layers
-    scores = [
-        heads[layer, "query"] @ heads[layer, "key"].mT / heads[layer, "key"].size(-1) ** 0.5 for layer in range(count)
-    ]
+    scores = [heads[layer, "query"] @ heads[layer, "key"].mT / heads[layer, "key"].size(-1) ** 0.5 for layer in range(count)]
     return out.logits.squeeze(1), list(out.hidden_states), scores
 
 

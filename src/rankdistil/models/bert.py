@@ -13,7 +13,6 @@ from rankdistil.models.encoder import embed, encode
 from rankdistil.models.layout import lay_out
 from rankdistil.models.trace import Layers, Trace
 
-
 NOTHING = Layers()
 
 

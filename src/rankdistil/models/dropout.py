@@ -54,7 +54,7 @@ def drop(x: Tensor, p: float) -> Tensor:
 class Dropout(nn.Dropout):
     """``drop`` while training."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - its name in torch
+    def forward(self, input: Tensor) -> Tensor:
         """Drop units while training."""
         return drop(input, self.p) if self.training else input
 
