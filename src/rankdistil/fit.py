@@ -124,7 +124,7 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataMod
     trainer = L.Trainer(
         **parts.trainer_arguments(cfg),
         max_steps=cfg.stage.steps,
-        val_check_interval=max(1, cfg.stage.steps // cfg.stage.validations),
+        val_check_interval=max(1, cfg.stage.steps // cfg.stage.validations) * cfg.trainer.get("accumulate_grad_batches", 1),
         check_val_every_n_epoch=None,
         num_sanity_val_steps=1,
         log_every_n_steps=min(10, max(1, cfg.stage.steps // cfg.stage.validations)),

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 from transformers import BertForSequenceClassification
 
-from rankdistil.models.attention import recorded_scores
 from rankdistil.models.trace import Layers
 
 IDS = torch.tensor([[2, 7, 9, 3, 11, 12, 3], [2, 8, 3, 13, 3, 0, 0]])
@@ -45,8 +44,8 @@ def test_only_the_wanted_layers_are_recorded_in_order(tiny_ranker):
     every = tiny_ranker(IDS, MASK, SEGMENTS, ALL).attention_scores
     some = tiny_ranker(IDS, MASK, SEGMENTS, Layers(attention=(1, 3))).attention_scores
     assert len(some) == 2
-    assert torch.equal(some[0], every[1])
-    assert torch.equal(some[1], every[3])
+    assert_close(some[0], every[1], rtol=1e-5, atol=1e-6)
+    assert_close(some[1], every[3], rtol=1e-5, atol=1e-6)
     assert not torch.equal(every[1], every[3])
 
 
@@ -60,21 +59,15 @@ def test_gradient_flows_from_recorded_scores_into_queries_and_keys_up_to_that_la
 
 
 def test_recording_never_changes_the_logits(tiny_ranker):
-    assert torch.equal(tiny_ranker(IDS, MASK, SEGMENTS, ALL).logits, tiny_ranker(IDS, MASK, SEGMENTS).logits)
+    assert_close(tiny_ranker(IDS, MASK, SEGMENTS, ALL).logits, tiny_ranker(IDS, MASK, SEGMENTS).logits, rtol=1e-5, atol=1e-6)
 
 
-def test_nothing_is_recorded_after_the_pass_even_if_it_failed(tiny_ranker):
-    layers = tiny_ranker.bert.bert.encoder.layer
-    with pytest.raises(KeyboardInterrupt), recorded_scores(layers, (0,)) as scores:
-        raise KeyboardInterrupt
-    tiny_ranker(IDS, MASK, SEGMENTS)
-    assert scores == []
-
-
-def test_a_network_that_computes_its_attention_otherwise_is_refused_instead_of_showing_nothing(tiny_ranker):
+def test_the_attention_that_the_library_is_set_to_has_no_say(tiny_ranker):
+    expected = tiny_ranker(IDS, MASK, SEGMENTS, ALL)
     tiny_ranker.bert.set_attn_implementation("eager")
-    with pytest.raises(RuntimeError, match="attention scores of 4 layers were asked for, 0 recorded"):
-        tiny_ranker(IDS, MASK, SEGMENTS, ALL)
+    found = tiny_ranker(IDS, MASK, SEGMENTS, ALL)
+    assert torch.equal(found.logits, expected.logits)
+    assert all(torch.equal(*pair) for pair in zip(found.attention_scores, expected.attention_scores, strict=True))
 
 
 def test_a_layer_that_does_not_exist_is_refused(tiny_ranker):

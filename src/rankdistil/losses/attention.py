@@ -30,12 +30,12 @@ def attention_mse(student: Tensor, teacher: Tensor, mask: Tensor, count_padding:
             f"attention maps differ in shape: student {tuple(student.shape)}, teacher {tuple(teacher.shape)}. "
             f"Pick a student with {teacher.shape[1]} heads, or drop the loss: '~stage.losses.attention'."
         )
-    gap = (student.float() - teacher.detach().float()).square()
-    keys = mask[:, None, None, :].bool()
-    if count_padding:
-        return gap.masked_fill(~keys, 0.0).mean()
-    pairs = keys & mask[:, None, :, None].bool()
-    return gap.masked_fill(~pairs, 0.0).sum() / (pairs.sum() * gap.size(1)).clamp(min=1)
+    gap = student.float() - teacher.detach().float()
+    pairs = mask[:, None, None, :].float()
+    if not count_padding:
+        pairs = pairs * mask[:, None, :, None].float()
+    gap = gap.mul_(pairs).square()  # as fast as it gets: a CPU takes several times as long to fill by a mask of booleans
+    return gap.mean() if count_padding else gap.sum() / (pairs.sum() * gap.size(1)).clamp(min=1)
 
 
 class AttentionLoss(nn.Module):

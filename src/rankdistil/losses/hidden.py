@@ -1,26 +1,27 @@
 """Hidden states: what the student thinks at each layer learns what the teacher thinks at the mapped one."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankdistil.data.batch import PairBatch
 from rankdistil.models.trace import Trace
 
 
-def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor, count_padding: bool = False) -> Tensor:
+def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor | None = None, count_padding: bool = False) -> Tensor:
     """Mean squared gap between two hidden states.
 
     Args:
-        student: hidden states in the teacher's width, float, (B, T, D).
+        student: hidden states in the teacher's width, float, (B, T, D), or (N, D) of real tokens alone.
         teacher: the same shape; receives no gradient.
-        mask: 1 for a real token, 0 for padding, (B, T).
+        mask: 1 for a real token, 0 for padding, (B, T); only for states that hold padding.
         count_padding: mean over all positions, as TinyBERT's code does; by default over real tokens only.
 
     Returns:
         Scalar, in float32. Real tokens and units weigh equally. A batch without a real token gives 0.
 
     Raises:
-        ValueError: if the states differ in shape.
+        ValueError: if the states differ in shape, or are to count padding that they don't hold.
 
     Source: Jiao et al. 2020, arXiv:1909.10351 (hidden-states-based distillation).
     """
@@ -29,6 +30,10 @@ def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor, count_padding: bo
             f"hidden states differ in shape: student {tuple(student.shape)}, teacher {tuple(teacher.shape)}. "
             "Set stage.projection=auto so that a learned projection bridges the widths."
         )
+    if student.dim() == 2:
+        if count_padding:
+            raise ValueError("count_padding=True needs hidden states with padding; these are of real tokens alone.")
+        return F.mse_loss(student.float(), teacher.detach().float())
     gap = (student.float() - teacher.detach().float()).square()
     if count_padding:
         return gap.mean()

@@ -53,6 +53,11 @@ class WeightedSum(nn.Module):
         """Whether a loss reads the logits; without one the student is left a language model, not a ranker."""
         return any(not loss.needs for loss in self.losses.values())
 
+    @property
+    def counts_padding(self) -> bool:
+        """Whether a loss asks for hidden states and attention of padding."""
+        return any(getattr(loss, "count_padding", False) for loss in self.losses.values())
+
     def forward(self, student: Trace, teacher: Trace | None, batch: PairBatch) -> LossValue:
         """Compute the total and its parts for one batch."""
         if self.projection is not None:

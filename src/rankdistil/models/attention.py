@@ -1,61 +1,41 @@
-"""Attention scores before softmax, recorded at chosen layers while SDPA computes the attention itself.
+"""Attention that also shows its scores before softmax, where a loss compares them.
 
 Distillation compares Q·Kᵀ/√d. The library's own outputs hold probabilities after softmax, and under SDPA an empty tuple.
-Eager attention at all layers would give probabilities too and is slower. So an attention function is registered that calls
-SDPA and, where a recorder is attached, also keeps the scores. The mask function must be registered under the same name,
-otherwise padding is silently attended to.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
+import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import sdpa_mask
+from torch import Tensor
 
-ATTENTION = "rankdistil_sdpa"
+from rankdistil.models.dropout import drop
 
 
-def _attend(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **_: object,
-) -> tuple[Tensor, None]:
-    scaling = query.size(-1) ** -0.5 if scaling is None else scaling
-    recorder = getattr(module, "score_recorder", None)
-    if recorder is not None:
-        recorder.append((query @ key.transpose(2, 3)) * scaling)
-    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling)
-    return attended.transpose(1, 2).contiguous(), None
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None, p: float, record: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Dropout(softmax(QKᵀ/√d))V.
 
-
-AttentionInterface.register(ATTENTION, _attend)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)
-
-
-@contextmanager
-def recorded_scores(layers: nn.ModuleList, wanted: tuple[int, ...]) -> Iterator[list[Tensor]]:
-    """Record the scores of the wanted layers during one forward pass.
+    On a CPU, SDPA with dropout takes four times as long as the products written out, and in bfloat16 it is slower without
+    dropout, too; where scores are recorded it would compute them twice.
 
     Args:
-        layers: the encoder's layers, each with ``attention.self``.
-        wanted: indices of the layers to record, ascending, 0-based.
+        query: (B, H, Q, d).
+        key: (B, H, T, d).
+        value: (B, H, T, d).
+        hidden: True where nothing may be looked at, (B, T); None where nothing is hidden.
+        p: dropout of the attention.
+        record: whether to return the scores.
 
-    Yields:
-        A list that holds one (B, H, T, T) tensor per wanted layer after the pass, in layer order.
+    Returns:
+        (B, H, Q, d), and the scores before mask and softmax, (B, H, Q, T), or None.
     """
-    scores: list[Tensor] = []
-    modules = [layers[index].attention.self for index in wanted]
-    try:
-        for module in modules:
-            module.score_recorder = scores
-        yield scores
-    finally:
-        for module in modules:
-            del module.score_recorder
+    on_cpu = query.device.type == "cpu"
+    scores = query @ key.transpose(2, 3) * query.size(-1) ** -0.5 if record else None
+    if not on_cpu or not (record or p or query.dtype == torch.bfloat16):
+        mask = None if hidden is None else ~hidden[:, None, None]
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p), scores
+    seen = query @ key.transpose(2, 3) * query.size(-1) ** -0.5 if scores is None else scores
+    if hidden is not None:
+        seen = seen + torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf)[:, None, None]  # float32 from here
+    shares = seen.softmax(-1, dtype=torch.float32).to(value.dtype)
+    return (drop(shares, p) if p else shares) @ value, scores

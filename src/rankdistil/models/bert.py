@@ -4,11 +4,16 @@ The network is exactly transformers' ``BertForSequenceClassification`` with one 
 reads that class; this wrapper only adds the trace.
 """
 
+import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from rankdistil.models.attention import ATTENTION, recorded_scores
+from rankdistil.models.dropout import use_dropout
+from rankdistil.models.encoder import embed, encode
+from rankdistil.models.layout import lay_out
 from rankdistil.models.trace import Layers, Trace
+
+NOTHING = Layers()
 
 
 class CrossEncoder(nn.Module):
@@ -17,14 +22,21 @@ class CrossEncoder(nn.Module):
     def __init__(self, bert: BertForSequenceClassification) -> None:
         super().__init__()
         self.bert = bert
-        self.bert.set_attn_implementation(ATTENTION)
+        use_dropout(bert)
 
     @property
     def config(self) -> BertConfig:
         """The shape of the network."""
         return self.bert.config
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, layers: Layers | None = None) -> Trace:
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor,
+        layers: Layers = NOTHING,
+        padding: bool = True,
+    ) -> Trace:
         """Score a batch of pairs.
 
         Args:
@@ -32,32 +44,25 @@ class CrossEncoder(nn.Module):
             attention_mask: 1 for a real token, 0 for padding, (B, T).
             token_type_ids: 0 for query tokens, 1 for passage tokens, (B, T).
             layers: what to record beside the logits; nothing by default.
+            padding: whether what is recorded holds padding, too; see ``Trace``. Without it, padding costs nothing.
 
         Returns:
             The trace, with exactly the layers asked for.
-
-        Raises:
-            RuntimeError: if the network recorded fewer layers than were asked for.
         """
-        layers = layers or Layers()
-        with recorded_scores(self.bert.bert.encoder.layer, layers.attention) as scores:
-            output = self.bert.bert(
-                input_ids,
-                attention_mask=attention_mask,
-                token_type_ids=token_type_ids,
-                output_hidden_states=bool(layers.hidden),
-            )
-        if len(scores) != len(layers.attention):
-            raise RuntimeError(f"attention scores of {len(layers.attention)} layers were asked for, {len(scores)} recorded")
-        states = output.hidden_states or ()
-        if layers.hidden and len(states) != self.config.num_hidden_layers + 1:
-            raise RuntimeError(f"expected {self.config.num_hidden_layers + 1} hidden states, the network gave {len(states)}")
-        logits = self.bert.classifier(self.bert.dropout(output.pooler_output))
-        return Trace(
-            logits=logits.squeeze(-1) if logits.size(-1) == 1 else logits,
-            hidden_states=tuple(states[index] for index in layers.hidden),
-            attention_scores=tuple(scores),
-        )
+        layout = lay_out(attention_mask, padding and layers != NOTHING)
+        positions = torch.arange(layout.length, device=input_ids.device).expand(layout.texts, -1)
+        rows = embed(self.bert.bert, *(layout.take(part) for part in (input_ids, token_type_ids, positions)))
+        first, states, scores = encode(self.bert.bert, rows, layout, layers)
+        if padding:
+            states = tuple(state.view(layout.texts, layout.length, -1) for state in states)
+        logits = self._score(first)
+        return Trace(logits.squeeze(-1) if logits.size(-1) == 1 else logits, states, scores)
+
+    def _score(self, first: Tensor) -> Tensor:
+        """Run the head on the states of [CLS], (B, D): in its own precision, for scores in bfloat16 would be equal."""
+        head = self.bert.classifier
+        with torch.autocast(first.device.type, enabled=False):
+            return head(self.bert.dropout(self.bert.bert.pooler(first.to(head.weight.dtype)[:, None])))
 
 
 def parameter_count(ranker: nn.Module) -> int:

@@ -26,7 +26,8 @@ class Trace(NamedTuple):
 
     Attributes:
         logits: relevance scores before any activation, (B,); (B, C) for a head with C classes.
-        hidden_states: one (B, T, D) tensor for each of ``Layers.hidden``, in that order.
+        hidden_states: one (B, T, D) tensor for each of ``Layers.hidden``, in that order; without padding one (N, D) tensor, of
+            the real tokens one after the other.
         attention_scores: one (B, H, T, T) tensor for each of ``Layers.attention``: Q·Kᵀ/√d before mask and softmax.
     """
 

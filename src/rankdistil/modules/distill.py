@@ -68,11 +68,9 @@ class DistillModule(StageModule):
     def loss(self, batch: PairBatch) -> LossValue:
         """Run both networks and compare their traces."""
         inputs = batch.input_ids, batch.attention_mask, batch.token_type_ids
-        if self.teacher is None:
-            return self.losses(self.ranker(*inputs, self._layers.student), Trace(batch.teacher_logits), batch)
-        with torch.no_grad():
-            teacher = self.teacher(*inputs, self._layers.teacher)
-        return self.losses(self.ranker(*inputs, self._layers.student), teacher, batch)
+        padding = self.losses.counts_padding
+        shown = Trace(batch.teacher_logits) if self.teacher is None else self.teacher(*inputs, self._layers.teacher, padding)
+        return self.losses(self.ranker(*inputs, self._layers.student, padding), shown, batch)
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> ScoredPairs | None:
         """Add the teacher's scores, where it is a ranker and so is the student."""
