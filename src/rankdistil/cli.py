@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from rankdistil.signals import Stopped, ended_by_signals
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -62,7 +64,7 @@ def answer(task: Callable[[DictConfig], float | None], cfg: DictConfig, config_n
 
 
 def one_message(main: Callable[[], None], config_name: str) -> None:
-    """Run a Hydra main; on an error print one message and exit 1.
+    """Run a Hydra main; on an error print one message and exit 1, on a signal 128 + signal.
 
     ``HYDRA_FULL_ERROR=1`` shows the stack instead.
 
@@ -72,9 +74,12 @@ def one_message(main: Callable[[], None], config_name: str) -> None:
     """
     os.environ[FULL] = "1"  # Hydra then lets errors through instead of printing its own account of them
     try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+        with ended_by_signals():
+            main()
+    except Stopped as stopped:
+        if not stopped.told and os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":
+            print(f"{stopped}. The same command with resume=true continues what was begun.", file=sys.stderr)
+        raise
     except Exception as error:
         if wanted_full:
             raise

@@ -23,6 +23,7 @@ from rankdistil.inference.machine import processor
 from rankdistil.models.locate import locate
 from rankdistil.roles import asks_teacher, named_source
 from rankdistil.settings import plain
+from rankdistil.signals import Stopped
 
 # The settings of ``data`` (patterns of keys) that decide what becomes of passages read as text: validation is a mean over
 # batches, so their size counts.
@@ -55,7 +56,7 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
     """
     parts: dict[str, Any] = {"stage": plain(cfg.stage), "data": _data(cfg)}
     if cfg.stage.learns != "nothing":  # a score is the same whatever the seed, in float32, on any number of devices
-        parts |= {"seed": cfg.seed, "trainer": plain(cfg.trainer)}
+        parts |= {"seed": cfg.seed, "trainer": {key: value for key, value in plain(cfg.trainer).items() if key != "timeout"}}
     if not asks_teacher(cfg):  # else it is a parent
         parts["teacher"] = {"weights": identity(named_source(cfg))}
     if cfg.stage.learns == "student":
@@ -144,11 +145,18 @@ def begun(cfg: DictConfig, settings: dict[str, Any], parents: dict[str, Any]) ->
 
 @contextmanager
 def failure_recorded(folder: Path, record: dict[str, Any]) -> Iterator[None]:
-    """Write into a run's ``run.json`` that it failed, and why, should it; ``record`` may grow meanwhile."""
+    """Write into a run's ``run.json`` that it failed or was stopped, and why, should it; ``record`` may grow meanwhile.
+
+    Where several ranks fail, the first one's reason stays: the others fail because of it.
+    """
     try:
         yield
     except BaseException as error:
-        write_json(folder / "run.json", record | {"status": "failed", "error": f"{type(error).__name__}: {error}"})
+        ended: dict[str, Any] = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        if isinstance(error, Stopped):
+            ended = {"status": "stopped", "signal": error.signum, "error": str(error)}
+        if (read_record(folder) or {}).get("status") not in ("failed", "stopped"):
+            write_json(folder / "run.json", record | ended)
         raise
 
 
