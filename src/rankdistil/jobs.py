@@ -1,7 +1,7 @@
 """One job, one fresh process: parents and the jobs of a sweep share nothing but files.
 
-A job is the config in its run folder: ``python -m rankdistil.jobs <folder>`` carries it out. Launching with the sweep's own
-command line was rejected: child ranks of a distributed job would replay the whole sweep.
+A job is the config in its run folder: ``python -m rankdistil.jobs <folder>`` carries it out, once for each of its devices.
+Launching with the sweep's own command line was rejected: child ranks of a distributed job would replay the whole sweep.
 """
 
 import os
@@ -53,8 +53,16 @@ def discard_unstarted(folder: Path) -> None:
             path.unlink()
 
 
-def run_in_fresh_process(folder: Path, lock: int) -> None:
-    """Carry out a prepared job in a process of its own, which inherits the lock.
+def run_in_fresh_process(folder: Path, lock: int, number: int) -> None:
+    """Carry out a prepared job in a process of its own, or in several that an agent of their own starts and ends.
+
+    The child inherits the lock. Processes below an agent don't: they live no longer than it, which ends them, or whose end they
+    notice.
+
+    Args:
+        folder: the run folder.
+        lock: descriptor of its lock.
+        number: of processes.
 
     Raises:
         ChildFailedError: if it fails; it has printed its own message.
@@ -62,7 +70,8 @@ def run_in_fresh_process(folder: Path, lock: int) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in DISTRIBUTED and key != FULL}
     if wanted_full:
         environment[FULL] = "1"
-    command = [sys.executable, "-m", "rankdistil.jobs", str(folder)]
+    what = ["rankdistil.jobs"] if number == 1 else ["rankdistil.agent", str(number)]
+    command = [sys.executable, "-m", *what, str(folder)]
     with subprocess.Popen(command, env=environment, pass_fds=(lock,)) as process:
         try:
             code = process.wait()
