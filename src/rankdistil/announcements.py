@@ -198,7 +198,7 @@ def await_config(run: Run) -> None:
             found = "holds another config" if file.is_file() else "isn't there"
             raise ValueError(
                 f"{file.absolute()} {found} on {socket.gethostname()}, though rank 0 wrote it {SEEN_S:.0f} s ago. All ranks "
-                "need the same runs: name a folder that every machine shares (paths.runs=...), and start all ranks in one folder."
+                "need the same runs: name a folder that every machine shares (paths.runs=...); start all ranks in one folder."
             )
         time.sleep(LOOK_S)
 

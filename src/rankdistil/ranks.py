@@ -74,9 +74,9 @@ def require_fitting(trainer: DictConfig, rank: Rank | None) -> None:
     devices, nodes = wanted(trainer), trainer.get("num_nodes", 1)
     if rank is None and nodes != 1:
         raise ValueError(
-            f"trainer.num_nodes is {nodes}, but train.py was started on this machine alone. Start it on each: torchrun "
-            f"--nnodes={nodes} --nproc-per-node={devices} --rdzv-backend=c10d --rdzv-endpoint=<first host>:<port> train.py ..., "
-            "or with srun, one task for each device."
+            f"trainer.num_nodes is {nodes}, but train.py was started on this machine alone. Start it on each: "
+            f"torchrun --nnodes={nodes} --nproc-per-node={devices} --rdzv-backend=c10d --rdzv-endpoint=<first host>:<port> "
+            "train.py ..., or with srun, one task for each device."
         )
     if rank is not None and devices * nodes != rank.world:
         raise ValueError(
