@@ -93,9 +93,11 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
 
 def quieten() -> None:
     """Silence what the libraries say about themselves; problems still show."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # tokenising is no bottleneck on a CPU
     warnings.filterwarnings("ignore", message=".*has `__len__` defined.*")  # CandidateStream shards over workers itself
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # every rank logs the measures of all ranks' scores
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning 2.6 under torch 2.13
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # the run folder, which holds .hydra/
 

@@ -63,7 +63,17 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
         student = plain(cfg.student)
         parts["student"] = {key: value for key, value in student.items() if key != "init_run"} | {"init_from": _kind(student)}
     parts["parents"] = parents
-    return _flat(parts)
+    return flattened(parts)
+
+
+def flattened(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested settings: value by dotted key."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, child in value.items():
+        flat |= flattened(child, f"{prefix}.{key}" if prefix else str(key))
+    return flat
 
 
 def fingerprint(settings: dict[str, Any]) -> str:
@@ -176,7 +186,7 @@ def _data(cfg: DictConfig) -> dict[str, Any]:
     elif cfg.stage.learns == "nothing":
         counted = SCORED
         data["held_out_queries"] = cfg.data.holdout * sum(cfg.data[split] is None for split in ("valid", "test"))
-    flat = {key: value for key, value in _flat(data).items() if key not in ELSEWHERE}
+    flat = {key: value for key, value in flattened(data).items() if key not in ELSEWHERE}
     return {key: value for key, value in flat.items() if any(fnmatchcase(key, pattern) for pattern in counted)}
 
 
@@ -184,15 +194,6 @@ def _kind(student: dict[str, Any]) -> str:
     """The start without its path: what stands there counts (see ``identity``), not where."""
     kind, _, path = str(student["init_from"]).partition(":")
     return f"experiment:{path}" if kind == "experiment" else kind
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, child in value.items():
-        flat |= _flat(child, f"{prefix}.{key}" if prefix else str(key))
-    return flat
 
 
 def _version(name: str) -> str:

@@ -7,7 +7,6 @@ The second signal is noticed by a thread, because the main thread may be inside 
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from types import FrameType
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 SAME_S = 0.5  # a batch system signals all processes of a job, so that a child gets its parent's signal twice
-PARENT = "RANKDISTIL_PARENT"  # environment: the process without which a job has to end
+PARENT = "RANKDISTIL_PARENT"  # in the environment: the process without which a job has to end
 LOOK_EVERY_S = 1.0
 LEAVE_S = 60.0  # an orphan that hasn't ended by itself by then is ended
 
@@ -130,32 +129,22 @@ def wait_for(start: Callable[[], subprocess.Popen[bytes]]) -> int:
 
 
 def follow_parent() -> None:
-    """Stop this process, as by SIGTERM, when the one that started it is gone, killed for example.
+    """Stop this process, as by SIGTERM, when the one that started it as a job is gone, killed for example.
 
     Asking the kernel for a signal (PR_SET_PDEATHSIG) was rejected: it comes when a thread of the parent ends, and only on Linux.
     """
     parent = int(os.environ.get(PARENT, "0"))
+    os.environ[PARENT] = str(os.getpid())  # for processes that this one starts
     if parent:
-        threading.Thread(target=_follow, args=(parent, os.getppid()), daemon=True).start()
+        threading.Thread(target=_follow, args=(parent,), daemon=True).start()
 
 
-def _follow(*above: int) -> None:
-    while os.getppid() == above[-1] and all(_is_alive(process) for process in above):
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
         time.sleep(LOOK_EVERY_S)
-    print("the process that started this job is gone: stopping.", file=sys.stderr)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(LEAVE_S)
     os._exit(128 + signal.SIGTERM)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _leave_at_second(reading: int) -> None:
