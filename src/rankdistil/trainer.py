@@ -16,7 +16,7 @@ def build_trainer(arguments: dict[str, Any], callbacks: Sequence[L.Callback], **
     """Build a Trainer that shards no data by itself and prints nothing.
 
     Args:
-        arguments: those that say where to run (``parts.trainer_arguments``), ``timeout`` among them: seconds that processes wait.
+        arguments: those that say where to run (``parts.trainer_arguments``); ``timeout`` is in seconds.
         callbacks: they see everything in this order.
         more: further arguments of the Trainer.
     """
