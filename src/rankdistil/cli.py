@@ -80,7 +80,8 @@ def one_message(main: Callable[[], None], config_name: str) -> None:
     except Stopped as stopped:
         rank = ranks.current()
         if not stopped.told and (rank is None or rank.number == 0):
-            print(f"{stopped}. The same command with resume=true continues what was begun.", file=sys.stderr)
+            how = " The same command with resume=true continues what was begun." if config_name == "train" else ""
+            print(f"{stopped}.{how}", file=sys.stderr)
         raise
     except Exception as error:
         if wanted_full:
