@@ -171,9 +171,7 @@ def test_automatic_precision_is_decided_before_lightning_sees_it() -> None:
 
 @pytest.mark.parametrize("wrong", ["0", "-1", "soon", "true", "1e9", ".nan"])
 def test_a_timeout_that_bounds_nothing_is_refused(wrong: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"^trainer\.timeout is .+; expected seconds, more than 0 and at most 604800: so long"
-    ):
+    with pytest.raises(ValueError, match=r"^trainer\.timeout is .+; expected seconds, more than 0 and at most 604800: so long"):
         parts.trainer_arguments(composed(SMOKE, f"+trainer.timeout={wrong}"))
 
 

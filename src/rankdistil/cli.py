@@ -79,7 +79,7 @@ def one_message(main: Callable[[], None], config_name: str) -> None:
             main()
     except Stopped as stopped:
         rank = ranks.current()
-        if not stopped.told and (rank is None or rank.number == 0):
+        if not stopped.told and (rank is None or rank.world == 1):
             how = " The same command with resume=true continues what was begun." if config_name == "train" else ""
             print(f"{stopped}.{how}", file=sys.stderr)
         raise
