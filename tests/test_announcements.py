@@ -51,7 +51,8 @@ def test_a_rank_with_other_settings_and_rank_0_name_each_difference(group: Group
     zero, same, differs = (done.exception() for done in group(comparing(CFG), comparing(CFG), comparing(other)))
     message = (
         "rank 2 was started with other settings than rank 0 (rank 0 -> rank 2):\n  extra: (absent) -> 1\n  "
-        "stage.lr: 0.5 -> 0.25\nStart all ranks with the same command line, and the same environment where settings refer to it."
+        "stage.lr: 0.5 -> 0.25\nStart all ranks with the same command line, and the same environment where settings refer to "
+        "it."
     )
     assert (type(zero), str(zero)) == (type(differs), str(differs)) == (ValueError, message)
     assert same is None

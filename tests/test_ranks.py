@@ -69,8 +69,8 @@ def test_a_run_wants_a_process_for_each_device(
         ({"accelerator": "cuda", "devices": 2}, "trainer.devices is 2, with trainer.accelerator=cuda: "),
         (
             {"accelerator": "abacus", "devices": 2},
-            "trainer.devices is 2, with trainer.accelerator=abacus: expected trainer.accelerator to be one of cpu, cuda, mps, gpu, "
-            "auto.",
+            "trainer.devices is 2, with trainer.accelerator=abacus: expected trainer.accelerator to be one of cpu, cuda, mps, "
+            "gpu, auto.",
         ),
     ],
 )
