@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from rankdistil.ranks import Rank, current, require_fitting, wanted
+from rankdistil.ranks import Rank, current, mute, require_fitting, wanted
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "a", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "1"}
 TASK = {"SLURM_PROCID": "5", "SLURM_NTASKS": "6", "SLURM_NODEID": "1"}
@@ -33,6 +33,7 @@ def test_a_process_knows_its_place_in_a_group(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert current() == rank
+    assert mute() == (rank is not None)  # none of them is rank 0
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,12 @@ def current() -> Rank | None:
     return None
 
 
+def mute() -> bool:
+    """Whether another process speaks for this one: rank 0 does for all."""
+    rank = current()
+    return rank is not None and rank.number > 0
+
+
 def wanted(trainer: DictConfig) -> int:
     """Return how many processes a run wants on each machine: one for each of its devices.
 
