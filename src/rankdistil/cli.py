@@ -99,9 +99,7 @@ def console() -> "Console":
     """Return the console for tables: as wide as the terminal, wide enough for a table elsewhere; mute but for rank 0."""
     from rich.console import Console
 
-    rank = ranks.current()
-    mute = rank is not None and rank.number > 0
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False, quiet=mute)
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False, quiet=ranks.mute())
 
 
 def _fail(message: str) -> None:

@@ -37,6 +37,12 @@ def current() -> Rank | None:
     return None
 
 
+def mute() -> bool:
+    """Whether another process speaks for this one: rank 0 does for all."""
+    rank = current()
+    return rank is not None and rank.number > 0
+
+
 def wanted(trainer: DictConfig) -> int:
     """Return how many processes a run wants on each machine: one for each of its devices.
 
@@ -53,7 +59,7 @@ def wanted(trainer: DictConfig) -> int:
     devices = list(trainer.devices) if isinstance(trainer.devices, ListConfig) else trainer.devices
     try:
         accelerator = _accelerator(str(trainer.get("accelerator", "auto")))
-        found = accelerator.auto_device_count() if devices == "auto" else accelerator.parse_devices(devices)
+        found = accelerator.parse_devices(accelerator.auto_device_count() if devices == "auto" else devices)
         return len(accelerator.get_parallel_devices(found))
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise ValueError(
