@@ -9,6 +9,8 @@ from typing import Any
 
 import lightning as L
 
+from rankdistil import late_ranks
+from rankdistil.callbacks.graceful_stop import OwnSignals
 from rankdistil.callbacks.inference_time import InferenceTime
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.ranking_metrics import RankingMetrics
@@ -17,6 +19,7 @@ from rankdistil.inference.scoring_module import ScoringModule
 from rankdistil.inference.timing_settings import TimingSettings
 from rankdistil.lineage import origin
 from rankdistil.models.load import load_ranker
+from rankdistil.trainer import build_trainer
 
 
 def build_runner(trainer: dict[str, Any], callbacks: Sequence[L.Callback]) -> L.Trainer:
@@ -26,14 +29,8 @@ def build_runner(trainer: dict[str, Any], callbacks: Sequence[L.Callback]) -> L.
         trainer: arguments of Lightning's Trainer that say where to run.
         callbacks: they take the scores.
     """
-    return L.Trainer(
-        **trainer | {"precision": "32-true"},
-        logger=False,
-        callbacks=[*callbacks],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
+    return build_trainer(
+        trainer | {"precision": "32-true"}, [OwnSignals(), *callbacks], logger=False, enable_checkpointing=False
     )
 
 
@@ -67,5 +64,7 @@ def score_export(
         ProgressReport(label),
     ]
     runner = build_runner(trainer, callbacks)
+    late_ranks.begin("begins a test")
     runner.test(ScoringModule(load_ranker(export)), datamodule=data, verbose=False)
+    late_ranks.begin("waits for the test's files")
     runner.strategy.barrier()  # until the first process has written the files

@@ -1,6 +1,7 @@
 """Checkpoints that are whole or not there."""
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +33,33 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Load without executing anything."""
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def require_whole(file: Path) -> None:
+    """See that a checkpoint holds what was written: torch keeps a checksum of every part, and doesn't look at it.
+
+    Raises:
+        ValueError: naming the file, what is wrong, and what to go on from.
+    """
+    if (fault := _fault(file)) is None:
+        return
+    others = [other for other in sorted(file.parent.glob("*.ckpt")) if other != file and _fault(other) is None]
+    run = file.parent.parent
+    fix = f"Remove {run} to start again."
+    if others:
+        step = torch.load(others[0], mmap=True, weights_only=True)["global_step"]
+        fix = f"{others[0]} is whole, of step {step}: to go on from there, cp {others[0]} {file}. Or remove {run}."
+    raise ValueError(f"{file} is damaged: {fault}. {fix}")
+
+
+def _fault(file: Path) -> str | None:
+    if file.stat().st_size == 0:
+        return "it is empty"
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if part := archive.testzip():
+                return f"its part {part} isn't what was written"
+        torch.load(file, map_location="cpu", mmap=True, weights_only=True)["global_step"]  # for the table of its parts
+    except Exception as error:  # both raise a dozen kinds of them for one wrong byte
+        return f"it has lost its end or was changed ({str(error).partition('. ')[0] or type(error).__name__})"
+    return None
