@@ -1,9 +1,8 @@
 """Which process this is: alone, or a rank of a group that torchrun or SLURM started; and how many processes a run asks for."""
 
 import os
-from typing import NamedTuple
-
-from omegaconf import DictConfig, ListConfig
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 
 class Rank(NamedTuple):
@@ -43,7 +42,7 @@ def mute() -> bool:
     return rank is not None and rank.number > 0
 
 
-def wanted(trainer: DictConfig) -> int:
+def wanted(trainer: Mapping[str, Any]) -> int:
     """Return how many processes a run wants on each machine: one for each of its devices.
 
     Args:
@@ -56,7 +55,7 @@ def wanted(trainer: DictConfig) -> int:
         return 1
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    devices = list(trainer.devices) if isinstance(trainer.devices, ListConfig) else trainer.devices
+    devices = trainer["devices"] if isinstance(trainer["devices"], int | str) else list(trainer["devices"])
     try:
         accelerator = _accelerator(str(trainer.get("accelerator", "auto")))
         found = accelerator.parse_devices(accelerator.auto_device_count() if devices == "auto" else devices)
@@ -67,7 +66,7 @@ def wanted(trainer: DictConfig) -> int:
         ) from None
 
 
-def require_fitting(trainer: DictConfig, rank: Rank | None) -> None:
+def require_fitting(trainer: Mapping[str, Any], rank: Rank | None) -> None:
     """See that as many processes were started as the settings ask for.
 
     Args:
