@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from rankdistil import ranks
+from rankdistil.signals import Stopped, ended_by_signals
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -53,7 +56,7 @@ def answer(task: Callable[[DictConfig], float | None], cfg: DictConfig, config_n
             raise
         message = describe(error, config_name)
         if not isinstance(error, ChildFailedError):
-            print(f"error: {message}", file=sys.stderr)
+            _fail(message)
         hydra = HydraConfig.get()
         if hydra.mode == RunMode.MULTIRUN:
             failed_jobs.append(f"{' '.join(hydra.overrides.task)}: {message.splitlines()[0]}")
@@ -62,7 +65,7 @@ def answer(task: Callable[[DictConfig], float | None], cfg: DictConfig, config_n
 
 
 def one_message(main: Callable[[], None], config_name: str) -> None:
-    """Run a Hydra main; on an error print one message and exit 1.
+    """Run a Hydra main; on an error print one message and exit 1, on a signal 128 + signal.
 
     ``HYDRA_FULL_ERROR=1`` shows the stack instead.
 
@@ -72,14 +75,18 @@ def one_message(main: Callable[[], None], config_name: str) -> None:
     """
     os.environ[FULL] = "1"  # Hydra then lets errors through instead of printing its own account of them
     try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+        with ended_by_signals():
+            main()
+    except Stopped as stopped:
+        rank = ranks.current()
+        if not stopped.told and (rank is None or rank.number == 0):
+            print(f"{stopped}. The same command with resume=true continues what was begun.", file=sys.stderr)
+        raise
     except Exception as error:
         if wanted_full:
             raise
         if not isinstance(error, JobFailedError):  # which has printed its message, and is listed below
-            print(f"error: {describe(error, config_name)}", file=sys.stderr)
+            _fail(describe(error, config_name))
             sys.exit(1)
     if failed_jobs:  # a search ends well in spite of them
         rows = "\n  ".join(failed_jobs)
@@ -88,10 +95,23 @@ def one_message(main: Callable[[], None], config_name: str) -> None:
 
 
 def console() -> "Console":
-    """Return the console for tables: as wide as the terminal, wide enough for a table elsewhere."""
+    """Return the console for tables: as wide as the terminal, wide enough for a table elsewhere; mute but for rank 0."""
     from rich.console import Console
 
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
+    rank = ranks.current()
+    mute = rank is not None and rank.number > 0
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False, quiet=mute)
+
+
+def _fail(message: str) -> None:
+    """Print a message of failure; ranks of a group print one for all."""
+    rank = ranks.current()
+    if rank is None or rank.world == 1:
+        print(f"error: {message}", file=sys.stderr)
+        return
+    from rankdistil import announcements
+
+    announcements.fail(rank, message)
 
 
 def describe(error: Exception, config_name: str) -> str:

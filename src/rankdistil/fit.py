@@ -16,6 +16,7 @@ from rich.console import Console
 from rankdistil import networks, parts
 from rankdistil.callbacks.checkpoints import AtomicCheckpointIO
 from rankdistil.callbacks.finite_loss import FiniteLoss
+from rankdistil.callbacks.graceful_stop import GracefulStop, ended_together
 from rankdistil.callbacks.gradient_shares import GradientShares
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.ranking_metrics import RankingMetrics
@@ -72,7 +73,7 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     started = time.monotonic()
     if rank_zero_only.rank == 0:
         write_json(folder / "run.json", record)
-    with failure_recorded(folder, record):
+    with ended_together(), failure_recorded(folder, record):
         record |= _fit(cfg, folder, module, data)
         if module.losses.trains_head:
             tested = score_splits(cfg, folder, splits, networks.teacher_source(cfg) if asks_teacher(cfg) else None)
@@ -92,9 +93,11 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
 
 def quieten() -> None:
     """Silence what the libraries say about themselves; problems still show."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # tokenising is no bottleneck on a CPU
     warnings.filterwarnings("ignore", message=".*has `__len__` defined.*")  # CandidateStream shards over workers itself
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # every rank logs the measures of all ranks' scores
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning 2.6 under torch 2.13
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # the run folder, which holds .hydra/
 
@@ -110,6 +113,7 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataMod
     logger = parts.build_logger(cfg, folder)
     logger.log_hyperparams(plain(cfg))
     progress = ProgressReport(f"{cfg.method} {cfg[cfg.stage.learns].name}")
+    stop = GracefulStop(checkpoints / "last.ckpt")
     callbacks = [
         GradientShares(cfg.callbacks.gradient_shares.every),  # before the step is seeded
         StreamPosition(cfg.seed),
@@ -117,6 +121,7 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataMod
         *([RankingMetrics(folder, cfg.data.relevance_level, tag=cfg.stage.name)] if module.losses.trains_head else []),
         progress,
         SaveExport(folder / "export", data.encoder),
+        stop,
         # Two of them: Lightning's save_last follows the best one, and so stays behind while nothing improves.
         best,
         ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=False, enable_version_counter=False),
@@ -136,7 +141,8 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataMod
         use_distributed_sampler=False,
     )
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        with stop.listening():
+            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
         trainer.strategy.barrier()  # the others would look for the export before the first process has written it
     finally:
         logger.finalize("success" if trainer.state.finished else "failed")

@@ -1,11 +1,12 @@
 """One job, one fresh process: parents and the jobs of a sweep share nothing but files.
 
-A job is the config in its run folder: ``python -m rankdistil.jobs <folder>`` carries it out. Launching with the sweep's own
-command line was rejected: child ranks of a distributed job would replay the whole sweep.
+A job is the config in its run folder: ``python -m rankdistil.jobs <folder>`` carries it out, once for each of its devices.
+Launching with the sweep's own command line was rejected: child ranks of a distributed job would replay the whole sweep.
 """
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from rankdistil.cli import FULL, ChildFailedError, wanted_full
 from rankdistil.files import write_json
-from rankdistil.lineage import fingerprint
+from rankdistil.lineage import fingerprint, read_record
+from rankdistil.signals import PARENT, Stopped, follow_parent, stopped_by, wait_for
 
 DISTRIBUTED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 # What a run may have written before its first checkpoint; all else in its folder is the user's.
@@ -53,28 +55,53 @@ def discard_unstarted(folder: Path) -> None:
             path.unlink()
 
 
-def run_in_fresh_process(folder: Path, lock: int) -> None:
-    """Carry out a prepared job in a process of its own, which inherits the lock.
+def run_in_fresh_process(folder: Path, lock: int, number: int) -> None:
+    """Carry out a prepared job in a process of its own, or in several that an agent of their own starts and ends.
+
+    The child inherits the lock. Processes below an agent don't: they live no longer than it, which ends them, or whose end they
+    notice. Signals are handed on to the child.
+
+    Args:
+        folder: the run folder.
+        lock: descriptor of its lock.
+        number: of processes.
 
     Raises:
         ChildFailedError: if it fails; it has printed its own message.
+        Stopped: if it, or this process, was asked to stop.
     """
     environment = {key: value for key, value in os.environ.items() if key not in DISTRIBUTED and key != FULL}
+    environment[PARENT] = str(os.getpid())
     if wanted_full:
         environment[FULL] = "1"
-    command = [sys.executable, "-m", "rankdistil.jobs", str(folder)]
-    with subprocess.Popen(command, env=environment, pass_fds=(lock,)) as process:
-        try:
-            code = process.wait()
-        except BaseException:
-            process.terminate()
-            raise
+    what = ["rankdistil.jobs"] if number == 1 else ["rankdistil.agent", str(number)]
+    command = [sys.executable, "-m", *what, str(folder)]
+    # In a session of its own, so that Ctrl-C doesn't reach it twice: from the terminal, and from here.
+    code = wait_for(lambda: subprocess.Popen(command, env=environment, pass_fds=(lock,), start_new_session=True))
     if code:
-        raise ChildFailedError(f"the job of {folder} failed (exit status {code}); its message stands above.")
+        raise_for(folder, code)
+
+
+def raise_for(folder: Path, code: int) -> None:
+    """Raise for a job that ended with an exit status that isn't 0.
+
+    Raises:
+        Stopped: if it, or one of its ranks, was asked to stop.
+        ChildFailedError: if it failed.
+    """
+    signum = stopped_by(code) or (read_record(folder) or {}).get("signal")
+    if signum:
+        raise Stopped(signum, told=True)
+    if code < 0:
+        name = signal.Signals(-code).name
+        why = " The system does so where memory runs out." if name == "SIGKILL" else ""
+        raise ChildFailedError(f"the job of {folder} was killed ({name}).{why} resume=true continues it.")
+    raise ChildFailedError(f"the job of {folder} failed (exit status {code}); its message stands above.")
 
 
 def main() -> None:
     """Carry out the job of the folder named on the command line."""
+    follow_parent()
     from rankdistil.run import carry_out_prepared
 
     carry_out_prepared(Path(sys.argv[1]))

@@ -23,6 +23,7 @@ from rankdistil.inference.machine import processor
 from rankdistil.models.locate import locate
 from rankdistil.roles import asks_teacher, named_source
 from rankdistil.settings import plain
+from rankdistil.signals import Stopped
 
 # The settings of ``data`` (patterns of keys) that decide what becomes of passages read as text: validation is a mean over
 # batches, so their size counts.
@@ -55,14 +56,24 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
     """
     parts: dict[str, Any] = {"stage": plain(cfg.stage), "data": _data(cfg)}
     if cfg.stage.learns != "nothing":  # a score is the same whatever the seed, in float32, on any number of devices
-        parts |= {"seed": cfg.seed, "trainer": plain(cfg.trainer)}
+        parts |= {"seed": cfg.seed, "trainer": {key: value for key, value in plain(cfg.trainer).items() if key != "timeout"}}
     if not asks_teacher(cfg):  # else it is a parent
         parts["teacher"] = {"weights": identity(named_source(cfg))}
     if cfg.stage.learns == "student":
         student = plain(cfg.student)
         parts["student"] = {key: value for key, value in student.items() if key != "init_run"} | {"init_from": _kind(student)}
     parts["parents"] = parents
-    return _flat(parts)
+    return flattened(parts)
+
+
+def flattened(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested settings: value by dotted key."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, child in value.items():
+        flat |= flattened(child, f"{prefix}.{key}" if prefix else str(key))
+    return flat
 
 
 def fingerprint(settings: dict[str, Any]) -> str:
@@ -144,11 +155,18 @@ def begun(cfg: DictConfig, settings: dict[str, Any], parents: dict[str, Any]) ->
 
 @contextmanager
 def failure_recorded(folder: Path, record: dict[str, Any]) -> Iterator[None]:
-    """Write into a run's ``run.json`` that it failed, and why, should it; ``record`` may grow meanwhile."""
+    """Write into a run's ``run.json`` that it failed or was stopped, and why, should it; ``record`` may grow meanwhile.
+
+    Where several ranks fail, the first one's reason stays: the others fail because of it.
+    """
     try:
         yield
     except BaseException as error:
-        write_json(folder / "run.json", record | {"status": "failed", "error": f"{type(error).__name__}: {error}"})
+        ended: dict[str, Any] = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        if isinstance(error, Stopped):
+            ended = {"status": "stopped", "signal": error.signum, "error": str(error)}
+        if (read_record(folder) or {}).get("status") not in ("failed", "stopped"):
+            write_json(folder / "run.json", record | ended)
         raise
 
 
@@ -168,7 +186,7 @@ def _data(cfg: DictConfig) -> dict[str, Any]:
     elif cfg.stage.learns == "nothing":
         counted = SCORED
         data["held_out_queries"] = cfg.data.holdout * sum(cfg.data[split] is None for split in ("valid", "test"))
-    flat = {key: value for key, value in _flat(data).items() if key not in ELSEWHERE}
+    flat = {key: value for key, value in flattened(data).items() if key not in ELSEWHERE}
     return {key: value for key, value in flat.items() if any(fnmatchcase(key, pattern) for pattern in counted)}
 
 
@@ -176,15 +194,6 @@ def _kind(student: dict[str, Any]) -> str:
     """The start without its path: what stands there counts (see ``identity``), not where."""
     kind, _, path = str(student["init_from"]).partition(":")
     return f"experiment:{path}" if kind == "experiment" else kind
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, child in value.items():
-        flat |= _flat(child, f"{prefix}.{key}" if prefix else str(key))
-    return flat
 
 
 def _version(name: str) -> str:

@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOCK = ".lock"
@@ -89,6 +89,7 @@ def _is(descriptor: int, file: Path) -> bool:
 def remove_if_empty(folder: Path) -> None:
     """Remove a folder that holds nothing (and its parents that then hold nothing), as a refused run leaves behind."""
     folder = folder.resolve()
-    while folder.is_dir() and folder != Path.cwd() and not any(folder.iterdir()):
-        folder.rmdir()
-        folder = folder.parent
+    with suppress(FileNotFoundError):  # another rank, or another job, does the same
+        while folder.is_dir() and folder != Path.cwd() and not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent

@@ -178,6 +178,7 @@ def check_data(data: DictConfig) -> Check:
 def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
     """Return the arguments of Lightning's Trainer that say where to run; ``precision=auto`` is decided here."""
     arguments = plain(cfg.trainer)
+    arguments.pop("timeout", None)
     if str(arguments.get("precision")).startswith("16"):
         raise ValueError("trainer.precision=16 needs a loss scaler; use bf16-mixed, which doesn't overflow, or 32-true.")
     if arguments.get("precision") == "auto":

@@ -9,7 +9,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from rankdistil import jobs, networks, parts, plan
+from rankdistil import announcements, jobs, networks, parts, plan, ranks
+from rankdistil.announcements import Announcements
 from rankdistil.callbacks.gradient_shares import GradientShares
 from rankdistil.cli import console
 from rankdistil.data.fetch import all_missing, home
@@ -29,6 +30,8 @@ from rankdistil.settings import check
 def train(cfg: DictConfig) -> float | None:
     """Carry out a composed training config: print the plan, run what is missing, then the run itself.
 
+    In a process that torchrun or SLURM started as one of a group, all of them carry out each run, once rank 0 has prepared it.
+
     With ``plan=show`` only the plan is printed, with ``plan=check`` only what the data files hold and what is wrong with them.
 
     Returns:
@@ -38,32 +41,50 @@ def train(cfg: DictConfig) -> float | None:
         ValueError: for a wrong setting, or a folder that holds another run.
         RuntimeError: if a folder is in use, or a parent fails.
     """
-    folder = Path(cfg.paths.runs) / cfg.folder
+    rank, folder = ranks.current(), Path(cfg.paths.runs) / cfg.folder
     try:
-        _check(cfg)
-        if cfg.plan == "check":
-            print_check(parts.check_data(cfg.data), cfg.data.on_bad, console())
-            return None
-        _check_sources(cfg)
-        steps = plan.make_plan(cfg, lambda overrides: hydra.compose("train", overrides=overrides))
-        plan.show(steps, console())
-        left = [step for step in steps if step.state.name != "finished"]
-        if cfg.plan == "show":
-            _show_missing(left)
-            return None
-        for step in steps[:-1]:
-            _check(step.cfg)
-            _check_sources(step.cfg)
-        for step in left:
-            parts.fetch_data(step.cfg, train=True)
-        # Ranks of a distributed job replay the command line of their process: that of a job, not of a sweep or a plan.
-        fresh = HydraConfig.get().mode == RunMode.MULTIRUN or cfg.trainer.devices not in (1, "1")
-        for step in steps[:-1]:
-            _carry_out(step, parent=True, fresh=True)
-        _carry_out(steps[-1], parent=False, fresh=fresh)
-        return (read_record(folder) or {}).get("validation", {}).get("best")
+        if rank is None:
+            return _lead(cfg, folder, None)
+        parts.trainer_arguments(cfg)
+        if HydraConfig.get().mode == RunMode.MULTIRUN and "BasicLauncher" in HydraConfig.get().launcher._target_:
+            raise ValueError("each rank would run the whole sweep. Start it alone (python train.py -m ...): jobs start ranks.")
+        ranks.require_fitting(cfg.trainer, rank)
+        group = announcements.join(rank, cfg.trainer.get("timeout", announcements.TIMEOUT_S))
+        group.compare(cfg)
+        if rank.number == 0:
+            with group.leading():
+                return _lead(cfg, folder, group)
+        for run in group.announced():
+            announcements.await_config(run)
+            carry_out_prepared(run.folder)
+        return None
     finally:
         remove_if_empty(folder)
+
+
+def _lead(cfg: DictConfig, folder: Path, group: Announcements | None) -> float | None:
+    """Do what ``train`` does, alone or as rank 0 of a group."""
+    _check(cfg)
+    if cfg.plan == "check":
+        print_check(parts.check_data(cfg.data), cfg.data.on_bad, console())
+        return None
+    _check_sources(cfg)
+    steps = plan.make_plan(cfg, lambda overrides: hydra.compose("train", overrides=overrides))
+    plan.show(steps, console())
+    left = [step for step in steps if step.state.name != "finished"]
+    if cfg.plan == "show":
+        _show_missing(left)
+        return None
+    if group is None:
+        ranks.require_fitting(cfg.trainer, None)
+    for step in steps[:-1]:
+        _check(step.cfg)
+        _check_sources(step.cfg)
+    for step in left:
+        parts.fetch_data(step.cfg, train=True)
+    for step in steps:
+        _carry_out(step, step is not steps[-1], group)
+    return (read_record(folder) or {}).get("validation", {}).get("best")
 
 
 def _show_missing(steps: Sequence[plan.Step]) -> None:
@@ -124,12 +145,15 @@ def _stage(cfg: DictConfig) -> Callable[..., None]:
     return run_scoring if cfg.stage.learns == "nothing" else run_stage
 
 
-def _carry_out(step: plan.Step, parent: bool, fresh: bool) -> None:
+def _carry_out(step: plan.Step, parent: bool, group: Announcements | None) -> None:
     """Run a step unless it is finished. Parents wait for another process that builds them, and always resume."""
     if step.state.name == "finished":
         what = "reused" if parent else "nothing to do"
         print_plain(console(), [f"{step.folder}: {step.state.reason}: {what}."])
         return
+    # Ranks must not replay the command line of a sweep or a plan, and jobs share nothing: all but a lone one run elsewhere.
+    number = ranks.wanted(step.cfg.trainer)
+    alone = not parent and HydraConfig.get().mode == RunMode.RUN and number == 1
     with locked(step.folder, wait=parent) as lock:
         now = state(step.folder, step.settings)  # another process may have finished it while this one waited
         if now.name == "finished":
@@ -140,11 +164,14 @@ def _carry_out(step: plan.Step, parent: bool, fresh: bool) -> None:
             )
         jobs.prepare(step.folder, step.cfg, step.settings, step.parents, None if parent else HydraConfig.get())
         try:
-            if fresh:
-                sys.stdout.flush()
-                jobs.run_in_fresh_process(step.folder, lock)
-            else:
+            if group is not None:
+                group.announce(step.folder, step.cfg)
+                carry_out_prepared(step.folder)
+            elif alone:
                 _stage(step.cfg)(step.cfg, step.folder, step.settings, step.parents, console())
+            else:
+                sys.stdout.flush()
+                jobs.run_in_fresh_process(step.folder, lock, number)
         except BaseException:
             jobs.discard_unstarted(step.folder)
             raise

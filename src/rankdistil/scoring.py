@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 
+from rankdistil.callbacks.graceful_stop import OwnSignals
 from rankdistil.callbacks.inference_time import InferenceTime
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.ranking_metrics import RankingMetrics
@@ -29,7 +30,7 @@ def build_runner(trainer: dict[str, Any], callbacks: Sequence[L.Callback]) -> L.
     return L.Trainer(
         **trainer | {"precision": "32-true"},
         logger=False,
-        callbacks=[*callbacks],
+        callbacks=[OwnSignals(), *callbacks],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -31,8 +31,8 @@ SOURCES = (
     "test_relevance_level",
 )  # fmt: skip
 TRAINER = (
-    "accelerator", "devices", "num_nodes", "strategy", "precision", "accumulate_grad_batches", "deterministic", "benchmark",
-    "detect_anomaly",
+    "accelerator", "devices", "num_nodes", "strategy", "timeout", "precision", "accumulate_grad_batches",
+    "deterministic", "benchmark", "detect_anomaly",
 )  # fmt: skip
 ELSEWHERE = {  # what Lightning's Trainer takes too, and where it is set here
     "max_steps": "stage.steps", "max_epochs": "stage.steps", "gradient_clip_val": "stage.gradient_clip",

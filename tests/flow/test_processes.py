@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY
 
-TWO = ["trainer.devices=2", "+trainer.strategy=ddp"]
+TWO = ["trainer=ddp_cpu"]
 SMALL = ["scale=smoke", "data.eval_batch_size=2", "data.valid_queries=3", "data.test_queries=3", "data.depth=4"]
 
 

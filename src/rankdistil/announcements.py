@@ -1,0 +1,210 @@
+"""What the ranks of a group tell one another outside of training.
+
+Rank 0 plans, locks and prepares, and announces each run that is ready; the others wait for it, and carry it out at the same
+time. That goes through the group's key-value store: collectives need the process group, which Lightning makes only in a run.
+"""
+
+import json
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+from torch.distributed import DistError, PrefixStore, rendezvous
+
+from rankdistil.lineage import changed_settings, fingerprint, flattened
+from rankdistil.ranks import Rank
+from rankdistil.settings import plain
+
+TIMEOUT_S = 1800.0  # where trainer.timeout isn't set
+LOOK_S = 0.1  # between two looks into the store
+BEAT_S = 10.0  # between two signs of life of rank 0, at most
+SEEN_S = 60.0  # how long a shared file system may take to show what another machine wrote
+LAST_WORDS_S = 10.0  # how long a failing rank waits for the others to take note
+LOST = re.compile("closed by peer|reset by peer|Broken pipe|timed out connecting")  # what is left to say when another one died
+
+
+class GroupFailedError(RuntimeError):
+    """Another rank failed; the message is its own."""
+
+
+class Run(NamedTuple):
+    """Attributes: folder: prepared by rank 0; config: fingerprint of the resolved config in it."""
+
+    folder: Path
+    config: str
+
+
+class Announcements:
+    """One rank's end of the store.
+
+    Args:
+        rank: this process.
+        timeout: seconds after which a rank that gives no sign of life is given up.
+    """
+
+    def __init__(self, rank: Rank, timeout: float) -> None:
+        self._rank, self._timeout, self._runs = rank, timeout, 0
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            _address_under_slurm()
+        try:  # the store of torchrun's agent; elsewhere rank 0 opens one, which Lightning then uses too
+            found, _, _ = next(rendezvous("env://", rank.number, rank.world, timeout=timedelta(seconds=timeout)))
+        except DistError as error:
+            raise RuntimeError(
+                f"rank {rank.number} of {rank.world} ({socket.gethostname()}) found no store at {os.environ['MASTER_ADDR']}:"
+                f"{os.environ['MASTER_PORT']} in {timeout:.0f} s (trainer.timeout), or not all ranks came: {error}"
+            ) from None
+        self._store = PrefixStore("rankdistil", found)
+
+    def compare(self, cfg: DictConfig) -> None:
+        """Compare the resolved configs of all ranks with rank 0's.
+
+        Raises:
+            ValueError: naming the settings that differ.
+        """
+        number = self._rank.number
+        self._store.set(f"config/{number}", json.dumps(flattened(plain(cfg))))
+        first = json.loads(self._wait("config/0", 0))
+        for other in range(1, self._rank.world) if number == 0 else [number]:
+            changed = changed_settings(first, json.loads(self._wait(f"config/{other}", other)))
+            if changed:
+                raise ValueError(
+                    f"rank {other} was started with other settings than rank 0 (rank 0 -> rank {other}):\n  "
+                    + "\n  ".join(changed)
+                    + "\nStart all ranks with the same command line, and the same environment where settings refer to it."
+                )
+
+    @contextmanager
+    def leading(self) -> Iterator[None]:
+        """Give signs of life while rank 0 plans, waits for locks and trains; at the end let the others go."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(min(BEAT_S, self._timeout / 4)):
+                self._store.add("beat/0", 1)
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+        self._store.set(f"run/{self._runs}", json.dumps(None))
+        self._leave()
+
+    def announce(self, folder: Path, cfg: DictConfig) -> None:
+        """Let the other ranks carry out a run, which is locked and prepared."""
+        self._store.set(f"run/{self._runs}", json.dumps([str(folder), fingerprint(flattened(plain(cfg)))]))
+        self._runs += 1
+
+    def announced(self) -> Iterator[Run]:
+        """Wait for runs, until rank 0 has no more.
+
+        Raises:
+            GroupFailedError: if a rank fails.
+            RuntimeError: if rank 0 gives no sign of life.
+        """
+        while (told := json.loads(self._wait(f"run/{self._runs}", 0))) is not None:
+            self._runs += 1
+            yield Run(Path(told[0]), told[1])
+        self._leave()
+
+    def fail(self, message: str) -> None:
+        """Print why this rank fails, once on each machine: what failed first, in the group."""
+        me, lone = self._rank, self._rank.local == self._rank.world
+        if LOST.search(message):
+            self._soon("failure")  # torchrun's agent ends this process meanwhile, and says whose connection was lost
+        first = self._store.compare_set("failure", "", message).decode()
+        if self._store.add(f"failed on/{me.node}", 1) == 1:
+            print(f"error: {first}", file=sys.stderr, flush=True)
+            self._store.set(f"said on/{me.node}", "")
+        self._soon(f"said on/{me.node}")  # the agent ends all once one has ended: not while another one is speaking
+        if not (lone and "TORCHELASTIC_RUN_ID" in os.environ):  # else the store, or its agent, might end with this process
+            self._leave()
+
+    def _wait(self, key: str, of: int) -> Any:
+        """Return a value that a rank sets, unless one fails or that one falls silent."""
+        try:
+            beats, heard = -1, time.monotonic()
+            while not self._store.check([key]):
+                if self._store.check(["failure"]):
+                    raise GroupFailedError(self._store.get("failure").decode())
+                if (now := self._store.add(f"beat/{of}", 0)) != beats:
+                    beats, heard = now, time.monotonic()
+                if time.monotonic() - heard > self._timeout:
+                    raise RuntimeError(
+                        f"rank {of} has given no sign of life for {self._timeout:.0f} s (trainer.timeout). See what it last "
+                        "said, or allow it more time."
+                    )
+                time.sleep(LOOK_S)
+            return self._store.get(key)
+        except DistError as error:
+            raise RuntimeError(f"rank 0, or the agent that started it, has ended. It has said why. ({error})") from None
+
+    def _soon(self, key: str) -> None:
+        """Wait for a key for a while."""
+        until = time.monotonic() + LAST_WORDS_S
+        while time.monotonic() < until and not self._store.check([key]):
+            time.sleep(LOOK_S)
+
+    def _leave(self) -> None:
+        """Let rank 0, which may hold the store, leave last; give up soon if a rank doesn't come."""
+        left, until = self._store.add("left", 1), time.monotonic() + LAST_WORDS_S
+        while self._rank.number == 0 and left < self._rank.world and time.monotonic() < until:
+            time.sleep(LOOK_S)
+            left = self._store.add("left", 0)
+
+
+_joined: list[Announcements] = []
+
+
+def join(rank: Rank, timeout: float) -> Announcements:
+    """Return this process's announcements, the same at each call.
+
+    Raises:
+        RuntimeError: if the ranks don't find one another in time.
+    """
+    if not _joined:
+        _joined.append(Announcements(rank, timeout))
+    return _joined[0]
+
+
+def fail(rank: Rank, message: str) -> None:
+    """Print why this rank fails: once for all ranks of a machine."""
+    try:
+        join(rank, LAST_WORDS_S).fail(message)
+    except RuntimeError:  # the others can't be reached (any more)
+        print(f"error: {message}", file=sys.stderr, flush=True)
+
+
+def await_config(run: Run) -> None:
+    """Wait until this machine sees the config that rank 0 prepared: shared file systems may be some seconds late.
+
+    Raises:
+        ValueError: if it doesn't.
+    """
+    file, until = run.folder / ".hydra" / "config.yaml", time.monotonic() + SEEN_S
+    while not (file.is_file() and fingerprint(flattened(plain(OmegaConf.load(file)))) == run.config):
+        if time.monotonic() > until:
+            found = "holds another config" if file.is_file() else "isn't there"
+            raise ValueError(
+                f"{file.absolute()} {found} on {socket.gethostname()}, though rank 0 wrote it {SEEN_S:.0f} s ago. All ranks "
+                "need the same runs: name a folder that every machine shares (paths.runs=...); start all ranks in one folder."
+            )
+        time.sleep(LOOK_S)
+
+
+def _address_under_slurm() -> None:
+    from lightning.fabric.plugins.environments import SLURMEnvironment
+
+    environment = SLURMEnvironment()
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)

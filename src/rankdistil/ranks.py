@@ -1,0 +1,100 @@
+"""Which process this is: alone, or a rank of a group that torchrun or SLURM started; and how many processes a run asks for."""
+
+import os
+from typing import NamedTuple
+
+from omegaconf import DictConfig, ListConfig
+
+
+class Rank(NamedTuple):
+    """This process's place in a group that somebody else started.
+
+    Attributes:
+        number: 0 to world - 1, over all machines.
+        world: processes in the group.
+        local: of them on this machine.
+        node: number of this machine.
+    """
+
+    number: int
+    world: int
+    local: int
+    node: int
+
+
+def current() -> Rank | None:
+    """Say which rank this process is; None if nobody started it as one of a group.
+
+    A script that runs under ``sbatch`` has numbers of tasks and of a task, too: only a step of ``srun`` runs it once per task.
+    """
+    env = os.environ
+    if "TORCHELASTIC_RUN_ID" in env:
+        return Rank(*(int(env[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK")))
+    world = int(env.get("SLURM_STEP_NUM_TASKS", "1"))
+    if "SLURM_PROCID" in env and world > 1:
+        nodes = int(env.get("SLURM_STEP_NUM_NODES", "1"))
+        return Rank(int(env["SLURM_PROCID"]), world, world // nodes, int(env.get("SLURM_NODEID", "0")))
+    return None
+
+
+def wanted(trainer: DictConfig) -> int:
+    """Return how many processes a run wants on each machine: one for each of its devices.
+
+    Args:
+        trainer: the settings ``trainer``; ``devices`` as Lightning reads it: a number, ``auto``, -1 (all), or which ones.
+
+    Raises:
+        ValueError: for devices that aren't there.
+    """
+    if trainer.get("devices", 1) in (1, "1"):
+        return 1
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    devices = list(trainer.devices) if isinstance(trainer.devices, ListConfig) else trainer.devices
+    try:
+        accelerator = _accelerator(str(trainer.get("accelerator", "auto")))
+        found = accelerator.auto_device_count() if devices == "auto" else accelerator.parse_devices(devices)
+        return len(accelerator.get_parallel_devices(found))
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise ValueError(
+            f"trainer.devices is {devices!r}, with trainer.accelerator={trainer.get('accelerator')}: {error}"
+        ) from None
+
+
+def require_fitting(trainer: DictConfig, rank: Rank | None) -> None:
+    """See that as many processes were started as the settings ask for.
+
+    Args:
+        trainer: the settings ``trainer``.
+        rank: this process's place; None if it was started alone, and starts others itself on this machine.
+
+    Raises:
+        ValueError: naming both numbers, and the fix.
+    """
+    devices, nodes = wanted(trainer), trainer.get("num_nodes", 1)
+    if rank is None and nodes != 1:
+        raise ValueError(
+            f"trainer.num_nodes is {nodes}, but train.py was started on this machine alone. Start it on each: "
+            f"torchrun --nnodes={nodes} --nproc-per-node={devices} --rdzv-backend=c10d --rdzv-endpoint=<first host>:<port> "
+            "train.py ..., or with srun, one task for each device."
+        )
+    if rank is not None and devices * nodes != rank.world:
+        raise ValueError(
+            f"trainer.devices is {devices} and trainer.num_nodes {nodes}: {devices * nodes} processes, but {rank.world} were "
+            f"started ({rank.local} on each machine). Set trainer.devices={rank.local} "
+            f"trainer.num_nodes={rank.world // rank.local}, or start {devices * nodes}."
+        )
+
+
+def _accelerator(name: str) -> type:
+    from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator
+
+    if name in ("gpu", "auto"):
+        there = [each for each in (MPSAccelerator, CUDAAccelerator) if each.is_available()]
+        if not there and name == "gpu":
+            raise ValueError("this machine has no GPU that torch can use. Use trainer=cpu or trainer=ddp_cpu.")
+        return there[0] if there else CPUAccelerator
+    known = {"cpu": CPUAccelerator, "cuda": CUDAAccelerator, "mps": MPSAccelerator}
+    if name not in known:
+        raise ValueError(f"expected trainer.accelerator to be one of {', '.join(known)}, gpu, auto.")
+    return known[name]
