@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from rankdistil import ranks
 from rankdistil.signals import Stopped, ended_by_signals
+from rankdistil.slurm import queue_again
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +52,9 @@ def answer(task: Callable[[DictConfig], float | None], cfg: DictConfig, config_n
 
     try:
         return task(cfg)
+    except Stopped as stopped:
+        queue_again(stopped.signum)
+        raise
     except Exception as error:
         if wanted_full:
             raise
