@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
 
-from rankdistil import networks, parts
+from rankdistil import networks, parts, ranks
 from rankdistil.callbacks.checkpoints import AtomicCheckpointIO
 from rankdistil.callbacks.finite_loss import FiniteLoss
 from rankdistil.callbacks.graceful_stop import GracefulStop, ended_together
@@ -135,7 +135,7 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataMod
         log_every_n_steps=min(10, max(1, cfg.stage.steps // cfg.stage.validations)),
         logger=logger,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), ranks.environment()],
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,

@@ -1,9 +1,12 @@
 """Which process this is: alone, or a rank of a group that torchrun or SLURM started; and how many processes a run asks for."""
 
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from omegaconf import DictConfig, ListConfig
+
+if TYPE_CHECKING:
+    from lightning.pytorch.plugins.environments import ClusterEnvironment
 
 
 class Rank(NamedTuple):
@@ -35,6 +38,18 @@ def current() -> Rank | None:
         nodes = int(env.get("SLURM_STEP_NUM_NODES", "1"))
         return Rank(int(env["SLURM_PROCID"]), world, world // nodes, int(env.get("SLURM_NODEID", "0")))
     return None
+
+
+def environment() -> "ClusterEnvironment":
+    """Tell Lightning what ``current`` says.
+
+    Its own guess takes a script under ``sbatch`` for a rank, and doesn't take a step of a job called ``bash`` for one.
+    """
+    from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+
+    if current() is None:
+        return LightningEnvironment()
+    return TorchElasticEnvironment() if "TORCHELASTIC_RUN_ID" in os.environ else SLURMEnvironment(auto_requeue=False)
 
 
 def wanted(trainer: DictConfig) -> int:

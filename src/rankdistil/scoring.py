@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 
+from rankdistil import ranks
 from rankdistil.callbacks.graceful_stop import OwnSignals
 from rankdistil.callbacks.inference_time import InferenceTime
 from rankdistil.callbacks.progress import ProgressReport
@@ -31,6 +32,7 @@ def build_runner(trainer: dict[str, Any], callbacks: Sequence[L.Callback]) -> L.
         **trainer | {"precision": "32-true"},
         logger=False,
         callbacks=[OwnSignals(), *callbacks],
+        plugins=[ranks.environment()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -1,8 +1,8 @@
 """A SLURM of one node from Debian's packages in a private folder: nothing is installed, nobody has to be root.
 
 munge, slurmctld and slurmd run as the current user, with a key, ports and a state of their own. The node says that it has two
-CPUs, whatever the machine has. Jobs in the partition ``low`` are preempted by jobs in ``high``: told with SIGTERM, requeued after
-``GRACE`` seconds.
+CPUs, whatever the machine has. Jobs in the partition ``low`` are preempted by jobs in ``high``: they are told with SIGTERM, and
+killed and queued again if they still run after ``GRACE`` seconds.
 """
 
 import os
