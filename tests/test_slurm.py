@@ -18,7 +18,7 @@ def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program = tmp_path / "scontrol"
     program.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\n[ "$1" = show ] && cat {tmp_path}/job || exit 0\n')
     program.chmod(0o755)
-    for name in ("SLURM_PROCID", "SUBMITIT_EXECUTOR", "SLURM_RESTART_COUNT"):
+    for name in ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SUBMITIT_EXECUTOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
@@ -63,13 +63,18 @@ def test_under_submitit_its_own_handler_does_that_and_counts(scontrol: Path, mon
     assert asked(scontrol) == []
 
 
-@pytest.mark.parametrize(("name", "value"), [("SLURM_JOB_ID", ""), ("SLURM_PROCID", "1")])
-def test_elsewhere_and_on_other_ranks_nothing_is_done(
-    scontrol: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
-    monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
+def test_outside_of_slurm_nothing_is_done(scontrol: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID")
     queue_again(signal.SIGTERM)
     assert asked(scontrol) == []
+
+
+def test_one_task_speaks_for_all(scontrol: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    for task in ("1", "0"):
+        monkeypatch.setenv("SLURM_PROCID", task)
+        queue_again(signal.SIGUSR1)
+    assert asked(scontrol) == ["requeue 7"]
 
 
 def test_a_job_that_cannot_be_queued_again_is_told_why(scontrol: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 
+from rankdistil import ranks
+
 TIME_LIMIT = (signal.SIGUSR1, signal.SIGUSR2)  # what ``sbatch --signal`` is told to send before it
 
 
@@ -23,8 +25,8 @@ def queue_again(signum: int) -> None:
 
     Under submitit its own handler does so at the time limit, and counts (``hydra.launcher.max_num_timeout``).
     """
-    job = os.environ.get("SLURM_JOB_ID")
-    if job is None or os.environ.get("SLURM_PROCID", "0") != "0":  # one task speaks for all
+    job, rank = os.environ.get("SLURM_JOB_ID"), ranks.current()
+    if job is None or (rank is not None and rank.number > 0):
         return
     handler = signal.getsignal(signum)
     if signum in TIME_LIMIT and "SUBMITIT_EXECUTOR" in os.environ and callable(handler):
