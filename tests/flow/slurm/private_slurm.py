@@ -1,4 +1,4 @@
-"""A SLURM of one node from Debian's packages in a private folder: nothing is installed, nobody has to be root.
+"""A SLURM of one node in a private folder, from Debian's packages (which can't be two nodes): no root, nothing installed.
 
 munge, slurmctld and slurmd run as the current user, with a key, ports and a state of their own. The node says that it has two
 CPUs, whatever the machine has. Jobs in the partition ``low`` are preempted by jobs in ``high``: they are told with SIGTERM, and
@@ -7,11 +7,12 @@ killed and queued again if they still run after ``GRACE`` seconds.
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from getpass import getuser
 from pathlib import Path
 
@@ -138,10 +139,12 @@ def _stop(environment: dict[str, str], state: Path) -> None:
         while _output(["squeue", "--noheader"], env=environment, check=False) and time.monotonic() < until:
             time.sleep(0.3)
     for daemon in ("slurmd", "slurmctld", "munge"):
-        if (state / f"{daemon}.pid").is_file():
-            pid = int((state / f"{daemon}.pid").read_text())
-            os.kill(pid, 15)
-            while (state / f"{daemon}.pid").is_file() and Path(f"/proc/{pid}").exists():
+        file = state / f"{daemon}.pid"
+        if file.is_file():
+            with suppress(ProcessLookupError):
+                os.kill(int(file.read_text()), signal.SIGTERM)
+            until = time.monotonic() + 20
+            while file.is_file() and time.monotonic() < until:  # the daemon removes it at its end
                 time.sleep(0.1)
 
 
