@@ -49,6 +49,9 @@ class Announcements:
     Args:
         rank: this process.
         timeout: seconds after which a rank that gives no sign of life is given up.
+
+    Attributes:
+        store: the group's, with a prefix of its own.
     """
 
     def __init__(self, rank: Rank, timeout: float) -> None:
@@ -62,7 +65,7 @@ class Announcements:
                 f"rank {rank.number} of {rank.world} ({socket.gethostname()}) found no store at {os.environ['MASTER_ADDR']}:"
                 f"{os.environ['MASTER_PORT']} in {timeout:.0f} s (trainer.timeout), or not all ranks came: {error}"
             ) from None
-        self._store = PrefixStore("rankdistil", found)
+        self.store = PrefixStore("rankdistil", found)
 
     def compare(self, cfg: DictConfig) -> None:
         """Compare the resolved configs of all ranks with rank 0's.
@@ -71,7 +74,7 @@ class Announcements:
             ValueError: naming the settings that differ.
         """
         number = self._rank.number
-        self._store.set(f"config/{number}", json.dumps(flattened(plain(cfg))))
+        self.store.set(f"config/{number}", json.dumps(flattened(plain(cfg))))
         first = json.loads(self._wait("config/0", 0))
         for other in range(1, self._rank.world) if number == 0 else [number]:
             changed = changed_settings(first, json.loads(self._wait(f"config/{other}", other)))
@@ -89,7 +92,7 @@ class Announcements:
 
         def beat() -> None:
             while not ended.wait(min(BEAT_S, self._timeout / 4)):
-                self._store.add("beat/0", 1)
+                self.store.add("beat/0", 1)
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
@@ -98,12 +101,12 @@ class Announcements:
         finally:
             ended.set()
             thread.join()
-        self._store.set(f"run/{self._runs}", json.dumps(None))
+        self.store.set(f"run/{self._runs}", json.dumps(None))
         self._leave()
 
     def announce(self, folder: Path, cfg: DictConfig) -> None:
         """Let the other ranks carry out a run, which is locked and prepared."""
-        self._store.set(f"run/{self._runs}", json.dumps([str(folder), fingerprint(flattened(plain(cfg)))]))
+        self.store.set(f"run/{self._runs}", json.dumps([str(folder), fingerprint(flattened(plain(cfg)))]))
         self._runs += 1
 
     def announced(self) -> Iterator[Run]:
@@ -123,10 +126,10 @@ class Announcements:
         me, lone = self._rank, self._rank.local == self._rank.world
         if LOST.search(message):
             self._soon("failure")  # torchrun's agent ends this process meanwhile, and says whose connection was lost
-        first = self._store.compare_set("failure", "", message).decode()
-        if self._store.add(f"failed on/{me.node}", 1) == 1:
+        first = self.store.compare_set("failure", "", message).decode()
+        if self.store.add(f"failed on/{me.node}", 1) == 1:
             print(f"error: {first}", file=sys.stderr, flush=True)
-            self._store.set(f"said on/{me.node}", "")
+            self.store.set(f"said on/{me.node}", "")
         self._soon(f"said on/{me.node}")  # the agent ends all once one has ended: not while another one is speaking
         if not (lone and "TORCHELASTIC_RUN_ID" in os.environ):  # else the store, or its agent, might end with this process
             self._leave()
@@ -135,10 +138,10 @@ class Announcements:
         """Return a value that a rank sets, unless one fails or that one falls silent."""
         try:
             beats, heard = -1, time.monotonic()
-            while not self._store.check([key]):
-                if self._store.check(["failure"]):
-                    raise GroupFailedError(self._store.get("failure").decode())
-                if (now := self._store.add(f"beat/{of}", 0)) != beats:
+            while not self.store.check([key]):
+                if self.store.check(["failure"]):
+                    raise GroupFailedError(self.store.get("failure").decode())
+                if (now := self.store.add(f"beat/{of}", 0)) != beats:
                     beats, heard = now, time.monotonic()
                 if time.monotonic() - heard > self._timeout:
                     raise RuntimeError(
@@ -146,22 +149,22 @@ class Announcements:
                         "said, or allow it more time."
                     )
                 time.sleep(LOOK_S)
-            return self._store.get(key)
+            return self.store.get(key)
         except DistError as error:
             raise RuntimeError(f"rank 0, or the agent that started it, has ended. It has said why. ({error})") from None
 
     def _soon(self, key: str) -> None:
         """Wait for a key for a while."""
         until = time.monotonic() + LAST_WORDS_S
-        while time.monotonic() < until and not self._store.check([key]):
+        while time.monotonic() < until and not self.store.check([key]):
             time.sleep(LOOK_S)
 
     def _leave(self) -> None:
         """Let rank 0, which may hold the store, leave last; give up soon if a rank doesn't come."""
-        left, until = self._store.add("left", 1), time.monotonic() + LAST_WORDS_S
+        left, until = self.store.add("left", 1), time.monotonic() + LAST_WORDS_S
         while self._rank.number == 0 and left < self._rank.world and time.monotonic() < until:
             time.sleep(LOOK_S)
-            left = self._store.add("left", 0)
+            left = self.store.add("left", 0)
 
 
 _joined: list[Announcements] = []

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
 
-from rankdistil import networks, parts, ranks
+from rankdistil import late_ranks, networks, parts
 from rankdistil.callbacks.checkpoints import AtomicCheckpointIO
 from rankdistil.callbacks.finite_loss import FiniteLoss
 from rankdistil.callbacks.graceful_stop import GracefulStop, ended_together
@@ -33,6 +33,7 @@ from rankdistil.report.table import print_plain
 from rankdistil.roles import asks_teacher, score_folders
 from rankdistil.settings import plain
 from rankdistil.testing import open_splits, score_splits
+from rankdistil.trainer import build_trainer
 
 RANKING = ("val/nDCG@10", "max")
 NO_RANKING = ("val/loss", "min")  # what a stage without ranking is judged by: its own loss on what it doesn't train on
@@ -52,6 +53,8 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
         ValueError: for settings that don't fit together; nothing but ``.hydra/`` is written by then.
     """
     quieten()
+    late_ranks.watch(parts.trainer_arguments(cfg)["timeout"])
+    late_ranks.begin("prepares its data")
     L.seed_everything(cfg.seed, verbose=False)
     networks.check_scores(cfg)  # again: the teacher may have been trained just now
     teacher = networks.load_teacher(cfg)
@@ -126,23 +129,22 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataMod
         best,
         ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=False, enable_version_counter=False),
     ]
-    trainer = L.Trainer(
-        **parts.trainer_arguments(cfg),
+    trainer = build_trainer(
+        parts.trainer_arguments(cfg),
+        callbacks,
         max_steps=cfg.stage.steps,
         val_check_interval=max(1, cfg.stage.steps // cfg.stage.validations),
         check_val_every_n_epoch=None,
         num_sanity_val_steps=1,
         log_every_n_steps=min(10, max(1, cfg.stage.steps // cfg.stage.validations)),
         logger=logger,
-        callbacks=callbacks,
-        plugins=[AtomicCheckpointIO(), ranks.environment()],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
+        plugins=[AtomicCheckpointIO()],
     )
     try:
         with stop.listening():
+            late_ranks.begin("has prepared its data")
             trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        late_ranks.begin("waits for the export")
         trainer.strategy.barrier()  # the others would look for the export before the first process has written it
     finally:
         logger.finalize("success" if trainer.state.finished else "failed")

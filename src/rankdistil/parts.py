@@ -8,6 +8,7 @@ import torch
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
 
+from rankdistil.announcements import TIMEOUT_S
 from rankdistil.data.badlines import Tolerance
 from rankdistil.data.check import Check, Split
 from rankdistil.data.datamodule import RankingDataModule
@@ -175,10 +176,25 @@ def check_data(data: DictConfig) -> Check:
     return check
 
 
+LONGEST_S = 604_800  # a week
+
+
 def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
-    """Return the arguments of Lightning's Trainer that say where to run; ``precision=auto`` is decided here."""
-    arguments = plain(cfg.trainer)
-    arguments.pop("timeout", None)
+    """Return the arguments of Lightning's Trainer that say where to run; ``precision=auto`` is decided here.
+
+    Returns:
+        Those of ``trainer.build_trainer``: ``timeout`` is among them.
+
+    Raises:
+        ValueError: for a precision or a timeout that can't be used.
+    """
+    arguments = {"timeout": TIMEOUT_S} | plain(cfg.trainer)
+    timeout = arguments["timeout"]
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST_S:
+        raise ValueError(
+            f"trainer.timeout is {timeout!r}; expected seconds, more than 0 and at most {LONGEST_S}: so long do processes wait "
+            "for one another."
+        )
     if str(arguments.get("precision")).startswith("16"):
         raise ValueError("trainer.precision=16 needs a loss scaler; use bf16-mixed, which doesn't overflow, or 32-true.")
     if arguments.get("precision") == "auto":

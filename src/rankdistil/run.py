@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rankdistil import announcements, jobs, networks, parts, plan, ranks
 from rankdistil.announcements import Announcements
+from rankdistil.callbacks.checkpoints import require_whole
 from rankdistil.callbacks.gradient_shares import GradientShares
 from rankdistil.cli import console
 from rankdistil.data.fetch import all_missing, home
@@ -46,11 +47,11 @@ def train(cfg: DictConfig) -> float | None:
     try:
         if rank is None:
             return _lead(cfg, folder, None)
-        parts.trainer_arguments(cfg)
+        timeout = parts.trainer_arguments(cfg)["timeout"]
         if HydraConfig.get().mode == RunMode.MULTIRUN and "BasicLauncher" in HydraConfig.get().launcher._target_:
             raise ValueError("each rank would run the whole sweep. Start it alone (python train.py -m ...): jobs start ranks.")
         ranks.require_fitting(cfg.trainer, rank)
-        group = announcements.join(rank, cfg.trainer.get("timeout", announcements.TIMEOUT_S))
+        group = announcements.join(rank, timeout)
         group.compare(cfg)
         if rank.number == 0:
             with group.leading():
@@ -163,6 +164,8 @@ def _carry_out(step: plan.Step, parent: bool, group: Announcements | None) -> No
             raise ValueError(
                 f"{step.folder} {now.reason}. Add resume=true to continue it, or remove the folder to start again."
             )
+        if (last := step.folder / "checkpoints" / "last.ckpt").is_file():
+            require_whole(last)
         jobs.prepare(step.folder, step.cfg, step.settings, step.parents, None if parent else HydraConfig.get())
         try:
             if group is not None:

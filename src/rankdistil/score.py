@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
 
-from rankdistil import networks, parts
+from rankdistil import late_ranks, networks, parts
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.score_writer import ScoreWriter
 from rankdistil.data.extras import require
@@ -45,6 +45,8 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
         ValueError: if a file of the training split has changed since the shards that are there were scored.
     """
     quieten()
+    late_ranks.watch(parts.trainer_arguments(cfg)["timeout"])
+    late_ranks.begin("prepares its data")
     require("pyarrow", "experiment=score_teacher (Parquet)")  # before hours of scoring, not after
     teacher = load_ranker(networks.teacher_source(cfg))
     tokenizer = load_tokenizer(networks.teacher_source(cfg))
@@ -69,7 +71,9 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
             runner = build_runner(parts.trainer_arguments(cfg), [writer, ProgressReport(f"teacher {cfg.teacher.name}")])
             place = runner.global_rank, runner.world_size
             stream = ShardStream(left, *collection, data.encoder, cfg.data.eval_batch_size, *place)
+            late_ranks.begin("begins to score")
             runner.test(ScoringModule(teacher), data.loader(stream), verbose=False)
+            late_ranks.begin("has scored its shards")
             runner.strategy.barrier()
     if rank_zero_only.rank != 0:
         return

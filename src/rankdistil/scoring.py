@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning as L
 
-from rankdistil import ranks
+from rankdistil import late_ranks
 from rankdistil.callbacks.graceful_stop import OwnSignals
 from rankdistil.callbacks.inference_time import InferenceTime
 from rankdistil.callbacks.progress import ProgressReport
@@ -19,6 +19,7 @@ from rankdistil.inference.scoring_module import ScoringModule
 from rankdistil.inference.timing_settings import TimingSettings
 from rankdistil.lineage import origin
 from rankdistil.models.load import load_ranker
+from rankdistil.trainer import build_trainer
 
 
 def build_runner(trainer: dict[str, Any], callbacks: Sequence[L.Callback]) -> L.Trainer:
@@ -28,15 +29,8 @@ def build_runner(trainer: dict[str, Any], callbacks: Sequence[L.Callback]) -> L.
         trainer: arguments of Lightning's Trainer that say where to run.
         callbacks: they take the scores.
     """
-    return L.Trainer(
-        **trainer | {"precision": "32-true"},
-        logger=False,
-        callbacks=[OwnSignals(), *callbacks],
-        plugins=[ranks.environment()],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
+    return build_trainer(
+        trainer | {"precision": "32-true"}, [OwnSignals(), *callbacks], logger=False, enable_checkpointing=False
     )
 
 
@@ -70,5 +64,7 @@ def score_export(
         ProgressReport(label),
     ]
     runner = build_runner(trainer, callbacks)
+    late_ranks.begin("begins a test")
     runner.test(ScoringModule(load_ranker(export)), datamodule=data, verbose=False)
+    late_ranks.begin("waits for the test's files")
     runner.strategy.barrier()  # until the first process has written the files

@@ -1,6 +1,7 @@
 """Checkpoints that are whole or not there."""
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +33,35 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Load without executing anything."""
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def require_whole(file: Path) -> None:
+    """See that a checkpoint holds what was written: torch keeps a checksum of every part, and doesn't look at it.
+
+    Raises:
+        ValueError: naming the file, what is wrong, and what to go on from.
+    """
+    if (fault := _fault(file)) is None:
+        return
+    others = [other for other in sorted(file.parent.glob("*.ckpt")) if other != file and _fault(other) is None]
+    run = file.parent.parent
+    fix = f"Remove {run} to start again."
+    if others:
+        step = torch.load(others[0], map_location="meta", mmap=True, weights_only=True)["global_step"]
+        fix = (
+            f"{others[0]} is whole, of step {step}. To go on from there: cp {others[0]} {file}. Or remove {run} to start again."
+        )
+    raise ValueError(f"{file} is damaged: {fault}. {fix}")
+
+
+def _fault(file: Path) -> str | None:
+    if file.stat().st_size == 0:
+        return "it is empty"
+    try:
+        with zipfile.ZipFile(file) as archive:
+            part = archive.testzip()
+            if "data.pkl" not in {name.rpartition("/")[2] for name in archive.namelist()}:
+                return "it is no checkpoint"
+    except Exception as error:  # zipfile raises a dozen kinds of them for one wrong byte
+        return f"it has lost its end or was changed ({error or type(error).__name__})"
+    return f"its part {part} isn't what was written" if part else None

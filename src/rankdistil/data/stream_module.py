@@ -50,11 +50,21 @@ class StreamDataModule(L.LightningDataModule):
         return self.loader(self.training_stream(*self.place(), self.trained_batches))
 
     def state_dict(self) -> dict[str, int]:
-        """Return the position in the stream: batches trained by each process."""
-        return {"trained_batches": self.trained_batches}
+        """Return the position in the stream: batches trained by each process, and how many processes there are."""
+        return {"trained_batches": self.trained_batches, "processes": self.place()[1]}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continue behind the batches trained."""
+        """Continue behind the batches trained.
+
+        Raises:
+            ValueError: if another number of processes trained them: the batches of all would be others.
+        """
+        processes, now = state_dict.get("processes", self.place()[1]), self.place()[1]
+        if processes != now:
+            raise ValueError(
+                f"the checkpoint was saved by {processes} processes, and {now} would continue it: they would train on other "
+                f"batches. Continue with trainer.devices x trainer.num_nodes = {processes}, or start again in another folder."
+            )
         self.trained_batches = state_dict["trained_batches"]
 
     def loader(self, stream: IterableDataset) -> DataLoader:
