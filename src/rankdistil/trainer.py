@@ -18,7 +18,7 @@ def build_trainer(
     """Build a Trainer that shards no data by itself and prints nothing.
 
     Args:
-        arguments: those that say where to run (``parts.trainer_arguments``), ``timeout`` among them: seconds that processes wait.
+        arguments: those that say where to run (``parts.trainer_arguments``), ``timeout``, in seconds, among them.
         callbacks: they see everything in this order.
         plugins: those of the Trainer, besides the one that tells it which process this is.
         more: further arguments of the Trainer.
