@@ -119,8 +119,8 @@ def check(cfg: DictConfig) -> None:
     if (strategy := cfg.trainer.get("strategy", "auto")) not in STRATEGIES:
         raise ValueError(
             f"trainer.strategy is {strategy!r}; expected one of {', '.join(STRATEGIES)}. FSDP and the like shard what is "
-            "trained: a student, which fits; a frozen teacher would stay whole on every device. For a teacher that doesn't fit, "
-            "let what runs it write its scores, and learn from those: python -m rankdistil.data.import_scores, "
+            "trained: a student, which fits; a frozen teacher would stay whole on every device. For a teacher that doesn't "
+            "fit, let what runs it write its scores, and learn from those: python -m rankdistil.data.import_scores, "
             "teacher.scores=<folder>."
         )
     scores = plain(cfg.teacher.scores)
