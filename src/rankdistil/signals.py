@@ -131,7 +131,7 @@ def wait_for(start: Callable[[], subprocess.Popen[bytes]]) -> int:
 def follow_parent() -> None:
     """Stop this process, as by SIGTERM, when the one that started it as a job is gone, killed for example.
 
-    Asking the kernel for a signal (PR_SET_PDEATHSIG) was rejected: it comes when a thread of the parent ends, and only on Linux.
+    Asking Linux for a signal (PR_SET_PDEATHSIG) was rejected: it comes when a thread of the parent ends.
     """
     parent = int(os.environ.get(PARENT, "0"))
     os.environ[PARENT] = str(os.getpid())  # for processes that this one starts

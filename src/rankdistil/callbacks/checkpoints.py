@@ -47,10 +47,8 @@ def require_whole(file: Path) -> None:
     run = file.parent.parent
     fix = f"Remove {run} to start again."
     if others:
-        step = torch.load(others[0], map_location="meta", mmap=True, weights_only=True)["global_step"]
-        fix = (
-            f"{others[0]} is whole, of step {step}. To go on from there: cp {others[0]} {file}. Or remove {run} to start again."
-        )
+        step = torch.load(others[0], mmap=True, weights_only=True)["global_step"]
+        fix = f"{others[0]} is whole, of step {step}: to go on from there, cp {others[0]} {file}. Or remove {run}."
     raise ValueError(f"{file} is damaged: {fault}. {fix}")
 
 
@@ -59,9 +57,9 @@ def _fault(file: Path) -> str | None:
         return "it is empty"
     try:
         with zipfile.ZipFile(file) as archive:
-            part = archive.testzip()
-            if "data.pkl" not in {name.rpartition("/")[2] for name in archive.namelist()}:
-                return "it is no checkpoint"
-    except Exception as error:  # zipfile raises a dozen kinds of them for one wrong byte
-        return f"it has lost its end or was changed ({error or type(error).__name__})"
-    return f"its part {part} isn't what was written" if part else None
+            if part := archive.testzip():
+                return f"its part {part} isn't what was written"
+        torch.load(file, map_location="cpu", mmap=True, weights_only=True)["global_step"]  # for the table of its parts
+    except Exception as error:  # both raise a dozen kinds of them for one wrong byte
+        return f"it has lost its end or was changed ({str(error).partition('. ')[0] or type(error).__name__})"
+    return None

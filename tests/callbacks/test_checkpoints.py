@@ -1,0 +1,82 @@
+"""A checkpoint that isn't what was written is told, wherever it is damaged, with what to go on from."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from rankdistil.callbacks.checkpoints import AtomicCheckpointIO, require_whole
+
+STATE = {"global_step": 6, "state_dict": {"weight": torch.arange(3000.0)}}
+
+
+@pytest.fixture
+def last(tmp_path: Path) -> Path:
+    """``last.ckpt`` of a run, as training saves it; alone."""
+    file = tmp_path / "seed0/checkpoints/last.ckpt"
+    AtomicCheckpointIO().save_checkpoint(STATE, file)
+    require_whole(file)
+    return file
+
+
+def flip(file: Path, at: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[at] ^= 0xFF
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.999])
+def test_a_cut_checkpoint_is_told(last: Path, share: float) -> None:
+    last.write_bytes(last.read_bytes()[: int(share * last.stat().st_size)])
+    with pytest.raises(ValueError) as error:
+        require_whole(last)
+    run = last.parent.parent
+    assert str(error.value) == (
+        f"{last} is damaged: it has lost its end or was changed (File is not a zip file). Remove {run} to start again."
+    )
+
+
+def test_an_empty_checkpoint_is_told_with_the_whole_one_that_is_there(last: Path) -> None:
+    best = last.with_name("best.ckpt")
+    AtomicCheckpointIO().save_checkpoint(STATE | {"global_step": 4}, best)
+    last.write_bytes(b"")
+    with pytest.raises(ValueError) as error:
+        require_whole(last)
+    assert str(error.value) == (
+        f"{last} is damaged: it is empty. {best} is whole, of step 4: to go on from there, cp {best} {last}. Or remove "
+        f"{last.parent.parent}."
+    )
+
+
+def test_one_wrong_byte_in_the_weights_is_told_and_a_damaged_alternative_is_not_named(last: Path) -> None:
+    best = last.with_name("best.ckpt")
+    best.write_bytes(last.read_bytes()[:-1000])
+    flip(last, last.read_bytes().index(torch.arange(3000.0).numpy().tobytes()) + 5000)
+    with pytest.raises(ValueError) as error:
+        require_whole(last)
+    assert str(error.value) == (
+        f"{last} is damaged: its part archive/data/0 isn't what was written. Remove {last.parent.parent} to start again."
+    )
+
+
+def test_a_wrong_byte_anywhere_is_told_or_changes_nothing(last: Path) -> None:
+    whole = last.read_bytes()
+    for at in range(0, len(whole), 97):
+        flip(last, at)
+        try:
+            require_whole(last)
+        except ValueError:
+            pass
+        else:
+            found = torch.load(last, weights_only=True)
+            assert found["global_step"] == 6
+            assert torch.equal(found["state_dict"]["weight"], STATE["state_dict"]["weight"])
+        last.write_bytes(whole)
+
+
+def test_a_file_of_something_else_is_no_checkpoint(last: Path) -> None:
+    with zipfile.ZipFile(last, "w") as archive:
+        archive.writestr("readme.txt", "nothing")
+    with pytest.raises(ValueError, match=r"last\.ckpt is damaged: it has lost its end or was changed \(.+\)\. Remove "):
+        require_whole(last)

@@ -1,0 +1,64 @@
+"""A fault inside of a run that is started as users start it: Python imports this file where PYTHONPATH names its folder.
+
+The environment's FAULT holds JSON: ``rank``, ``at`` (module:class.method), ``call`` (which one, from 1) and ``do``;
+``mark`` is a file that is touched when it happens.
+"""
+
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+LONG_S = 120.0
+
+
+def ask_twice(signum: int) -> None:
+    """Get a signal twice, busy with something else all the time."""
+    os.kill(os.getpid(), signum)
+    time.sleep(1)
+    os.kill(os.getpid(), signum)
+    time.sleep(LONG_S)
+
+
+def act(do: str) -> None:
+    """Do what is asked."""
+    kind, _, what = do.partition(" ")
+    if kind == "raise":
+        raise ValueError(f"a fault in rank {os.environ.get('RANK', '0')}")
+    if kind == "exit":
+        os._exit(int(what))
+    if kind == "sleep":
+        time.sleep(LONG_S)
+    if kind == "signal":
+        os.kill(os.getpid(), getattr(signal, what))
+    if kind == "twice":
+        ask_twice(getattr(signal, what))
+
+
+def patch(at: str, call: int, do: str, mark: str) -> None:
+    """Wait until the module is imported, and wrap the method; the module's last line is behind its class."""
+    module, _, name = at.partition(":")
+    owner, _, method = name.rpartition(".")
+    while not hasattr(sys.modules.get(module), owner.partition(".")[0] or method):
+        time.sleep(0.01)
+    holder = sys.modules[module] if not owner else getattr(importlib.import_module(module), owner)
+    plain, calls = getattr(holder, method), []
+
+    def wrapped(*arguments: object, **named: object) -> object:
+        calls.append(None)
+        if len(calls) == call:
+            Path(mark).touch()
+            act(do)
+        return plain(*arguments, **named)
+
+    setattr(holder, method, wrapped)
+
+
+if "FAULT" in os.environ:
+    asked = json.loads(os.environ["FAULT"])
+    if os.environ.get("RANK", "0") == str(asked.pop("rank", 0)):
+        threading.Thread(target=patch, kwargs=asked, daemon=True).start()

@@ -1,0 +1,111 @@
+"""Runs that are started as a user starts them, with a fault inside of them, and judged from outside."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from support import REPOSITORY
+
+FAULTS = Path(__file__).parent / "faults"
+STEP = "rankdistil.callbacks.finite_loss:FiniteLoss.on_before_backward"
+VALIDATION = "rankdistil.callbacks.ranking_metrics:RankingMetrics.on_validation_batch_end"
+SMALL = [
+    "+experiment=finetune_6l",
+    "student=2l",
+    "scale=smoke",
+    "stage.steps=8",
+    "stage.validations=2",
+    "data.eval_batch_size=4",
+]
+RUN = "finetune/2l/seed0"
+
+
+class Ended(NamedTuple):
+    """Attributes: status: exit status; said: on stderr; printed: on stdout; seconds: since the fault happened, if one did."""
+
+    status: int
+    said: str
+    printed: str
+    seconds: float
+
+
+def start(runs: Path, *arguments: str, **fault: object) -> subprocess.Popen[str]:
+    """Start a small student's stage; ``fault`` as in faults/sitecustomize.py."""
+    environment = dict(os.environ)
+    if fault:
+        environment["FAULT"] = json.dumps(fault | {"mark": str(_mark(runs))})
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(FAULTS), environment.get("PYTHONPATH")]))
+    line = [sys.executable, str(REPOSITORY / "train.py"), *sorted([*SMALL, f"paths.runs={runs}", *arguments], key=_is_no_flag)]
+    return subprocess.Popen(
+        line, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def end(process: subprocess.Popen[str]) -> Ended:
+    """Wait for the end of a process."""
+    began = time.time()
+    printed, said = process.communicate(timeout=300)
+    return Ended(process.returncode, said, printed, time.time() - began)
+
+
+def train(runs: Path, *arguments: str, **fault: object) -> Ended:
+    """Run a small student's stage to its end."""
+    ended = end(start(runs, *arguments, **fault))
+    return ended._replace(seconds=time.time() - _mark(runs).stat().st_mtime) if fault else ended
+
+
+def _is_no_flag(argument: str) -> bool:
+    return not argument.startswith("-")
+
+
+def _mark(runs: Path) -> Path:
+    return runs.with_name(f"{runs.name}.fault")
+
+
+def left(runs: Path) -> list[str]:
+    """List the processes that work in a folder of runs, by their command lines."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:  # it has just ended
+            continue
+        if str(runs) in line and f"/{os.getpid()}" != str(process)[5:]:
+            found.append(f"{process.name} {line}")
+    return found
+
+
+def processes(runs: Path, what: str) -> dict[str, int]:
+    """Find a run's processes by what stands on their command line: process id by RANK (empty without one)."""
+    found = {}
+    for row in left(runs):
+        number, _, line = row.partition(" ")
+        if what in line:
+            environment = Path(f"/proc/{number}/environ").read_bytes().split(b"\0")
+            rank = next((item[5:].decode() for item in environment if item.startswith(b"RANK=")), "")
+            found[rank] = int(number)
+    return found
+
+
+def record(runs: Path) -> dict:
+    return json.loads((runs / RUN / "run.json").read_text())
+
+
+def checkpoint(runs: Path, name: str = "last") -> dict:
+    return torch.load(runs / RUN / f"checkpoints/{name}.ckpt", weights_only=True)
+
+
+def assert_same(runs: Path, other: Path) -> None:
+    """The last and the best checkpoint, and what was written of the test, are the same to the last bit."""
+    for name in ("last", "best"):
+        one, two = checkpoint(runs, name), checkpoint(other, name)
+        assert one["global_step"] == two["global_step"]
+        assert one["state_dict"].keys() == two["state_dict"].keys()
+        assert all(torch.equal(value, two["state_dict"][key]) for key, value in one["state_dict"].items())
+    for name in ("metrics.json", "test.run"):
+        assert (runs / RUN / name).read_bytes() == (other / RUN / name).read_bytes()

@@ -1,0 +1,74 @@
+"""Two processes that train together: one is asked to stop, fails, is killed or halted; judged from outside."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from faulty import RUN, STEP, assert_same, checkpoint, end, left, processes, record, start, train
+
+TWO = ["trainer=ddp_cpu"]
+BOUND_S = 60
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of runs with one of two processes that nobody disturbed."""
+    runs = tmp_path_factory.mktemp("whole")
+    assert train(runs, *TWO).status == 0
+    return runs
+
+
+def test_whatever_happens_to_a_rank_all_end_and_the_run_goes_on_as_if_nothing_had_been(whole: Path, tmp_path: Path) -> None:
+    ended = train(tmp_path, *TWO, rank=1, at=STEP, call=2, do="signal SIGTERM")
+    assert ended.status == 143
+    assert "stopped by SIGTERM behind step 2 of 8: " in ended.said
+    assert ended.said.count("stopped by") == 1, ended.said
+    assert (checkpoint(tmp_path)["global_step"], record(tmp_path)["status"]) == (2, "stopped")
+
+    ended = train(tmp_path, *TWO, "resume=true", rank=1, at=STEP, call=1, do="raise")
+    assert (ended.status, ended.said) == (1, "error: a fault in rank 1\n")
+    assert record(tmp_path)["status"] == "failed"
+    assert not left(tmp_path)
+
+    for do, how in (("exit 3", "ended with exit status 3 and said nothing"), ("signal SIGKILL", "was ended by SIGKILL")):
+        ended = train(tmp_path, *TWO, "resume=true", rank=1, at=STEP, call=1, do=do)
+        assert ended.status == 1 or do == "exit 3"
+        assert ended.status != 0
+        assert how in ended.said, ended.said
+        assert ended.said.count("error: ") == 1
+        assert ended.seconds < BOUND_S
+        assert not left(tmp_path)
+
+    ended = train(tmp_path, *TWO, "resume=true", "trainer.timeout=4", rank=1, at=STEP, call=1, do="signal SIGSTOP")
+    assert ended.status == 1
+    assert ended.said.startswith("error: rank 0 computes batch 3, and has waited there for ")
+    assert "rank 1, which computes batch 3, gives no sign of life" in ended.said
+    assert "raise trainer.timeout" in ended.said
+    assert ended.seconds < 4 + BOUND_S
+    assert ended.said.count("error: ") == 1
+    assert not left(tmp_path)
+
+    ended = train(tmp_path, *TWO, "resume=true")
+    assert ended.status == 0, ended.said
+    assert_same(tmp_path, whole)
+
+
+def test_a_signal_to_all_processes_at_once_stops_them_once(whole: Path, tmp_path: Path) -> None:
+    """As a batch system sends it; the checkpoint of two processes is then refused by one, and by three."""
+    run = start(tmp_path, *TWO)
+    while not (tmp_path / RUN / "checkpoints/last.ckpt").is_file():
+        time.sleep(0.01)
+        assert run.poll() is None, end(run)
+    for process in (*processes(tmp_path, "rankdistil").values(), run.pid):
+        os.kill(process, signal.SIGTERM)
+    ended = end(run)
+    assert ended.status == 143
+    assert ended.seconds < 30
+    assert ended.said.count("stopped by SIGTERM behind step ") == 1, ended.said
+    assert not left(tmp_path)
+    for devices in (1, 3):
+        ended = train(tmp_path, *TWO, "resume=true", f"trainer.devices={devices}")
+        assert ended.status == 1
+        assert f"trainer.devices: 2 -> {devices}" in ended.said

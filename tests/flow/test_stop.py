@@ -1,0 +1,88 @@
+"""A run that is asked to stop: what it saves, how it ends, and that it goes on as if nothing had been."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from faulty import RUN, STEP, VALIDATION, assert_same, checkpoint, end, left, processes, record, start, train
+
+from rankdistil.locks import holder
+
+TEST = "rankdistil.scoring:load_ranker"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of runs with one that nobody disturbed: 8 steps, validated after 4 and 8."""
+    runs = tmp_path_factory.mktemp("whole")
+    assert train(runs).status == 0
+    return runs
+
+
+def test_a_run_that_each_signal_stops_in_turn_ends_as_one_that_was_left_alone(whole: Path, tmp_path: Path) -> None:
+    last = tmp_path / RUN / "checkpoints/last.ckpt"
+    saved = f"{last} is saved. Continue with the same command and resume=true.\n"
+    stops = [  # more arguments, fault, exit status, signal, steps saved
+        ([], {"at": STEP, "call": 2, "do": "signal SIGTERM"}, 143, "SIGTERM", 2),  # nothing has been saved so far
+        (["resume=true"], {"at": VALIDATION, "call": 3, "do": "signal SIGINT"}, 130, "SIGINT", 4),
+    ]
+    for arguments, fault, status, name, steps in stops:
+        ended = train(tmp_path, *arguments, **fault)
+        assert ended.status == status, ended.said
+        assert ended.said.endswith(f"stopped by {name} behind step {steps} of 8: {saved}"), ended.said
+        assert ended.said.count("stopped by") == 1
+        assert ended.seconds < 30
+        assert record(tmp_path)["status"] == "stopped"
+        assert record(tmp_path)["signal"] == status - 128
+        assert checkpoint(tmp_path)["global_step"] == steps
+    before = last.read_bytes()
+    ended = train(tmp_path, "resume=true", at=STEP, call=1, do="twice SIGUSR2")
+    assert ended.status == 140
+    assert ended.seconds < 10
+    assert "is saved" not in ended.said
+    assert last.read_bytes() == before
+    ended = train(tmp_path, "resume=true", at=TEST, call=1, do="signal SIGUSR1")
+    assert ended.status == 138
+    assert ended.said.endswith("stopped by SIGUSR1. The same command with resume=true continues what was begun.\n")
+    assert (record(tmp_path)["status"], checkpoint(tmp_path)["global_step"]) == ("stopped", 8)
+    ended = train(tmp_path, "resume=true")
+    assert ended.status == 0, ended.said
+    assert_same(tmp_path, whole)
+
+
+def test_a_signal_before_training_leaves_nothing(tmp_path: Path) -> None:
+    ended = train(tmp_path, at="rankdistil.fit:load_tokenizer", call=1, do="signal SIGTERM")
+    assert ended.status == 143
+    assert not (tmp_path / "finetune").exists()
+
+
+def test_ctrl_c_reaches_the_job_of_a_sweep_once_and_the_next_job_does_not_start(tmp_path: Path) -> None:
+    sweep = start(tmp_path, "-m", "seed=0,1")
+    while not (tmp_path / RUN / "checkpoints/last.ckpt").is_file():
+        time.sleep(0.01)
+        assert sweep.poll() is None, end(sweep)
+    os.killpg(sweep.pid, signal.SIGINT)  # as a terminal does
+    ended = end(sweep)
+    assert ended.status == 130
+    assert ended.seconds < 30
+    assert ended.said.count("stopped by SIGINT behind step ") == 1, ended.said
+    assert not (tmp_path / "finetune/2l/seed1").exists()
+    assert not left(tmp_path)
+
+
+def test_a_job_whose_orchestrator_is_killed_saves_and_gives_the_folder_free(tmp_path: Path) -> None:
+    sweep = start(tmp_path, "-m", "seed=0,1", "stage.steps=2000", "stage.validations=500")
+    while not (tmp_path / RUN / "checkpoints/last.ckpt").is_file():
+        time.sleep(0.01)
+        assert sweep.poll() is None, end(sweep)
+    assert processes(tmp_path, "rankdistil.jobs")
+    sweep.kill()
+    began = time.monotonic()
+    sweep.communicate(timeout=60)
+    while left(tmp_path) and time.monotonic() - began < 60:
+        time.sleep(0.05)
+    assert not left(tmp_path)
+    assert holder(tmp_path / RUN) is None
+    assert record(tmp_path)["status"] == "stopped"
