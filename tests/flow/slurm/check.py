@@ -63,29 +63,34 @@ class Checks:
         contains("".join(path.read_text() for path in runs.glob(".submitit/*/*_log.out")), "error: stage.lr is -1")
         equal(record(runs / RUN)["status"], "finished", "the other job")
 
-    def two_tasks_of_submitit_s_are_two_ranks_of_one_run(self) -> None:
-        """Lightning's SLURMEnvironment; nothing else starts processes."""
-        two = ["trainer=ddp_cpu", "hydra.launcher.tasks_per_node=2"]
-        self._do(TRAIN, *SLURM, *LONG, *two, f"paths.runs={self._folder / 'submitit'}")
-        self._ran_in_two_processes(self._folder / "submitit" / RUN)
-
     def a_job_that_is_near_its_time_limit_and_then_preempted_ends_as_an_undisturbed_one(self) -> None:
         """Twice it saves, is queued again, and goes on by itself; one process below the task of submitit."""
-        whole, runs = self._folder / "whole", self._folder / "interrupted"
-        self._do(TRAIN, *LONG, f"paths.runs={whole}")
-        line = [*TRAIN, *SLURM, *LONG, f"paths.runs={runs}", "hydra.launcher.name=interrupted"]
+        whole, runs = self._undisturbed(), self._folder / "preempted"
+        line = [*TRAIN, *SLURM, *LONG, f"paths.runs={runs}", "hydra.launcher.name=preempted"]
         with subprocess.Popen(line, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as command:
-            first = self._interrupt("interrupted", runs / RUN, lambda job: self._do(["scancel", "--signal=USR2", job]))
+            first = self._interrupt("preempted", runs / RUN, lambda job: self._do(["scancel", "--signal=USR2", job]))
             higher = ["sbatch", "--partition=high", "--ntasks=2", "--output=/dev/null", "--wrap=true"]
-            second = self._interrupt("interrupted", runs / RUN, lambda job: self._do(higher))
+            second = self._interrupt("preempted", runs / RUN, lambda job: self._do(higher))
             equal(command.wait(PATIENCE), 0, "exit status")
         if not 0 < first < second < 60:
             raise AssertionError(f"saved at steps {first} and {second}, expected both within 60, one after the other")
         same_weights(runs / RUN, whole / RUN)
 
-    def two_tasks_of_a_script_s_are_two_ranks_and_go_on_after_a_requeue(self) -> None:
-        """``sbatch`` and ``srun`` alone; the signal is the one that ``#SBATCH --signal`` announces the time limit with."""
-        runs = self._folder / "script"
+    def two_tasks_of_submitit_s_are_two_ranks_and_go_on_behind_their_time_limit(self) -> None:
+        """Nothing but SLURM starts processes; the reference is started by torchrun's agent."""
+        whole, runs = self._undisturbed("trainer=ddp_cpu"), self._folder / "submitit"
+        two = ["trainer=ddp_cpu", "hydra.launcher.tasks_per_node=2", "hydra.launcher.name=submitit", f"paths.runs={runs}"]
+        line = [*TRAIN, *SLURM, *LONG, *two]
+        with subprocess.Popen(line, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as command:
+            self._interrupt("submitit", runs / RUN, lambda job: self._do(["scancel", "--signal=USR2", job]))
+            equal(command.wait(PATIENCE), 0, "exit status")
+        contains("".join(path.read_text() for path in runs.glob(".submitit/*/*_log.out")), "Requeued job")
+        self._ran_in_two_processes(runs / RUN)
+        same_weights(runs / RUN, whole / RUN)
+
+    def two_tasks_of_a_script_s_are_two_ranks_and_go_on_behind_their_time_limit(self) -> None:
+        """``sbatch`` and ``srun`` alone; the signal is the one that ``#SBATCH --signal`` announces the limit with."""
+        whole, runs = self._undisturbed("trainer=ddp_cpu"), self._folder / "script"
         script, printed = self._folder / "script.sh", self._folder / "script.out"
         script.write_text(SCRIPT.format(command=" ".join([*TRAIN, *LONG, "trainer=ddp_cpu", f"paths.runs={runs}"])))
         self._do(["sbatch", "--job-name=script", f"--output={printed}", str(script)])
@@ -93,7 +98,14 @@ class Checks:
         until("the script's job has ended", lambda: not self._jobs("script"))
         contains(printed.read_text(), "is queued again")
         self._ran_in_two_processes(runs / RUN)
-        same_weights(runs / RUN, self._folder / "submitit" / RUN)
+        same_weights(runs / RUN, whole / RUN)
+
+    def _undisturbed(self, *arguments: str) -> Path:
+        """Make a run outside of SLURM, once."""
+        runs = self._folder / f"whole{len(arguments)}"
+        if not runs.exists():
+            self._do(TRAIN, *LONG, *arguments, f"paths.runs={runs}")
+        return runs
 
     def _interrupt(self, name: str, run: Path, interrupt: Callable[[str], Any]) -> int:
         """Interrupt a job in training, see it save and be queued again, start it at once; return the step it had reached."""
