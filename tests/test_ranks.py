@@ -1,38 +1,129 @@
-"""Which process this is, under batch systems: what a script is given there isn't what its steps are given."""
+"""Which process of a group this is, and how many a run asks for."""
 
 import pytest
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from omegaconf import OmegaConf
 
 from rankdistil import ranks
+from rankdistil.ranks import Rank, current, require_fitting, wanted
 
-SCRIPT = {
-    "SLURM_NTASKS": "2",
-    "SLURM_NTASKS_PER_NODE": "2",
-    "SLURM_PROCID": "0",
-    "SLURM_NODEID": "0",
-    "SLURM_JOB_NAME": "train",
-}
-STEP = SCRIPT | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_PROCID": "1", "SLURM_LOCALID": "1"}
-TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "1"}
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "a", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "1"}
+TASK = {"SLURM_PROCID": "5", "SLURM_NTASKS": "6", "SLURM_NODEID": "1"}
+STEP = {"SLURM_STEP_NUM_TASKS": "6", "SLURM_STEP_NUM_NODES": "2"}
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*TORCHRUN, *TASK, *STEP):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize(
-    ("given", "rank", "environment"),
+    ("environment", "rank"),
     [
-        ({}, None, LightningEnvironment),
-        (SCRIPT, None, LightningEnvironment),
-        (STEP, ranks.Rank(1, 2, 2, 0), SLURMEnvironment),
-        (STEP | {"SLURM_JOB_NAME": "bash"}, ranks.Rank(1, 2, 2, 0), SLURMEnvironment),
-        (STEP | {"SLURM_STEP_NUM_TASKS": "1"}, None, LightningEnvironment),
-        (STEP | TORCHRUN, ranks.Rank(3, 4, 2, 1), TorchElasticEnvironment),
+        ({}, None),
+        (TORCHRUN, Rank(number=3, world=4, local=2, node=1)),
+        (TASK | STEP, Rank(number=5, world=6, local=3, node=1)),
+        (TASK, None),  # a script under sbatch runs once, whatever the number of tasks
+        (TASK | STEP | {"SLURM_STEP_NUM_TASKS": "1"}, None),
+        (TASK | STEP | TORCHRUN, Rank(number=3, world=4, local=2, node=1)),  # torchrun in a job of SLURM
     ],
 )
-def test_lightning_is_told_what_this_process_is(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], rank: ranks.Rank | None, environment: type
+def test_a_process_knows_its_place_in_a_group(
+    environment: dict[str, str], rank: Rank | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in (*STEP, *TORCHRUN):
-        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert current() == rank
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, LightningEnvironment),
+        (TASK, LightningEnvironment),
+        (TASK | STEP | {"SLURM_NTASKS_PER_NODE": "3", "SLURM_JOB_NAME": "train"}, SLURMEnvironment),
+        (TASK | STEP | {"SLURM_NTASKS_PER_NODE": "3", "SLURM_JOB_NAME": "bash"}, SLURMEnvironment),
+        (TASK | STEP | {"SLURM_STEP_NUM_TASKS": "1"}, LightningEnvironment),
+        (TASK | STEP | TORCHRUN, TorchElasticEnvironment),
+    ],
+)
+def test_lightning_is_told_the_same(given: dict[str, str], expected: type, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    assert ranks.current() == rank
-    assert type(ranks.environment()) is environment
+    assert type(ranks.environment()) is expected
+
+
+@pytest.mark.parametrize(
+    ("trainer", "number"),
+    [
+        ({"accelerator": "cpu", "devices": 1}, 1),
+        ({"accelerator": "cpu", "devices": 3}, 3),
+        ({"accelerator": "cpu", "devices": "2"}, 2),
+        ({"accelerator": "cpu", "devices": "auto"}, 1),
+        ({"accelerator": "gpu", "devices": -1}, 4),
+        ({"accelerator": "cuda", "devices": "auto"}, 4),
+        ({"accelerator": "auto", "devices": [0, 2]}, 2),
+        ({"accelerator": "gpu", "devices": "1,3"}, 2),
+        ({"accelerator": "gpu", "devices": "1,"}, 1),
+        ({"accelerator": "gpu", "devices": 3}, 3),
+    ],
+)
+def test_a_run_wants_a_process_for_each_device(
+    trainer: dict[str, object], number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_gpus(monkeypatch, 4)
+    assert wanted(OmegaConf.create(trainer)) == number
+
+
+@pytest.mark.parametrize(
+    ("trainer", "message"),
+    [
+        (
+            {"accelerator": "gpu", "devices": -1},
+            "trainer.devices is -1, with trainer.accelerator=gpu: this machine has no GPU that torch can use. "
+            "Use trainer=cpu or trainer=ddp_cpu.",
+        ),
+        ({"accelerator": "cpu", "devices": -1}, "trainer.devices is -1, with trainer.accelerator=cpu: "),
+        ({"accelerator": "cuda", "devices": 2}, "trainer.devices is 2, with trainer.accelerator=cuda: "),
+        (
+            {"accelerator": "abacus", "devices": 2},
+            "trainer.devices is 2, with trainer.accelerator=abacus: expected trainer.accelerator to be one of cpu, cuda, mps, "
+            "gpu, auto.",
+        ),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(
+    trainer: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_gpus(monkeypatch, 0)
+    with pytest.raises(ValueError) as error:
+        wanted(OmegaConf.create(trainer))
+    assert str(error.value).startswith(message)
+
+
+def test_other_numbers_of_processes_than_the_settings_ask_for_are_refused() -> None:
+    trainer = OmegaConf.create({"accelerator": "cpu", "devices": 2, "num_nodes": 2})
+    require_fitting(trainer, Rank(3, 4, 2, 1))
+    with pytest.raises(ValueError) as error:
+        require_fitting(trainer, Rank(3, 6, 3, 1))
+    assert str(error.value) == (
+        "trainer.devices is 2 and trainer.num_nodes 2: 4 processes, but 6 were started (3 on each machine). "
+        "Set trainer.devices=3 trainer.num_nodes=2, or start 4."
+    )
+    with pytest.raises(ValueError) as error:
+        require_fitting(trainer, None)
+    assert str(error.value).startswith(
+        "trainer.num_nodes is 2, but train.py was started on this machine alone. Start it on each: torchrun --nnodes=2 "
+        "--nproc-per-node=2 "
+    )
+    require_fitting(OmegaConf.create({"accelerator": "cpu", "devices": 2}), None)
+
+
+def pretend_gpus(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let Lightning see a machine with that many CUDA devices, and no other accelerator."""
+    from lightning.pytorch.accelerators import MPSAccelerator
+
+    for layer in ("fabric", "pytorch"):
+        monkeypatch.setattr(f"lightning.{layer}.accelerators.cuda.num_cuda_devices", lambda: number)
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: False))

@@ -68,7 +68,7 @@ def wanted(trainer: DictConfig) -> int:
     devices = list(trainer.devices) if isinstance(trainer.devices, ListConfig) else trainer.devices
     try:
         accelerator = _accelerator(str(trainer.get("accelerator", "auto")))
-        found = accelerator.auto_device_count() if devices == "auto" else accelerator.parse_devices(devices)
+        found = accelerator.parse_devices(accelerator.auto_device_count() if devices == "auto" else devices)
         return len(accelerator.get_parallel_devices(found))
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise ValueError(

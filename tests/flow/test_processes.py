@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY
 
+from tests.flow.reference import FILES, measure
+
 TWO = ["trainer=ddp_cpu"]
 SMALL = ["scale=smoke", "data.eval_batch_size=2", "data.valid_queries=3", "data.test_queries=3", "data.depth=4"]
 
@@ -22,10 +24,11 @@ def train(runs: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str]
 
 
 def test_a_run_in_two_processes_trains_exports_and_tests_as_one(tmp_path: Path) -> None:
-    done, record = train(tmp_path, "+experiment=finetune_6l", *TWO)
+    done, record = train(tmp_path, "+experiment=finetune_6l", *TWO, "logger=wandb")
     assert record["status"] == "finished"
     assert json.loads((tmp_path / "finetune/2l/seed0/metrics.json").read_text())["pairs"] == 12
     assert done.stdout.count("files: ") == 1  # one process speaks for both
+    assert len([*tmp_path.rglob("offline-run-*/run-*.wandb")]) == len([*tmp_path.rglob("*.wandb")]) == 1
     timing = json.loads((tmp_path / "finetune/2l/seed0/latency.json").read_text())
     assert timing["setup"]["processes"] == 2
     for measured in ("latency", "throughput"):
@@ -37,14 +40,18 @@ def test_a_run_in_two_processes_trains_exports_and_tests_as_one(tmp_path: Path) 
     assert "1 threads in each of 2 processes" in done.stdout or "2 threads in each of 2 processes" in done.stdout
 
 
-def test_a_process_without_a_batch_to_validate_or_test_on_changes_no_number(tmp_path: Path) -> None:
-    """One batch holds all candidates."""
-    still = ["+experiment=finetune_6l", "stage.steps=1", "stage.lr=1e-12", "data.eval_batch_size=64"]
-    one, two = (train(tmp_path / name, *still, *more)[1] for name, more in (("one", []), ("two", TWO)))
-    assert two["validation"]["best"] == pytest.approx(one["validation"]["best"], rel=1e-5)
-    tests = [json.loads((tmp_path / name / "finetune/2l/seed0/metrics.json").read_text()) for name in ("one", "two")]
-    assert tests[0]["pairs"] == 12
-    assert tests[0] == tests[1]
+@pytest.mark.parametrize(("tested", "validated"), [(10, 1), (1, 10)])
+def test_three_processes_measure_what_one_does_to_the_last_bit(tested: int, validated: int, tmp_path: Path) -> None:
+    """Of one query there are two batches: a process has none. Of ten there are twenty, which three don't divide."""
+    queries = [f"data.test_queries={tested}", f"data.valid_queries={validated}"]
+    alone, together = (tmp_path / name / "run" for name in ("one", "three"))
+    measure(alone, 1, *queries)
+    measure(together, 3, *queries, "trainer=ddp_cpu", "trainer.devices=3")
+    for name in FILES:
+        assert (together / name).read_text().replace("three_run", "one_run") == (alone / name).read_text(), name
+    records = [json.loads((folder / "run.json").read_text()) for folder in (alone, together)]
+    assert records[0]["validation"] == records[1]["validation"]
+    assert json.loads((together / "metrics.json").read_text())["pairs"] == 4 * tested
 
 
 def test_a_language_model_s_validation_is_the_same_in_two_processes(tmp_path: Path) -> None:
