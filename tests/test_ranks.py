@@ -49,6 +49,7 @@ def test_a_process_knows_its_place_in_a_group(
     ],
 )
 def test_lightning_is_told_the_same(given: dict[str, str], expected: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")  # where there is an srun, Lightning asks why it wasn't used
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     assert type(ranks.environment()) is expected
