@@ -1,9 +1,11 @@
-"""What README.md says of SLURM, tried on a real one: ``make slurm``, or ``python tests/flow/slurm/check.py [folder]``.
+"""What README.md says of SLURM, tried on a real one: ``make slurm``, or ``check.py [folder [word ...]]``.
 
-Prints a line for each check, and exits 1 if one failed. With a folder, which must be new, everything is left there.
+Prints a line for each check, and exits 1 if one failed. With a folder, which must be new, everything is left there; with words,
+only checks whose names hold one of them are run.
 """
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -180,12 +182,13 @@ def contains(text: str, part: str) -> None:
         raise AssertionError(f"expected {part!r} in:\n{text[-3000:]}")
 
 
-def main(folder: Path) -> int:
-    """Run all checks; return the number of those that failed."""
+def main(folder: Path, words: list[str]) -> int:
+    """Run the checks; return the number of those that failed."""
     failed = 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # not without stopping the daemons
     with private_slurm(folder) as environment:
         checks = Checks(environment, folder)
-        for name in (name for name in vars(Checks) if not name.startswith("_")):
+        for name in (name for name in vars(Checks) if not name.startswith("_") and any(word in name for word in words)):
             started = time.monotonic()
             try:
                 getattr(checks, name)()
@@ -199,6 +202,6 @@ def main(folder: Path) -> int:
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         Path(sys.argv[1]).mkdir(parents=True)
-        sys.exit(main(Path(sys.argv[1]).resolve()) > 0)
+        sys.exit(main(Path(sys.argv[1]).resolve(), sys.argv[2:] or [""]) > 0)
     with tempfile.TemporaryDirectory(prefix="slurm-") as temporary:
-        sys.exit(main(Path(temporary)) > 0)
+        sys.exit(main(Path(temporary), [""]) > 0)
