@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Checks:
         """Twice it saves, is queued again, and goes on by itself; one process below the task of submitit."""
         whole, runs = self._undisturbed(), self._folder / "preempted"
         line = [*TRAIN, *SLURM, *LONG, f"paths.runs={runs}", "hydra.launcher.name=preempted"]
-        with subprocess.Popen(line, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as command:
+        with self._submitted(line) as command:
             first = self._interrupt("preempted", runs / RUN, lambda job: self._do(["scancel", "--signal=USR2", job]))
             higher = ["sbatch", "--partition=high", "--ntasks=2", "--output=/dev/null", "--wrap=true"]
             second = self._interrupt("preempted", runs / RUN, lambda job: self._do(higher))
@@ -83,7 +84,7 @@ class Checks:
         whole, runs = self._undisturbed("trainer=ddp_cpu"), self._folder / "submitit"
         two = ["trainer=ddp_cpu", "hydra.launcher.tasks_per_node=2", "hydra.launcher.name=submitit", f"paths.runs={runs}"]
         line = [*TRAIN, *SLURM, *LONG, *two]
-        with subprocess.Popen(line, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as command:
+        with self._submitted(line) as command:
             self._interrupt("submitit", runs / RUN, lambda job: self._do(["scancel", "--signal=USR2", job]))
             equal(command.wait(PATIENCE), 0, "exit status")
         contains("".join(path.read_text() for path in runs.glob(".submitit/*/*_log.out")), "Requeued job")
@@ -101,6 +102,15 @@ class Checks:
         contains(printed.read_text(), "is queued again")
         self._ran_in_two_processes(runs / RUN)
         same_weights(runs / RUN, whole / RUN)
+
+    @contextmanager
+    def _submitted(self, line: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+        """Start a command that waits for its job; should a check fail meanwhile, it waits no longer."""
+        with subprocess.Popen(line, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as command:
+            try:
+                yield command
+            finally:
+                command.kill()
 
     def _undisturbed(self, *arguments: str) -> Path:
         """Make a run outside of SLURM, once."""
