@@ -4,8 +4,7 @@ import pytest
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from omegaconf import OmegaConf
 
-from rankdistil import ranks
-from rankdistil.ranks import Rank, current, require_fitting, wanted
+from rankdistil.ranks import Rank, current, environment, mute, require_fitting, wanted
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "a", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "1"}
 TASK = {"SLURM_PROCID": "5", "SLURM_NTASKS": "6", "SLURM_NODEID": "1"}
@@ -19,7 +18,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "rank"),
+    ("given", "rank"),
     [
         ({}, None),
         (TORCHRUN, Rank(number=3, world=4, local=2, node=1)),
@@ -30,11 +29,12 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_process_knows_its_place_in_a_group(
-    environment: dict[str, str], rank: Rank | None, monkeypatch: pytest.MonkeyPatch
+    given: dict[str, str], rank: Rank | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in environment.items():
+    for name, value in given.items():
         monkeypatch.setenv(name, value)
     assert current() == rank
+    assert mute() == (rank is not None)  # none of them is rank 0
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_lightning_is_told_the_same(given: dict[str, str], expected: type, monke
     monkeypatch.setenv("PATH", "/nowhere")  # where there is an srun, Lightning asks why it wasn't used
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    assert type(ranks.environment()) is expected
+    assert type(environment()) is expected
 
 
 @pytest.mark.parametrize(

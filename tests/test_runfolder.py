@@ -111,7 +111,14 @@ def test_the_environment_stays_a_reference_in_the_written_config(tmp_path: Path)
 
 def test_folders_logging_and_timing_do_not_decide_an_outcome_and_the_rest_does() -> None:
     base = outcome_settings(composed("+experiment=smoke"), {})
-    for override in ("run_name=x", "logger=wandb", "callbacks.inference_time.rounds=9", "paths.runs=y", "data.workers=2"):
+    for override in (
+        "run_name=x",
+        "logger=wandb",
+        "callbacks.inference_time.rounds=9",
+        "paths.runs=y",
+        "data.workers=2",
+        "+trainer.timeout=9",
+    ):
         assert outcome_settings(composed("+experiment=smoke", override), {}) == base
     for override in (
         "seed=1", "stage.lr=0.1", "data.depth=3", "student=4l", "stage.losses.logits.weight=2", "data.on_bad=skip",

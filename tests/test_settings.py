@@ -168,3 +168,14 @@ def test_half_precision_without_a_scaler_is_refused() -> None:
 
 def test_automatic_precision_is_decided_before_lightning_sees_it() -> None:
     assert parts.trainer_arguments(composed(SMOKE))["precision"] in {"bf16-mixed", "32-true"}
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "soon", "true", "1e9", ".nan"])
+def test_a_timeout_that_bounds_nothing_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"^trainer\.timeout is .+; expected seconds, more than 0 and at most 604800: so long"):
+        parts.trainer_arguments(composed(SMOKE, f"+trainer.timeout={wrong}"))
+
+
+def test_processes_wait_for_half_an_hour_unless_told_otherwise() -> None:
+    assert parts.trainer_arguments(composed(SMOKE))["timeout"] == 1800
+    assert parts.trainer_arguments(composed(SMOKE, "+trainer.timeout=60"))["timeout"] == 60

@@ -94,8 +94,9 @@ def one_message(main: Callable[[], None], config_name: str) -> None:
             main()
     except Stopped as stopped:
         rank = ranks.current()
-        if not stopped.told and (rank is None or rank.number == 0):
-            print(f"{stopped}. The same command with resume=true continues what was begun.", file=sys.stderr)
+        if not stopped.told and (rank is None or rank.world == 1):
+            how = " The same command with resume=true continues what was begun." if config_name == "train" else ""
+            print(f"{stopped}.{how}", file=sys.stderr)
         raise
     except Exception as error:
         if wanted_full:
@@ -113,9 +114,7 @@ def console() -> "Console":
     """Return the console for tables: as wide as the terminal, wide enough for a table elsewhere; mute but for rank 0."""
     from rich.console import Console
 
-    rank = ranks.current()
-    mute = rank is not None and rank.number > 0
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False, quiet=mute)
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False, quiet=ranks.mute())
 
 
 def _fail(message: str) -> None:

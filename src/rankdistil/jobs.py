@@ -77,9 +77,13 @@ def run_in_fresh_process(folder: Path, lock: int, number: int) -> None:
     what = ["rankdistil.jobs"] if number == 1 else ["rankdistil.agent", str(number)]
     command = [sys.executable, "-m", *what, str(folder)]
     # In a session of its own, so that Ctrl-C doesn't reach it twice: from the terminal, and from here.
-    code = wait_for(lambda: subprocess.Popen(command, env=environment, pass_fds=(lock,), start_new_session=True))
-    if code:
-        raise_for(folder, code)
+    try:
+        code = wait_for(lambda: subprocess.Popen(command, env=environment, pass_fds=(lock,), start_new_session=True))
+        if code:
+            raise_for(folder, code)
+    except Stopped as stopped:  # of several ranks none speaks of it, unless they have saved
+        stopped.told = number == 1 or (read_record(folder) or {}).get("saved", False)
+        raise
 
 
 def raise_for(folder: Path, code: int) -> None:
@@ -91,7 +95,7 @@ def raise_for(folder: Path, code: int) -> None:
     """
     signum = stopped_by(code) or (read_record(folder) or {}).get("signal")
     if signum:
-        raise Stopped(signum, told=True)
+        raise Stopped(signum)
     if code < 0:
         name = signal.Signals(-code).name
         why = " The system does so where memory runs out." if name == "SIGKILL" else ""

@@ -15,8 +15,9 @@ from torch.distributed import DistError, Store
 from rankdistil import announcements, ranks
 
 LATER_S = 30.0  # behind trainer.timeout the process group gives up by itself, where all ranks stand in one place
-BEAT_S = 1.0
-SILENT = 0.25  # of the timeout without a beat: no sign of life
+BEATS = 60  # in the timeout, at least one in LONGEST_BEAT_S
+LONGEST_BEAT_S = 10.0
+SILENT = 0.9  # of the timeout without a beat: no sign of life. A library that doesn't let threads run may take as long as that
 
 
 class _Place:
@@ -66,12 +67,11 @@ def _watch(rank: ranks.Rank, store: Store, timeout: float) -> None:
             at, words, since = _here.at, _here.words, _here.since
             store.set(f"place/{rank.number}", json.dumps([at, words, beat]))
             now = time.monotonic()
-            if now - since >= timeout / 2:
-                for other in others:
-                    told = json.loads(store.get(f"place/{other}")) if store.check([f"place/{other}"]) else None
-                    if other not in heard or heard[other][0] != told:
-                        heard[other] = told, now
-            late = [_late(other, *heard[other], at, now, timeout) for other in others if other in heard]
+            for other in others:
+                told = json.loads(store.get(f"place/{other}")) if store.check([f"place/{other}"]) else None
+                if other not in heard or heard[other][0] != told:
+                    heard[other] = told, now
+            late = [_late(other, *heard[other], at, now, timeout) for other in others]
             if now - since >= timeout and any(late):
                 announcements.fail(
                     rank,
@@ -80,7 +80,7 @@ def _watch(rank: ranks.Rank, store: Store, timeout: float) -> None:
                     "the run.",
                 )
                 os._exit(1)
-            time.sleep(min(BEAT_S, timeout / 10))
+            time.sleep(min(timeout / BEATS, LONGEST_BEAT_S))
     except DistError:  # the store is gone, and with it the group
         return
 

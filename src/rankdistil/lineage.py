@@ -164,7 +164,7 @@ def failure_recorded(folder: Path, record: dict[str, Any]) -> Iterator[None]:
     except BaseException as error:
         ended: dict[str, Any] = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
         if isinstance(error, Stopped):
-            ended = {"status": "stopped", "signal": error.signum, "error": str(error)}
+            ended = {"status": "stopped", "signal": error.signum, "saved": error.saved, "error": str(error)}
         if (read_record(folder) or {}).get("status") not in ("failed", "stopped"):
             write_json(folder / "run.json", record | ended)
         raise

@@ -7,6 +7,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from rankdistil import ranks
+
 LINE_EVERY_S = 10.0
 Item = TypeVar("Item")
 
@@ -20,7 +22,7 @@ def counted(items: Iterable[Item], label: str, unit: str, total: int | None = No
         unit: what an item is, in the plural.
         total: how many there will be, if known.
     """
-    console, started, done = Console(stderr=True, highlight=False), time.monotonic(), 0
+    console, started, done = Console(stderr=True, highlight=False, quiet=ranks.mute()), time.monotonic(), 0
     if console.is_terminal:
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn()
         with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bar:

@@ -40,6 +40,12 @@ def current() -> Rank | None:
     return None
 
 
+def mute() -> bool:
+    """Whether another process speaks for this one: rank 0 does for all."""
+    rank = current()
+    return rank is not None and rank.number > 0
+
+
 def environment() -> "ClusterEnvironment":
     """Tell Lightning what ``current`` says.
 

@@ -124,7 +124,7 @@ def wait_for(start: Callable[[], subprocess.Popen[bytes]]) -> int:
         handler = before[received[0]]
         if callable(handler) and handler is not signal.default_int_handler and not hasattr(handler, "ours"):
             handler(received[0], None)
-        raise Stopped(received[0], told=True)
+        raise Stopped(received[0])
     return code
 
 

@@ -25,8 +25,8 @@ def queue_again(signum: int) -> None:
 
     Under submitit its own handler does so at the time limit, and counts (``hydra.launcher.max_num_timeout``).
     """
-    job, rank = os.environ.get("SLURM_JOB_ID"), ranks.current()
-    if job is None or (rank is not None and rank.number > 0):
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None or ranks.mute():
         return
     handler = signal.getsignal(signum)
     if signum in TIME_LIMIT and "SUBMITIT_EXECUTOR" in os.environ and callable(handler):

@@ -12,8 +12,8 @@ SMALL = ["data.valid_queries=3", "data.test_queries=3", "data.depth=4", "steps.t
 
 def test_each_job_runs_once_in_its_folder_and_the_teacher_once_though_the_first_job_fails(tmp_path: Path) -> None:
     line = [
-        sys.executable, str(REPOSITORY / "train.py"), "-m", "+experiment=ranker_distill_6l", "scale=smoke", "student=2l", *SMALL,
-        "trainer=ddp_cpu", "stage.steps=3", "stage.lr=1e30,0.0005", "run_name=lr${stage.lr}", f"paths.runs={tmp_path}",
+        sys.executable, str(REPOSITORY / "train.py"), "-m", "+experiment=ranker_distill_6l", "scale=smoke", "student=2l",
+        *SMALL, "trainer=ddp_cpu", "stage.steps=3", "stage.lr=1e30,0.0005", "run_name=lr${stage.lr}", f"paths.runs={tmp_path}",
     ]  # fmt: skip
     done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1

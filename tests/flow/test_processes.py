@@ -44,11 +44,11 @@ def test_a_run_in_two_processes_trains_exports_and_tests_as_one(tmp_path: Path) 
 def test_three_processes_measure_what_one_does_to_the_last_bit(tested: int, validated: int, tmp_path: Path) -> None:
     """Of one query there are two batches: a process has none. Of ten there are twenty, which three don't divide."""
     queries = [f"data.test_queries={tested}", f"data.valid_queries={validated}"]
-    alone, together = (tmp_path / name / "run" for name in ("one", "three"))
+    alone, together = (tmp_path / name / "finetune/2l/seed0" for name in ("one", "three"))
     measure(alone, 1, *queries)
     measure(together, 3, *queries, "trainer=ddp_cpu", "trainer.devices=3")
     for name in FILES:
-        assert (together / name).read_text().replace("three_run", "one_run") == (alone / name).read_text(), name
+        assert (together / name).read_bytes() == (alone / name).read_bytes(), name
     records = [json.loads((folder / "run.json").read_text()) for folder in (alone, together)]
     assert records[0]["validation"] == records[1]["validation"]
     assert json.loads((together / "metrics.json").read_text())["pairs"] == 4 * tested

@@ -39,6 +39,21 @@ def test_without_resume_the_killed_run_is_refused_with_the_fix(killed: Path) -> 
     assert "Add resume=true to continue it, or remove the folder to start again." in done.stderr
 
 
+def test_a_damaged_checkpoint_is_told_with_the_one_to_go_on_from_and_nothing_is_changed(killed: Path) -> None:
+    last, best = (killed / RUN / f"checkpoints/{name}.ckpt" for name in ("last", "best"))
+    whole, record = last.read_bytes(), (killed / RUN / "run.json").read_bytes()
+    last.write_bytes(whole[: len(whole) // 2])
+    done = subprocess.run(train(killed, "resume=true"), capture_output=True, text=True, timeout=120)
+    last.write_bytes(whole)
+    step = torch.load(best, weights_only=True)["global_step"]
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"error: {last} is damaged: it has lost its end or was changed (File is not a zip file). {best} is whole, of step "
+        f"{step}: to go on from there, cp {best} {last}. Or remove {killed / RUN}.\n"
+    )
+    assert (killed / RUN / "run.json").read_bytes() == record
+
+
 def test_a_resumed_run_ends_with_the_weights_of_one_that_was_never_killed(killed: Path, tmp_path: Path) -> None:
     for runs, arguments in ((killed, ["resume=true"]), (tmp_path, [])):
         done = subprocess.run(train(runs, *arguments), capture_output=True, text=True, timeout=200)
