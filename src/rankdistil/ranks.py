@@ -1,9 +1,8 @@
 """Which process this is: alone, or a rank of a group that torchrun or SLURM started; and how many processes a run asks for."""
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
-
-from omegaconf import DictConfig, ListConfig
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from lightning.pytorch.plugins.environments import ClusterEnvironment
@@ -58,7 +57,7 @@ def environment() -> "ClusterEnvironment":
     return TorchElasticEnvironment() if "TORCHELASTIC_RUN_ID" in os.environ else SLURMEnvironment(auto_requeue=False)
 
 
-def wanted(trainer: DictConfig) -> int:
+def wanted(trainer: Mapping[str, Any]) -> int:
     """Return how many processes a run wants on each machine: one for each of its devices.
 
     Args:
@@ -71,7 +70,7 @@ def wanted(trainer: DictConfig) -> int:
         return 1
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    devices = list(trainer.devices) if isinstance(trainer.devices, ListConfig) else trainer.devices
+    devices = trainer["devices"] if isinstance(trainer["devices"], int | str) else list(trainer["devices"])
     try:
         accelerator = _accelerator(str(trainer.get("accelerator", "auto")))
         found = accelerator.parse_devices(accelerator.auto_device_count() if devices == "auto" else devices)
@@ -82,7 +81,7 @@ def wanted(trainer: DictConfig) -> int:
         ) from None
 
 
-def require_fitting(trainer: DictConfig, rank: Rank | None) -> None:
+def require_fitting(trainer: Mapping[str, Any], rank: Rank | None) -> None:
     """See that as many processes were started as the settings ask for.
 
     Args:

@@ -35,6 +35,7 @@ def test_only_the_top_of_the_package_knows_hydra_and_omegaconf(path: object) -> 
         "run",
         "plan",
         "jobs",
+        "announcements",
         "parts",
         "roles",
         "score",
