@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint clean
+.PHONY: run test slurm lint clean
 
 run: $(VENV)/.installed
 	$(BIN)/python train.py +experiment=ranker_distill_6l
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+slurm: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[slurm]'
+	$(BIN)/python tests/flow/slurm/check.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -1,9 +1,10 @@
 """Which process of a group this is, and how many a run asks for."""
 
 import pytest
+from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from omegaconf import OmegaConf
 
-from rankdistil.ranks import Rank, current, mute, require_fitting, wanted
+from rankdistil.ranks import Rank, current, environment, mute, require_fitting, wanted
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "a", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "1"}
 TASK = {"SLURM_PROCID": "5", "SLURM_NTASKS": "6", "SLURM_NODEID": "1"}
@@ -17,7 +18,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "rank"),
+    ("given", "rank"),
     [
         ({}, None),
         (TORCHRUN, Rank(number=3, world=4, local=2, node=1)),
@@ -28,12 +29,30 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_process_knows_its_place_in_a_group(
-    environment: dict[str, str], rank: Rank | None, monkeypatch: pytest.MonkeyPatch
+    given: dict[str, str], rank: Rank | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in environment.items():
+    for name, value in given.items():
         monkeypatch.setenv(name, value)
     assert current() == rank
     assert mute() == (rank is not None)  # none of them is rank 0
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, LightningEnvironment),
+        (TASK, LightningEnvironment),
+        (TASK | STEP | {"SLURM_NTASKS_PER_NODE": "3", "SLURM_JOB_NAME": "train"}, SLURMEnvironment),
+        (TASK | STEP | {"SLURM_NTASKS_PER_NODE": "3", "SLURM_JOB_NAME": "bash"}, SLURMEnvironment),
+        (TASK | STEP | {"SLURM_STEP_NUM_TASKS": "1"}, LightningEnvironment),
+        (TASK | STEP | TORCHRUN, TorchElasticEnvironment),
+    ],
+)
+def test_lightning_is_told_the_same(given: dict[str, str], expected: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")  # where there is an srun, Lightning asks why it wasn't used
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert type(environment()) is expected
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ SMOKE = "+experiment=smoke"
         ("+trainer.max_epochs=3", "trainer.max_epochs has no effect here. Set stage.steps."),
         ("+trainer.gradient_clip_val=0.1", "trainer.gradient_clip_val has no effect here. Set stage.gradient_clip."),
         ("+trainer.limit_val_batches=1", "there is no setting 'trainer.limit_val_batches'."),
+        ("+trainer.strategy=fsdp", "trainer.strategy is 'fsdp'; expected one of auto, ddp. FSDP and the like shard"),
         ("+callbacks.inference_time.round=1", "Did you mean 'callbacks.inference_time.rounds'?"),
         ("+callbacks.gradient_shares.evry=1", "Did you mean 'callbacks.gradient_shares.every'?"),
         ("+callbacks.foo=1", "there is no setting 'callbacks.foo'. callbacks has: inference_time, gradient_shares."),

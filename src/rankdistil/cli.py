@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from rankdistil import ranks
 from rankdistil.signals import Stopped, ended_by_signals
+from rankdistil.slurm import queue_again
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 FULL = "HYDRA_FULL_ERROR"
 SEARCH_PATH = "\nConfig search path:"  # Hydra closes its list of options with it; the list is what helps
 
-wanted_full = os.environ.get(FULL) == "1"
+MESSAGES = "RANKDISTIL_MESSAGES"  # environment: a program of ours set ``FULL``, not the user; a batch system hands both on
+
+wanted_full = os.environ.get(FULL) == "1" and MESSAGES not in os.environ
 failed_jobs: list[str] = []  # of a sweep: overrides and message, for the end
 
 
@@ -30,7 +33,15 @@ class ChildFailedError(Exception):
 
 
 class JobFailedError(Exception):
-    """A job of a sweep failed; its message was printed. The sweep goes on and exits 1 at its end."""
+    """A job of a sweep failed; its message was printed. The sweep goes on and exits 1 at its end.
+
+    A launcher that ran the job elsewhere makes the error again from its pickle, and so adds it to this process's list.
+    """
+
+    def __init__(self, row: str) -> None:
+        super().__init__(row)
+        if row not in failed_jobs:
+            failed_jobs.append(row)
 
 
 def answer(task: Callable[[DictConfig], float | None], cfg: DictConfig, config_name: str) -> float | None:
@@ -51,6 +62,9 @@ def answer(task: Callable[[DictConfig], float | None], cfg: DictConfig, config_n
 
     try:
         return task(cfg)
+    except Stopped as stopped:
+        queue_again(stopped.signum)
+        raise
     except Exception as error:
         if wanted_full:
             raise
@@ -59,8 +73,7 @@ def answer(task: Callable[[DictConfig], float | None], cfg: DictConfig, config_n
             _fail(message)
         hydra = HydraConfig.get()
         if hydra.mode == RunMode.MULTIRUN:
-            failed_jobs.append(f"{' '.join(hydra.overrides.task)}: {message.splitlines()[0]}")
-            raise JobFailedError(message.splitlines()[0]) from error
+            raise JobFailedError(f"{' '.join(hydra.overrides.task)}: {message.splitlines()[0]}") from error
         sys.exit(1)
 
 
@@ -73,6 +86,8 @@ def one_message(main: Callable[[], None], config_name: str) -> None:
         main: the decorated function.
         config_name: the root config, for suggestions.
     """
+    if not wanted_full:
+        os.environ[MESSAGES] = "1"
     os.environ[FULL] = "1"  # Hydra then lets errors through instead of printing its own account of them
     try:
         with ended_by_signals():

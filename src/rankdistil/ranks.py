@@ -2,7 +2,10 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from lightning.pytorch.plugins.environments import ClusterEnvironment
 
 
 class Rank(NamedTuple):
@@ -40,6 +43,18 @@ def mute() -> bool:
     """Whether another process speaks for this one: rank 0 does for all."""
     rank = current()
     return rank is not None and rank.number > 0
+
+
+def environment() -> "ClusterEnvironment":
+    """Tell Lightning what ``current`` says.
+
+    Its own guess takes a script under ``sbatch`` for a rank, and doesn't take a step of a job called ``bash`` for one.
+    """
+    from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+
+    if current() is None:
+        return LightningEnvironment()
+    return TorchElasticEnvironment() if "TORCHELASTIC_RUN_ID" in os.environ else SLURMEnvironment(auto_requeue=False)
 
 
 def wanted(trainer: Mapping[str, Any]) -> int:

@@ -26,6 +26,7 @@ from rankdistil.roles import named_source
 from rankdistil.runfolder import state
 from rankdistil.score import run_scoring
 from rankdistil.settings import check
+from rankdistil.slurm import restarted
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -159,7 +160,7 @@ def _carry_out(step: plan.Step, parent: bool, group: Announcements | None) -> No
         now = state(step.folder, step.settings)  # another process may have finished it while this one waited
         if now.name == "finished":
             return
-        if now.name == "to resume" and not (parent or step.cfg.resume):
+        if now.name == "to resume" and not (parent or step.cfg.resume or restarted()):
             raise ValueError(
                 f"{step.folder} {now.reason}. Add resume=true to continue it, or remove the folder to start again."
             )

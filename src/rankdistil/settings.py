@@ -40,6 +40,7 @@ ELSEWHERE = {  # what Lightning's Trainer takes too, and where it is set here
 }  # fmt: skip
 STAGES = ("teacher", "lm_distill", "finetune", "ranker_distill", "layer_distill", "logit_distill")
 LOSSES = ("embedding", "hidden", "attention", "logits", "labels")
+STRATEGIES = ("auto", "ddp")
 CHOICES = {
     "plan": ("run", "show", "check"),
     "stage.learns": ("teacher", "student", "nothing"),
@@ -115,6 +116,13 @@ def check(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
             raise ValueError(f"{key} is {value!r}; expected a whole number of at least {low}.")
+    if (strategy := cfg.trainer.get("strategy", "auto")) not in STRATEGIES:
+        raise ValueError(
+            f"trainer.strategy is {strategy!r}; expected one of {', '.join(STRATEGIES)}. FSDP and the like shard what is "
+            "trained: a student, which fits; a frozen teacher would stay whole on every device. For a teacher that doesn't "
+            "fit, let what runs it write its scores, and learn from those: python -m rankdistil.data.import_scores, "
+            "teacher.scores=<folder>."
+        )
     scores = plain(cfg.teacher.scores)
     if scores is not None and (scores == [] or not all(isinstance(each, str) for each in _listed(scores))):
         raise ValueError(f"teacher.scores is {scores!r}; expected a folder of scores, a list of at least one, or null.")

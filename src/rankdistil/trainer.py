@@ -12,12 +12,15 @@ from rankdistil.callbacks.rank_places import RankPlaces
 from rankdistil.late_ranks import LATER_S
 
 
-def build_trainer(arguments: dict[str, Any], callbacks: Sequence[L.Callback], **more: Any) -> L.Trainer:
+def build_trainer(
+    arguments: dict[str, Any], callbacks: Sequence[L.Callback], plugins: Sequence[Any] = (), **more: Any
+) -> L.Trainer:
     """Build a Trainer that shards no data by itself and prints nothing.
 
     Args:
-        arguments: those that say where to run (``parts.trainer_arguments``); ``timeout`` is in seconds.
+        arguments: those that say where to run (``parts.trainer_arguments``), ``timeout``, in seconds, among them.
         callbacks: they see everything in this order.
+        plugins: those of the Trainer, besides the one that tells it which process this is.
         more: further arguments of the Trainer.
     """
     arguments = dict(arguments)
@@ -30,6 +33,7 @@ def build_trainer(arguments: dict[str, Any], callbacks: Sequence[L.Callback], **
     return L.Trainer(
         **arguments | more,
         callbacks=[RankPlaces(), *callbacks],
+        plugins=[*plugins, ranks.environment()],
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
+from hydra.types import RunMode
 from support import CONF, composed
 from transformers import BertConfig
 
@@ -106,6 +108,17 @@ def test_every_experiment_opens_with_its_five_line_header(path: Path) -> None:
     assert lines[0] == "# @package _global_"
     starts = [line.partition(":")[0] for line in lines[1:6]]
     assert starts == ["# Claim", "# Row", "# Command", "# Expected", "# Cost"]
+
+
+def test_a_cluster_s_jobs_are_queued_again_and_settings_of_the_launcher_are_left_to_the_user() -> None:
+    words = ["+experiment=smoke", "+cluster=slurm", "hydra.launcher.partition=gpus", "hydra.launcher.nodes=2"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", overrides=words, return_hydra_config=True)
+    check(composed("+experiment=smoke", "+cluster=slurm"))
+    assert cfg.hydra.mode == RunMode.MULTIRUN
+    assert cfg.hydra.launcher._target_.endswith("SlurmLauncher")
+    assert (cfg.hydra.launcher.partition, cfg.hydra.launcher.nodes) == ("gpus", 2)
+    assert cfg.hydra.launcher.max_num_timeout > 0  # submitit's own 0 never queues a job again
 
 
 def test_a_size_that_cannot_take_the_attention_loss_drops_it_and_names_it() -> None:

@@ -68,6 +68,7 @@ def test_a_search_that_went_on_after_a_failed_trial_names_it_and_exits_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(cli.FULL, "0")
+    monkeypatch.setenv(cli.MESSAGES, "1")
     monkeypatch.setattr(cli, "failed_jobs", ["stage.lr=7: the loss is not finite"])
     with pytest.raises(SystemExit) as ended:
         cli.one_message(lambda: None, "train")

@@ -11,7 +11,7 @@ from support import REPOSITORY
 from tests.flow.reference import FILES, STILL, measure
 
 CHAIN = ["+experiment=finetune_6l", "student.init_from=experiment:finetune_6l", "method=again", *STILL, "data.valid_queries=1"]
-ACROSS = ["trainer=ddp_cpu", "trainer.devices=1", "+trainer.num_nodes=2"]
+ACROSS = ["trainer=ddp_cpu", "trainer.devices=1", "trainer.num_nodes=2"]
 
 
 def across(runs: Path, *last: str) -> list[tuple[int, str, str]]:
