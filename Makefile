@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test slurm lint clean
+.PHONY: run test test-slow slurm lint clean
 
 run: $(VENV)/.installed
 	$(BIN)/python train.py +experiment=ranker_distill_6l
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow"
+
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m slow
 
 slurm: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[slurm]'

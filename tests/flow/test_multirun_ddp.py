@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support import REPOSITORY
+
+pytestmark = pytest.mark.slow
 
 SMALL = ["data.valid_queries=3", "data.test_queries=3", "data.depth=4", "steps.teacher=1", "callbacks.inference_time.rounds=1"]
 

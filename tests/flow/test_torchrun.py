@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support import REPOSITORY
 
 from tests.flow.reference import FILES, STILL, measure
+
+pytestmark = pytest.mark.slow
 
 CHAIN = ["+experiment=finetune_6l", "student.init_from=experiment:finetune_6l", "method=again", *STILL, "data.valid_queries=1"]
 ACROSS = ["trainer=ddp_cpu", "trainer.devices=1", "trainer.num_nodes=2"]
