@@ -25,6 +25,7 @@ from rankdistil.callbacks.stream_position import StreamPosition
 from rankdistil.data.stream_module import StreamDataModule
 from rankdistil.files import write_json
 from rankdistil.lineage import begun, failure_recorded
+from rankdistil.models.compiled import compile_layers
 from rankdistil.models.load import load_tokenizer, require_fitting
 from rankdistil.modules import StageModule
 from rankdistil.report.data import data_notes
@@ -70,6 +71,9 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     if rank_zero_only.rank == 0:
         print_plain(console, data_notes(data.account()))
     module = networks.build_module(cfg, teacher, data, parents)
+    if cfg.trainer.get("compile", False):
+        for network in filter(None, (module.ranker, getattr(module, "teacher", None))):
+            compile_layers(network)
     for name in sorted(set(cfg.stage.losses) - set(networks.kept_losses(cfg))):
         console.print(f"student {cfg.student.name} can't take the {name} loss: dropped (student.drop_losses).")
     record = begun(cfg, settings, parents) | _described(cfg, module, data)

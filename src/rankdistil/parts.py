@@ -186,10 +186,12 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
         Those of ``trainer.build_trainer``: ``timeout`` is among them.
 
     Raises:
-        ValueError: for a precision or a timeout that can't be used.
+        ValueError: for a precision, a timeout or another setting that can't be used.
     """
     arguments = {"timeout": TIMEOUT_S} | plain(cfg.trainer)
-    timeout = arguments["timeout"]
+    timeout, compiled = arguments["timeout"], arguments.pop("compile", False)  # which is no business of the Trainer's
+    if not isinstance(compiled, bool):
+        raise ValueError(f"trainer.compile is {compiled!r}; expected true or false.")
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST_S:
         raise ValueError(
             f"trainer.timeout is {timeout!r}; expected seconds, more than 0 and at most {LONGEST_S}: so long do processes wait "

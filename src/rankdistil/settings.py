@@ -31,7 +31,7 @@ SOURCES = (
     "test_relevance_level",
 )  # fmt: skip
 TRAINER = (
-    "accelerator", "devices", "num_nodes", "strategy", "timeout", "precision", "accumulate_grad_batches",
+    "accelerator", "devices", "num_nodes", "strategy", "timeout", "compile", "precision", "accumulate_grad_batches",
     "deterministic", "benchmark", "detect_anomaly",
 )  # fmt: skip
 ELSEWHERE = {  # what Lightning's Trainer takes too, and where it is set here
