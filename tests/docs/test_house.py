@@ -95,7 +95,9 @@ def test_the_readme_is_short_and_opens_with_two_commands_that_the_makefile_knows
     assert all(f"\n{target}:" in makefile for _, target in commands)
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "EXPERIMENTS.md", "conf/data/README.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "EXPERIMENTS.md", "conf/data/README.md", "conf/cluster/README.md"]
+)
 def test_every_training_command_in_the_documents_composes(name: str) -> None:
     from support import composed
 
