@@ -87,6 +87,7 @@ def test_a_second_call_scores_nothing_and_a_lost_shard_is_scored_again_alike(
     assert pq.read_table(lost / "scores/part-00000.parquet").equals(before)
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_does_and_go_on_with_fewer_shards_than_processes(
     train, runs: Path, scores: Path, tmp_path: Path
 ) -> None:
