@@ -77,10 +77,10 @@ def our_step(module: StageModule, device: str, mixed: bool) -> Step:
     def step(batch: PairBatch) -> None:
         with torch.autocast(device, torch.bfloat16, enabled=mixed):
             value = module.loss(batch)
-        optimizer.zero_grad()
         value.total.backward()
         clip_grad_norm_(module.parameters(), OPTIM.gradient_clip)
         optimizer.step()
+        optimizer.zero_grad()
         schedule.step()
 
     return step

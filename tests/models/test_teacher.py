@@ -36,9 +36,10 @@ def test_under_autocast_its_body_is_converted_once_and_for_all_and_its_scores_st
     teacher = FrozenTeacher(tiny_ranker)
     with torch.autocast("cpu", torch.bfloat16):
         trace = teacher(*INPUTS, ALL)
-        weight = teacher.bert.bert.encoder.layer[0].output.dense.weight
+        dense, weight = teacher.bert.bert.encoder.layer[0].output.dense, teacher.bert.bert.embeddings.LayerNorm.weight
         teacher(*INPUTS)
-    assert teacher.bert.bert.encoder.layer[0].output.dense.weight.data_ptr() == weight.data_ptr()
+    assert teacher.bert.bert.encoder.layer[0].output.dense is dense
+    assert teacher.bert.bert.embeddings.LayerNorm.weight.data_ptr() == weight.data_ptr()
     for name, part in teacher.named_parameters():
         assert part.dtype == (torch.float32 if "pooler" in name or "classifier" in name else torch.bfloat16), name
     assert trace.logits.dtype == torch.float32

@@ -32,6 +32,7 @@ def trained(ranker: CrossEncoder, batches: list[PairBatch], accumulated: int) ->
         warnings.filterwarnings("ignore", message=".*val_dataloader.*")
         trainer.fit(module, DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch))
     assert trainer.global_step == 1
+    assert all(part.grad is None for part in ranker.parameters())  # the next forward pass has the memory
     return ranker.state_dict()
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.prepacked import prepack
 from rankdistil.models.trace import Trace
 
 
@@ -18,6 +19,7 @@ class FrozenTeacher(CrossEncoder):
         super().__init__(ranker.bert)
         self.requires_grad_(False)
         self.eval()
+        self._prepacked = False
 
     def train(self, mode: bool = True) -> "FrozenTeacher":
         """Stay in evaluation mode: a teacher with dropout gives other answers at every step."""
@@ -31,5 +33,8 @@ class FrozenTeacher(CrossEncoder):
             return super().forward(input_ids, *inputs, **settings)
         for part in self.bert.bert.embeddings, self.bert.bert.encoder:
             part.to(torch.get_autocast_dtype(device))
+        if not self._prepacked:
+            self._prepacked = True
+            prepack(self.bert.bert.encoder)
         with torch.autocast(device, enabled=False):
             return super().forward(input_ids, *inputs, **settings)

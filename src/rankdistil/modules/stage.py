@@ -1,5 +1,7 @@
 """What every stage's module shares: the optimiser, training mode, logging, and scoring for validation and test."""
 
+from typing import Any
+
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -75,6 +77,11 @@ class StageModule(L.LightningModule):
         """Clip the norm over all parameters; Lightning refuses to where AdamW is fused. Logs ``train/gradient_norm``."""
         norm = clip_grad_norm_(self.parameters(), self._optim.gradient_clip)
         self.log("train/gradient_norm", norm)
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Optimizer, optimizer_closure: Any = None) -> None:
+        """Update the weights, and drop the gradients: in the next forward pass they would lie beside all its activations."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        optimizer.zero_grad()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build AdamW and its schedule."""
