@@ -1,7 +1,7 @@
 """Frozen linear layers in bfloat16 whose weights a CPU keeps as its matrix kernels want them.
 
-Otherwise oneDNN arranges the weights anew in every pass, in 5 to 10 % of the time that a product takes at widths from 768 to 3072. These are the
-operators that torch's own compiler calls.
+Otherwise oneDNN arranges them anew in every pass, in 5 to 10 % of the time that a product takes at widths from 768 to 3072. The
+operators are those that torch's own compiler calls.
 """
 
 import torch
