@@ -1,7 +1,7 @@
 """What one core can multiply, and what a ranker has to: the share of the limit that a measurement reaches."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -56,3 +56,19 @@ def gflop(config: BertConfig, tokens: NDArray[np.int64], last_for_first: bool) -
     first = length * 4 * wide**2 + 2 * (2 * wide**2 + 2 * wide * inner) + 4 * length * wide
     per_pair = layers * whole if not last_for_first else (layers - 1) * whole + first
     return float((per_pair + 2 * wide**2).sum()) / 1e9
+
+
+def gpu_limits(precisions: Sequence[str]) -> dict[str, float]:
+    """Measure the GFLOP/s of large matrix products on the GPU: the best of some bursts; float32 without TF32."""
+    found, size = {}, 8192
+    for name in precisions:
+        left, right = (torch.randn(size, size, device="cuda", dtype=getattr(torch, name)) for _ in range(2))
+        taken = []
+        for _ in range(20):
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            left @ right
+            torch.cuda.synchronize()
+            taken.append(time.perf_counter() - start)
+        found[name] = 2 * size**3 / min(taken) / 1e9
+    return found

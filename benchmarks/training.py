@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.limits import gflop, limits
+from benchmarks.limits import gflop, gpu_limits, limits
 from benchmarks.machine import MIB, Others, describe
 from benchmarks.training_peer import peer
 from benchmarks.training_steps import LOSSES, TEACHER, Step, module_of, naive_step, our_step, shape
@@ -44,7 +44,7 @@ class Variant(NamedTuple):
         run: trains on all pairs; gives seconds.
         warm: trains on some of them.
         gflop: the work of all pairs, padding left out.
-        memory: the most that a step allocated on the GPU, in MiB; None on a CPU, where a fresh process tells.
+        memory: MiB of the GPU that a turn took beyond what lay there; None on a CPU, where a fresh process tells.
     """
 
     stage: str
@@ -82,15 +82,21 @@ def variants_of(stage: str, model: str, work: Work, asked: argparse.Namespace) -
     def variant(name: str, step: Step, batches: list[PairBatch]) -> Variant:
         clock = _clock(device)
 
+        most = [0.0]
+
         def run() -> float:
             if device == "cuda":
                 torch.cuda.reset_peak_memory_stats()
+                idle = torch.cuda.memory_allocated()  # weights and optimisers of every variant
             start = clock()
             for batch in batches:
                 step(batch)
-            return clock() - start
+            taken = clock() - start
+            if device == "cuda":
+                most[0] = (torch.cuda.max_memory_allocated() - idle) / MIB
+            return taken
 
-        memory = (lambda: torch.cuda.max_memory_allocated() / MIB) if device == "cuda" else None
+        memory = (lambda: most[0]) if device == "cuda" else None
         return Variant(stage, model, name, run, lambda: step(batches[0]), amount, memory)
 
     found = [variant("naive", naive_step(stage, model, device), arbitrary)] if BASE[stage] == "naive" else []
@@ -166,20 +172,6 @@ def _on(batch: PairBatch, device: str, stage: str) -> PairBatch:
     return PairBatch(*(part.to(device) if isinstance(part, torch.Tensor) else part for part in batch))
 
 
-def gpu_limits() -> dict[str, float]:
-    """Measure the GFLOP/s of large matrix products on the GPU: the best of some bursts; float32 without TF32."""
-    found, size = {}, 8192
-    for name in PRECISIONS:
-        left, right = (torch.randn(size, size, device="cuda", dtype=getattr(torch, name)) for _ in range(2))
-        taken, clock = [], _clock("cuda")
-        for _ in range(20):
-            start = clock()
-            left @ right
-            taken.append(clock() - start)
-        found[name] = 2 * size**3 / min(taken) / 1e9
-    return found
-
-
 def show(result: dict[str, Any], console: Console) -> None:
     """Print a result."""
     rows, unit = result["rows"], "core-second" if result["device"] == "cpu" else "second"
@@ -219,7 +211,7 @@ def main() -> None:
     """Measure, print, write."""
     asked, console = arguments(), Console(width=190)
     torch.set_num_threads(1)
-    others, most = Others(), limits() if asked.device == "cpu" else gpu_limits()
+    others, most = Others(), limits() if asked.device == "cpu" else gpu_limits(PRECISIONS)
     work = draw_work(asked.steps, asked.tokens, asked.seed)
     padded = sum(batch.attention_mask.numel() for batch in work.grouped)
     rows: list[dict[str, Any]] = []

@@ -36,14 +36,20 @@ class Ended(NamedTuple):
 
 def start(runs: Path, *arguments: str, **fault: object) -> subprocess.Popen[str]:
     """Start a small student's stage; ``fault`` as in faults/sitecustomize.py."""
-    environment = dict(os.environ)
-    if fault:
-        environment["FAULT"] = json.dumps(fault | {"mark": str(_mark(runs))})
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(FAULTS), environment.get("PYTHONPATH")]))
+    environment = with_fault(runs, **fault)
     line = [sys.executable, str(REPOSITORY / "train.py"), *sorted([*SMALL, f"paths.runs={runs}", *arguments], key=_is_no_flag)]
     return subprocess.Popen(
         line, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
+
+
+def with_fault(runs: Path, **fault: object) -> dict[str, str]:
+    """Return an environment in which a fault happens, if one is given."""
+    environment = dict(os.environ)
+    if fault:
+        environment["FAULT"] = json.dumps(fault | {"mark": str(_mark(runs))})
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(FAULTS), environment.get("PYTHONPATH")]))
+    return environment
 
 
 def end(process: subprocess.Popen[str]) -> Ended:

@@ -20,6 +20,7 @@ from rankdistil.lineage import fingerprint, read_record
 from rankdistil.signals import PARENT, Stopped, follow_parent, stopped_by, wait_for
 
 DISTRIBUTED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+TO_SAVE_S = 300  # so long an agent waits for processes that were asked to stop before it kills them
 # What a run may have written before its first checkpoint; all else in its folder is the user's.
 WRITTEN = (".hydra", "run.json", "hparams.yaml", "metrics.csv", "wandb", "export", "tensorboard")
 
@@ -72,6 +73,7 @@ def run_in_fresh_process(folder: Path, lock: int, number: int) -> None:
     """
     environment = {key: value for key, value in os.environ.items() if key not in DISTRIBUTED and key != FULL}
     environment[PARENT] = str(os.getpid())
+    environment.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(TO_SAVE_S))
     if wanted_full:
         environment[FULL] = "1"
     what = ["rankdistil.jobs"] if number == 1 else ["rankdistil.agent", str(number)]

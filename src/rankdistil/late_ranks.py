@@ -6,6 +6,7 @@ where they are; a rank that has waited for ``trainer.timeout`` looks who is behi
 
 import json
 import os
+import sys
 import threading
 import time
 from typing import Any
@@ -80,9 +81,15 @@ def _watch(rank: ranks.Rank, store: Store, timeout: float) -> None:
                     "the run.",
                 )
                 os._exit(1)
+            if store.check(["failure"]):  # of a rank of another machine: nobody else may end this one
+                time.sleep(announcements.LAST_WORDS_S)
+                announcements.fail(rank, store.get("failure").decode())
+                os._exit(1)
             time.sleep(min(timeout / BEATS, LONGEST_BEAT_S))
-    except DistError:  # the store is gone, and with it the group
-        return
+    except DistError:  # the store is gone, and with it the group: this process has ended soon, or waits for nobody
+        time.sleep(LATER_S)
+        print(f"error: rank {rank.number}: rank 0, or the agent that started it, has ended. It has said why.", file=sys.stderr)
+        os._exit(1)
 
 
 def _late(other: int, told: Any, heard: float, at: tuple[int, int], now: float, timeout: float) -> str | None:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faulty import RUN, STEP, assert_same, checkpoint, end, left, processes, record, start, train
+from faulty import RUN, STEP, assert_same, checkpoint, end, left, record, start, train
 
 pytestmark = pytest.mark.slow
 
@@ -64,13 +64,13 @@ def test_whatever_happens_to_a_rank_all_end_and_the_run_goes_on_as_if_nothing_ha
 
 
 def test_a_signal_to_all_processes_at_once_stops_them_once(tmp_path: Path) -> None:
-    """As a batch system sends it; the checkpoint of two processes is then refused by one, and by three."""
-    run = start(tmp_path, *TWO)
+    """As a batch system sends it, loaders included; the checkpoint of two processes is then refused by one, and by three."""
+    run = start(tmp_path, *TWO, "data.workers=1")
     while not (tmp_path / RUN / "checkpoints/last.ckpt").is_file():
         time.sleep(0.01)
         assert run.poll() is None, end(run)
-    for process in (*processes(tmp_path, "rankdistil").values(), run.pid):
-        os.kill(process, signal.SIGTERM)
+    for row in left(tmp_path):
+        os.kill(int(row.split()[0]), signal.SIGTERM)
     ended = end(run)
     assert ended.status == 143
     assert ended.seconds < 30

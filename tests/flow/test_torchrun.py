@@ -4,9 +4,11 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from faulty import with_fault
 from support import REPOSITORY
 
 from tests.flow.reference import FILES, STILL, measure
@@ -17,8 +19,8 @@ CHAIN = ["+experiment=finetune_6l", "student.init_from=experiment:finetune_6l", 
 ACROSS = ["trainer=ddp_cpu", "trainer.devices=1", "trainer.num_nodes=2"]
 
 
-def across(runs: Path, *last: str) -> list[tuple[int, str, str]]:
-    """Start two agents, one process each, the second with further settings; return exit status, output and errors of each."""
+def across(runs: Path, *last: str, **fault: object) -> list[tuple[int, str, str]]:
+    """Start two agents of one process, the second with further settings and a fault; return status, output, errors of each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -30,7 +32,8 @@ def across(runs: Path, *last: str) -> list[tuple[int, str, str]]:
     started = [
         subprocess.Popen(
             [*agent, f"--node-rank={node}", *line, *(last if node else ())],
-            cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=REPOSITORY, env=with_fault(runs, **fault) if node else None,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for node in (0, 1)
     ]  # fmt: skip
@@ -76,3 +79,12 @@ def test_ranks_with_other_settings_end_before_anything_runs_and_each_machine_is_
         ]
         assert "  stage.lr: 1e-300 -> 0.125" in lines
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_rank_that_fails_on_one_machine_ends_those_that_wait_for_it_on_another(tmp_path: Path) -> None:
+    began = time.monotonic()
+    ended = across(tmp_path / "runs", rank=1, at="rankdistil.fit:load_tokenizer", call=1, do="raise")
+    assert time.monotonic() - began < 90
+    for code, _, problems in ended:
+        assert code == 1
+        assert [line for line in problems.splitlines() if line.startswith("error: ")] == ["error: a fault in rank 1"]

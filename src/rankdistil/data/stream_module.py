@@ -1,5 +1,6 @@
 """What DataModules share that stream their training batches: the position in the stream, and the loaders."""
 
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from rankdistil.data.batch import PairBatch
 from rankdistil.data.readers import Reader
+from rankdistil.signals import STOPPING
 
 
 class StreamDataModule(L.LightningDataModule):
@@ -69,11 +71,19 @@ class StreamDataModule(L.LightningDataModule):
 
     def loader(self, stream: IterableDataset) -> DataLoader:
         """Wrap a stream that yields whole batches."""
-        return DataLoader(stream, batch_size=None, num_workers=self._workers, collate_fn=_as_it_is)
+        return DataLoader(
+            stream, batch_size=None, num_workers=self._workers, collate_fn=_as_it_is, worker_init_fn=_leave_signals
+        )
 
     def place(self) -> tuple[int, int]:
         """Return this process's rank and the number of processes."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def _leave_signals(worker: int) -> None:
+    """Let the training process alone decide what a signal to all processes means; it ends its workers itself."""
+    for signum in STOPPING:
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def _as_it_is(batch: PairBatch) -> PairBatch:
