@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
+from transformers import PreTrainedTokenizerFast
 
 from rankdistil import late_ranks, networks, parts
 from rankdistil.callbacks.progress import ProgressReport
@@ -77,14 +78,7 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
             runner.strategy.barrier()
     if rank_zero_only.rank != 0:
         return
-    made_of = {
-        "teacher": identity(networks.teacher_source(cfg)),
-        "tokenizer": tokenizer_fingerprint(tokenizer),
-        "query_tokens": cfg.data.query_tokens,
-        "passage_tokens": cfg.data.passage_tokens,
-        "dtype": "float32",
-        **texts,
-    }
+    made_of = _made_of(cfg, tokenizer) | texts
     write_json(target / HEADER, {"made_of": made_of, "shards": {shard_name(n): len(rows) for n, rows in shards.items()}})
     finished = {"status": "finished", "finished": time.strftime("%Y-%m-%d %H:%M:%S")}
     write_json(folder / "run.json", record | finished)
@@ -95,6 +89,17 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
             f"files: {folder}/  {FOLDER}/  run.json",
         ],
     )
+
+
+def _made_of(cfg: DictConfig, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """Return what scores depend on, besides the texts."""
+    return {
+        "teacher": identity(networks.teacher_source(cfg)),
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+        "query_tokens": cfg.data.query_tokens,
+        "passage_tokens": cfg.data.passage_tokens,
+        "dtype": "float32",
+    }
 
 
 def _files_read(split: Reader) -> dict[str, str]:
