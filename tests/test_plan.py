@@ -11,6 +11,7 @@ from support import composed
 
 from rankdistil import plan
 from rankdistil.lineage import fingerprint, identity
+from rankdistil.roles import start_in_words, start_of
 
 PROCEDURES = {"LMD+FT": "lm_finetune_6l", "RD": "ranker_distill_6l", "LMD+RD": "lm_ranker_distill_6l"}
 
@@ -82,10 +83,35 @@ def test_procedures_without_a_teacher_ranker_never_train_one(planned, experiment
 
 
 @pytest.mark.parametrize(("name", "experiment"), PROCEDURES.items())
-def test_the_paper_s_procedures_start_from_random_weights_at_the_end_of_the_chain(planned, name: str, experiment: str) -> None:
-    students = [step for step in planned(f"+experiment={experiment}") if step.cfg.stage.learns == "student"]
-    starts = [step.cfg.student.init_from for step in students]
-    assert starts == (["random"] if name == "RD" else ["random", "experiment:lm_distill_6l"])
+@pytest.mark.parametrize(("scale", "start"), [("laptop", "subclone"), ("paper", "random")])
+def test_the_scale_chooses_what_every_stage_of_a_procedure_starts_from(planned, name, experiment, scale, start) -> None:
+    teacher = "teacher.export=no/hub-id" if scale == "paper" and name != "LMD+FT" else "seed=0"
+    steps = planned(f"+experiment={experiment}", f"scale={scale}", teacher)
+    students = [step.cfg for step in steps if step.cfg.stage.learns == "student"]
+    assert [cfg.student.init_from for cfg in students] == [start] * len(students)
+    assert [cfg.follows for cfg in students] == ([None] if name == "RD" else [None, "lm_distill_6l"])
+
+
+def test_a_start_that_is_typed_is_that_of_the_procedure_s_first_stage(planned) -> None:
+    *_, first, last = planned("+experiment=lm_ranker_distill_6l", "student.init_from=random")
+    assert [step.cfg.student.init_from for step in (first, last)] == ["random", "random"]
+    assert [start_of(step.cfg).kind for step in (first, last)] == ["random", "experiment"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["+experiment=teacher"], "the pretrained language model minilm"),
+        (["+experiment=ranker_distill_6l"], "cut out of the teacher ranker"),
+        (["+experiment=finetune_6l"], "cut out of the pretrained language model"),
+        (["+experiment=lm_distill_6l"], "cut out of the pretrained language model"),
+        (["+experiment=finetune_6l", "student.init_from=random"], "random weights"),
+        (["+experiment=ranker_distill_6l", "student.init_from=export:a/b"], "the export a/b"),
+        (["+experiment=lm_ranker_distill_6l"], "lm_distill_6l, random weights"),
+    ],
+)  # fmt: skip
+def test_a_start_is_told_in_words(overrides: list[str], words: str) -> None:
+    assert start_in_words(composed(*overrides), followed="random weights") == words
 
 
 def test_students_of_every_seed_share_one_teacher_and_have_language_models_of_their_own(planned) -> None:
@@ -115,8 +141,7 @@ def test_the_student_is_handed_down_to_the_runs_it_starts_from(planned) -> None:
 
 def test_each_student_of_the_chain_keeps_its_own_start(planned) -> None:
     _, *students = planned("+experiment=lm_two_step_6l")
-    starts = [step.cfg.student.init_from for step in students]
-    assert starts == ["random", "experiment:lm_distill_6l", "experiment:lm_layer_distill"]
+    assert [step.cfg.follows for step in students] == [None, "lm_distill_6l", "lm_layer_distill"]
 
 
 def test_settings_of_named_stages_are_handed_down_and_those_of_the_stage_itself_are_not(planned) -> None:
@@ -133,9 +158,9 @@ def test_settings_of_named_stages_are_handed_down_and_those_of_the_stage_itself_
 
 
 def test_the_run_that_a_student_starts_from_can_be_named(planned) -> None:
-    parent, _ = planned("+experiment=lm_finetune_6l", "student.init_run=long", "seed=3")
+    parent, _ = planned("+experiment=lm_finetune_6l", "follows_run=long", "seed=3")
     assert folders([parent]) == ["lm_distill/6l/long"]
-    *_, grandparent, parent, _ = planned("+experiment=lm_two_step_6l", "student.init_run=long")
+    *_, grandparent, parent, _ = planned("+experiment=lm_two_step_6l", "follows_run=long")
     assert folders([grandparent, parent]) == ["lm_distill/6l/long", "lm_layer_distill/6l/long"]
 
 
@@ -174,13 +199,11 @@ def test_a_parent_made_with_other_settings_is_refused_with_the_key_that_differs(
 def test_an_experiment_that_starts_from_itself_is_refused_with_the_circle(planned) -> None:
     with pytest.raises(ValueError) as caught:
         plan.make_plan(circular("lm_finetune_6l"), lambda parent: circular(parent[0].removeprefix("+experiment=")))
-    assert str(caught.value) == (
-        "student.init_from: experiment lm_finetune_6l starts from itself (lm_finetune_6l <- lm_finetune_6l)."
-    )
+    assert str(caught.value) == ("follows=lm_finetune_6l: that experiment follows itself (lm_finetune_6l <- lm_finetune_6l).")
 
 
 def circular(experiment: str) -> DictConfig:
-    return composed(f"+experiment={experiment}", f"student.init_from=experiment:{experiment}")
+    return composed(f"+experiment={experiment}", f"follows={experiment}")
 
 
 def test_a_start_counts_by_its_weights_and_not_by_where_it_lies(planned, tmp_path: Path) -> None:
@@ -232,7 +255,7 @@ def test_settings_for_all_stages_reach_the_teacher_and_those_of_the_stage_do_not
     ("overrides", "folder", "stages"),
     [
         (
-            ["+experiment=ranker_distill_6l", "student.init_from=experiment:ranker_distill_6l"],
+            ["+experiment=ranker_distill_6l", "follows=ranker_distill_6l"],
             "ranker_distill/6l/seed0", ("ranker_distill", "ranker_distill"),
         ),
         (["+experiment=lm_finetune_6l", "method=lm_distill"], "lm_distill/6l/seed0", ("lm_distill", "finetune")),

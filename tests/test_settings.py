@@ -25,7 +25,7 @@ SMOKE = "+experiment=smoke"
         ("+callbacks.gradient_shares.evry=1", "Did you mean 'callbacks.gradient_shares.every'?"),
         ("+callbacks.foo=1", "there is no setting 'callbacks.foo'. callbacks has: inference_time, gradient_shares."),
         ("+steps.rankr_distill=7", "there is no setting 'steps.rankr_distill'. Did you mean 'steps.ranker_distill'?"),
-        ("+lr.subclon=7", "there is no setting 'lr.subclon'. Did you mean 'lr.subclone'?"),
+        ("+lr.teachr=7", "there is no setting 'lr.teachr'. Did you mean 'lr.teacher'?"),
         (
             "student.drop_losses=[atention]",
             "student.drop_losses names 'atention'; the losses are embedding, hidden, attention, ",
@@ -42,7 +42,7 @@ SMOKE = "+experiment=smoke"
         ("seed=-1", "seed is -1; expected a whole number of at least 0."),
         ("resume=perhaps", "resume is 'perhaps'; expected true or false."),
         ("teacher.seed=1.5", "teacher.seed is 1.5; expected a whole number of at least 0."),
-        ("student.init_run=../other", "student.init_run is '../other'; expected a name of 1 to 64 letters"),
+        ("follows_run=../other", "follows_run is '../other'; expected a name of 1 to 64 letters"),
         ("teacher.scores=[]", "teacher.scores is []; expected a folder of scores, a list of at least one, or null."),
         ("teacher.scores=[a,3]", "teacher.scores is ['a', 3]; expected a folder of scores, a list of at least one, or null."),
         ("stage.reads=books", "stage.reads is 'books'; expected one of triples, passages."),

@@ -24,14 +24,14 @@ from rankdistil.callbacks.save_export import SaveExport
 from rankdistil.callbacks.stream_position import StreamPosition
 from rankdistil.data.stream_module import StreamDataModule
 from rankdistil.files import write_json
-from rankdistil.lineage import begun, failure_recorded
+from rankdistil.lineage import begun, failure_recorded, read_record
 from rankdistil.models.compiled import compile_layers
 from rankdistil.models.load import load_tokenizer, require_fitting
 from rankdistil.modules import StageModule
 from rankdistil.report.data import data_notes
 from rankdistil.report.summary import conclude, conclude_language_model
 from rankdistil.report.table import print_plain
-from rankdistil.roles import asks_teacher, score_folders
+from rankdistil.roles import asks_teacher, score_folders, start_in_words
 from rankdistil.settings import plain
 from rankdistil.testing import open_splits, score_splits
 from rankdistil.trainer import build_trainer
@@ -76,7 +76,7 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
             compile_layers(network)
     for name in sorted(set(cfg.stage.losses) - set(networks.kept_losses(cfg))):
         console.print(f"student {cfg.student.name} can't take the {name} loss: dropped (student.drop_losses).")
-    record = begun(cfg, settings, parents) | _described(cfg, module, data)
+    record = begun(cfg, settings, parents) | _described(cfg, module, data, parents)
     started = time.monotonic()
     if rank_zero_only.rank == 0:
         write_json(folder / "run.json", record)
@@ -165,18 +165,24 @@ def finish_wandb() -> None:
         wandb.finish()
 
 
-def _described(cfg: DictConfig, module: StageModule, data: StreamDataModule) -> dict[str, Any]:
+def _described(cfg: DictConfig, module: StageModule, data: StreamDataModule, parents: dict[str, Any]) -> dict[str, Any]:
     """Return what ``run.json`` says of a network in training."""
     shape = module.ranker.config
     return {
         "learnt_from": _learnt_from(cfg),
-        "started_from": cfg.teacher.path if cfg.stage.learns == "teacher" else cfg.student.init_from,
+        "started_from": start_in_words(cfg, _followed(parents)),
         "ranks": module.losses.trains_head,
         **data.names,
         "data": data.account(),
         "losses": list(module.losses.losses),
         "shape": {"layers": shape.num_hidden_layers, "width": shape.hidden_size, "heads": shape.num_attention_heads},
     }
+
+
+def _followed(parents: dict[str, Any]) -> str:
+    """Say what the run started from that this one goes on with, if there is one."""
+    record = read_record(Path(parents["student"]["source"]).parent) if "student" in parents else None
+    return (record or {}).get("started_from", "")
 
 
 def _learnt_from(cfg: DictConfig) -> str:

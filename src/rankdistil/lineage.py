@@ -61,7 +61,8 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
         parts["teacher"] = {"weights": identity(named_source(cfg))}
     if cfg.stage.learns == "student":
         student = plain(cfg.student)
-        parts["student"] = {key: value for key, value in student.items() if key != "init_run"} | {"init_from": _kind(student)}
+        # A start without its path: what stands there counts (see ``identity``), not where.
+        parts |= {"student": student | {"init_from": student["init_from"].partition(":")[0]}, "follows": cfg.follows}
     parts["parents"] = parents
     return flattened(parts)
 
@@ -188,12 +189,6 @@ def _data(cfg: DictConfig) -> dict[str, Any]:
         data["held_out_queries"] = cfg.data.holdout * sum(cfg.data[split] is None for split in ("valid", "test"))
     flat = {key: value for key, value in flattened(data).items() if key not in ELSEWHERE}
     return {key: value for key, value in flat.items() if any(fnmatchcase(key, pattern) for pattern in counted)}
-
-
-def _kind(student: dict[str, Any]) -> str:
-    """The start without its path: what stands there counts (see ``identity``), not where."""
-    kind, _, path = str(student["init_from"]).partition(":")
-    return f"experiment:{path}" if kind == "experiment" else kind
 
 
 def _version(name: str) -> str:

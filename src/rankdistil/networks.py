@@ -13,14 +13,14 @@ from rankdistil.losses import Projection, WeightedSum
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.layers import LayerMap, map_layers
 from rankdistil.models.load import load_language_model, load_ranker, load_tokenizer, read_config, refuse_ranker, require_ranker
-from rankdistil.models.starts import CUT, Start, build_student, check_start, read_start
+from rankdistil.models.starts import CUT, Start, build_student, check_start
 from rankdistil.models.student import StudentSize, check_match
 from rankdistil.models.teacher import FrozenTeacher
 from rankdistil.models.trace import Layers
 from rankdistil.modules import DistillModule, FinetuneModule, StageModule
 from rankdistil.optim import OptimSettings
 from rankdistil.plan import teacher_folder
-from rankdistil.roles import asks_teacher, named_source, reads_scores, score_folders, takes_export
+from rankdistil.roles import asks_teacher, named_source, reads_scores, score_folders, start_of, takes_export
 from rankdistil.settings import build, names, plain
 
 FITTED_ON = 256  # pairs that a subclone is fitted on, at least
@@ -61,7 +61,7 @@ def load_teacher(cfg: DictConfig) -> CrossEncoder:
 
 def student_start(cfg: DictConfig, parents: dict[str, Any]) -> Start:
     """Return what the student starts from; a parent's run is its export by then."""
-    start = read_start(cfg.student.init_from)
+    start = start_of(cfg)
     return Start("export", parents["student"]["source"]) if start.kind == "experiment" else start
 
 
@@ -112,7 +112,7 @@ def check_student(cfg: DictConfig) -> None:
     Raises:
         ValueError: naming both sides and the fix.
     """
-    size, start = student_size(cfg.student), read_start(cfg.student.init_from)
+    size, start = student_size(cfg.student), start_of(cfg)
     shape = (require_ranker if takes_export(cfg) else read_config)(named_source(cfg))
     if cfg.stage.teacher == "language_model":
         refuse_ranker(str(cfg.teacher.path))

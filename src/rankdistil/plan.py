@@ -10,11 +10,12 @@ from rich.table import Table
 
 from rankdistil.lineage import fingerprint, identity, outcome_settings, scores_origin
 from rankdistil.locks import holder
-from rankdistil.models.starts import Start, read_start
-from rankdistil.roles import asks_teacher, score_folders
+from rankdistil.models.starts import Start
+from rankdistil.roles import asks_teacher, score_folders, start_of
 from rankdistil.runfolder import State, state
 
-OWN = ("stage", "method", "run_name", "folder", "student", "resume")  # not handed down from a child to its parents
+# Not handed down from a child to its parents.
+OWN = ("stage", "method", "follows", "follows_run", "run_name", "folder", "student", "resume")
 
 
 class Step(NamedTuple):
@@ -78,12 +79,10 @@ def _add(cfg: DictConfig, compose: Callable[[list[str]], DictConfig], steps: dic
         parents["scores"] = scores_origin(folders, "teacher.scores")
     if cfg.stage.reads == "triples" and cfg.data.negatives_scores is not None:
         parents["negatives"] = scores_origin([Path(cfg.data.negatives_scores).expanduser()], "data.negatives_scores")
-    start = read_start(cfg.student.init_from) if cfg.stage.learns == "student" else Start("random")
+    start = start_of(cfg) if cfg.stage.learns == "student" else Start("random")
     if start.kind == "experiment":
         if start.path in below:
-            raise ValueError(
-                f"student.init_from: experiment {start.path} starts from itself ({' <- '.join((*below, start.path))})."
-            )
+            raise ValueError(f"follows={start.path}: that experiment follows itself ({' <- '.join((*below, start.path))}).")
         parent = _start_config(cfg, start.path, compose)
         parents["student"] = _parent(_add(parent, compose, steps, (*below, start.path)))
     elif start.path:
@@ -94,8 +93,8 @@ def _add(cfg: DictConfig, compose: Callable[[list[str]], DictConfig], steps: dic
         raise ValueError(
             f"two runs of this plan would share the folder {folder}: one of stage {steps[folder].cfg.stage.name} and one of "
             f"stage {cfg.stage.name}, with other settings. Name another folder for one of them: run_name=<name> or "
-            "method=<name> for the run itself, teacher.run=teacher/<name>/<name> for its teacher, student.init_run=<name> for "
-            "the run that its student starts from."
+            "method=<name> for the run itself, teacher.run=teacher/<name>/<name> for its teacher, follows_run=<name> for "
+            "the run that it follows."
         )
     found, by = state(folder, settings), holder(folder)
     step = Step(cfg, folder, settings, parents, found if by is None else State("running", f"in use by {by}"))
@@ -119,9 +118,8 @@ def _teacher_config(cfg: DictConfig, compose: Callable[[list[str]], DictConfig])
 
 def _start_config(cfg: DictConfig, experiment: str, compose: Callable[[list[str]], DictConfig]) -> DictConfig:
     parent = _inherit(cfg, compose([f"+experiment={experiment}"]))
-    init_from = parent.student.init_from
     OmegaConf.update(parent, "student", cfg._get_node("student"), merge=False)
-    parent.student.init_from, parent.run_name = init_from, cfg.student.init_run
+    parent.run_name = parent.follows_run = cfg.follows_run
     return parent
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-from rankdistil.models.starts import CUT, read_start
+from rankdistil.models.starts import CUT, Start, read_start
 
 
 def reads_scores(cfg: DictConfig) -> bool:
@@ -16,7 +16,32 @@ def asks_teacher(cfg: DictConfig) -> bool:
     """Whether a stage needs the teacher ranker itself: to score, or to cut a student out of it."""
     if cfg.stage.teacher != "ranker" or not reads_scores(cfg):
         return cfg.stage.teacher == "ranker"
-    return read_start(cfg.student.init_from).kind in CUT
+    return start_of(cfg).kind in CUT
+
+
+def start_of(cfg: DictConfig) -> Start:
+    """Return what a student starts from: the run of the experiment that it follows, or what ``student.init_from`` names."""
+    return Start("experiment", str(cfg.follows)) if cfg.follows is not None else read_start(cfg.student.init_from)
+
+
+def start_in_words(cfg: DictConfig, followed: str = "") -> str:
+    """Say what the network of a stage starts from.
+
+    Args:
+        cfg: the run's config.
+        followed: what the run that ``follows`` names started from, in words.
+    """
+    if cfg.stage.learns == "teacher":
+        return f"the pretrained language model {cfg.teacher.name}"
+    start, source = start_of(cfg), "teacher ranker" if cfg.stage.teacher == "ranker" else "pretrained language model"
+    return {
+        "random": "random weights",
+        "subclone": f"cut out of the {source}",
+        "teacher_layers": f"layers copied from the {source}",
+        "export": f"the export {start.path}",
+        "pretrained": f"the pretrained checkpoint {start.path}",
+        "experiment": f"{start.path}, {followed}",
+    }[start.kind]
 
 
 def takes_export(cfg: DictConfig) -> bool:

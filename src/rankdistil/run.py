@@ -19,10 +19,9 @@ from rankdistil.fit import run_stage
 from rankdistil.lineage import read_record
 from rankdistil.locks import locked, remove_if_empty
 from rankdistil.models.locate import locate, on_hub_only
-from rankdistil.models.starts import read_start
 from rankdistil.report.check import print_check
 from rankdistil.report.table import print_plain
-from rankdistil.roles import named_source
+from rankdistil.roles import named_source, start_of
 from rankdistil.runfolder import state
 from rankdistil.score import run_scoring
 from rankdistil.settings import check
@@ -103,7 +102,7 @@ def _show_missing(steps: Sequence[plan.Step]) -> None:
 
 def _models(cfg: DictConfig) -> list[str]:
     """List the checkpoints that a config names, folders or hub ids."""
-    start = read_start(cfg.student.init_from) if cfg.stage.learns == "student" else None
+    start = start_of(cfg) if cfg.stage.learns == "student" else None
     pretrained = [start.path] if start and start.kind == "pretrained" else []
     return [named_source(cfg), *pretrained]
 

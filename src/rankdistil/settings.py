@@ -18,8 +18,8 @@ TARGETS = re.compile(r"rankdistil\.losses\.[A-Z]\w+|lightning\.pytorch\.loggers\
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 SECRET = re.compile(r"(api_?key|token|password|secret)$", re.IGNORECASE)
 SECTIONS = (
-    "seed", "method", "run_name", "folder", "resume", "plan", "paths", "student", "teacher", "data", "trainer", "callbacks",
-    "logger", "sizes", "layer_map", "steps", "lr", "validations", "stage",
+    "seed", "method", "follows", "follows_run", "run_name", "folder", "resume", "plan", "paths", "student", "teacher", "data",
+    "trainer", "callbacks", "logger", "sizes", "layer_map", "steps", "lr", "validations", "stage",
 )  # fmt: skip
 STAGE = (
     "name", "learns", "teacher", "reads", "steps", "lr", "warmup_share", "weight_decay", "gradient_clip", "validations",
@@ -83,7 +83,7 @@ def check(cfg: DictConfig) -> None:
     require_known(cfg, SECTIONS, "")
     require_known(cfg.stage, STAGE, "stage")
     require_known(cfg.teacher, TEACHER, "teacher")
-    require_known(cfg.student, [*names(StudentSize), "init_from", "init_run", "drop_losses"], "student")
+    require_known(cfg.student, [*names(StudentSize), "init_from", "drop_losses"], "student")
     require_known(cfg.trainer, [*TRAINER, *ELSEWHERE], "trainer")
     if moved := [key for key in cfg.trainer if key in ELSEWHERE]:
         raise ValueError(f"trainer.{moved[0]} has no effect here. Set {ELSEWHERE[moved[0]]}.")
@@ -91,7 +91,7 @@ def check(cfg: DictConfig) -> None:
     require_known(cfg.callbacks.inference_time, names(TimingSettings), "callbacks.inference_time")
     require_known(cfg.callbacks.gradient_shares, ("every",), "callbacks.gradient_shares")
     require_known(cfg.steps, (*STAGES, cfg.stage.name), "steps")
-    require_known(cfg.lr, (*STAGES, "subclone", cfg.stage.name), "lr")
+    require_known(cfg.lr, (*STAGES, cfg.stage.name), "lr")
     for name in cfg.student.drop_losses:
         if name not in (*LOSSES, *cfg.stage.get("losses", ())):
             raise ValueError(f"student.drop_losses names {name!r}; the losses are {', '.join(LOSSES)}.")
@@ -100,7 +100,7 @@ def check(cfg: DictConfig) -> None:
         require_known(node, ("weight", "loss"), f"stage.losses.{name}")
         bind(node.loss, f"stage.losses.{name}.loss")
     bind(cfg.logger, "logger")
-    for key in ("method", "run_name", "student.name", "student.init_run", "teacher.name"):
+    for key in ("method", "run_name", "student.name", "follows_run", "teacher.name"):
         value = str(OmegaConf.select(cfg, key))
         if not NAME.fullmatch(value):
             raise ValueError(

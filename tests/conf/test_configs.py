@@ -66,16 +66,16 @@ def test_a_student_s_file_says_its_size_and_not_its_start(student: str) -> None:
     assert told.keys() == {"name", "layers", "hidden_size", "heads", "intermediate_size", "drop_losses"}
 
 
-def test_changing_the_student_leaves_the_experiment_s_start() -> None:
-    assert composed("+experiment=lm_finetune_6l", "student=2l").student.init_from == "experiment:lm_distill_6l"
-    assert composed("+experiment=finetune_6l", "student=2l").student.init_from == "random"
+@pytest.mark.parametrize(("scale", "start"), [("laptop", "subclone"), ("smoke", "subclone"), ("paper", "random")])
+def test_the_start_is_chosen_by_the_scale_whatever_the_student_and_the_experiment(scale: str, start: str) -> None:
+    for name in EXPERIMENTS:
+        if name != "smoke":
+            assert composed(f"+experiment={name}", f"scale={scale}", "student=2l").student.init_from == start
 
 
-def test_every_experiment_that_another_starts_from_exists() -> None:
-    starts = [composed(f"+experiment={name}").student.init_from for name in EXPERIMENTS]
-    named = {start.partition(":")[2] for start in starts if start.startswith("experiment:")}
-    assert "lm_distill_6l" in named
-    assert named <= set(EXPERIMENTS)
+def test_every_experiment_that_another_follows_exists() -> None:
+    named = {composed(f"+experiment={name}").follows for name in EXPERIMENTS} - {None}
+    assert named == {"lm_distill_6l", "lm_layer_distill"} <= set(EXPERIMENTS)
 
 
 def test_no_two_experiments_share_a_run_folder() -> None:

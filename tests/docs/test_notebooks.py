@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 from support import REPOSITORY, composed
 
 FOLDER = REPOSITORY / "notebooks"
-STUDENT = "subclone_ranker_distill/2l/seed0"  # the last to finish
+STUDENT = "ranker_distill/2l/seed0"  # the last to finish
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 TRAINING = {"fit", "backward", "train", "run_stage", "build_module", "build_losses", "system", "Popen", "get_ipython"}
 LAUNCHERS = {"subprocess", "hydra", "lightning", "rankdistil.run", "rankdistil.fit", "rankdistil.jobs", "rankdistil.modules"}

@@ -11,7 +11,7 @@ from support import REPOSITORY
 
 QUICK = ["callbacks.inference_time.queries=1", "callbacks.inference_time.candidates=10", "callbacks.inference_time.rounds=1"]
 QUICK += ["callbacks.inference_time.throughput_pairs=20", "callbacks.inference_time.dtypes=[bfloat16,float32]"]
-ROWS = ["BM25", "teacher minilm", "lm_finetune 2l", "lm_two_step 2l", "subclone_ranker_distill 2l", "test.run"]
+ROWS = ["BM25", "teacher minilm", "lm_finetune 2l", "lm_two_step 2l", "ranker_distill 2l", "test.run"]
 
 
 def evaluate(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
@@ -23,7 +23,7 @@ def evaluate(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedPro
 def compared(procedures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
     """Compare everything that the sweep left, and a TREC run of a supplied ranker; against fine-tuning as baseline."""
     out = tmp_path_factory.mktemp("evaluation") / "out"
-    models = f"models=['{procedures}/*/*/*','{procedures}/subclone_ranker_distill/2l/seed0/test.run']"
+    models = f"models=['{procedures}/*/*/*','{procedures}/ranker_distill/2l/seed0/test.run']"
     done = evaluate(models, f"hydra.run.dir={out}", "against.baseline=lm_finetune 2l", "logger=csv")
     assert done.returncode == 0, done.stderr
     return done, out
@@ -49,7 +49,7 @@ def test_rows_hold_the_runs_own_measures_and_the_candidates_are_the_first_row(co
 
 def test_a_supplied_ranking_equals_the_ranker_that_wrote_it_and_has_no_agreement_and_no_time(compared) -> None:
     found = rows(compared[1])
-    assert found["test.run"]["measures"] == pytest.approx(found["subclone_ranker_distill 2l"]["measures"])
+    assert found["test.run"]["measures"] == pytest.approx(found["ranker_distill 2l"]["measures"])
     assert (found["test.run"]["tau"], found["test.run"]["speed"]) == (None, {})
 
 

@@ -12,7 +12,7 @@ from support import PROCEDURES as SWEEP
 from support import REPOSITORY
 
 TEACHER, LM, STEP = "teacher/minilm/seed0", "lm_distill/2l/seed0", "lm_layer_distill/2l/seed0"
-RANKERS = ("lm_finetune/2l/seed0", "lm_two_step/2l/seed0", "subclone_ranker_distill/2l/seed0")
+RANKERS = ("lm_finetune/2l/seed0", "lm_two_step/2l/seed0", "ranker_distill/2l/seed0")
 SHAPE = [f"student.{key}=${{sizes.2l.{key}}}" for key in ("hidden_size", "heads", "intermediate_size")]
 TESTED = {"metrics.json", "per_query.jsonl", "test.run", "latency.json"}
 

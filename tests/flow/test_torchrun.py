@@ -15,7 +15,7 @@ from tests.flow.reference import FILES, STILL, measure
 
 pytestmark = pytest.mark.slow
 
-CHAIN = ["+experiment=finetune_6l", "student.init_from=experiment:finetune_6l", "method=again", *STILL, "data.valid_queries=1"]
+CHAIN = ["+experiment=finetune_6l", "follows=finetune_6l", "method=again", *STILL, "data.valid_queries=1"]
 ACROSS = ["trainer=ddp_cpu", "trainer.devices=1", "trainer.num_nodes=2"]
 
 

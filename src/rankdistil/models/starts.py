@@ -6,7 +6,6 @@
 ``subclone``                a narrower cut of the network, refitted layer by layer (see ``subclone``)
 ``export:<folder>``         a student that an earlier stage left
 ``pretrained:<path>``       a pretrained BERT of the student's shape: folder, ``package:<module>/<folder>`` or hub id
-``experiment:<name>``       the same student's run of that experiment, which the plan trains first if it is missing
 ==========================  =========================================================================================
 """
 
@@ -23,12 +22,12 @@ from rankdistil.models.student import StudentSize
 from rankdistil.models.subclone import check_narrower, subclone
 
 PLAIN = ("random", "teacher_layers", "subclone")
-WITH_PATH = ("export", "pretrained", "experiment")
+WITH_PATH = ("export", "pretrained")
 CUT = ("teacher_layers", "subclone")
 
 
 class Start(NamedTuple):
-    """Attributes: kind: one of those above; path: what follows the colon."""
+    """Attributes: kind: one of those above, or ``experiment`` (``follows``); path: what follows the colon, or its name."""
 
     kind: str
     path: str = ""
@@ -44,8 +43,8 @@ def read_start(text: str) -> Start:
     if (kind in PLAIN and not colon) or (kind in WITH_PATH and path):
         return Start(kind, path)
     raise ValueError(
-        f"student.init_from is {text!r}; expected one of {', '.join(PLAIN)}, export:<folder>, pretrained:<path>, "
-        "experiment:<name>."
+        f"student.init_from is {text!r}; expected one of {', '.join(PLAIN)}, export:<folder>, pretrained:<path>. The run of an "
+        "experiment is gone on with by follows=<experiment>."
     )
 
 
