@@ -6,7 +6,7 @@ from torch import nn
 from transformers import get_linear_schedule_with_warmup
 
 from rankdistil.losses import Projection
-from rankdistil.optim import OptimSettings, adamw, learning_rate_factor, parameter_groups
+from rankdistil.optim import OptimSettings, adamw, learning_rate_factor, parameter_groups, validation_interval
 
 
 def test_every_weight_but_biases_and_layer_norms_decays(tiny_ranker):
@@ -95,3 +95,20 @@ def test_a_setting_out_of_range_names_its_key_and_value(field, value):
 def test_a_warm_up_longer_than_the_run_names_the_run():
     with pytest.raises(ValueError, match=r"a whole number from 0 to stage\.steps \(10\)"):
         OptimSettings(lr=1e-3, steps=10, warmup_steps=11)
+
+
+@pytest.mark.parametrize(
+    ("steps", "validations", "interval"),
+    [(200, 4, 50), (200, 3, 50), (9, 3, 3), (6, 3, 2), (10, 3, 5), (1, 3, 1), (300, 3, 100), (8, 20, 1)],
+)
+def test_validations_are_evenly_spread_and_the_last_step_is_one_of_them(steps, validations, interval):
+    assert validation_interval(steps, validations) == interval
+
+
+def test_steps_that_cannot_be_cut_evenly_are_refused_with_a_number_that_can():
+    with pytest.raises(ValueError) as caught:
+        validation_interval(199, 4)
+    assert str(caught.value) == (
+        "stage.steps=199 can't be cut into about 4 equal parts (stage.validations), so that the last step is validated. Set "
+        "stage.steps to 200, or another stage.validations."
+    )

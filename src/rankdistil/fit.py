@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
@@ -24,16 +24,18 @@ from rankdistil.callbacks.save_export import SaveExport
 from rankdistil.callbacks.stream_position import StreamPosition
 from rankdistil.data.stream_module import StreamDataModule
 from rankdistil.files import write_json
+from rankdistil.inference.export import write_export
 from rankdistil.lineage import begun, failure_recorded, read_record
 from rankdistil.models.compiled import compile_layers
 from rankdistil.models.load import load_tokenizer, require_fitting
 from rankdistil.modules import StageModule
+from rankdistil.optim import validation_interval
 from rankdistil.report.data import data_notes
 from rankdistil.report.summary import conclude, conclude_language_model
 from rankdistil.report.table import print_plain
 from rankdistil.roles import asks_teacher, score_folders, start_in_words
 from rankdistil.settings import plain
-from rankdistil.testing import open_splits, score_splits
+from rankdistil.testing import START, open_splits, score_splits
 from rankdistil.trainer import build_trainer
 
 RANKING = ("val/nDCG@10", "max")
@@ -76,17 +78,22 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
             compile_layers(network)
     for name in sorted(set(cfg.stage.losses) - set(networks.kept_losses(cfg))):
         console.print(f"student {cfg.student.name} can't take the {name} loss: dropped (student.drop_losses).")
+    if module.losses.trains_head and networks.start_ranks(cfg, parents) and rank_zero_only.rank == 0:
+        own = data.encoder
+        write_export(folder / START / "export", module.ranker, own.tokenizer, own.max_tokens, query_tokens=own.query_tokens)
     record = begun(cfg, settings, parents) | _described(cfg, module, data, parents)
     started = time.monotonic()
     if rank_zero_only.rank == 0:
         write_json(folder / "run.json", record)
     with ended_together(), failure_recorded(folder, record):
         record |= _fit(cfg, folder, module, data)
-        if module.losses.trains_head:
+        ranks = module.losses.trains_head
+        del module, teacher  # with the optimiser's state, several times the network: nothing of it is needed any more
+        if ranks:
             tested = score_splits(cfg, folder, splits, networks.teacher_source(cfg) if asks_teacher(cfg) else None)
     if rank_zero_only.rank != 0:
         return  # one process speaks for all
-    if module.losses.trains_head:
+    if ranks:
         conclude(cfg, folder, record, tested, console)
     else:
         conclude_language_model(cfg, folder, record, console)
@@ -111,6 +118,7 @@ def quieten() -> None:
 
 def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataModule) -> dict[str, Any]:
     """Train and export; return the time it took, by what the best checkpoint was chosen, and its value."""
+    patience = cfg.stage.patience
     monitor, mode = RANKING if module.losses.trains_head else NO_RANKING
     best = ModelCheckpoint(folder / "checkpoints", "best", monitor=monitor, mode=mode, enable_version_counter=False)
     checkpoints = folder / "checkpoints"
@@ -129,18 +137,20 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataMod
         progress,
         SaveExport(folder / "export", data.encoder),
         stop,
+        *([EarlyStopping(monitor, patience=patience, mode=mode, check_on_train_epoch_end=False)] if patience else []),
         # Two of them: Lightning's save_last follows the best one, and so stays behind while nothing improves.
         best,
         ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=False, enable_version_counter=False),
     ]
+    interval = validation_interval(cfg.stage.steps, cfg.stage.validations)
     trainer = build_trainer(
         parts.trainer_arguments(cfg),
         callbacks,
         max_steps=cfg.stage.steps,
-        val_check_interval=max(1, cfg.stage.steps // cfg.stage.validations) * cfg.trainer.get("accumulate_grad_batches", 1),
+        val_check_interval=interval * cfg.trainer.get("accumulate_grad_batches", 1),
         check_val_every_n_epoch=None,
         num_sanity_val_steps=1,
-        log_every_n_steps=min(10, max(1, cfg.stage.steps // cfg.stage.validations)),
+        log_every_n_steps=min(10, interval),
         logger=logger,
         plugins=[AtomicCheckpointIO()],
     )

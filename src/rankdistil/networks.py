@@ -11,8 +11,17 @@ from rankdistil.data.stream_module import StreamDataModule
 from rankdistil.lineage import identity, is_content
 from rankdistil.losses import Projection, WeightedSum
 from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.dropout import set_dropout
 from rankdistil.models.layers import LayerMap, map_layers
-from rankdistil.models.load import load_language_model, load_ranker, load_tokenizer, read_config, refuse_ranker, require_ranker
+from rankdistil.models.load import (
+    is_language_model,
+    load_language_model,
+    load_ranker,
+    load_tokenizer,
+    read_config,
+    refuse_ranker,
+    require_ranker,
+)  # fmt: skip
 from rankdistil.models.starts import CUT, Start, build_student, check_start
 from rankdistil.models.student import StudentSize, check_match
 from rankdistil.models.teacher import FrozenTeacher
@@ -33,6 +42,10 @@ def optim_settings(stage: DictConfig) -> OptimSettings:
     Raises:
         ValueError: for a value out of range, naming its key.
     """
+    if (dropout := stage.dropout) is not None and (isinstance(dropout, bool | str) or not 0 <= dropout < 1):
+        raise ValueError(
+            f"stage.dropout is {dropout!r}; expected a number in [0, 1), or null for that of the network's config."
+        )
     share = stage.warmup_share
     if not isinstance(share, int | float) or not 0 <= share < 1:
         raise ValueError(f"stage.warmup_share is {share!r}; expected a number in [0, 1).")
@@ -63,6 +76,16 @@ def student_start(cfg: DictConfig, parents: dict[str, Any]) -> Start:
     """Return what the student starts from; a parent's run is its export by then."""
     start = start_of(cfg)
     return Start("export", parents["student"]["source"]) if start.kind == "experiment" else start
+
+
+def start_ranks(cfg: DictConfig, parents: dict[str, Any]) -> bool:
+    """Whether what a student starts from ranks already: it comes from a ranker, head included."""
+    if cfg.stage.learns != "student":
+        return False
+    start = student_start(cfg, parents)
+    if start.kind in CUT:
+        return cfg.stage.teacher == "ranker"
+    return bool(start.path) and not is_language_model(read_config(start.path))
 
 
 def kept_losses(cfg: DictConfig) -> dict[str, DictConfig]:
@@ -164,14 +187,14 @@ def build_module(cfg: DictConfig, teacher: CrossEncoder, data: StreamDataModule,
     """
     optim = optim_settings(cfg.stage)
     if cfg.stage.learns == "teacher":
-        return FinetuneModule(teacher, build_losses(cfg, None), optim)
+        return FinetuneModule(_with_dropout(teacher, cfg), build_losses(cfg, None), optim)
     size, shape, start = student_size(cfg.student), teacher.config, student_start(cfg, parents)
     layer_map = _layer_map(cfg, start, shape)
     check_start(start, size, shape, read_config(start.path) if start.path else None)
     if start.path:
         check_tokens(start.path, data.encoder.tokenizer)
     batches = data.first_batches(FITTED_ON) if start.kind == "subclone" else ()
-    student = build_student(size, start, teacher, layer_map.teacher.attention, cfg.seed, batches)
+    student = _with_dropout(build_student(size, start, teacher, layer_map.teacher.attention, cfg.seed, batches), cfg)
     if cfg.stage.teacher == "none":
         return FinetuneModule(student, build_losses(cfg, None), optim)
     losses = build_losses(cfg, _projection(cfg, size, shape))
@@ -179,6 +202,12 @@ def build_module(cfg: DictConfig, teacher: CrossEncoder, data: StreamDataModule,
     module = DistillModule(student, losses, optim, None if reads_scores(cfg) else FrozenTeacher(teacher), layer_map)
     module.fit_projection(data.first_batches(PROJECTED_ON))
     return module
+
+
+def _with_dropout(network: CrossEncoder, cfg: DictConfig) -> CrossEncoder:
+    if cfg.stage.dropout is not None:
+        set_dropout(network, cfg.stage.dropout)
+    return network
 
 
 def check_tokens(path: str, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -19,11 +19,11 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 SECRET = re.compile(r"(api_?key|token|password|secret)$", re.IGNORECASE)
 SECTIONS = (
     "seed", "method", "follows", "follows_run", "run_name", "folder", "resume", "plan", "paths", "student", "teacher", "data",
-    "trainer", "callbacks", "logger", "sizes", "layer_map", "steps", "lr", "validations", "stage",
+    "trainer", "callbacks", "logger", "sizes", "layer_map", "steps", "lr", "validations", "patience", "dropout", "stage",
 )  # fmt: skip
 STAGE = (
-    "name", "learns", "teacher", "reads", "steps", "lr", "warmup_share", "weight_decay", "gradient_clip", "validations",
-    "layer_map", "projection", "losses",
+    "name", "learns", "teacher", "reads", "steps", "lr", "warmup_share", "weight_decay", "gradient_clip", "dropout",
+    "validations", "patience", "layer_map", "projection", "losses",
 )  # fmt: skip
 TEACHER = ("name", "path", "seed", "run", "export", "scores")
 SOURCES = (
@@ -110,10 +110,10 @@ def check(cfg: DictConfig) -> None:
     for key, expected in CHOICES.items():
         if (value := OmegaConf.select(cfg, key)) not in expected:
             raise ValueError(f"{key} is {value!r}; expected one of {', '.join(expected)}.")
-    for key, low in (("seed", 0), ("teacher.seed", 0), ("stage.validations", 1)):
-        if key == "stage.validations" and cfg.stage.learns == "nothing":
-            continue
+    for key, low in (("seed", 0), ("teacher.seed", 0), ("stage.validations", 1), ("stage.patience", 1)):
         value = OmegaConf.select(cfg, key)
+        if key.startswith("stage.") and (cfg.stage.learns == "nothing" or (key == "stage.patience" and value is None)):
+            continue
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
             raise ValueError(f"{key} is {value!r}; expected a whole number of at least {low}.")
     if (strategy := cfg.trainer.get("strategy", "auto")) not in STRATEGIES:

@@ -1,6 +1,7 @@
 """The test of a finished stage: its export on every test split, beside its teacher."""
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from rankdistil.runfolder import run_label
 from rankdistil.scoring import score_export
 from rankdistil.settings import plain
 from rankdistil.splits import each_test, listed
+
+START = "start"  # folder of what a run started from: its export until it is tested, then its test
 
 Splits = Sequence[tuple[DictConfig, RankingDataModule]]
 """The settings of ``data`` for each test split, and its data."""
@@ -46,7 +49,8 @@ def open_splits(cfg: DictConfig, data: RankingDataModule) -> Splits:
 def score_splits(cfg: DictConfig, folder: Path, splits: Splits, teacher: str | None) -> list[Tested]:
     """Test the export of a run on each of its splits.
 
-    The teacher's own test is taken where it is the same, else made here.
+    The teacher's own test is taken where it is the same, else made here. The start is tested on the first split, if the run
+    left one that ranks (``START``).
 
     Args:
         cfg: the run's config.
@@ -61,13 +65,18 @@ def score_splits(cfg: DictConfig, folder: Path, splits: Splits, teacher: str | N
         target, timing = folder / within, parts.timing_settings(cfg) if first else None
         beside = teacher if first else None
         score_export(str(folder / "export"), data, target, run_label(folder), level, runner, timing, beside)
+        start = None
+        if first and (folder / START / "export").is_dir():
+            start = folder / START
+            score_export(str(start / "export"), data, start, f"{run_label(folder)} start", level, runner, None)
         above = None
         if teacher is not None:
             above = teacher_folder(cfg) / within
             if cfg.teacher.export is not None or not same_test(above, target):
                 above = target / "teacher"
                 score_export(teacher, data, above, f"teacher {cfg.teacher.name}", level, runner, timing)
-        tested.append(Tested(_title(splits, number), target, above))
+        tested.append(Tested(_title(splits, number), target, above, start))
+    shutil.rmtree(folder / START / "export", ignore_errors=True)  # as large as the export, and made again by any run
     return tested
 
 

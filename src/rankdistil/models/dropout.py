@@ -59,6 +59,13 @@ class Dropout(nn.Dropout):
         return drop(input, self.p) if self.training else input
 
 
+def set_dropout(network: nn.Module, p: float) -> None:
+    """Give every dropout of a network another probability, from 0 to 1; its config stays."""
+    for part in network.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = p
+
+
 def use_dropout(network: nn.Module) -> None:
     """Replace every ``nn.Dropout`` of a network by ``Dropout``; weights and their names stay."""
     for part in list(network.modules()):

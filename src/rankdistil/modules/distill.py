@@ -24,6 +24,7 @@ class DistillModule(StageModule):
         optim: learning rate, steps and the like.
         teacher: kept out of checkpoints, gradients and data-parallel synchronisation; None where batches carry its logits.
         layer_map: which layers are compared; only those that the losses need are recorded.
+        asked: whether the teacher scores the validation's candidates; not where its own run left those scores.
     """
 
     def __init__(
@@ -33,10 +34,12 @@ class DistillModule(StageModule):
         optim: OptimSettings,
         teacher: FrozenTeacher | None,
         layer_map: LayerMap,
+        asked: bool = True,
     ) -> None:
         super().__init__(ranker, losses, optim)
         self.__dict__["teacher"] = teacher  # not a registered sub-module: Lightning would save and wrap it
         self._teacher_scores: dict[int, Tensor] = {}  # of the validation batches, which are the same every time
+        self._asked = asked and teacher is not None
         self._layers = LayerMap(*(_needed(layers, losses.needs) for layers in layer_map))
 
     @torch.no_grad()
@@ -75,7 +78,7 @@ class DistillModule(StageModule):
     def validation_step(self, batch: PairBatch, batch_idx: int) -> ScoredPairs | None:
         """Add the teacher's scores, where it is a ranker and so is the student."""
         scored = super().validation_step(batch, batch_idx)
-        if scored is None or self.teacher is None:
+        if scored is None or not self._asked:
             return scored
         if batch_idx not in self._teacher_scores:
             trace = self.teacher(batch.input_ids, batch.attention_mask, batch.token_type_ids)
