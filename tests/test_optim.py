@@ -110,5 +110,5 @@ def test_steps_that_cannot_be_cut_evenly_are_refused_with_a_number_that_can():
         validation_interval(199, 4)
     assert str(caught.value) == (
         "stage.steps=199 can't be cut into about 4 equal parts (stage.validations), so that the last step is validated. Set "
-        "stage.steps to 200, or another stage.validations."
+        "stage.steps to 200, or other stage.validations."
     )

@@ -58,8 +58,8 @@ def validation_interval(steps: int, validations: int) -> int:
     nearest = min(divisors, key=lambda number: (max(number / wanted, wanted / number), number))
     if max(nearest / wanted, wanted / nearest) > 2:
         raise ValueError(
-            f"stage.steps={steps} can't be cut into about {validations} equal parts (stage.validations), so that the last step is "
-            f"validated. Set stage.steps to {max(1, round(steps / validations)) * validations}, or another stage.validations."
+            f"stage.steps={steps} can't be cut into about {validations} equal parts (stage.validations), so that the last step "
+            f"is validated. Set stage.steps to {max(1, round(steps / validations)) * validations}, or other stage.validations."
         )
     return nearest
 
