@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from rankdistil.losses.attention import AttentionLoss, attention_mse
+from rankdistil.losses.attention import AttentionLoss, attention_divergence, attention_mse
 from rankdistil.models.trace import Trace
 
 LOGITS = torch.zeros(1)
@@ -95,3 +95,36 @@ def test_no_layer_or_unequal_layers_are_refused_instead_of_costing_zero(batch_of
     student, teacher = Trace(LOGITS, (), (maps,) * layers), Trace(LOGITS, (), (maps,) * teacher_layers)
     with pytest.raises(RuntimeError, match=f"over {layers} student and {teacher_layers} teacher layers"):
         AttentionLoss()(student, teacher, batch_of([[1, 1]]))
+
+
+def test_shares_are_compared_by_their_divergence_over_real_tokens():
+    student, teacher = torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3)
+    teacher[0, 0, 0, 0] = torch.tensor(3.0).log()  # looks at the two real tokens with 3/4 and 1/4, the student with halves
+    loss = attention_divergence(student, teacher, torch.tensor([[1, 1, 0]]))
+    row = 0.75 * torch.tensor(1.5).log() + 0.25 * torch.tensor(0.5).log()
+    assert_close(loss, row / 2)  # the second real token agrees
+
+
+def test_shares_ignore_what_a_softmax_ignores_and_padding():
+    student, teacher, mask = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    loss = attention_divergence(student, teacher, mask)
+    assert_close(attention_divergence(student + torch.randn(2, 3, 4, 1), teacher, mask), loss)
+    wider = [F.pad(part, (0, 2, 0, 2), value=5.0) for part in (student, teacher)]
+    assert_close(attention_divergence(*wider, F.pad(mask, (0, 2))), loss)
+    assert attention_divergence(teacher + 1, teacher, mask) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"compare": "maps"}, "compare is 'maps' in stage.losses.attention; expected 'scores' or 'shares'."),
+        (
+            {"compare": "shares", "count_padding": True},
+            "stage.losses.attention: compare=shares has no padding to count. Set count_padding=false.",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(settings, message):
+    with pytest.raises(ValueError) as caught:
+        AttentionLoss(**settings)
+    assert str(caught.value) == message

@@ -1,5 +1,7 @@
 """Hidden-state loss: which positions count, and what is refused."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -82,3 +84,20 @@ def test_no_layer_or_unequal_layers_are_refused_instead_of_costing_zero(batch_of
     student, teacher = Trace(LOGITS, (state,) * (layers + 1)), Trace(LOGITS, (state,) * (teacher_layers + 1))
     with pytest.raises(RuntimeError, match=f"over {layers} student and {teacher_layers} teacher layers"):
         HiddenLoss()(student, teacher, batch_of([[1, 1]]))
+
+
+def test_a_relative_loss_is_1_for_a_student_that_always_answers_the_mean_and_0_for_the_teacher():
+    teacher, mask = torch.randn(3, 4, 5), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
+    mean = teacher[mask.bool()].mean(0).expand_as(teacher)
+    assert_close(hidden_mse(mean, teacher, mask, relative=True), torch.tensor(1.0))
+    assert hidden_mse(teacher, teacher, mask, relative=True) == 0
+
+
+def test_a_relative_loss_does_not_depend_on_the_scale_of_a_layer_and_takes_the_mean_over_layers():
+    states = [torch.randn(6, 5) for _ in range(4)]
+    student, teacher = Trace(LOGITS, (states[0], states[1])), Trace(LOGITS, (states[2], states[3]))
+    loud = [trace._replace(hidden_states=tuple(7 * state for state in trace.hidden_states)) for trace in (student, teacher)]
+    batch = SimpleNamespace(attention_mask=torch.ones(2, 3))
+    loss = HiddenLoss(relative=True)(student, teacher, batch)
+    assert_close(loss, ((states[1] - states[3]) ** 2).mean() / states[3].var(0, correction=0).mean())
+    assert_close(HiddenLoss(relative=True)(*loud, batch), loss)

@@ -12,6 +12,7 @@ class EmbeddingLoss(nn.Module):
 
     Args:
         count_padding: see ``hidden_mse``.
+        relative: see ``hidden_mse``.
 
     Source: Jiao et al. 2020, arXiv:1909.10351 (embedding-layer distillation).
     """
@@ -19,9 +20,9 @@ class EmbeddingLoss(nn.Module):
     needs = frozenset({"embedding"})
     asks_teacher = True
 
-    def __init__(self, count_padding: bool = False) -> None:
+    def __init__(self, count_padding: bool = False, relative: bool = False) -> None:
         super().__init__()
-        self.count_padding = count_padding
+        self.count_padding, self.relative = count_padding, relative
 
     def forward(self, student: Trace, teacher: Trace, batch: PairBatch) -> Tensor:
         """Compute the loss of a batch.
@@ -31,4 +32,5 @@ class EmbeddingLoss(nn.Module):
         """
         if not student.hidden_states or not teacher.hidden_states:
             raise RuntimeError("embedding loss over a trace without hidden states")
-        return hidden_mse(student.hidden_states[0], teacher.hidden_states[0], batch.attention_mask, self.count_padding)
+        states = student.hidden_states[0], teacher.hidden_states[0]
+        return hidden_mse(*states, batch.attention_mask, self.count_padding, self.relative)

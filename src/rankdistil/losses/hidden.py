@@ -7,8 +7,12 @@ from torch import Tensor, nn
 from rankdistil.data.batch import PairBatch
 from rankdistil.models.trace import Trace
 
+SMALLEST = 1e-12  # a variance above zero for states that are all alike
 
-def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor | None = None, count_padding: bool = False) -> Tensor:
+
+def hidden_mse(
+    student: Tensor, teacher: Tensor, mask: Tensor | None = None, count_padding: bool = False, relative: bool = False
+) -> Tensor:
     """Mean squared gap between two hidden states.
 
     Args:
@@ -16,6 +20,8 @@ def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor | None = None, cou
         teacher: the same shape; receives no gradient.
         mask: 1 for a real token, 0 for padding, (B, T); only for states that hold padding.
         count_padding: mean over all positions, as TinyBERT's code does; by default over real tokens only.
+        relative: divided by the variance of the teacher's states over the tokens that count, mean over units: 0 is the teacher
+            itself, 1 is what its mean would cost, whatever the scale of a layer.
 
     Returns:
         Scalar, in float32. Real tokens and units weigh equally. A batch without a real token gives 0.
@@ -30,30 +36,32 @@ def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor | None = None, cou
             f"hidden states differ in shape: student {tuple(student.shape)}, teacher {tuple(teacher.shape)}. "
             "Set stage.projection=auto so that a learned projection bridges the widths."
         )
-    if student.dim() == 2:
-        if count_padding:
-            raise ValueError("count_padding=True needs hidden states with padding; these are of real tokens alone.")
-        return F.mse_loss(student.float(), teacher.detach().float())
-    gap = (student.float() - teacher.detach().float()).square()
-    if count_padding:
-        return gap.mean()
-    real = mask[:, :, None].bool()
-    return gap.masked_fill(~real, 0.0).sum() / (real.sum() * gap.size(2)).clamp(min=1)
+    if student.dim() == 2 and count_padding:
+        raise ValueError("count_padding=True needs hidden states with padding; these are of real tokens alone.")
+    if student.dim() == 3:
+        counted = torch.ones_like(mask).bool() if count_padding else mask.bool()
+        student, teacher = student[counted], teacher[counted]
+    student, teacher = student.float(), teacher.detach().float()
+    if not len(student):
+        return student.sum()
+    gap = F.mse_loss(student, teacher)
+    return gap / (teacher - teacher.mean(0)).square().mean().clamp(min=SMALLEST) if relative else gap
 
 
 class HiddenLoss(nn.Module):
-    """Sum over mapped layers of ``hidden_mse``; the embedding output has a loss of its own.
+    """Sum over mapped layers of ``hidden_mse``, or their mean where it is relative; the embedding output has its own loss.
 
     Args:
         count_padding: see ``hidden_mse``.
+        relative: see ``hidden_mse``.
     """
 
     needs = frozenset({"hidden"})
     asks_teacher = True
 
-    def __init__(self, count_padding: bool = False) -> None:
+    def __init__(self, count_padding: bool = False, relative: bool = False) -> None:
         super().__init__()
-        self.count_padding = count_padding
+        self.count_padding, self.relative = count_padding, relative
 
     def forward(self, student: Trace, teacher: Trace, batch: PairBatch) -> Tensor:
         """Compute the loss of a batch.
@@ -64,6 +72,7 @@ class HiddenLoss(nn.Module):
         states = student.hidden_states[1:], teacher.hidden_states[1:]
         if not states[0] or len(states[0]) != len(states[1]):
             raise RuntimeError(f"hidden loss over {len(states[0])} student and {len(states[1])} teacher layers")
-        return torch.stack(
-            [hidden_mse(s, t, batch.attention_mask, self.count_padding) for s, t in zip(*states, strict=True)]
-        ).sum()
+        parts = [
+            hidden_mse(*pair, batch.attention_mask, self.count_padding, self.relative) for pair in zip(*states, strict=True)
+        ]
+        return torch.stack(parts).mean() if self.relative else torch.stack(parts).sum()
