@@ -13,8 +13,8 @@ from rankdistil.data.readers import Reader
 from rankdistil.data.unknown import training_triples
 from rankdistil.metrics.measures import means, per_query
 
-QUESTIONS = {"train": 1224, "valid": 216, "test": 288}
-TOPICS = {"train": 34, "valid": 6, "test": 8}
+QUESTIONS = {"train": 936, "valid": 216, "test": 288}
+TOPICS = {"train": 26, "valid": 6, "test": 16}
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,11 @@ def test_passages_have_40_to_80_words(passages):
     assert (min(lengths), median(lengths), max(lengths)) == (41, 67, 80)
 
 
-def test_three_questions_per_passage(passages, questions):
-    assert set(questions) == {f"{passage}-{kind}" for passage in passages for kind in "wpb"}
-    assert len(questions) == 1728
+def test_three_questions_per_passage_and_in_the_test_of_every_second_one(readers, passages, questions):
+    tested = set(map(topic, readers["test"].queries))
+    asked = [passage for passage in passages if topic(passage) not in tested or int(passage[-2:]) % 2]
+    assert set(questions) == {f"{passage}-{kind}" for passage in asked for kind in "wpb"}
+    assert len(questions) == 1440
 
 
 def test_splits_have_these_questions_and_topics(readers, split):
@@ -100,7 +102,7 @@ def test_training_passages_are_those_of_training_topics(readers, passages):
     trained = dict(readers["train"].passages())
     topics = set(map(topic, readers["train"].queries))
     assert trained == {key: text for key, text in passages.items() if topic(key) in topics}
-    assert len(trained) == 34 * 12
+    assert len(trained) == 26 * 12
 
 
 def test_valid_and_test_are_ranked_against_all_passages(readers, passages):
@@ -134,13 +136,13 @@ def test_paraphrased_questions_share_few_words_with_their_answers(readers, split
 def test_bm25_is_a_fair_first_stage_on_the_test_questions(readers):
     values = means(per_query(readers["test"].candidates(30), readers["test"].qrels))
     assert 0.45 < values["nDCG@10"] < 0.75
-    assert values["nDCG@10"] == pytest.approx(0.5582, abs=5e-5)
+    assert values["nDCG@10"] == pytest.approx(0.5849, abs=5e-5)
 
 
 def test_bm25_finds_plain_questions_and_misses_paraphrased_ones(readers):
     values = per_query(readers["test"].candidates(30), readers["test"].qrels)
     by_kind = {kind: fmean(row["nDCG@10"] for key, row in values.items() if key[-1] == kind) for kind in "wpb"}
-    assert by_kind == pytest.approx({"w": 0.9962, "p": 0.0818, "b": 0.5967}, abs=5e-5)
+    assert by_kind == pytest.approx({"w": 0.9923, "p": 0.1069, "b": 0.6556}, abs=5e-5)
 
 
 def test_ids_load_by_ir_datasets_once_registered(split):
