@@ -31,7 +31,7 @@ from rankdistil.modules import StageModule
 from rankdistil.report.data import data_notes
 from rankdistil.report.summary import conclude, conclude_language_model
 from rankdistil.report.table import print_plain
-from rankdistil.roles import asks_teacher, score_folders
+from rankdistil.roles import asks_teacher, place_name, score_folders
 from rankdistil.settings import plain
 from rankdistil.testing import open_splits, score_splits
 from rankdistil.trainer import build_trainer
@@ -182,4 +182,4 @@ def _described(cfg: DictConfig, module: StageModule, data: StreamDataModule) -> 
 def _learnt_from(cfg: DictConfig) -> str:
     if cfg.stage.teacher == "none":
         return "labels"
-    return " ".join(map(str, score_folders(cfg))) or networks.teacher_source(cfg)
+    return " ".join(place_name(str(folder)) for folder in score_folders(cfg)) or place_name(networks.teacher_source(cfg))
