@@ -14,14 +14,15 @@ from ir_measures import AP, RR, nDCG
 
 from rankdistil.data.records import Candidate, Qrels, Ranking
 
+CUTOFF = 10  # passages that nDCG and RR look at
 EQUAL = 8 * 2.0**-23  # steps of float32, relative
 
 
 def measures(relevance_level: int = 1) -> list[ir_measures.Measure]:
     """The measures that runs report; the level is the lowest grade that RR and AP count as relevant."""
     if relevance_level == 1:
-        return [nDCG @ 10, RR @ 10, AP]
-    return [nDCG @ 10, RR(rel=relevance_level) @ 10, AP(rel=relevance_level)]
+        return [nDCG @ CUTOFF, RR @ CUTOFF, AP]
+    return [nDCG @ CUTOFF, RR(rel=relevance_level) @ CUTOFF, AP(rel=relevance_level)]
 
 
 def ranked(scores: Mapping[str, Mapping[str, float]]) -> Ranking:
