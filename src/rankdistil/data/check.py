@@ -132,7 +132,7 @@ class Check:
     def _passages(self, reader: Reader) -> int:
         if isinstance(reader.source, str):
             return reader.dataset.docs_count()
-        return max(len(texts.found.ids) for texts in self.texts if texts.kind == "passage")
+        return max((len(texts.found.ids) for texts in self.texts if texts.kind == "passage"), default=0)
 
     def look(self, splits: Sequence[Split]) -> None:
         """Look through splits; what they share is read once."""
