@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from rankdistil.cli import answer, one_message
+from rankdistil.usage import evaluate_help
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
@@ -15,4 +16,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    one_message(main, "evaluate")
+    one_message(main, "evaluate", evaluate_help)

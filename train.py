@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from rankdistil.cli import answer, one_message
+from rankdistil.usage import train_help
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -15,4 +16,4 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    one_message(main, "train")
+    one_message(main, "train", train_help)

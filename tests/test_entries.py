@@ -139,6 +139,12 @@ def test_a_glob_without_matches_is_an_error(tmp_path):
     assert str(caught.value) == f"models={tmp_path}/none/* matches nothing. Name run folders or export folders."
 
 
+def test_a_path_that_exists_is_itself_with_the_signs_of_a_glob_in_it(make):
+    folder, other = make("br[1]", "2l", "seed0"), make("br1", "2l", "seed0")
+    assert [entry.run for entry in find_entries([str(folder)])[0]] == [folder]
+    assert [entry.run for entry in find_entries([f"{folder.parents[2]}/*/2l/seed0"])[0]] == [other, folder]
+
+
 def test_a_run_and_its_own_export_are_one_thing_named_twice(make):
     folder = make("distill", "6l", "seed0")
     (folder / "export").mkdir()

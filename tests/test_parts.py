@@ -1,11 +1,16 @@
 """Parts: which splits, files and texts a config's keys open."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from omegaconf import DictConfig
 from support import composed
 
 from rankdistil import parts
+from rankdistil.data.check import Check
 from rankdistil.data.holdout import Holdout
+from tests.flow.test_check import FILES as FILES_OF_CATS
 
 FILES = ["+experiment=ranker_distill_6l", "data=files", "data.root=/anywhere", "data.holdout=7"]
 
@@ -55,3 +60,45 @@ def test_a_run_reads_of_each_id_only_what_it_uses() -> None:
     }
     paper.data.candidates = "run.txt"
     assert parts.wanted(paper, train=False)[tests[0]][1] == ranking[:3]
+
+
+@pytest.fixture
+def checked(tmp_path: Path) -> Callable[..., Check]:
+    for name, text in FILES_OF_CATS.items():
+        (tmp_path / name).write_text(text)
+
+    def checked(*words: str) -> Check:
+        data = ["data=files", f"data.root={tmp_path}", "data.holdout=1", "data.train.triples=triples.train.tsv"]
+        return parts.check_data(composed("+experiment=smoke", *data, *words))
+
+    return checked
+
+
+def test_a_check_tells_what_re_ranking_can_gain_and_how_many_texts_are_cut(checked, tmp_path: Path) -> None:
+    assert checked("data.query_tokens=4", "data.depth=11").facts == [  # a training query is held out for validation
+        f"valid ({tmp_path.name}/queries.train.tsv (only 1 held-out queries)): the first 4 candidates (BM25) hold 100.0% of "
+        "the relevant passages, at least one for 100.0% of the queries: best possible nDCG@10 1.0000 (1 queries).",
+        f"test ({tmp_path.name}/queries.test.tsv): the first 11 candidates (BM25) hold 100.0% of the relevant passages, at "
+        "least one for 100.0% of the queries: best possible nDCG@10 1.0000 (1 queries).",
+        "corpus.tsv: 0.0% of 3 passages are cut at data.passage_tokens=128.",
+        "queries.train.tsv: 0.0% of 2 queries are cut at data.query_tokens=4.",
+        "queries.test.tsv: 100.0% of 1 queries are cut at data.query_tokens=4.",
+    ]
+
+
+def test_a_depth_that_the_measure_sees_all_of_is_told(checked) -> None:
+    told = "{}={} is no more than the 10 passages that nDCG@10 looks at: none comes into view from further down. Set it higher."
+    both = [f"valid: {told.format('data.valid_depth', 4)}", f"test: {told.format('data.depth', 10)}"]
+    assert checked("data.depth=10").notes == both
+    assert checked("data.depth=11", "data.valid_depth=11").notes == []
+
+
+def test_a_check_that_found_problems_tells_no_gain(checked, tmp_path: Path) -> None:
+    (tmp_path / "qrels.test.txt").write_text("3 0 nowhere 1\n")
+    assert checked().facts == []
+
+
+def test_texts_whose_tokenizer_is_elsewhere_are_not_tokenised(checked) -> None:
+    assert checked("teacher.path=nobody/anywhere").facts[-1] == (
+        "how many texts are cut is not told: the tokenizer of nobody/anywhere is not on this machine."
+    )

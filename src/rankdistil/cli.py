@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from rankdistil import ranks
 from rankdistil.signals import Stopped, ended_by_signals
 from rankdistil.slurm import queue_again
+from rankdistil.usage import asked_for_help
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,15 +78,20 @@ def answer(task: Callable[[DictConfig], float | None], cfg: DictConfig, config_n
         sys.exit(1)
 
 
-def one_message(main: Callable[[], None], config_name: str) -> None:
+def one_message(main: Callable[[], None], config_name: str, help_of: Callable[[Path], str] | None = None) -> None:
     """Run a Hydra main; on an error print one message and exit 1, on a signal 128 + signal.
+
+    With ``--help`` print the help instead and exit 0; without a word, exit 2.
 
     ``HYDRA_FULL_ERROR=1`` shows the stack instead.
 
     Args:
         main: the decorated function.
         config_name: the root config, for suggestions.
+        help_of: writes the help, given the folder of configs; None for a command that has none of its own.
     """
+    if help_of is not None and (status := asked_for_help(sys.argv[1:], help_of(conf_folder()))) is not None:
+        sys.exit(status)
     if not wanted_full:
         os.environ[MESSAGES] = "1"
     os.environ[FULL] = "1"  # Hydra then lets errors through instead of printing its own account of them
@@ -158,12 +164,17 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
     return f"there is no setting {key!r}.{listed}"
 
 
+def conf_folder() -> Path:
+    """Return the folder of configs: it lies beside the script."""
+    return Path(sys.argv[0]).resolve().parent / "conf"
+
+
 def known_keys(config_name: str) -> list[str]:
     """List the keys of the config that the command line's groups select."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    folder = Path(sys.argv[0]).resolve().parent / "conf"
+    folder = conf_folder()
     groups = [
         word
         for word in sys.argv[1:]

@@ -43,7 +43,7 @@ def find_entries(models: Sequence[str]) -> tuple[list[Entry], list[str]]:
     """Expand globs.
 
     Args:
-        models: paths, hub ids and globs.
+        models: paths, hub ids and globs; what exists under a name is that name, whatever signs it holds.
 
     Returns:
         The entries, teachers first, and a line for everything that a glob found and that is left out or set apart.
@@ -55,7 +55,7 @@ def find_entries(models: Sequence[str]) -> tuple[list[Entry], list[str]]:
     found: dict[str, Entry] = {}
     notes: list[str] = []
     for model in models:
-        globbed = any(sign in model for sign in "*?[")
+        globbed = any(sign in model for sign in "*?[") and not Path(model).exists()  # a name may hold them
         matches = sorted(glob(model)) if globbed else [model]
         if not matches:
             raise FileNotFoundError(f"models={model} matches nothing. Name run folders or export folders.")

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from rankdistil.cli import describe, wanted_full
+from rankdistil.usage import asked_for_help, module_help
 
 KEYS = ("run", "to", "data", "pairs", "bound")
 KINDS = ("onnx", "openvino", "int8")
@@ -128,8 +129,10 @@ def main(words: Sequence[str]) -> int:
     """Export what the words of the command line say; print one message where that fails.
 
     Returns:
-        The exit status.
+        The exit status; see ``asked_for_help`` for that of the help.
     """
+    if (status := asked_for_help(words, module_help(__doc__))) is not None:
+        return status
     try:
         settings = settings_of(words)
         from rankdistil.checked_export import export  # after the words: a wrong one is answered at once

@@ -34,6 +34,18 @@ def move(source: Path, target: Path) -> None:
     source.replace(target)
 
 
+def share(folder: Path) -> None:
+    """Give the files of a folder, those in its folders too, the permissions that the user's umask leaves.
+
+    Libraries that write through a temporary file, as safetensors does, leave files that nobody but the user can read.
+    """
+    mask = os.umask(0o077)  # the system tells the old one only when it is set
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~mask)
+
+
 def stamp(path: Path) -> dict[str, str | int]:
     """Tell a file from its later versions without reading it all: name, size, time, and a hash of its ends."""
     size = path.stat().st_size

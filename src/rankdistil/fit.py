@@ -33,7 +33,7 @@ from rankdistil.optim import validation_interval
 from rankdistil.report.data import data_notes
 from rankdistil.report.summary import conclude, conclude_language_model
 from rankdistil.report.table import print_plain
-from rankdistil.roles import asks_teacher, score_folders, start_in_words
+from rankdistil.roles import asks_teacher, place_name, score_folders, start_in_words
 from rankdistil.settings import plain
 from rankdistil.testing import START, open_splits, score_splits
 from rankdistil.trainer import build_trainer
@@ -198,4 +198,4 @@ def _followed(parents: dict[str, Any]) -> str:
 def _learnt_from(cfg: DictConfig) -> str:
     if cfg.stage.teacher == "none":
         return "labels"
-    return " ".join(map(str, score_folders(cfg))) or networks.teacher_source(cfg)
+    return " ".join(place_name(str(folder)) for folder in score_folders(cfg)) or place_name(networks.teacher_source(cfg))

@@ -119,9 +119,14 @@ def origin() -> dict[str, Any]:
     return {
         "commit": _commit(),
         "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
+        "device": device(),
         "threads": torch.get_num_threads(),
     }
+
+
+def device() -> str:
+    """Name what runs compute on: the GPU where there is one, else the processor."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

@@ -59,7 +59,7 @@ def _acquire(folder: Path, wait: bool, choice: str) -> int:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)  # less the user's umask
         except FileNotFoundError:  # a holder that left nothing removed the folder just now
             continue
         try:

@@ -1,5 +1,7 @@
 """The parts of a run around its networks, built from its config: readers, DataModules, Trainer arguments, logger."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,11 @@ from rankdistil.data.readers import Reader
 from rankdistil.data.settings import DataSettings
 from rankdistil.data.source import lists_groups
 from rankdistil.inference.timing_settings import TimingSettings
-from rankdistil.roles import score_folders
+from rankdistil.metrics.ceiling import ceiling
+from rankdistil.metrics.measures import CUTOFF
+from rankdistil.models.load import load_tokenizer
+from rankdistil.models.locate import on_hub_only
+from rankdistil.roles import named_source, score_folders
 from rankdistil.settings import build, names, plain
 from rankdistil.splits import each_test, listed
 
@@ -165,15 +171,58 @@ def open_passages(data: DictConfig) -> Reader:
     return Reader(str(data.passages), store=store_folder(data))
 
 
-def check_data(data: DictConfig) -> Check:
+def check_data(cfg: DictConfig) -> Check:
     """Look through all data of a config, without training."""
+    data = cfg.data
     splits = [Split(name, open_reader(data, name), data.relevance_level) for name in ("train", "valid")]
     splits += [Split("test", open_reader(test, "test"), test.test_relevance_level) for test in each_test(data)]
     if data.passages is not None:
         splits.append(Split("passages", open_passages(data), data.relevance_level))
-    check = Check(data_settings(data))
+    check = Check(data_settings(data), data.on_bad)
     check.look(splits)
+    if not check.stops():
+        _tell_ceilings(check, splits)
+        _tell_cuts(check, cfg)
     return check
+
+
+def _tell_ceilings(check: Check, splits: Sequence[Split]) -> None:
+    """Say what re-ranking can gain at most, and where it can gain little."""
+    for split in splits:
+        if split.name not in ("valid", "test"):
+            continue
+        depth, limit = check.reranked(split.name)
+        key = "data.depth" if split.name == "test" else "data.valid_depth"
+        if depth <= CUTOFF:
+            check.notes.append(
+                f"{split.name}: {key}={depth} is no more than the {CUTOFF} passages that nDCG@{CUTOFF} looks at: none comes "
+                "into view from further down. Set it higher."
+            )
+        found = check.ranking(split, depth, limit)
+        most = found and ceiling(*found, split.relevance_level)
+        if most is not None:
+            check.facts.append(
+                f"{split.name} ({split.reader.label}): the first {depth} candidates ({split.reader.first_stage}) hold "
+                f"{most.relevant:.1%} of the relevant passages, at least one for {most.answered:.1%} of the queries: best "
+                f"possible nDCG@{CUTOFF} {most.best:.4f} ({len(found[1])} queries)."
+            )
+
+
+def _tell_cuts(check: Check, cfg: DictConfig) -> None:
+    """Say how many texts are longer than their budgets, where the tokenizer is on this machine."""
+    if not check.texts:
+        return
+    source = named_source(cfg)
+    if on_hub_only(source):
+        check.facts.append(f"how many texts are cut is not told: the tokenizer of {source} is not on this machine.")
+        return
+    encoder = PairEncoder(load_tokenizer(source), cfg.data.query_tokens, cfg.data.passage_tokens, sys.maxsize)
+    for file, kind, found in check.texts:
+        lengths = [len(ids) for ids in encoder.token_ids(found.sample, found.budget + 1)]
+        share = sum(length > found.budget for length in lengths) / len(lengths)
+        plural = {"passage": "passages", "query": "queries"}[kind]
+        whole = f"{len(lengths)} {plural}" if len(lengths) == len(found.ids) else f"{len(lengths)} sampled {plural}"
+        check.facts.append(f"{file}: {share:.1%} of {whole} are cut at data.{kind}_tokens={found.budget}.")
 
 
 LONGEST_S = 604_800  # a week

@@ -1,6 +1,7 @@
 """What a run needs: its parents, which of them are finished, and what has to be trained first."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,13 +58,16 @@ def teacher_folder(cfg: DictConfig) -> Path:
     return Path(cfg.paths.runs) / cfg.teacher.run
 
 
-def show(steps: list[Step], console: Console) -> None:
-    """Print the plan as a table."""
+def show(steps: list[Step], console: Console, expected: Sequence[str] = ()) -> None:
+    """Print the plan as a table; ``expected`` says of each step how long it will take."""
     table = Table(title="plan", title_justify="left")
     for column in ("run", "stage", "state", "why"):
         table.add_column(column, overflow="fold")
-    for step in steps:
-        table.add_row(str(step.folder), step.cfg.stage.name, step.state.name, step.state.reason)
+    if expected:
+        table.add_column("expected", no_wrap=True)
+    for step, time in zip_longest(steps, expected):
+        cells = [str(step.folder), step.cfg.stage.name, step.state.name, step.state.reason]
+        table.add_row(*cells, *([time] if expected else []))
     console.print(table)
 
 

@@ -60,3 +60,25 @@ def score_folders(cfg: DictConfig) -> list[Path]:
         return []
     scores = cfg.teacher.scores
     return [Path(str(folder)).expanduser() for folder in (scores if isinstance(scores, ListConfig) else [scores])]
+
+
+def teacher_name(cfg: DictConfig) -> str:
+    """Name the ranker that a stage learns from, for tables: ``teacher.export`` by its place, where it is named."""
+    return place_name(str(cfg.teacher.export)) if takes_export(cfg) else str(cfg.teacher.name)
+
+
+def place_name(path: str) -> str:
+    """Name a folder for records and model cards: a path of this machine means nothing elsewhere.
+
+    Args:
+        path: a folder, a hub id, or ``package:<module>/<folder>``.
+
+    Returns:
+        Of a run's folder and of what is in it, the run's: ``teacher/minilm/seed0``. Of another folder, its name. Else the path.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return path
+    folder = folder.resolve()
+    run = next((place for place in (folder, folder.parent) if (place / "run.json").is_file()), None)
+    return folder.name if run is None else "/".join(part for part in run.parts[-3:] if part != run.anchor)

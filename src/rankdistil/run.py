@@ -15,6 +15,7 @@ from rankdistil.callbacks.checkpoints import require_whole
 from rankdistil.callbacks.gradient_shares import GradientShares
 from rankdistil.cli import console
 from rankdistil.data.fetch import all_missing, home
+from rankdistil.estimate import expected
 from rankdistil.fit import run_stage
 from rankdistil.lineage import read_record
 from rankdistil.locks import locked, remove_if_empty
@@ -68,15 +69,18 @@ def _lead(cfg: DictConfig, folder: Path, group: Announcements | None) -> float |
     """Do what ``train`` does, alone or as rank 0 of a group."""
     _check(cfg)
     if cfg.plan == "check":
-        print_check(parts.check_data(cfg.data), cfg.data.on_bad, console())
+        print_check(parts.check_data(cfg), cfg.data.on_bad, console())
         return None
     _check_sources(cfg)
     steps = plan.make_plan(cfg, lambda overrides: hydra.compose("train", overrides=overrides))
-    plan.show(steps, console())
     left = [step for step in steps if step.state.name != "finished"]
     if cfg.plan == "show":
+        times, total = expected(steps)
+        plan.show(steps, console(), times)
+        print_plain(console(), [total])
         _show_missing(left)
         return None
+    plan.show(steps, console())
     if group is None:
         ranks.require_fitting(cfg.trainer, None)
     for step in steps[:-1]:

@@ -26,6 +26,7 @@ from rankdistil.lineage import begun, failure_recorded, identity
 from rankdistil.models.load import load_ranker, load_tokenizer
 from rankdistil.report.data import data_notes
 from rankdistil.report.table import print_plain
+from rankdistil.roles import teacher_name
 from rankdistil.scoring import build_runner
 
 FOLDER = "scores"
@@ -69,7 +70,7 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
     if left:
         with failure_recorded(folder, record):
             writer = ScoreWriter(target, {number: len(rows) for number, rows in left.items()})
-            runner = build_runner(parts.trainer_arguments(cfg), [writer, ProgressReport(f"teacher {cfg.teacher.name}")])
+            runner = build_runner(parts.trainer_arguments(cfg), [writer, ProgressReport(f"teacher {teacher_name(cfg)}")])
             place = runner.global_rank, runner.world_size
             stream = ShardStream(left, *collection, data.encoder, cfg.data.eval_batch_size, *place)
             late_ranks.begin("begins to score")
@@ -85,7 +86,7 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
     print_plain(
         console,
         [
-            f"teacher {cfg.teacher.name}: scores of {len(pairs)} pairs. Train from them: teacher.scores={target}",
+            f"teacher {teacher_name(cfg)}: scores of {len(pairs)} pairs. Train from them: teacher.scores={target}",
             f"files: {folder}/  {FOLDER}/  run.json",
         ],
     )

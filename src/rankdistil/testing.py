@@ -13,6 +13,7 @@ from rankdistil.data.datamodule import RankingDataModule
 from rankdistil.plan import teacher_folder
 from rankdistil.report.result import same_test
 from rankdistil.report.summary import Tested
+from rankdistil.roles import teacher_name
 from rankdistil.runfolder import run_label
 from rankdistil.scoring import score_export
 from rankdistil.settings import plain
@@ -74,7 +75,7 @@ def score_splits(cfg: DictConfig, folder: Path, splits: Splits, teacher: str | N
             above = teacher_folder(cfg) / within
             if cfg.teacher.export is not None or not same_test(above, target):
                 above = target / "teacher"
-                score_export(teacher, data, above, f"teacher {cfg.teacher.name}", level, runner, timing)
+                score_export(teacher, data, above, f"teacher {teacher_name(cfg)}", level, runner, timing)
         tested.append(Tested(_title(splits, number), target, above, start))
     shutil.rmtree(folder / START / "export", ignore_errors=True)  # as large as the export, and made again by any run
     return tested

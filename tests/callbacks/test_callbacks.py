@@ -1,6 +1,8 @@
 """Callbacks hear step outputs and write files; here the trainer around them is a stand-in with exactly what they use."""
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -86,7 +88,7 @@ def test_validation_logs_the_means_and_forgets_the_previous_round() -> None:
         callback.on_validation_batch_end(around, module, scored(("q1", "a", 0.0), ("q1", "b", score)), None, 0)
         callback.on_validation_epoch_end(around, module)
     assert logged["val/RR@10"] == pytest.approx(1 / 2 / 3)
-    assert logged.keys() == {"val/nDCG@10", "val/RR@10", "val/AP"}
+    assert logged.keys() == {"val/nDCG@10", "val/RR@10", "val/AP", "val/tied_queries", "val/first_stage_nDCG@10"}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -193,8 +195,59 @@ def test_time_spent_training_counts_all_parts_of_a_resumed_run(monkeypatch: pyte
     assert second.seconds == 8.0
 
 
-def test_progress_says_what_validation_found(capsys: pytest.CaptureFixture) -> None:
+def test_what_a_ranker_is_to_reach_is_logged_at_the_first_validation_only() -> None:
+    callback, around, logged = RankingMetrics(Path(), 1, "toy"), trainer(), []
+    module = SimpleNamespace(log=lambda name, value, **_: logged.append((name, value)))
+    rows = scored(("q1", "a", 1.0), ("q1", "b", 0.0), ("q2", "c", 1.0))._replace(teacher_scores=torch.tensor([0.0, 1.0, 0.0]))
+    for _ in range(2):
+        callback.on_validation_start(around, module)
+        callback.on_validation_batch_end(around, module, rows, None, 0)
+        callback.on_validation_epoch_end(around, module)
+    second = 1 / math.log2(3)  # the gain of a relevant passage in second place; q3 has no candidate
+    beside = [row for row in logged if row[0] in ("val/first_stage_nDCG@10", "val/teacher_nDCG@10")]
+    assert sorted(beside) == [
+        ("val/first_stage_nDCG@10", pytest.approx((second + 1) / 3)),
+        ("val/teacher_nDCG@10", pytest.approx(2 / 3)),
+    ]
+
+
+def test_a_first_stage_without_an_order_is_nothing_to_be_held_against(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {"q1": [Candidate("a", 1.0), Candidate("b", 1.0)]}
+    monkeypatch.setitem(globals(), "TASK", replace(TASK, candidates=rows))
+    assert "val/first_stage_nDCG@10" not in validated(scored(("q1", "a", 1.0), ("q1", "b", 0.0)))
+
+
+@pytest.mark.parametrize(("other", "tied"), [(-127.9519, 1), (-127.95191, 1), (-127.94, 0)])
+def test_queries_whose_scores_float32_can_t_tell_apart_are_counted(other: float, tied: int) -> None:
+    logged = validated(scored(("q1", "a", -127.9519), ("q1", "b", other), ("q2", "c", 1.0)))  # q2 has one candidate
+    assert logged["val/tied_queries"] == tied
+
+
+def said(capsys: pytest.CaptureFixture, **metrics: float) -> list[str]:
+    """What progress prints after the validation of step 7 of 20, of which there is one every 3 steps of 2 batches."""
     report, around = ProgressReport("toy"), trainer()
-    around.callback_metrics = {"val/loss": torch.tensor(0.25), "val/hidden": torch.tensor(9.0), "train/loss": torch.tensor(8.0)}
+    around.max_steps, around.val_check_interval, around.accumulate_grad_batches = 20, 6, 2
+    around.callback_metrics = {"train/loss": torch.tensor(8.0)}
+    around.callback_metrics |= {
+        f"val/{name.replace('nDCG', 'nDCG@10')}": torch.tensor(value) for name, value in metrics.items()
+    }
     report.on_validation_end(around)
-    assert capsys.readouterr().err == "toy: step 7: val/loss 0.2500\n"
+    return capsys.readouterr().err.splitlines()
+
+
+def test_progress_says_how_far_validation_is_and_its_loss(capsys: pytest.CaptureFixture) -> None:
+    assert said(capsys, loss=0.25, hidden=9.0) == ["toy: val 2/6 (step 7): loss 0.2500"]
+
+
+def test_progress_says_a_ranking_beside_what_it_is_to_reach(capsys: pytest.CaptureFixture) -> None:
+    assert said(capsys, nDCG=0.5, first_stage_nDCG=0.25, teacher_nDCG=0.75, teacher_tau=0.125, tied_queries=0) == [
+        "toy: val 2/6 (step 7): nDCG@10 0.5000 (toy.run 0.2500, teacher 0.7500), tau with the teacher 0.1250"
+    ]
+    assert said(capsys, nDCG=0.5, first_stage_nDCG=0.25) == ["toy: val 2/6 (step 7): nDCG@10 0.5000 (toy.run 0.2500)"]
+    assert said(capsys, nDCG=0.5) == ["toy: val 2/6 (step 7): nDCG@10 0.5000"]
+
+
+def test_progress_says_that_a_ranker_has_collapsed(capsys: pytest.CaptureFixture) -> None:
+    assert said(capsys, nDCG=0.5, tied_queries=1)[1:] == [  # of three queries, one has two candidates
+        "toy: val 2/6 (step 7): collapsed: all scores of 1 of 1 queries are equal: the order is by id"
+    ]

@@ -8,6 +8,7 @@ import pytest
 
 from rankdistil.data.badlines import STRICT, Tolerance
 from rankdistil.data.check import Check, Split
+from rankdistil.data.check_files import TextsFound
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.holdout import Holdout
 from rankdistil.data.readers import Reader
@@ -291,3 +292,50 @@ def test_files_of_a_dataset_that_may_be_here_are_pointed_at(looked, monkeypatch,
 def test_a_dataset_that_nobody_knows_is_a_problem(looked):
     (problem,) = looked("nowhere/at-all").problems
     assert problem.startswith("ir_datasets knows no dataset 'nowhere/at-all'.")
+
+
+def test_the_candidates_of_a_split_are_those_that_a_run_re_ranks(collection, looked):
+    check = looked(collection(run="1 Q0 a 1 1.0 t\n1 Q0 b 2 3.0 t\n1 Q0 c 3 2.0 t\n"))
+    split = Split("test", Reader(collection(run="1 Q0 a 1 1.0 t\n1 Q0 b 2 3.0 t\n1 Q0 c 3 2.0 t\n")), 1)
+    candidates, judged = check.ranking(split, 2, None)
+    assert [hit.passage_id for hit in candidates["1"]] == ["b", "c"]
+    assert candidates.keys() == judged.keys() == split.reader.qrels.keys()
+    assert check.ranking(split, 2, 1)[1].keys() == {min(judged)}
+
+
+def test_candidates_that_nobody_ordered_are_a_problem_where_they_would_be_cut(collection, looked):
+    run = "1 Q0 a 1 1.0 t\n1 Q0 b 2 1.0 t\n"
+    check = looked(collection(run=run))
+    assert check.ranking(Split("test", Reader(collection(run=run)), 1), 1, None) is None
+    assert check.stops()
+    assert "the 2 candidates of query 1 all have the score 1" in check.problems[0]
+
+
+def test_an_index_over_many_passages_is_not_built_for_a_check(collection, looked, monkeypatch):
+    monkeypatch.setattr("rankdistil.data.check.INDEXED", 4)
+    split = replace(collection(), candidates=None)
+    check = looked(split)
+    assert check.ranking(Split("test", Reader(split), 1), 1, None) is None
+    assert check.facts == ["test: what the candidates hold is not told: BM25 over 5 passages would have to be built."]
+
+
+def test_a_dataset_that_is_not_here_has_no_candidates_to_tell_of(looked, monkeypatch, tmp_path):
+    monkeypatch.setattr("ir_datasets.util.home_path", lambda: tmp_path)
+    reader = Reader("msmarco-passage/trec-dl-2019/judged")
+    assert looked().ranking(Split("test", reader, 2), 1000, None) is None
+
+
+def test_the_texts_of_a_file_that_splits_share_are_kept_once(collection, looked):
+    check = looked(collection(), collection())
+    assert [(texts.file, texts.kind, len(texts.found.sample)) for texts in check.texts] == [
+        ("corpus.tsv", "passage", 5), ("queries.tsv", "query", 3),
+    ]  # fmt: skip
+
+
+def test_of_many_texts_a_sample_is_kept_in_which_all_are_as_likely(monkeypatch):
+    monkeypatch.setattr("rankdistil.data.check_files.SAMPLED", 100)
+    found = TextsFound(5)
+    for number in range(1000):
+        found.add(str(number), str(number))
+    assert len(set(found.sample)) == len(found.sample) == 100
+    assert 300 < sum(map(int, found.sample)) / 100 < 700  # the seed is fixed; the mean of all is 499.5

@@ -114,8 +114,3 @@ def test_ms_marco_s_files_are_found(monkeypatch):
     files = fetch.missing(ir_datasets.load("msmarco-passage/train/triples-v2"), ("docs", "queries", "docpairs"))
     names = [file.urls[0].rpartition("/")[2] for file in files]
     assert set(names) <= {"collectionandqueries.tar.gz", "queries.tar.gz", "qidpidtriples.train.full.2.tsv.gz"}  # or on disk
-
-
-def test_the_command_without_an_id_says_what_to_name():
-    with pytest.raises(ValueError, match=r"^name the ir_datasets ids to fetch"):
-        fetch.main([])

@@ -111,10 +111,11 @@ def test_a_plan_shows_what_is_there_and_what_would_run_and_runs_nothing(runs: Pa
     done = train("+experiment=lm_two_step_6l", "scale=smoke", "student=4l", "plan=show", f"paths.runs={runs}")
     assert (done.returncode, done.stderr) == (0, "")
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if line.startswith("│")]
-    found = [(stage, state) for _, stage, state, _ in rows if stage]
-    assert found == [
-        ("teacher", "finished"), ("lm_distill", "to run"), ("layer_distill", "to run"), ("logit_distill", "to run"),
-    ]  # fmt: skip
+    found = [(stage, state, expected) for _, stage, state, _, expected in rows if stage]
+    assert found == [("teacher", "finished", "")] + [
+        (stage, "to run", "under 1 min") for stage in ("lm_distill", "layer_distill", "logit_distill")
+    ]
+    assert done.stdout.splitlines()[-1] == "expected: under 1 min in all."
     assert sorted(path for path in runs.rglob("*")) == before
 
 

@@ -113,7 +113,7 @@ def test_a_student_learns_from_the_scores_without_a_teacher(train, runs: Path, s
     assert done.returncode == 0, done.stderr
     assert not (alone / "teacher").exists(), "no teacher was trained"
     record = json.loads((alone / "logit_distill/2l/seed0/run.json").read_text())
-    assert record["learnt_from"] == str(scores)
+    assert record["learnt_from"] == "score_teacher/minilm/seed0"
     assert record["parents"]["scores"]["source"] == str(scores)
     live = train(runs, "stage=logit_distill", "student.init_from=random")
     assert live.returncode == 0, live.stderr

@@ -1,6 +1,7 @@
 """The engine scores like the plain network, and an export loads back as the same ranker."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,20 @@ def test_an_export_loads_back_bit_by_bit_and_in_transformers(tmp_path: Path, ran
     theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "export").eval()
     logits = theirs(batch.input_ids, attention_mask=batch.attention_mask, token_type_ids=batch.token_type_ids).logits
     assert torch.allclose(logits[:, 0], ours, atol=1e-5)
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_the_files_of_an_export_are_as_open_as_the_umask_leaves_them(
+    tmp_path: Path, ranker: CrossEncoder, tokenizer: object, mask: int, mode: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        write_export(tmp_path / "export", ranker, tokenizer, 38)
+    finally:
+        os.umask(before)
+    found = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "export").iterdir()}
+    assert found == dict.fromkeys(found, mode)
+    assert "model.safetensors" in found
 
 
 def test_an_export_says_its_length_its_activation_and_its_special_tokens(

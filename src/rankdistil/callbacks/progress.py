@@ -7,8 +7,10 @@ import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from rankdistil.data.datamodule import RerankingTask
+
 LINE_EVERY_S = 10.0
-SAID = ("val/nDCG@10", "val/teacher_tau", "val/loss")
+RANKING, LOSS = "val/nDCG@10", "val/loss"
 
 
 class ProgressReport(L.Callback):
@@ -64,11 +66,14 @@ class ProgressReport(L.Callback):
         self._close()
 
     def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Say the validation measures."""
-        found = [name for name in SAID if name in trainer.callback_metrics]
-        if not trainer.sanity_checking and found:
-            values = ", ".join(f"{name} {float(trainer.callback_metrics[name]):.4f}" for name in found)
-            self._console.print(f"{self._label}: step {trainer.global_step}: {values}")
+        """Say the validation measures, beside those that a ranker is to reach, and whether it has collapsed."""
+        found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        if not trainer.sanity_checking and (RANKING in found or LOSS in found):
+            every = trainer.val_check_interval // trainer.accumulate_grad_batches  # steps
+            place = f"val {trainer.global_step // every}/{trainer.max_steps // every} (step {trainer.global_step})"
+            task = trainer.datamodule.task("valid") if RANKING in found else None
+            for line in [f"loss {found[LOSS]:.4f}"] if task is None else _ranking_lines(found, task):
+                self._console.print(f"{self._label}: {place}: {line}", soft_wrap=True)
         self._step_ended = time.monotonic()  # the next step's rate leaves validation out
 
     def on_test_start(self, trainer: L.Trainer, *_: Any) -> None:
@@ -117,3 +122,15 @@ class ProgressReport(L.Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _ranking_lines(found: dict[str, float], task: RerankingTask) -> list[str]:
+    beside = {task.first_stage: found.get("val/first_stage_nDCG@10"), "teacher": found.get("val/teacher_nDCG@10")}
+    known = ", ".join(f"{name} {value:.4f}" for name, value in beside.items() if value is not None)
+    line = f"nDCG@10 {found[RANKING]:.4f}" + (f" ({known})" if known else "")
+    if "val/teacher_tau" in found:
+        line += f", tau with the teacher {found['val/teacher_tau']:.4f}"
+    if not (tied := int(found.get("val/tied_queries", 0))):
+        return [line]
+    queries = sum(len(row) > 1 for row in task.candidates.values())
+    return [line, f"collapsed: all scores of {tied} of {queries} queries are equal: the order is by id"]

@@ -9,14 +9,17 @@ import lightning as L
 import torch.distributed as dist
 
 from rankdistil.data.batch import ScoredPairs
+from rankdistil.data.candidates import is_ordered
 from rankdistil.data.datamodule import RerankingTask
 from rankdistil.files import write_json, write_text
 from rankdistil.metrics.fidelity import kendall_tau, overlap
-from rankdistil.metrics.measures import means, passage_ids, per_query, ranked
+from rankdistil.metrics.measures import means, passage_ids, per_query, ranked, tied_queries
 from rankdistil.metrics.trec import write_run
 
 Scores = dict[str, dict[str, float]]
 """Query id -> passage id -> score."""
+
+HELD = "nDCG@10"  # the measure that is held against others'
 
 
 class RankingMetrics(L.Callback):
@@ -26,8 +29,11 @@ class RankingMetrics(L.Callback):
     the numbers don't depend on the number of processes.
 
     =====================  ==================================================================================================
-    logged                 ``val/<measure>`` (nDCG@10, RR@10, AP), means over validation queries; beside a teacher's scores also
-                           ``val/teacher_tau`` (Kendall) and ``val/teacher_top1`` (share of queries with the same best passage)
+    logged                 ``val/<measure>`` (nDCG@10, RR@10, AP), means over validation queries; ``val/tied_queries``, whose
+                           scores are all equal (a count); beside a teacher's scores also ``val/teacher_tau`` (Kendall) and
+                           ``val/teacher_top1`` (share of queries with the same best passage)
+    logged once            ``val/first_stage_nDCG@10`` and, beside a teacher's scores, ``val/teacher_nDCG@10``: what the
+                           validation's nDCG@10 is to be held against; no first stage that has no order
     ``metrics.json``       test: means in ``measures`` and ``first_stage``, its name, ``queries``, ``pairs`` and the like
     ``per_query.jsonl``    test: one line per query: ``query_id``, ``measures``, ``first_stage``
     ``test.run``           test: the ranking as a TREC run
@@ -42,6 +48,7 @@ class RankingMetrics(L.Callback):
     def __init__(self, folder: Path, relevance_level: int, tag: str) -> None:
         self._folder, self._level, self._tag = folder, relevance_level, tag
         self._scored: list[ScoredPairs] = []
+        self._compared = False
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forget earlier scores."""
@@ -62,13 +69,23 @@ class RankingMetrics(L.Callback):
         if trainer.sanity_checking:
             return
         task, ranking = trainer.datamodule.task("valid"), ranked(scores)
-        values = means(per_query(ranking, task.qrels, self._level))
+        values = means(per_query(ranking, task.qrels, self._level)) | {"tied_queries": float(tied_queries(scores))}
+        if not self._compared:
+            values |= self._beside(task, teacher)
+            self._compared = True
         if teacher:
             orders = [passage_ids(side) for side in (ranking, ranked(teacher))]
             values |= {"teacher_tau": kendall_tau(*orders), "teacher_top1": overlap(*orders, depth=1)}
         for name, value in values.items():
             if value is not None:  # agreement needs two candidates
                 pl_module.log(f"val/{name}", value, rank_zero_only=False, sync_dist=False)
+
+    def _beside(self, task: RerankingTask, teacher: Scores) -> dict[str, float]:
+        """Measure what the ranker is compared with: it stays the same from validation to validation."""
+        others = {"teacher": ranked(teacher)} if teacher else {}
+        if is_ordered(task.candidates):
+            others["first_stage"] = task.candidates
+        return {f"{name}_{HELD}": means(per_query(row, task.qrels, self._level))[HELD] for name, row in others.items()}
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the test's files."""

@@ -13,14 +13,18 @@ from rankdistil.data.check_datasets import read_dataset
 from rankdistil.data.check_files import ANYTHING, Listing, Listings, TextsFound, count_text_triples, read_texts
 from rankdistil.data.check_records import Judged, Named, Numbered, Ranked, count_candidates, count_judgments, count_triples
 from rankdistil.data.check_scores import margin_note
+from rankdistil.data.datamodule import spread
+from rankdistil.data.fetch import missing
 from rankdistil.data.folder import HANDLERS, FolderSplit
 from rankdistil.data.handlers import FileScoredDocs
 from rankdistil.data.readers import Reader
+from rankdistil.data.records import Qrels, Ranking
 from rankdistil.data.settings import DataSettings
 from rankdistil.data.source import lists_groups
 from rankdistil.data.text_triples import TextDocPairs
 from rankdistil.files import content
 
+INDEXED = 300_000  # passages: a check builds no larger index
 Count = Callable[[Path, Listing], tuple[str, Any]]
 
 
@@ -52,28 +56,83 @@ class Row(NamedTuple):
     told: str
 
 
+class Texts(NamedTuple):
+    """Attributes: file: its name, or the dataset's id; kind: ``passage`` or ``query``; found: in it."""
+
+    file: str
+    kind: str
+    found: TextsFound
+
+
 class Check:
     """Looks through splits.
 
     Args:
         settings: of ``data``.
+        on_bad: of ``data``.
 
     Attributes:
         rows: what was found.
+        facts: what a reader of its results may want to know beforehand.
         notes: what no run would stop at, but a reader of its results should know.
         problems: what concerns no single file.
         listings: complaints about files.
     """
 
-    def __init__(self, settings: DataSettings) -> None:
+    def __init__(self, settings: DataSettings, on_bad: str = "stop") -> None:
         self.rows: list[Row] = []
+        self.facts: list[str] = []
         self.notes: list[str] = []
         self.problems: list[str] = []
         self.listings = Listings()
-        self._settings = settings
+        self._settings, self._on_bad = settings, on_bad
         self._read: dict[tuple[Any, ...], tuple[Row, Any]] = {}
         self._queries: dict[str, TextsFound] = {}
+        self._texts: dict[int, Texts] = {}
         self._used: set[str] = set()  # run files that rank a split, or may do so
+
+    @property
+    def texts(self) -> list[Texts]:
+        """The texts that were read, those of each file once."""
+        return list(self._texts.values())
+
+    def stops(self) -> bool:
+        """Whether a run would stop at what was found."""
+        return bool(self.problems) or any(listing.stops(self._on_bad) for listing in self.listings.all())
+
+    def reranked(self, split: str) -> tuple[int, int | None]:
+        """Return how many candidates of a query are re-ranked in ``valid`` or ``test``, and of how many queries at most."""
+        settings = self._settings
+        if split == "valid":
+            return settings.valid_depth, settings.valid_queries
+        return settings.depth, settings.test_queries
+
+    def ranking(self, split: Split, depth: int, limit: int | None) -> tuple[Ranking, Qrels] | None:
+        """Return the candidates that a run re-ranks, and what they are judged by; None where they can't be had cheaply.
+
+        Args:
+            split: looked through; nothing of it stops a run.
+            depth: candidates per query at most.
+            limit: queries used at most.
+        """
+        reader = split.reader
+        if isinstance(reader.source, str) and missing(reader.dataset, ("queries", "qrels", "scoreddocs")):
+            return None
+        if reader.store is not None:  # whose index would be written
+            reader = Reader(reader.source, reader.holdout, reader.tolerance, reader.runs)
+        if reader.scored is None and (passages := self._passages(reader)) > INDEXED:
+            self.facts.append(
+                f"{split.name}: what the candidates hold is not told: BM25 over {passages} passages would have to be built."
+            )
+            return None
+        judged = self._try(lambda: spread(reader.qrels, limit))
+        found = judged and self._try(lambda: reader.candidates(depth, judged))
+        return None if found is None else (found, judged)
+
+    def _passages(self, reader: Reader) -> int:
+        if isinstance(reader.source, str):
+            return reader.dataset.docs_count()
+        return max((len(texts.found.ids) for texts in self.texts if texts.kind == "passage"), default=0)
 
     def look(self, splits: Sequence[Split]) -> None:
         """Look through splits; what they share is read once."""
@@ -118,6 +177,8 @@ class Check:
 
         passages = texts("corpus", "passages", settings.passage_tokens)
         queries = texts("queries", "queries", settings.query_tokens)
+        self._keep(source.corpus, "passage", passages)
+        self._keep(source.queries, "query", queries)
         if queries is not None:
             self._queries[split.name] = queries
             self._require_left(split, len(queries.ids))
@@ -185,12 +246,15 @@ class Check:
     def _text_triples(self, split: Split, source: FolderSplit) -> None:
         settings, columns = self._settings, source.columns.get("triples_text")
 
-        def count(path: Path, _: Listing) -> tuple[str, TextsFound]:
+        def count(path: Path, _: Listing) -> tuple[str, tuple[TextsFound, TextsFound]]:
             first, again = (TextDocPairs(path, columns, where) for where in (self._complaints(path), Listings()))
             return count_text_triples(first, again, settings.query_tokens, settings.passage_tokens)
 
-        queries = self._once(split.name, source.name, source.files["triples"], count, ("triples_text", str(columns)))
-        if queries is not None:
+        found = self._once(split.name, source.name, source.files["triples"], count, ("triples_text", str(columns)))
+        if found is not None:
+            queries, passages = found
+            self._keep(source.name, "passage", passages)
+            self._keep(source.name, "query", queries)
             self._queries[split.name] = queries
             self._require_left(split, len(queries.ids))
 
@@ -206,9 +270,16 @@ class Check:
         else:
             self._used |= {str(self._try(lambda: split.reader.run))}
             self._queries[split.name] = found.queries
+            self._keep(source, "query", found.queries)
+            self._keep(source, "passage", found.passages)
         settings, has_triples = self._settings, split.reader.dataset.has_docpairs()
         if split.name == "train" and lists_groups(settings.train_on, settings.negatives, has_triples):
             self._try(split.reader.require_docpairs)
+
+    def _keep(self, file: str, kind: str, found: TextsFound | None) -> None:
+        """Keep texts that were read; splits share some, of one file or of one collection."""
+        if found is not None and found.sample:
+            self._texts.setdefault(hash((kind, *found.sample)), Texts(file, kind, found))
 
     def _once(self, split: str, name: str, path: Path, count: Count, by: tuple[object, ...]) -> Any:
         """Read a file, or find it read; None if it can't be.

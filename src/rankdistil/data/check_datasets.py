@@ -14,10 +14,11 @@ PARTS = {"docs": "passages", "queries": "queries", "qrels": "judgments", "docpai
 
 
 class DatasetFound(NamedTuple):
-    """Attributes: told: in words, a part a line; queries: where they were read; place: where its files are."""
+    """Attributes: told: in words, a part a line; queries, passages: where they were read; place: where its files are."""
 
     told: str
     queries: TextsFound | None
+    passages: TextsFound | None
     place: str
 
 
@@ -31,7 +32,7 @@ def read_dataset(reader: Reader, settings: DataSettings) -> DatasetFound:
     if source not in almanac.IDS:
         counts = {kind: row.get("count", "an unknown number of") for kind, row in dataset.metadata().items() if kind in PARTS}
         told = [f"{count} {PARTS[kind]}" for kind, count in counts.items()]
-        return DatasetFound("\n".join(told), None, _place(source))
+        return DatasetFound("\n".join(told), None, None, _place(source))
     passages, queries = TextsFound(settings.passage_tokens), TextsFound(settings.query_tokens, keep=True)
     for found, texts in ((passages, reader.passages()), (queries, reader.queries.items())):
         for key, text in texts:
@@ -42,7 +43,7 @@ def read_dataset(reader: Reader, settings: DataSettings) -> DatasetFound:
         f"{sum(map(len, reader.qrels.values()))} judgments of {len(reader.qrels)} queries",
         f"{sum(1 for _ in training_triples(reader)[1])} triples",
     ]
-    return DatasetFound("\n".join(told), queries, "is embedded")
+    return DatasetFound("\n".join(told), queries, passages, "is embedded")
 
 
 def _place(source: str) -> str:

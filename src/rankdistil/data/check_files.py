@@ -7,6 +7,7 @@ itself compares the ids.
 from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from rankdistil.data.repeats import distinct, repeated_hashes
 from rankdistil.data.text_triples import TextDocPairs
 
 SHOWN = 20  # complaints of each file
+SAMPLED = 10_000  # texts of each file that are tokenised, to see how many are cut
 
 
 class Listing(Tally):
@@ -146,12 +148,16 @@ class TextsFound:
         ids: of all.
         empty: ids of texts without a word.
         by_text: id by hash of the text, case and white space aside.
+        sample: up to ``SAMPLED`` of the texts, each as likely as any other.
+        budget: as given.
     """
 
     def __init__(self, budget: int, keep: bool = False) -> None:
         self.ids, self.empty = Ids(), set()
         self.by_text: dict[int, str] = {}
-        self._budget, self._keep = budget, keep
+        self.sample: list[str] = []
+        self._random = Random(0)
+        self.budget, self._keep = budget, keep
         self._words, self._overlong = array("I"), 0
 
     def add(self, key: str, text: str) -> None:
@@ -159,7 +165,11 @@ class TextsFound:
         words = text.split()
         self.ids.add(key)
         self._words.append(len(words))
-        self._overlong += len(text) > CHARACTERS * (self._budget + 1)
+        self._overlong += len(text) > CHARACTERS * (self.budget + 1)
+        if len(self.sample) < SAMPLED:
+            self.sample.append(text)
+        elif (place := self._random.randrange(len(self.ids))) < SAMPLED:
+            self.sample[place] = text
         if not words:
             self.empty.add(key)
         elif self._keep:
@@ -169,7 +179,7 @@ class TextsFound:
         """Say what was counted; ``what`` the texts are."""
         if not self._words:
             return f"0 {what}"
-        words, budget = np.array(self._words), self._budget
+        words, budget = np.array(self._words), self.budget
         middle, most = (int(np.percentile(words, share, method="lower")) for share in (50, 95))
         counts = {
             "empty": len(self.empty),
@@ -197,7 +207,7 @@ def read_texts(path: Path, columns: parse.Columns | None, listings: Listings, fo
 
 def count_text_triples(
     rows: TextDocPairs, again: TextDocPairs, query_tokens: int, passage_tokens: int
-) -> tuple[str, TextsFound]:
+) -> tuple[str, tuple[TextsFound, TextsFound]]:
     """Count triples of texts.
 
     Args:
@@ -207,7 +217,7 @@ def count_text_triples(
         passage_tokens: that each passage is cut to.
 
     Returns:
-        What was counted, in words, and the queries.
+        What was counted, in words; the queries, and the passages.
     """
     queries, passages = TextsFound(query_tokens, keep=True), TextsFound(passage_tokens)
     for key, text in rows.texts(0):
@@ -215,4 +225,4 @@ def count_text_triples(
     for key, text in again.texts(1, 2):
         passages.add(key, text)
     triples = sum(1 for _ in again.numbered())
-    return f"{triples} triples of texts; {queries.told('queries')}; {passages.told('passages')}", queries
+    return f"{triples} triples of texts; {queries.told('queries')}; {passages.told('passages')}", (queries, passages)

@@ -113,7 +113,7 @@ class RankingDataModule(StreamDataModule):
             limit = self.settings.valid_queries if split == "valid" else self.settings.test_queries
             depth = self.settings.valid_depth if split == "valid" else self.settings.depth
             judged = judgments(reader, self._collection(split).passages)
-            qrels = dict(sorted(judged.items())[:: _stride(len(judged), limit)])
+            qrels = spread(judged, limit)
             found = self._ranked(split, depth, qrels)
             first_stage = reader.first_stage if is_ordered(found) else f"{reader.first_stage} (no order)"
             self._tasks[split] = RerankingTask(reader.label, found, qrels, first_stage)
@@ -200,6 +200,6 @@ class RankingDataModule(StreamDataModule):
         return self.loader(CandidateStream(rows, *self._collection(split), self.encoder, size, *self.place()))
 
 
-def _stride(have: int, limit: int | None) -> int:
-    """Step that spreads ``limit`` picks over ``have`` sorted ids, so that no topic is preferred."""
-    return 1 if limit is None else -(-have // limit)
+def spread(judged: Qrels, limit: int | None) -> Qrels:
+    """Pick at most ``limit`` queries (all if None), spread over the sorted ids, so that no topic is preferred."""
+    return dict(sorted(judged.items())[:: 1 if limit is None else -(-len(judged) // limit)])

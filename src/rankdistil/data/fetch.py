@@ -1,6 +1,12 @@
-"""Files that ir_datasets takes from the network: which are missing, and fetching each once for all processes.
+"""Fetches the files of ir_datasets ids that this machine lacks, each once for all processes, on a machine with a network.
 
-``python -m rankdistil.data.fetch <id>...`` fetches everything of some ids, on a machine with a network.
+::
+
+    python -m rankdistil.data.fetch msmarco-passage/train/triples-small msmarco-passage/trec-dl-2019/judged
+
+id
+    One or more ids of https://ir-datasets.com. Everything that such a dataset has is fetched. Files go to IR_DATASETS_HOME
+    (by default ``~/.ir_datasets``); copy that folder to a machine without a network.
 
 ir_datasets downloads at first use, in whichever process comes first, and tries a silent network for a minute per file. Here
 it is known before a run starts what is missing, and a network that doesn't answer is found out in seconds.
@@ -18,6 +24,7 @@ from ir_datasets.util.download import Download, LocalDownload
 from ir_datasets.util.fileio import Cache, TarExtractAll, ZipExtractCache
 
 from rankdistil.locks import locked
+from rankdistil.usage import module_help
 
 KINDS = ("docs", "queries", "qrels", "docpairs", "scoreddocs")
 ANSWERS_WITHIN_S = 5.0
@@ -177,8 +184,6 @@ def main(ids: list[str]) -> None:
     """Fetch all of some ids."""
     from rankdistil.data.readers import Reader
 
-    if not ids:
-        raise ValueError("name the ir_datasets ids to fetch: python -m rankdistil.data.fetch <id>...")
     fetch({name: (Reader(name).dataset, KINDS) for name in ids})
     print(f"{', '.join(ids)}: everything is in {home()}")
 
@@ -186,4 +191,4 @@ def main(ids: list[str]) -> None:
 if __name__ == "__main__":
     from rankdistil.cli import one_message
 
-    one_message(lambda: main(sys.argv[1:]), "train")
+    one_message(lambda: main(sys.argv[1:]), "train", lambda _: module_help(__doc__))

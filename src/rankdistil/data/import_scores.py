@@ -35,6 +35,7 @@ from rankdistil.data.score_folder import build_folder
 from rankdistil.data.score_formats import BY_ID, FORMATS, read_scores
 from rankdistil.data.score_records import Ids
 from rankdistil.data.text_ids import TextIds
+from rankdistil.usage import asked_for_help, module_help
 
 REQUIRED = ("format", "file", "to")
 KEYS = (*REQUIRED, "corpus", "queries", "repeats")
@@ -141,8 +142,10 @@ def main(words: Sequence[str]) -> int:
     """Import what the words of the command line say; print one message where that fails.
 
     Returns:
-        The exit status.
+        The exit status; see ``asked_for_help`` for that of the help.
     """
+    if (status := asked_for_help(words, module_help(__doc__))) is not None:
+        return status
     try:
         print("\n".join(import_scores(settings_of(words))))
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from rankdistil.files import write_json
+from rankdistil.files import share, write_json
 from rankdistil.models.bert import CrossEncoder
 
 IDENTITY = "torch.nn.modules.linear.Identity"
@@ -39,6 +39,7 @@ def write_export(
             _edit(temporary / "config.json", rankdistil={"query_tokens": query_tokens})
         special = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}
         write_json(temporary / "special_tokens_map.json", special)
+        share(temporary)
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)

@@ -14,12 +14,15 @@ from ir_measures import AP, RR, nDCG
 
 from rankdistil.data.records import Candidate, Qrels, Ranking
 
+CUTOFF = 10  # passages that nDCG and RR look at
+EQUAL = 8 * 2.0**-23  # steps of float32, relative
+
 
 def measures(relevance_level: int = 1) -> list[ir_measures.Measure]:
     """The measures that runs report; the level is the lowest grade that RR and AP count as relevant."""
     if relevance_level == 1:
-        return [nDCG @ 10, RR @ 10, AP]
-    return [nDCG @ 10, RR(rel=relevance_level) @ 10, AP(rel=relevance_level)]
+        return [nDCG @ CUTOFF, RR @ CUTOFF, AP]
+    return [nDCG @ CUTOFF, RR(rel=relevance_level) @ CUTOFF, AP(rel=relevance_level)]
 
 
 def ranked(scores: Mapping[str, Mapping[str, float]]) -> Ranking:
@@ -42,6 +45,17 @@ def ranked(scores: Mapping[str, Mapping[str, float]]) -> Ranking:
         order = sorted(row.items(), key=lambda item: (item[1], item[0]), reverse=True)
         ranking[query_id] = [Candidate(passage_id, score) for passage_id, score in order]
     return ranking
+
+
+def tied_queries(scores: Mapping[str, Mapping[str, float]]) -> int:
+    """Count the queries whose candidates all have one score, so that nothing but their ids orders them.
+
+    Args:
+        scores: query id -> passage id -> score, computed in float32. Batches round differently, so scores that are a few of its
+            steps apart are equal; a query with fewer than two candidates has nothing to order.
+    """
+    rows = [row.values() for row in scores.values() if len(row) > 1]
+    return sum(max(row) - min(row) <= EQUAL * max(map(abs, row)) for row in rows)
 
 
 def passage_ids(ranking: Ranking) -> dict[str, list[str]]:

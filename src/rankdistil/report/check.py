@@ -30,6 +30,7 @@ def print_check(check: Check, on_bad: str, console: Console) -> None:
         table.add_row(", ".join(row.splits), row.file, *numbers, row.sha256, row.told)
     console.print(table)
     listings = check.listings.all()
+    print_plain(console, check.facts)
     print_plain(console, [f"note: {note}" for note in check.notes])
     print_plain(console, [line for listing in listings for line in listing.shown()])
     print_plain(console, check.problems)

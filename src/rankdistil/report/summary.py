@@ -13,6 +13,7 @@ from rankdistil.report.columns import to_table
 from rankdistil.report.result import Result, read_first_stage, read_result
 from rankdistil.report.speed import speed, speed_columns, timing_notes
 from rankdistil.report.table import differences, print_plain, results_table
+from rankdistil.roles import teacher_name
 
 FILES = "export/  metrics.json  per_query.jsonl  test.run  latency.json  run.json  checkpoints/"
 
@@ -55,7 +56,7 @@ def _results(cfg: DictConfig, test: Tested, timing: dict[str, Any] | None) -> li
     own = cfg.teacher.name if cfg.stage.learns == "teacher" else f"student {cfg.student.name}"
     rows = [read_first_stage(test.folder)]
     if test.teacher is not None:
-        above = read_result(test.teacher, f"teacher {cfg.teacher.name}", timed=False)
+        above = read_result(test.teacher, f"teacher {teacher_name(cfg)}", timed=False)
         rows.append(above if timing is None else above._replace(speed=speed(timing, "teacher")))
     return [*rows, read_result(test.folder, own, timed=timing is not None)]
 
