@@ -12,7 +12,7 @@ from rankdistil.data.batch import ScoredPairs
 from rankdistil.data.datamodule import RerankingTask
 from rankdistil.files import write_json, write_text
 from rankdistil.metrics.fidelity import kendall_tau, overlap
-from rankdistil.metrics.measures import means, passage_ids, per_query, ranked
+from rankdistil.metrics.measures import MAIN, means, passage_ids, per_query, random_order, ranked, tied_queries
 from rankdistil.metrics.trec import write_run
 
 Scores = dict[str, dict[str, float]]
@@ -27,9 +27,12 @@ class RankingMetrics(L.Callback):
 
     =====================  ==================================================================================================
     logged                 ``val/<measure>`` (nDCG@10, RR@10, AP), means over validation queries; beside a teacher's scores also
-                           ``val/teacher_tau`` (Kendall) and ``val/teacher_top1`` (share of queries with the same best passage)
-    ``metrics.json``       test: means in ``measures`` and ``first_stage``, its name, ``queries``, ``pairs`` and the like
-    ``per_query.jsonl``    test: one line per query: ``query_id``, ``measures``, ``first_stage``
+                           ``val/teacher_tau`` (Kendall) and ``val/teacher_top1`` (share of queries with the same best passage);
+                           ``val/tied_queries``, the share of queries whose scores are all one, once there are any
+    ``metrics.json``       test: means in ``measures`` and ``first_stage``, its name, ``queries``, ``pairs`` and the like;
+                           ``tied_queries`` (their scores are all one) of ``queries_with_choice`` (two candidates or more)
+    ``per_query.jsonl``    test: one line per query: ``query_id``, its ``topic`` where topics are known, ``measures``,
+                           ``first_stage``, ``random_order`` (expected nDCG@10 of a random order of the candidates)
     ``test.run``           test: the ranking as a TREC run
     =====================  ==================================================================================================
 
@@ -66,6 +69,9 @@ class RankingMetrics(L.Callback):
         if teacher:
             orders = [passage_ids(side) for side in (ranking, ranked(teacher))]
             values |= {"teacher_tau": kendall_tau(*orders), "teacher_top1": overlap(*orders, depth=1)}
+        tied, several = tied_queries(scores)
+        if tied:
+            values["tied_queries"] = tied / several
         for name, value in values.items():
             if value is not None:  # agreement needs two candidates
                 pl_module.log(f"val/{name}", value, rank_zero_only=False, sync_dist=False)
@@ -96,9 +102,15 @@ class RankingMetrics(L.Callback):
         values = per_query(ranking, task.qrels, self._level)
         first_stage = per_query(task.candidates, task.qrels, self._level)
         write_run(self._folder / "test.run", ranking, self._tag)
+        chance, topics = random_order(task.candidates, task.qrels), task.topics
         lines = (
-            json.dumps({"query_id": query, "measures": values[query], "first_stage": first_stage[query]}) for query in values
-        )
+            json.dumps(
+                {"query_id": query, **({"topic": topics[query]} if topics else {}), "measures": values[query],
+                 "first_stage": first_stage[query], "random_order": {MAIN: chance[query]}}
+            )
+            for query in values
+        )  # fmt: skip
+        tied, several = tied_queries(scores)
         write_text(self._folder / "per_query.jsonl", "".join(f"{line}\n" for line in lines))
         write_json(
             self._folder / "metrics.json",
@@ -109,6 +121,8 @@ class RankingMetrics(L.Callback):
                 "first_stage_name": task.first_stage,
                 "queries": len(values),
                 "pairs": sum(len(row) for row in scores.values()),
+                "tied_queries": tied,
+                "queries_with_choice": several,
                 "queries_without_candidates": sum(not task.candidates.get(query) for query in values),
             },
         )
