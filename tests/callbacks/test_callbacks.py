@@ -85,12 +85,6 @@ def test_a_ranker_whose_head_has_no_weight_ties_every_query(
     assert (told["tied_queries"], told["queries_with_choice"]) == (2, 2)
 
 
-def test_validation_logs_the_share_of_tied_queries_once_there_are_any() -> None:
-    assert "val/tied_queries" not in validated(scored(("q1", "a", 0.0), ("q1", "b", 1.0)))
-    tied = scored(("q1", "a", 2.0), ("q1", "b", 2.0), ("q2", "c", 1.0), ("q3", "d", 1.0), ("q3", "e", 0.0))
-    assert validated(tied)["val/tied_queries"] == 1 / 2  # q2 has nothing to choose from
-
-
 def test_batches_pairs_seen_twice_and_their_order_change_nothing(tmp_path: Path) -> None:
     rows = [("q1", "a", 0.5), ("q1", "b", 0.25), ("q2", "c", 1.0)]
     (tmp_path / "x").mkdir()

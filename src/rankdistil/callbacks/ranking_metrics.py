@@ -27,8 +27,7 @@ class RankingMetrics(L.Callback):
 
     =====================  ==================================================================================================
     logged                 ``val/<measure>`` (nDCG@10, RR@10, AP), means over validation queries; beside a teacher's scores also
-                           ``val/teacher_tau`` (Kendall) and ``val/teacher_top1`` (share of queries with the same best passage);
-                           ``val/tied_queries``, the share of queries whose scores are all one, once there are any
+                           ``val/teacher_tau`` (Kendall) and ``val/teacher_top1`` (share of queries with the same best passage)
     ``metrics.json``       test: means in ``measures`` and ``first_stage``, its name, ``queries``, ``pairs`` and the like;
                            ``tied_queries`` (their scores are all one) of ``queries_with_choice`` (two candidates or more)
     ``per_query.jsonl``    test: one line per query: ``query_id``, its ``topic`` where topics are known, ``measures``,
@@ -69,9 +68,6 @@ class RankingMetrics(L.Callback):
         if teacher:
             orders = [passage_ids(side) for side in (ranking, ranked(teacher))]
             values |= {"teacher_tau": kendall_tau(*orders), "teacher_top1": overlap(*orders, depth=1)}
-        tied, several = tied_queries(scores)
-        if tied:
-            values["tied_queries"] = tied / several
         for name, value in values.items():
             if value is not None:  # agreement needs two candidates
                 pl_module.log(f"val/{name}", value, rank_zero_only=False, sync_dist=False)
@@ -110,7 +106,6 @@ class RankingMetrics(L.Callback):
             )
             for query in values
         )  # fmt: skip
-        tied, several = tied_queries(scores)
         write_text(self._folder / "per_query.jsonl", "".join(f"{line}\n" for line in lines))
         write_json(
             self._folder / "metrics.json",
@@ -121,8 +116,8 @@ class RankingMetrics(L.Callback):
                 "first_stage_name": task.first_stage,
                 "queries": len(values),
                 "pairs": sum(len(row) for row in scores.values()),
-                "tied_queries": tied,
-                "queries_with_choice": several,
+                "tied_queries": tied_queries(scores),
+                "queries_with_choice": sum(len(row) > 1 for row in scores.values()),
                 "queries_without_candidates": sum(not task.candidates.get(query) for query in values),
             },
         )

@@ -14,17 +14,16 @@ from ir_measures import AP, RR, nDCG
 
 from rankdistil.data.records import Candidate, Qrels, Ranking
 
-MAIN, CUTOFF = "nDCG@10", 10
-"""The measure that tests and verdicts are of, and how many passages it looks at."""
-RESOLUTION = 2.0**-20
-"""Of a score's magnitude: eight steps of float32. A network's sums differ by that from batch to batch."""
+CUTOFF = 10  # passages that nDCG and RR look at
+EQUAL = 8 * 2.0**-23  # steps of float32, relative
+MAIN = f"nDCG@{CUTOFF}"  # what tests and verdicts are of
 
 
 def measures(relevance_level: int = 1) -> list[ir_measures.Measure]:
     """The measures that runs report; the level is the lowest grade that RR and AP count as relevant."""
     if relevance_level == 1:
-        return [nDCG @ 10, RR @ 10, AP]
-    return [nDCG @ 10, RR(rel=relevance_level) @ 10, AP(rel=relevance_level)]
+        return [nDCG @ CUTOFF, RR @ CUTOFF, AP]
+    return [nDCG @ CUTOFF, RR(rel=relevance_level) @ CUTOFF, AP(rel=relevance_level)]
 
 
 def ranked(scores: Mapping[str, Mapping[str, float]]) -> Ranking:
@@ -47,6 +46,17 @@ def ranked(scores: Mapping[str, Mapping[str, float]]) -> Ranking:
         order = sorted(row.items(), key=lambda item: (item[1], item[0]), reverse=True)
         ranking[query_id] = [Candidate(passage_id, score) for passage_id, score in order]
     return ranking
+
+
+def tied_queries(scores: Mapping[str, Mapping[str, float]]) -> int:
+    """Count the queries whose candidates all have one score, so that nothing but their ids orders them.
+
+    Args:
+        scores: query id -> passage id -> score, computed in float32. Batches round differently, so scores that are a few of its
+            steps apart are equal; a query with fewer than two candidates has nothing to order.
+    """
+    rows = [row.values() for row in scores.values() if len(row) > 1]
+    return sum(max(row) - min(row) <= EQUAL * max(map(abs, row)) for row in rows)
 
 
 def passage_ids(ranking: Ranking) -> dict[str, list[str]]:
@@ -108,20 +118,6 @@ def random_order(candidates: Mapping[str, Sequence[Candidate]], qrels: Qrels) ->
         gain = sum(judged.get(hit.passage_id, 0) for hit in row)
         values[query] = gain / len(row) * sum(_weights(min(len(row), CUTOFF))) / ideal if row and ideal else 0.0
     return values
-
-
-def tied_queries(scores: Mapping[str, Mapping[str, float]]) -> tuple[int, int]:
-    """Count the queries whose scores are all one, as far as float32 can tell.
-
-    Args:
-        scores: query id -> passage id -> score.
-
-    Returns:
-        Queries whose scores differ by no more than ``RESOLUTION`` of the largest one's magnitude, and all queries with at
-        least two candidates, which they are among.
-    """
-    rows = [list(row.values()) for row in scores.values() if len(row) > 1]
-    return sum(max(row) - min(row) <= RESOLUTION * max(map(abs, row)) for row in rows), len(rows)
 
 
 def _weights(places: int) -> list[float]:
