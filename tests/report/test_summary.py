@@ -10,7 +10,7 @@ from rich.console import Console
 from support import composed, timing
 from support import latency_row as row
 
-from rankdistil.report.summary import Tested, conclude, start_words
+from rankdistil.report import summary  # pytest would take Tested for a class of tests
 
 RECORD = {
     "started_from": "random", "learnt_from": "t", "train": "d/train", "test": "d/test", "losses": ["logits"],
@@ -33,13 +33,13 @@ def write_test(folder: Path, value: float, **metrics: Any) -> Path:
     return folder
 
 
-def concluded(run: Path, times: dict[str, Any], *further: Tested) -> tuple[list[str], str]:
+def concluded(run: Path, times: dict[str, Any], *further: summary.Tested) -> tuple[list[str], str]:
     """Return the lines that are printed, and the card."""
     (run / "latency.json").write_text(json.dumps(times))
     (run / "export").mkdir()
     console = Console(width=140, file=io.StringIO())
-    tested = [Tested("d/test", run, run / "teacher", run / "start" if (run / "start").is_dir() else None), *further]
-    conclude(composed("+experiment=smoke", "data.depth=100"), run, RECORD, tested, console)
+    tested = [summary.Tested("d/test", run, run / "teacher", run / "start" if (run / "start").is_dir() else None), *further]
+    summary.conclude(composed("+experiment=smoke", "data.depth=100"), run, RECORD, tested, console)
     return console.file.getvalue().splitlines(), (run / "export/README.md").read_text()
 
 
@@ -96,7 +96,7 @@ def test_of_a_busy_machine_neither_tables_nor_card_nor_verdict_show_a_time(run: 
 
 def test_each_further_split_has_a_table_and_a_verdict_by_its_name(run: Path) -> None:
     other = write_test(run / "tests/2-other", 0.2)
-    lines, card = concluded(run, TIMES, Tested("d/other", other, run / "teacher"))
+    lines, card = concluded(run, TIMES, summary.Tested("d/other", other, run / "teacher"))
     assert [line.partition(" nDCG@10")[0] for line in lines[-2:]] == [
         "verdict on d/test: student 2l:", "verdict on d/other: student 2l:",
     ]  # fmt: skip
@@ -116,4 +116,4 @@ def test_each_further_split_has_a_table_and_a_verdict_by_its_name(run: Path) -> 
     ],
 )
 def test_a_start_is_named_in_words_without_a_path_of_this_machine(started_from: str, words: str) -> None:
-    assert start_words(started_from) == words
+    assert summary.start_words(started_from) == words
