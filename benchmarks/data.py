@@ -22,11 +22,12 @@ from rich.table import Table
 from benchmarks.batches import compare
 from benchmarks.batches import measure as measure_batches
 from benchmarks.building import build, tokenising
-from benchmarks.machine import Others, describe
+from benchmarks.machine import describe
 from benchmarks.setting import Setting, use_one_core
 from benchmarks.synthetic import MADE, Sizes, disk_bytes, generate
 from benchmarks.words import Words
 from rankdistil.files import write_json
+from rankdistil.inference.others import Meter, shown_share
 
 FULL = Sizes()
 STORES = {"direct": "of passages written as drawn, not tokenised", "tokenise": "tokenised"}
@@ -63,7 +64,7 @@ def arguments(line: list[str] | None = None) -> argparse.Namespace:
 def measure(asked: argparse.Namespace) -> dict[str, Any]:
     """Make what isn't there and measure."""
     sizes, setting = Sizes(**{name: getattr(asked, name) for name in Sizes._fields}), Setting(str(asked.folder))
-    others, load = Others(), os.getloadavg()[0]
+    others, load = Meter(), os.getloadavg()[0]
     started = time.perf_counter()
     _refuse_full_disk(asked.folder, sizes)
     words = Words(setting.encoder().tokenizer)
@@ -156,7 +157,7 @@ def _rest(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
     mapped = sizes["triples"] / result["building"]["triples mapped"]["core_s"]
     yield "triples mapped per core-second", f"{mapped:,.0f}: {FULL.triples:,} in {FULL.triples / mapped / 60:.1f} min"
     yield "disk", f"{result['disk_gb']:.2f} GB"
-    used = f"{result['used_by_others']:.0%} of the cores used by others, load before {result['load_before']:.1f}"
+    used = f"{shown_share(result['used_by_others'])} of the cores used by others, load before {result['load_before']:.1f}"
     yield "machine", f"{result['machine']['processor']}, {result['machine']['cores']} cores; {used}"
 
 

@@ -19,7 +19,7 @@ from transformers import BertConfig
 
 from benchmarks.candidates import BATCH, draw, sample, whole_batches
 from benchmarks.limits import gflop, limits
-from benchmarks.machine import Others, describe
+from benchmarks.machine import describe
 from benchmarks.peers import PEER, Pairs, Scoring, in_process, on_openvino, timed
 from benchmarks.rankers import MOST_TOKENS, QUERY_TOKENS, TOKENIZER, Measured, prepare
 from rankdistil import Reranker
@@ -28,6 +28,7 @@ from rankdistil.data.records import Pair
 from rankdistil.files import write_json
 from rankdistil.inference.exported import FILES, precisions, weights
 from rankdistil.inference.graphs import write_graphs
+from rankdistil.inference.others import Meter, shown_share
 from rankdistil.inference.packed_ranker import PRECISIONS
 from rankdistil.inference.padded import text_batches
 from rankdistil.metrics.fidelity import kendall_tau
@@ -196,7 +197,7 @@ def show(result: dict[str, Any], console: Console) -> None:
         )  # fmt: skip
     console.print(table)
     most = ", ".join(f"{name} {value:,.0f}" for name, value in result["limits_gflops"].items())
-    used = f"{result['used_by_others']:.0%} of the cores used by others"
+    used = f"{shown_share(result['used_by_others'])} of the cores used by others"
     console.print(f"limit of one core in GFLOP/s: {most}; {result['machine']['processor']}; {used}")
 
 
@@ -205,7 +206,7 @@ def main() -> None:
     asked, console = arguments(), Console(width=170)
     torch.set_num_threads(1)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    others, most, tokenizer = Others(), limits(), load_tokenizer(TOKENIZER)
+    others, most, tokenizer = Meter(), limits(), load_tokenizer(TOKENIZER)
     query, passages = (
         draw(tokenizer, asked.passages, asked.seed)
         if asked.corpus is None

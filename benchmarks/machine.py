@@ -1,8 +1,7 @@
-"""What a figure was measured on, and how much of it others used meanwhile."""
+"""What a figure was measured on."""
 
 import os
 import platform
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,23 +21,6 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
     }
-
-
-class Others:
-    """The share of the machine that other processes use from now on."""
-
-    def __init__(self) -> None:
-        self._start = self._now()
-
-    def share(self) -> float:
-        """Return the share since the start: 0 for an idle machine, 1 for all cores."""
-        busy, own, wall = (end - start for end, start in zip(self._now(), self._start, strict=True))
-        return max(0.0, busy - own) / (wall * (os.cpu_count() or 1))
-
-    @staticmethod
-    def _now() -> tuple[float, float, float]:
-        user, nice, system, _, _, interrupt, soft, *_ = map(int, _lines("/proc/stat")[0].split()[1:])
-        return (user + nice + system + interrupt + soft) / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4]), time.monotonic()
 
 
 def memory() -> dict[str, float]:

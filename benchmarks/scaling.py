@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
-from benchmarks.machine import Others, describe
+from benchmarks.machine import describe
 from benchmarks.training_steps import LOSSES, OPTIM, module_of
 from benchmarks.training_texts import draw_work
 from rankdistil.data.batch import PairBatch
 from rankdistil.files import write_json
+from rankdistil.inference.others import Meter, shown_share
 from rankdistil.modules import StageModule
 from rankdistil.optim import adamw
 
@@ -102,7 +103,7 @@ def show(result: dict[str, Any], console: Console) -> None:
         rates = (f"{row[key]:,.2f}" for key in ("pairs_per_s", "least", "most"))
         table.add_row(str(row["processes"]), *rates, f"{row['over_one']:.2f}x")
     console.print(table)
-    console.print(f"{result['machine']['processor']}; {result['used_by_others']:.0%} of the cores used by others")
+    console.print(f"{result['machine']['processor']}; {shown_share(result['used_by_others'])} of the cores used by others")
 
 
 def main() -> None:
@@ -112,7 +113,7 @@ def main() -> None:
         train(asked)
         return
     asked.results.parent.mkdir(parents=True, exist_ok=True)
-    others, counts = Others(), [int(number) for number in asked.processes.split(",")]
+    others, counts = Meter(), [int(number) for number in asked.processes.split(",")]
     rates: dict[int, list[float]] = {count: [] for count in counts}
     for _ in range(asked.rounds):
         for count in counts:

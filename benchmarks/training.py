@@ -18,12 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.limits import gflop, gpu_limits, limits
-from benchmarks.machine import MIB, Others, describe
+from benchmarks.machine import MIB, describe
 from benchmarks.training_peer import peer
 from benchmarks.training_steps import LOSSES, TEACHER, Step, module_of, naive_step, our_step, shape
 from benchmarks.training_texts import Work, draw_work
 from rankdistil.data.batch import PairBatch
 from rankdistil.files import write_json
+from rankdistil.inference.others import Meter, shown_share
 
 PEER = "sentence-transformers"
 PRECISIONS = ("float32", "bfloat16")
@@ -193,7 +194,7 @@ def show(result: dict[str, Any], console: Console) -> None:
     console.print(table)
     most = ", ".join(f"{name} {result['limits_gflops'][name]:,.0f}" for name in PRECISIONS)
     padding = f"{result['real_tokens_per_pair']:.1f} real tokens per pair, {result['padding']:.0%} padding in our batches"
-    used = f"{result['used_by_others']:.0%} of the cores used by others"
+    used = f"{shown_share(result['used_by_others'])} of the cores used by others"
     console.print(f"limit in GFLOP/s: {most}; {padding}; {result['machine']['processor']}; {used}")
 
 
@@ -211,7 +212,7 @@ def main() -> None:
     """Measure, print, write."""
     asked, console = arguments(), Console(width=190)
     torch.set_num_threads(1)
-    others, most = Others(), limits() if asked.device == "cpu" else gpu_limits(PRECISIONS)
+    others, most = Meter(), limits() if asked.device == "cpu" else gpu_limits(PRECISIONS)
     work = draw_work(asked.steps, asked.tokens, asked.seed)
     padded = sum(batch.attention_mask.numel() for batch in work.grouped)
     rows: list[dict[str, Any]] = []

@@ -1,6 +1,6 @@
 """The comparison of finished rankers: one table, one plot, one folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from rankdistil import parts, scoring
 from rankdistil.cli import console
 from rankdistil.data.candidates import require_used
-from rankdistil.data.datamodule import RankingDataModule
+from rankdistil.data.datamodule import RankingDataModule, RerankingTask
 from rankdistil.data.records import Ranking
 from rankdistil.entries import Entry, find_entries
 from rankdistil.files import write_json
@@ -21,18 +21,19 @@ from rankdistil.fit import finish_wandb, quieten
 from rankdistil.inference.stopwatch import Processes, Timed, time_rankers, wanted_queries
 from rankdistil.lineage import origin
 from rankdistil.locks import remove_if_empty
-from rankdistil.metrics.measures import means, passage_ids, per_query
+from rankdistil.metrics.measures import means, passage_ids, per_query, random_order
 from rankdistil.metrics.trec import read_run
 from rankdistil.models.load import load_tokenizer, read_config
 from rankdistil.report.columns import to_table
-from rankdistil.report.comparison import Member, Row, check_names, compare
+from rankdistil.report.comparison import Member, Row, check_names, compare, judge
 from rankdistil.report.comparison_table import legend, markdown, tables
 from rankdistil.report.data import data_notes
 from rankdistil.report.document import write_report
 from rankdistil.report.frontier import draw_frontier
 from rankdistil.report.result import Result, read_first_stage, read_result
-from rankdistil.report.speed import Timing, measured_row, speed, speed_columns
+from rankdistil.report.speed import Timing, is_busy, measured_row, speed, speed_columns
 from rankdistil.report.table import print_plain
+from rankdistil.report.verdict import depth_note, likely_cures
 from rankdistil.settings import check_data, plain
 from rankdistil.splits import choose_test, each_test, listed
 from rankdistil.testing import split_folder
@@ -72,26 +73,35 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     rows = compare([first_stage, *members], teacher, baseline, seed=cfg.seed)
     timing = _time(cfg, entries, settings, data)
     rows = [row._replace(speed=speed(timing, row.name)) for row in rows]
-    times = speed_columns(timing, {row.name: row.name for row in rows}, teacher)
+    rows = judge(rows, [first_stage, *members], first_stage.row, teacher, cfg.seed)
+    sources = {first_stage.row: [f"the candidates of {data.task('test').name}"]}
+    for entry in entries:
+        sources.setdefault(entry.row, []).append(entry.path)
+    _report(cfg, rows, teacher, baseline, data.task("test"), settings.data.depth, timing, notes, sources, out)
 
-    title = f"{data.task('test').name}, {len(first_stage.result.per_query)} queries"
+
+def _report(
+    cfg: DictConfig, rows: Sequence[Row], teacher: str | None, baseline: str, task: RerankingTask, depth: int, timing: Timing,
+    notes: Sequence[str], sources: Mapping[str, Sequence[str]], out: Path,
+) -> None:  # fmt: skip
+    """Print the tables and the verdicts, write report and plot (with the notes that were printed before), log the same."""
+    screen, title = console(), f"{task.name}, {len(task.qrels)} queries"
+    times = speed_columns(timing, {row.name: row.name for row in rows}, teacher)
     for table in [
         *tables(rows, title, teacher, baseline, screen.width),
         *([to_table(times, "inference time")] if times else []),
     ]:
         screen.print(table)
         screen.print()
-    lines = legend(rows, teacher, baseline, len(first_stage.result.per_query), timing)
+    lines = [*legend(rows, teacher, baseline, len(task.qrels), task.topics, timing), *depth_note(depth)]
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "latency.json", timing)
     pictures = draw_frontier(rows[1:], rows[0], out, passages=measured_row(timing)["passages"])
-    sources = {first_stage.row: [f"the candidates of {data.task('test').name}"]}
-    for entry in entries:
-        sources.setdefault(entry.row, []).append(entry.path)
+    if is_busy(timing):
+        lines.append("frontier: not drawn, as it shows quality over time.")
     write_report(out, rows, teacher, baseline, title, [*notes, *lines], timing["setup"], origin(), sources, pictures, times)
-    print_plain(
-        screen, [*lines, f"files: {out}/  report.md  report.json  latency.json  {'  '.join(file.name for file in pictures)}"]
-    )
+    files = f"files: {out}/  report.md  report.json  latency.json  {'  '.join(file.name for file in pictures)}"
+    print_plain(screen, [*lines, files.rstrip(), *(f"verdict: {line}" for row in rows for line in row.verdict)])
     _log(cfg, markdown(rows, teacher, baseline), rows, pictures, out)
 
 
@@ -148,14 +158,17 @@ def _time(cfg: DictConfig, entries: Sequence[Entry], settings: DictConfig, data:
     device = torch.device("cuda" if cfg.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     chosen = {entry.row: entry for entry in reversed(entries) if entry.kind != "ranking"}
     rankers = {row: Timed(entry.export, parts.build_encoder(settings.data, *_tokens([entry]))) for row, entry in chosen.items()}
-    print_plain(console(), [f"timing {len(rankers)} rankers side by side, {timing.rounds} rounds of {timing.queries} queries"])
+    print_plain(
+        console(), [f"timing {len(rankers)} rankers side by side, {timing.queries} queries, for about {timing.seconds:.0f} s"]
+    )
     return time_rankers(rankers, device, data.timed_pairs(*wanted_queries(timing)), timing, Processes(), origin())
 
 
 def _first_stage(data: RankingDataModule, relevance_level: int) -> Member:
     task = data.task("test")
     values = per_query(task.candidates, task.qrels, relevance_level)
-    return Member(task.first_stage, Result(task.first_stage, means(values), values, {}), passage_ids(task.candidates))
+    result = Result(task.first_stage, means(values), values, {}, task.topics)
+    return Member(task.first_stage, result, passage_ids(task.candidates))
 
 
 def _without_first_stage(entries: Sequence[Entry], first_stage: Member, settings: DictConfig) -> tuple[list[Entry], list[str]]:
@@ -200,13 +213,22 @@ def _member(entry: Entry, folder: Path | None, first_stage: Member, data: Rankin
         if len(ranking) < len(qrels):
             print_plain(console(), [f"{entry.path} ranks {len(ranking)} of {len(qrels)} queries: the others count as 0."])
         values = per_query(ranking, qrels, settings.data.test_relevance_level)
-        return Member(entry.row, Result(entry.row, means(values), values, {}), passage_ids(ranking), own_candidates=True)
+        result = Result(entry.row, means(values), values, {}, chance=random_order(ranking, qrels))
+        return Member(entry.row, result, passage_ids(ranking), own_candidates=True)
     if read_first_stage(folder).per_query != first_stage.result.per_query:
         raise ValueError(
             f"{folder} was tested on other queries, judgments or candidates than {data.task('test').name} has now. "
             "Add rescore=true to test all rankers again."
         )
-    return Member(entry.row, read_result(folder, entry.row, timed=False), passage_ids(read_run(folder / "test.run")))
+    result, ranking = read_result(folder, entry.row, timed=False), passage_ids(read_run(folder / "test.run"))
+    cures = likely_cures(entry.record["settings"]["stage.learns"], entry.record["started_from"]) if entry.record else ()
+    return Member(entry.row, result, ranking, start=_start(folder), cures=cures)
+
+
+def _start(folder: Path) -> Result | None:
+    """Read the test of a run's start, where it was tested beside the run."""
+    place = folder / "start"
+    return read_result(place, "its start", timed=False) if (place / "metrics.json").is_file() else None
 
 
 def _against(cfg: DictConfig, entries: Sequence[Entry], first_stage: str) -> tuple[str | None, str]:

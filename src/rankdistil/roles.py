@@ -38,8 +38,8 @@ def start_in_words(cfg: DictConfig, followed: str = "") -> str:
         "random": "random weights",
         "subclone": f"cut out of the {source}",
         "teacher_layers": f"layers copied from the {source}",
-        "export": f"the export {start.path}",
-        "pretrained": f"the pretrained checkpoint {start.path}",
+        "export": f"the export {place_name(start.path)}",
+        "pretrained": f"the pretrained checkpoint {place_name(start.path)}",
         "experiment": f"{start.path}, {followed}",
     }[start.kind]
 

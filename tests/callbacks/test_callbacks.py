@@ -15,9 +15,10 @@ from rankdistil.callbacks.finite_loss import FiniteLoss
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.ranking_metrics import RankingMetrics
 from rankdistil.callbacks.stream_position import StreamPosition
-from rankdistil.data.batch import ScoredPairs
+from rankdistil.data.batch import PairBatch, ScoredPairs
 from rankdistil.data.datamodule import RerankingTask
 from rankdistil.data.records import Candidate
+from rankdistil.models.bert import CrossEncoder
 
 TASK = RerankingTask(
     name="toy",
@@ -27,15 +28,15 @@ TASK = RerankingTask(
 )
 
 
-def trainer() -> SimpleNamespace:
-    data = SimpleNamespace(task=lambda split: TASK, trained_batches=0)
+def trainer(task: RerankingTask = TASK) -> SimpleNamespace:
+    data = SimpleNamespace(task=lambda split: task, trained_batches=0)
     return SimpleNamespace(
         datamodule=data, world_size=1, global_rank=0, is_global_zero=True, sanity_checking=False, global_step=7
     )
 
 
-def measured(folder: Path, *batches: ScoredPairs) -> dict:
-    callback, around = RankingMetrics(folder, 1, "toy"), trainer()
+def measured(folder: Path, *batches: ScoredPairs, task: RerankingTask = TASK) -> dict:
+    callback, around = RankingMetrics(folder, 1, "toy"), trainer(task)
     callback.on_test_start(around, None)
     for batch in batches:
         callback.on_test_batch_end(around, None, batch, None, 0)
@@ -62,6 +63,26 @@ def test_the_run_file_and_the_lines_per_query_are_complete(tmp_path: Path) -> No
     rows = [json.loads(line) for line in (tmp_path / "per_query.jsonl").read_text().splitlines()]
     assert [row["query_id"] for row in rows] == ["q1", "q2", "q3"]
     assert rows[2]["measures"]["nDCG@10"] == 0.0
+
+
+def test_each_query_has_its_topic_where_topics_are_known_and_what_a_random_order_would_give(tmp_path: Path) -> None:
+    pairs = scored(("q1", "a", 0.0), ("q1", "b", 5.0), ("q2", "c", -1.0))
+    for topics in (None, {"q1": "bees", "q2": "bees", "q3": "tides"}):
+        measured(tmp_path, pairs, task=replace(TASK, topics=topics))
+        rows = [json.loads(line) for line in (tmp_path / "per_query.jsonl").read_text().splitlines()]
+        assert {row["query_id"]: row["topic"] for row in rows if "topic" in row} == (topics or {})
+    expected = [(1 + 1 / math.log2(3)) / 2, 1.0, 0.0]  # one relevant of two, first or second; one of one; none
+    assert [row["random_order"]["nDCG@10"] for row in rows] == pytest.approx(expected)
+
+
+def test_a_ranker_whose_head_has_no_weight_ties_every_query(
+    tmp_path: Path, tiny_ranker: CrossEncoder, batch: PairBatch
+) -> None:
+    torch.nn.init.zeros_(tiny_ranker.bert.classifier.weight)
+    with torch.no_grad():
+        scores = tiny_ranker.bert(batch.input_ids, batch.attention_mask, batch.token_type_ids).logits[:, 0]
+    told = measured(tmp_path, ScoredPairs(("q1", "q1", "q2", "q2"), ("a", "b", "c", "d"), scores))
+    assert (told["tied_queries"], told["queries_with_choice"]) == (2, 2)
 
 
 def test_batches_pairs_seen_twice_and_their_order_change_nothing(tmp_path: Path) -> None:

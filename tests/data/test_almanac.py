@@ -9,6 +9,7 @@ import pytest
 
 from rankdistil.data import almanac
 from rankdistil.data.almanac import topic
+from rankdistil.data.folder import FolderSplit
 from rankdistil.data.readers import Reader
 from rankdistil.data.unknown import training_triples
 from rankdistil.metrics.measures import means, per_query
@@ -192,3 +193,9 @@ def test_scoreddocs_are_at_most_100_passages_of_the_split_s_collection(readers, 
     assert rows.keys() <= readers[split].queries.keys()
     assert max(rows.values()) == 100
     assert {row.doc_id for row in readers[split].dataset.scoreddocs_iter()} <= held.keys()
+
+
+def test_a_reader_knows_the_topics_of_its_questions_and_none_of_another_collection_s(readers, tmp_path) -> None:
+    for reader in readers.values():
+        assert reader.topics(reader.queries) == {query: topic(query) for query in reader.queries}
+    assert Reader(FolderSplit(str(tmp_path), "corpus.tsv", "queries.tsv", "qrels.txt")).topics(["honey-bees-01"]) is None

@@ -94,7 +94,11 @@ def test_several_splits_of_one_queries_file_keep_their_tests_apart(folder: Path)
         assert f"({qrels}, grades from 1), 2 queries" in " ".join(done.stdout.split())
     line = [sys.executable, str(REPOSITORY / "evaluate.py"), f"models={run}", "+data.test.qrels=qrels.other.txt"]
     compared = subprocess.run(
-        [*line, f"paths.evaluations={folder / 'e'}"], cwd=folder, capture_output=True, text=True, timeout=300
+        [*line, f"paths.evaluations={folder / 'e'}", "callbacks.inference_time.rounds=1"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert compared.returncode == 0, compared.stderr
     (report,) = (folder / "e").glob("*/report.json")

@@ -57,6 +57,13 @@ def test_the_plan_and_the_table_with_bm25_teacher_and_student_are_printed(runs: 
         assert row in text
 
 
+def test_the_verdict_ends_what_is_printed_and_stands_in_the_card(runs: Path, run: Path) -> None:
+    *_, last = (runs / "stdout.txt").read_text().splitlines()
+    assert last.startswith("verdict: student 2l: nDCG@10 ")
+    assert last.endswith(" topics), exact, two-sided)")
+    assert f"\n\n{last.removeprefix('verdict: ')}\n\n" in (run / "export/README.md").read_text()
+
+
 def test_the_student_is_smaller_and_its_record_names_its_parent(runs: Path, run: Path) -> None:
     sizes = {row["ranker"]: row["parameters"] for row in json.loads((run / "latency.json").read_text())["rows"]}
     assert sizes["ranker"] < sizes["teacher"] / 5
@@ -101,7 +108,7 @@ def test_the_export_holds_the_best_checkpoint_and_nothing_of_the_training(run: P
 def test_evaluate_equals_the_training_runs_test_exactly(runs: Path, run: Path, tmp_path: Path) -> None:
     for model in (run, run / "export"):
         out = tmp_path / model.name
-        timing = "callbacks.inference_time.queries=1"
+        timing = "callbacks.inference_time={queries: 1, rounds: 1}"
         done = command("evaluate.py", f"models={model}", f"hydra.run.dir={out}", "rescore=true", timing)
         assert done.returncode == 0, done.stderr
         (found,) = (path for path in out.iterdir() if path.is_dir())

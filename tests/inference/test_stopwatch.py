@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Pair
 from rankdistil.inference import stopwatch
 from rankdistil.inference.export import write_export
-from rankdistil.inference.stopwatch import Processes, Timed, summarise, time_rankers, wanted_queries
+from rankdistil.inference.others import Usage
+from rankdistil.inference.stopwatch import Budget, Processes, Timed, summarise, time_rankers, wanted_queries
 from rankdistil.inference.timing_settings import TimingSettings
 from rankdistil.metrics.timing import Sample
 from rankdistil.models.bert import CrossEncoder
@@ -24,8 +26,9 @@ from rankdistil.models.student import StudentSize
 CPU = torch.device("cpu")
 ORIGIN = {"commit": "abc", "versions": {"rankdistil": "0.1.0"}}
 SETTINGS = TimingSettings(
-    queries=2, candidates=(2, 3), throughput_pairs=7, rounds=2, warmup=1, dtypes=("float32", "int8"), backends=("torch",)
-)
+    queries=2, candidates=(2, 3), throughput_pairs=7, rounds=2, seconds=45, warmup=1, busy_share=0.1,
+    dtypes=("float32", "int8"), backends=("torch",),
+)  # fmt: skip
 QUERIES = [[Pair(query, str(number), f"what is {query}", "a b c") for number in range(3)] for query in ("q1", "q2", "q3")]
 
 
@@ -101,6 +104,46 @@ def test_the_setup_says_all_that_is_needed_to_measure_again(recorder: Recorder, 
     assert {"cores", "load", "environment", "backends"} <= setup.keys()
 
 
+class Used:
+    """A meter of what others used: CPU seconds of one core in ten seconds."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+
+    def usage(self) -> Usage:
+        return Usage("here", 4, 10.0, 5.0, None if self._seconds is None else 5.0 + self._seconds)
+
+
+@pytest.mark.parametrize(("seconds", "share", "busy"), [(4.0, 0.1, False), (4.1, 0.1025, True), (None, None, None)])
+def test_times_taken_beside_the_work_of_others_are_marked(
+    recorder: Recorder, rankers: dict, seconds: float | None, share: float | None, busy: bool | None
+) -> None:
+    found = time_rankers(rankers, CPU, QUERIES, SETTINGS, Processes(), ORIGIN, lambda: Used(seconds))["setup"]
+    assert (found["others"], found["busy"], found["busy_share"]) == (pytest.approx(share), busy, 0.1)
+
+
+def test_a_budget_grants_three_rounds_and_then_those_that_end_in_time() -> None:
+    now = [100.0]
+    another = Budget(45, lambda value: [value], lambda: now[0])
+    granted = []
+    for done in range(7):
+        now[0] = 105.0 + 8 * done  # five seconds of warm-up, then eight a round: the fifth ends at 145, the sixth after the end
+        granted.append(another(done))
+    assert granted == [True] * 5 + [False] * 2
+    assert [Budget(0, lambda value: [value], lambda: 0.0)(done) for done in (0, 1, 2)] == [True] * 3
+
+
+def test_no_process_makes_a_round_that_another_has_no_time_for() -> None:
+    assert not Budget(45, lambda value: [value, False], lambda: 0.0)(3)
+    assert Budget(45, lambda value: [value, True], lambda: 0.0)(3)
+
+
+def test_rounds_are_told_and_are_as_many_for_every_variant(recorder: Recorder, rankers: dict) -> None:
+    rows = time_rankers(rankers, CPU, QUERIES, replace(SETTINGS, rounds=9, seconds=1e-6), Processes(), ORIGIN)["rows"]
+    assert {(row["rounds"], row["calls"] // row["rounds"]) for row in rows if row["measured"] == "latency"} == {(3, 2)}
+    assert {(row["rounds"], row["calls"]) for row in rows if row["measured"] == "throughput"} == {(3, 3)}
+
+
 def test_what_cannot_be_computed_is_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch, rankers: dict) -> None:
     monkeypatch.setattr(stopwatch, "open_network", Recorder({("teacher", "int8")}))
     found = time_rankers(rankers, CPU, QUERIES, SETTINGS, Processes(), ORIGIN)
@@ -130,7 +173,7 @@ def test_nothing_to_time_is_an_error_that_says_why(monkeypatch: pytest.MonkeyPat
 
 def test_as_many_queries_are_wanted_as_the_throughput_needs() -> None:
     assert wanted_queries(SETTINGS) == (3, 3)  # 7 pairs, 3 of each query
-    assert wanted_queries(TimingSettings(4, (100,), 0, 1, 0, ("float32",), ("torch",))) == (4, 100)
+    assert wanted_queries(TimingSettings(4, (100,), 0, 1, 45, 0, 0.1, ("float32",), ("torch",))) == (4, 100)
 
 
 def test_the_calls_of_all_processes_are_pooled_and_their_rates_added_up() -> None:
@@ -154,7 +197,7 @@ def test_a_dtype_that_the_processor_computes_is_timed_and_one_that_it_cannot_is_
 ) -> None:
     """With the real networks, on a build of torch that has no 8-bit kernels."""
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    settings = TimingSettings(1, (2,), 0, 1, 0, ("float32", "bfloat16", "int8"), ("torch",))
+    settings = TimingSettings(1, (2,), 0, 1, 45, 0, 0.1, ("float32", "bfloat16", "int8"), ("torch",))
     found = time_rankers({"ranker": rankers["ranker"]}, CPU, QUERIES, settings, Processes(), ORIGIN)
     assert [row["dtype"] for row in found["rows"]] == ["float32", "bfloat16"]
     (left,) = found["setup"]["left_out"]

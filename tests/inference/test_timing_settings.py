@@ -5,7 +5,7 @@ import pytest
 from rankdistil.inference.timing_settings import TimingSettings
 
 PLAIN = {
-    "queries": 4, "candidates": [100], "throughput_pairs": 200, "rounds": 3, "warmup": 1,
+    "queries": 4, "candidates": [100], "throughput_pairs": 200, "rounds": 3, "seconds": 45, "warmup": 1, "busy_share": 0.1,
     "dtypes": ["float32"], "backends": ["torch"],
 }  # fmt: skip
 
@@ -25,6 +25,10 @@ def test_every_backend_is_timed_in_every_dtype() -> None:
         ("queries", 0, "queries is 0; expected a whole number of at least 1."),
         ("rounds", True, "rounds is True; expected a whole number of at least 1."),
         ("warmup", -1, "warmup is -1; expected a whole number of at least 0."),
+        ("seconds", 0, "seconds is 0; expected a number above 0 and at most 86400."),
+        ("seconds", float("nan"), "seconds is nan; expected a number above 0 and at most 86400."),
+        ("busy_share", 10, "busy_share is 10; expected a number above 0 and at most 1."),
+        ("busy_share", True, "busy_share is True; expected a number above 0 and at most 1."),
         ("throughput_pairs", 0.5, "throughput_pairs is 0.5; expected a whole number of at least 0."),
         ("candidates", [100, "all"], "candidates is all; expected a whole number of at least 1."),
         ("candidates", [], "candidates is empty; name at least one."),

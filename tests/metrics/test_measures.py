@@ -1,7 +1,9 @@
 """Measures: one total order for all of them, values by hand and by other tools."""
 
+import itertools
 import math
 import random
+from statistics import fmean
 
 import ir_measures
 import pytest
@@ -9,7 +11,7 @@ import pytrec_eval
 from ir_measures import AP, RR, nDCG
 
 from rankdistil.data.records import Candidate
-from rankdistil.metrics.measures import means, per_query, ranked
+from rankdistil.metrics.measures import means, per_query, random_order, ranked, tied_queries
 
 
 def _order(*passages):
@@ -111,3 +113,39 @@ def test_a_constant_scorer_gets_every_measure_from_one_ranking(positive, rank):
 def test_a_mean_over_no_query_is_refused():
     with pytest.raises(ValueError, match="no judged query"):
         means({})
+
+
+def test_the_random_order_s_value_is_the_mean_over_all_orders() -> None:
+    names, judged = "abcd", {"q": {"a": 2, "b": 1, "c": 0, "lost": 3}}
+    every = [per_query({"q": _order(*order)}, judged)["q"]["nDCG@10"] for order in itertools.permutations(names)]
+    assert random_order({"q": _order(*names)}, judged) == {"q": pytest.approx(fmean(every))}
+
+
+def test_the_random_order_s_value_of_many_candidates_counts_the_first_ten_places() -> None:
+    names = [f"d{number}" for number in range(12)]  # one relevant passage: each of the twelve places is as likely
+    every = [per_query({"q": _order(*names[place:], *names[:place])}, {"q": {"d3": 1}})["q"]["nDCG@10"] for place in range(12)]
+    assert random_order({"q": _order(*names)}, {"q": {"d3": 1}})["q"] == pytest.approx(fmean(every))
+
+
+def test_a_query_without_candidates_or_relevant_passages_has_no_value_to_expect() -> None:
+    assert random_order({"q1": [], "q2": _order("a")}, {"q0": {"a": 1}, "q1": {"a": 1}, "q2": {"a": 0}}) == {
+        "q0": 0.0, "q1": 0.0, "q2": 0.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scores", "tied"),
+    [
+        ([-127.9519, -127.9519, -127.9519], 1),
+        ([-127.9519, -127.951912, -127.951904], 1),  # a few steps of float32
+        ([-127.9519, -127.95, -127.9519], 0),
+        ([0.0, 0.0], 1),
+        ([1e-9, 2e-9], 0),
+    ],
+)
+def test_a_query_is_tied_if_float32_cannot_tell_its_scores_apart(scores: list[float], tied: int) -> None:
+    assert tied_queries({"q": {str(place): score for place, score in enumerate(scores)}}) == tied
+
+
+def test_a_query_with_one_candidate_has_nothing_to_tie() -> None:
+    assert tied_queries({"q1": {"a": 1.0}, "q2": {"a": 1.0, "b": 1.0}, "q3": {"a": 1.0, "b": 0.0}, "q4": {}}) == 1

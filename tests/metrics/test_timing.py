@@ -49,8 +49,8 @@ def test_latency_is_end_to_end_in_milliseconds_and_its_parts_are_apart():
 
 def test_the_slow_tail_is_interpolated_between_samples():
     numbers = summary([Sample(0.0, (100 + second) / 1000) for second in range(101)], [1] * 101)
-    assert numbers["latency_ms_p95"] == pytest.approx(195)
-    assert summary([Sample(0.0, 1.0), Sample(0.0, 2.0)], [1, 1])["latency_ms_p95"] == pytest.approx(1950)
+    assert numbers["latency_ms_p50"] == pytest.approx(150)
+    assert summary([Sample(0.0, (100 + second) / 1000) for second in range(201)], [1] * 201)["latency_ms_p95"] == 290
 
 
 def test_the_median_is_over_whole_queries_and_not_the_sum_of_medians():
@@ -65,13 +65,33 @@ def test_the_rate_is_the_median_of_the_calls_rates_end_to_end():
 
 
 def test_each_part_has_its_own_percentiles():
-    numbers = summary([Sample(second / 1000, (100 - second) / 1000) for second in range(101)], [1] * 101)
+    numbers = summary([Sample(second / 1000, (1000 - second) / 1000) for second in range(1001)], [1] * 1001)
     found = {
         part: [numbers[f"{part}_ms_p{percentile}"] for percentile in (50, 95, 99)] for part in ("latency", "tokenise", "model")
     }
-    assert found["latency"] == pytest.approx([100, 100, 100])
-    assert found["tokenise"] == pytest.approx([50, 95, 99])
-    assert found["model"] == pytest.approx([50, 95, 99])
+    assert found["latency"] == pytest.approx([1000, 1000, 1000])
+    assert found["tokenise"] == pytest.approx([500, 950, 990])
+    assert found["model"] == pytest.approx([500, 950, 990])
+
+
+@pytest.mark.parametrize(("calls", "told"), [(12, {50}), (199, {50}), (200, {50, 95}), (999, {50, 95}), (1000, {50, 95, 99})])
+def test_a_percentile_is_told_once_ten_calls_lie_above_it(calls: int, told: set) -> None:
+    numbers = summary([Sample(0.0, 1.0)] * calls, [1] * calls)
+    assert {int(key.rpartition("_p")[2]) for key in numbers if key.startswith("latency_ms_p")} == told
+
+
+def test_the_fastest_and_the_slowest_call_are_told_whatever_their_number() -> None:
+    numbers = summary([Sample(0.001, 0.010), Sample(0.002, 0.020), Sample(0.003, 0.060)], [1] * 3)
+    assert (numbers["latency_ms_min"], numbers["latency_ms_max"]) == pytest.approx((11, 63))
+
+
+def test_rounds_end_for_all_rankers_alike_once_another_is_refused() -> None:
+    asked = []
+    samples = measure(
+        {"a": _clock("a", []), "b": _clock("b", [])}, ["q"], 9, 0, another=lambda done: asked.append(done) or done < 4
+    )
+    assert [len(rows) for rows in samples.values()] == [4, 4]
+    assert asked == [0, 1, 2, 3, 4]
 
 
 def test_energy_is_per_thousand_passages_and_absent_unless_every_call_has_it():

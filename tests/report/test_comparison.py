@@ -7,12 +7,26 @@ from rich.console import Console
 from support import latency_row, timing
 
 from rankdistil.metrics.significance import holm, randomisation_test
-from rankdistil.report.comparison import Member, Row, compare
+from rankdistil.report.comparison import Member, Row, compare, judge
 from rankdistil.report.comparison_table import legend, markdown, tables
-from rankdistil.report.result import Result
+from rankdistil.report.result import Result, average
+from rankdistil.report.speed import speed
+from rankdistil.report.verdict import verdict
 
-SPEED = {"latency_ms_p50": 200.0, "latency_ms_p95": 240.0, "passages_per_second": 500.0, "parameters": 22_000_000}
-FAST = {"latency_ms_p50": 50.0, "latency_ms_p95": 60.0, "passages_per_second": 2000.0, "parameters": 3_000_000}
+SPEED = {
+    "latency_ms_p50": 200.0,
+    "latency_ms_min": 100.0,
+    "latency_ms_max": 240.0,
+    "passages_per_second": 500.0,
+    "parameters": 22_000_000,
+}
+FAST = {
+    "latency_ms_p50": 50.0,
+    "latency_ms_min": 25.0,
+    "latency_ms_max": 60.0,
+    "passages_per_second": 2000.0,
+    "parameters": 3_000_000,
+}
 
 
 def member(row: str, values: list[float], order: str = "abc", own: bool = False) -> Member:
@@ -126,6 +140,35 @@ def test_no_ranker_at_all_is_refused() -> None:
         compare([], None, "BM25")
 
 
+TOPICS = {"q0": "bees", "q1": "bees", "q2": "tides", "q3": "tides"}
+
+
+def test_questions_of_one_topic_count_as_one_wherever_one_ranker_knows_the_topics() -> None:
+    known = BM25._replace(result=BM25.result._replace(topics=TOPICS))
+    row = next(row for row in compare([known, TEACHER], None, "BM25") if row.name == "teacher toy")
+    assert row.against_baseline.difference == pytest.approx((0.5 + 0.5 + 0.5 + 0.25) / 4)
+    assert row.against_baseline.p_value == 2 / 4  # by query 2 / 16
+
+
+def test_every_row_but_the_first_stage_s_gets_the_verdict_of_its_mean_over_seeds() -> None:
+    judged = {row.name: row for row in judge(list(rows().values()), MEMBERS, "BM25", "teacher toy")}
+    results = {name: average([one.result for one in MEMBERS if one.row == name], name) for name in judged}
+    results = {name: one._replace(speed=rows()[name].speed) for name, one in results.items()}
+    expected = verdict(results["BM25"], results["distill 2l"], results["teacher toy"])
+    assert judged["distill 2l"].verdict == expected.lines
+    assert judged["teacher toy"].verdict == verdict(results["BM25"], results["teacher toy"]).lines
+    assert judged["BM25"].verdict == []
+
+
+def test_a_row_is_compared_with_its_start_once_every_seed_s_was_tested() -> None:
+    start = member("x", [0.0, 0.0, 0.0, 0.0]).result
+    for tested, said in ((2, True), (1, False)):
+        own = [one._replace(start=start if number < tested else None) for number, one in enumerate(SEEDS)]
+        members = [BM25, *own]
+        row = judge(compare(members, None, "BM25"), members, "BM25", None)[1]
+        assert ("no different from its start (+0.3500, p = 0.250)" in row.verdict[-1]) is said
+
+
 def printed(width: int) -> list[str]:
     console = Console(width=width, file=io.StringIO())
     for table in tables(list(rows().values()), "toy", "teacher toy", "BM25", width):
@@ -138,7 +181,7 @@ def test_a_narrower_page_gets_more_tables_and_no_column_is_lost_or_cut(width: in
     lines = printed(width)
     heads = [line.split("  ") for line in lines if line.startswith("ranker")]
     found = [head.strip() for line in heads for head in line if head.strip() not in ("", "ranker")]
-    speed = ["ms / query", "p95", "passages/s", "parameters", "speed-up"]
+    speed = ["ms / query", "min..max", "passages/s", "parameters", "speed-up"]
     assert len(heads) == count
     assert found == ["seeds", "nDCG@10", "vs teacher", "vs BM25", "tau", "top-10", *speed]
     assert max(map(len, lines)) <= width
@@ -150,8 +193,8 @@ def test_markdown_holds_spread_adjusted_p_agreement_and_speed() -> None:
     lines = markdown(found, "teacher toy", "BM25").splitlines()
     above, beside = found[0].against_teacher, found[0].against_baseline
     assert lines[2] == (
-        f"| distill 2l | 2 | 0.3500 ±0.0707 | -0.3375 (p {above.adjusted:.3f}) | {beside.difference:+.4f} (p "
-        f"{beside.adjusted:.3f}) | 0.667 | 1.000 | 50 | 60 | 2000 | 3.00 M | 4.00x |"
+        f"| distill 2l | 2 | 0.3500 ±0.0707 | -0.3375 (p = {above.adjusted:.3f}) | {beside.difference:+.4f} (p = "
+        f"{beside.adjusted:.3f}) | 0.667 | 1.000 | 50 | 25..60 | 2000 | 3.00 M | 4.00x |"
     )
     assert lines[1].count("---:") == 11
     assert lines[4].startswith("| teacher toy | 1 | 0.6875 | - |")
@@ -163,18 +206,33 @@ def test_a_bar_in_a_name_adds_no_column_to_markdown() -> None:
 
 
 def test_the_legend_names_test_queries_samples_family_and_timing() -> None:
-    lines = legend(list(rows().values()), "teacher toy", "BM25", 4, timing(latency_row("teacher toy", 200.0)))
+    lines = legend(list(rows().values()), "teacher toy", "BM25", 4, None, timing(latency_row("teacher toy", 200.0)))
     assert lines[0] == (
-        "vs teacher, vs BM25: difference in nDCG@10; p by a paired randomisation test over 4 queries, 10000 samples, "
-        "two-sided, Holm-adjusted over each column's 2 comparisons"
+        "vs teacher, vs BM25: difference in nDCG@10; p: paired randomisation test over 4 queries, exact, two-sided, "
+        "Holm-adjusted over each column's 2 comparisons"
     )
     assert [line.partition(":")[0] for line in lines[1:]] == ["±", "tau, top-10", "ms / query", "passages/s", "speed-up"]
     assert "4 queries x 3 rounds, 100 passages each, 80 tokens a pair, strings to scores, float32, cpu, 2 threads" in lines[3]
 
 
 def test_the_legend_explains_no_column_that_is_not_there() -> None:
-    (line,) = legend(compare([BM25, TEACHER], None, "BM25"), None, "BM25", 4)
-    assert line == (
-        "vs BM25: difference in nDCG@10; p by a paired randomisation test over 4 queries, 10000 samples, two-sided, "
-        "Holm-adjusted over 1 comparison"
+    (line,) = legend(
+        compare([BM25, TEACHER], None, "BM25"), None, "BM25", 4, {"q0": "bees", "q1": "bees", "q2": "tides", "q3": "tides"}
     )
+    assert line == (
+        "vs BM25: difference in nDCG@10; p: paired randomisation test by topic (2 topics), exact, two-sided, Holm-adjusted "
+        "over 1 comparison"
+    )
+
+
+def test_of_a_busy_machine_no_time_is_shown_and_one_line_says_how_to_measure_again() -> None:
+    measured = timing(latency_row("teacher toy", 200.0), latency_row("distill 2l", 50.0), others=0.43, busy=True)
+    found = [row._replace(speed=speed(measured, row.name)) for row in rows().values()]
+    lines = markdown(found, "teacher toy", "BM25").splitlines()
+    assert [line.split(" | ")[-2:] for line in lines[2:]] == [
+        ["busy, not comparable", "22.00 M |"], ["-", "- |"], ["busy, not comparable", "22.00 M |"],
+    ]  # fmt: skip
+    assert legend(found, "teacher toy", "BM25", 4, None, measured)[3:] == [
+        "busy, not comparable: others used 43% of its 2 cores meanwhile, more than 10% (callbacks.inference_time.busy_share), "
+        "so no time is shown. Measure again when nothing else runs: python evaluate.py models=<run>"
+    ]

@@ -11,7 +11,7 @@ from rankdistil.report.comparison import Difference, Row
 from rankdistil.report.comparison_table import markdown
 from rankdistil.report.document import write_report
 
-SPEED = {"latency_ms_p50": 1714.123456789, "latency_ms_p95": 1800.0, "passages_per_second": 58.0, "parameters": 22_713_601}
+SPEED = {"latency_ms_p50": 1714.123456789, "latency_ms_max": 1800.0, "passages_per_second": 58.0, "parameters": 22_713_601}
 ROWS = [
     Row("BM25", 1, {"nDCG@10": 0.558}, {}, Difference(-1 / 3, 1 / 10_001, 2 / 10_001), None, 0.1, 0.7, {}),
     Row("teacher toy", 2, {"nDCG@10": 0.6}, {"nDCG@10": 0.01}, None, Difference(1 / 3, 0.5, 1.0), None, None, SPEED),
@@ -55,3 +55,10 @@ def test_a_row_without_a_source_is_refused_before_anything_is_written(tmp_path: 
         write_report(tmp_path, **REPORT | {"sources": {"BM25": ["d/test"], "teacher toy": []}})
     assert str(caught.value) == "no source is given for teacher toy. A report says where every row comes from."
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_verdicts_stand_below_the_notes_and_in_the_numbers(tmp_path: Path) -> None:
+    write_report(tmp_path, **REPORT | {"rows": [ROWS[0], ROWS[1]._replace(verdict=["t: WORSE.", "t: worse than BM25"])]})
+    assert "\n- tau: agreement\n\n## Verdicts\n\n- t: WORSE.\n- t: worse than BM25\n" in (tmp_path / "report.md").read_text()
+    rows = json.loads((tmp_path / "report.json").read_text())["rows"]
+    assert [row["verdict"] for row in rows] == [[], ["t: WORSE.", "t: worse than BM25"]]

@@ -69,6 +69,11 @@ def test_without_a_timed_row_nothing_is_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_of_a_busy_machine_nothing_is_drawn(tmp_path: Path) -> None:
+    assert draw_frontier([row("alone", 0.5, None)._replace(speed={"parameters": 22_000_000})], BM25, tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_point_without_a_first_stage_can_be_drawn(tmp_path: Path) -> None:
     assert len(draw_frontier([row("alone", 0.5, 3.3)], None, tmp_path)) == 2
 

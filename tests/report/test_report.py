@@ -10,11 +10,26 @@ from support import composed, timing
 from support import latency_row as row
 
 from rankdistil.report.card import write_card
-from rankdistil.report.result import Result, read_first_stage, read_result, same_test
-from rankdistil.report.table import differences, results_table
+from rankdistil.report.result import Result, Tied, read_first_stage, read_result, same_test
+from rankdistil.report.table import results_table
 
-SPEED = {"latency_ms_p50": 200.0, "latency_ms_p95": 240.0, "passages_per_second": 500.0, "parameters": 22_000_000}
-FAST = {"latency_ms_p50": 50.0, "latency_ms_p95": 60.0, "passages_per_second": 2000.0, "parameters": 3_000_000}
+SPEED = {
+    "latency_ms_p50": 200.0,
+    "latency_ms_min": 100.0,
+    "latency_ms_max": 240.0,
+    "passages_per_second": 500.0,
+    "parameters": 22_000_000,
+}
+FAST = {
+    "latency_ms_p50": 50.0,
+    "latency_ms_min": 25.0,
+    "latency_ms_max": 60.0,
+    "passages_per_second": 2000.0,
+    "parameters": 3_000_000,
+}
+
+
+CHANCE = {"topic": "bees", "random_order": {"nDCG@10": 0.25}}
 
 
 def result(name: str, speed: dict[str, float], *values: float) -> Result:
@@ -44,21 +59,17 @@ def test_measures_have_four_digits_and_a_first_stage_no_speed() -> None:
     assert [cell.strip() for cell in line.strip("│").split("│")] == ["BM25", "0.2500", "-", "-", "-", "-"]
 
 
-def test_a_difference_is_said_with_its_p_value_and_number_of_queries() -> None:
-    (line,) = differences([ROWS[1]], ROWS[0])
-    assert line.startswith("teacher toy - BM25: nDCG@10 +0.5000, p = ")
-    assert line.endswith("(paired randomisation test, 2 queries, 10000 samples)")
-    assert 0.4 < float(line.split("p = ")[1].split()[0]) < 0.6  # both signs alike: 2 of 4 assignments are as extreme
-
-
 def test_results_are_read_back_from_the_files_of_a_run(tmp_path: Path) -> None:
-    (tmp_path / "metrics.json").write_text(
-        json.dumps({"measures": {"AP": 1.0}, "first_stage": {"AP": 0.5}, "first_stage_name": "x.run"})
-    )
-    (tmp_path / "per_query.jsonl").write_text('{"query_id": "1", "measures": {"AP": 1.0}, "first_stage": {"AP": 0.5}}\n')
+    metrics = {"measures": {"AP": 1.0}, "first_stage": {"AP": 0.5}, "first_stage_name": "x.run"}
+    line = {"query_id": "1", "measures": {"AP": 1.0}, "first_stage": {"AP": 0.5}}
     (tmp_path / "latency.json").write_text(json.dumps(timing(row("ranker", 200.0))))
-    assert read_result(tmp_path, "x") == Result("x", {"AP": 1.0}, {"1": {"AP": 1.0}}, SPEED | {"passages_per_second": 5.0})
-    assert read_first_stage(tmp_path) == Result("x.run", {"AP": 0.5}, {"1": {"AP": 0.5}}, {})
+    for more, further in (({}, {}), ({"tied_queries": 1, "queries_with_choice": 3}, CHANCE)):
+        (tmp_path / "metrics.json").write_text(json.dumps(metrics | more))
+        (tmp_path / "per_query.jsonl").write_text(json.dumps(line | further) + "\n")
+        known = [{"1": "bees"}, {"1": 0.25}] if further else [None, None]
+        own = Result("x", {"AP": 1.0}, {"1": {"AP": 1.0}}, SPEED | {"passages_per_second": 5.0}, *known)
+        assert read_result(tmp_path, "x") == own._replace(tied=Tied(1, 3) if more else None)
+        assert read_first_stage(tmp_path) == Result("x.run", {"AP": 0.5}, {"1": {"AP": 0.5}}, {}, *known)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -83,11 +94,15 @@ def test_the_model_card_holds_the_measured_numbers_and_how_to_load(tmp_path: Pat
     times = timing(
         *(row(name, ms, dtype=dtype) for dtype in ("float32", "int8") for name, ms in (("teacher", 9.0), ("ranker", 3.0)))
     )
-    write_card(tmp_path, composed("+experiment=smoke"), ROWS, run, times)
+    timed = {"teacher": "teacher toy", "ranker": "student 2l"}
+    write_card(tmp_path, composed("+experiment=smoke"), ROWS, timed, run, times, ["student 2l: WORSE.", "worse"])
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("---\nlanguage: en\n")
-    assert "| student 2l | 0.5000 | 50 | 2000 |" in text
-    assert "| student 2l, int8 | 3.0 | 3.6 | 3.00x |" in text
-    assert "- ms / query: median and 95th percentile of 4 queries x 3 rounds, 100 passages each" in text
+    assert (
+        "Test: d/test, 2 queries, the first stage's candidates re-ranked.\n\nstudent 2l: WORSE.\n\nworse\n\n| ranker |" in text
+    )
+    assert "| student 2l | 0.5000 | 50 | 25..60 | 2000 | 3.00 M | 4.00x |" in text
+    assert "| student 2l, int8 | 3.0 | 3.00x |" in text
+    assert "- ms / query: median, fastest and slowest of 4 queries x 3 rounds, 100 passages each" in text
     assert "3,000,000 parameters" in text
     assert 'CrossEncoder("path/to/this/folder")' in text

@@ -13,13 +13,11 @@ from rankdistil.data.candidates import is_ordered
 from rankdistil.data.datamodule import RerankingTask
 from rankdistil.files import write_json, write_text
 from rankdistil.metrics.fidelity import kendall_tau, overlap
-from rankdistil.metrics.measures import means, passage_ids, per_query, ranked, tied_queries
+from rankdistil.metrics.measures import MAIN, means, passage_ids, per_query, random_order, ranked, tied_queries
 from rankdistil.metrics.trec import write_run
 
 Scores = dict[str, dict[str, float]]
 """Query id -> passage id -> score."""
-
-HELD = "nDCG@10"  # the measure that is held against others'
 
 
 class RankingMetrics(L.Callback):
@@ -34,8 +32,10 @@ class RankingMetrics(L.Callback):
                            ``val/teacher_top1`` (share of queries with the same best passage)
     logged once            ``val/first_stage_nDCG@10`` and, beside a teacher's scores, ``val/teacher_nDCG@10``: what the
                            validation's nDCG@10 is to be held against; no first stage that has no order
-    ``metrics.json``       test: means in ``measures`` and ``first_stage``, its name, ``queries``, ``pairs`` and the like
-    ``per_query.jsonl``    test: one line per query: ``query_id``, ``measures``, ``first_stage``
+    ``metrics.json``       test: means in ``measures`` and ``first_stage``, its name, ``queries``, ``pairs`` and the like;
+                           ``tied_queries`` (their scores are all one) of ``queries_with_choice`` (two candidates or more)
+    ``per_query.jsonl``    test: one line per query: ``query_id``, its ``topic`` where topics are known, ``measures``,
+                           ``first_stage``, ``random_order`` (expected nDCG@10 of a random order of the candidates)
     ``test.run``           test: the ranking as a TREC run
     =====================  ==================================================================================================
 
@@ -85,7 +85,7 @@ class RankingMetrics(L.Callback):
         others = {"teacher": ranked(teacher)} if teacher else {}
         if is_ordered(task.candidates):
             others["first_stage"] = task.candidates
-        return {f"{name}_{HELD}": means(per_query(row, task.qrels, self._level))[HELD] for name, row in others.items()}
+        return {f"{name}_{MAIN}": means(per_query(row, task.qrels, self._level))[MAIN] for name, row in others.items()}
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the test's files."""
@@ -113,9 +113,14 @@ class RankingMetrics(L.Callback):
         values = per_query(ranking, task.qrels, self._level)
         first_stage = per_query(task.candidates, task.qrels, self._level)
         write_run(self._folder / "test.run", ranking, self._tag)
+        chance, topics = random_order(task.candidates, task.qrels), task.topics
         lines = (
-            json.dumps({"query_id": query, "measures": values[query], "first_stage": first_stage[query]}) for query in values
-        )
+            json.dumps(
+                {"query_id": query, **({"topic": topics[query]} if topics else {}), "measures": values[query],
+                 "first_stage": first_stage[query], "random_order": {MAIN: chance[query]}}
+            )
+            for query in values
+        )  # fmt: skip
         write_text(self._folder / "per_query.jsonl", "".join(f"{line}\n" for line in lines))
         write_json(
             self._folder / "metrics.json",
@@ -126,6 +131,8 @@ class RankingMetrics(L.Callback):
                 "first_stage_name": task.first_stage,
                 "queries": len(values),
                 "pairs": sum(len(row) for row in scores.values()),
+                "tied_queries": tied_queries(scores),
+                "queries_with_choice": sum(len(row) > 1 for row in scores.values()),
                 "queries_without_candidates": sum(not task.candidates.get(query) for query in values),
             },
         )

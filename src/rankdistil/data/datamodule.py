@@ -36,12 +36,14 @@ class RerankingTask:
         candidates: the first stage's ranking, cut to the depth.
         qrels: judgments of exactly the queries evaluated; a query without candidates is among them.
         first_stage: what ranked the candidates, for tables.
+        topics: topic by query id, where the collection has topics.
     """
 
     name: str
     candidates: Ranking
     qrels: Qrels
     first_stage: str
+    topics: dict[str, str] | None = None
 
 
 class RankingDataModule(StreamDataModule):
@@ -116,7 +118,7 @@ class RankingDataModule(StreamDataModule):
             qrels = spread(judged, limit)
             found = self._ranked(split, depth, qrels)
             first_stage = reader.first_stage if is_ordered(found) else f"{reader.first_stage} (no order)"
-            self._tasks[split] = RerankingTask(reader.label, found, qrels, first_stage)
+            self._tasks[split] = RerankingTask(reader.label, found, qrels, first_stage, reader.topics(qrels))
         return self._tasks[split]
 
     def account(self) -> dict[str, Any]:

@@ -197,6 +197,11 @@ class Reader:
         built_here = isinstance(self.source, FolderSplit) or self.source in almanac.IDS or not self.dataset.has_scoreddocs()
         return "BM25" if built_here else "scoreddocs"
 
+    def topics(self, query_ids: Iterable[str]) -> dict[str, str] | None:
+        """Topic by query id, of a collection whose questions come in topics; None for others. Tests are made by topic."""
+        known = isinstance(self.source, str) and self.source in almanac.IDS
+        return {query_id: almanac.topic(query_id) for query_id in query_ids} if known else None
+
     def candidates(self, depth: int, query_ids: Iterable[str] | None = None) -> Ranking:
         """Rank the first stage's candidates: those of a run file, the dataset's scoreddocs, or BM25 over the collection.
 

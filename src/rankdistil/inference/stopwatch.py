@@ -3,6 +3,7 @@
 The network hands its scores over as numbers on the host, so a GPU has finished when the clock is read.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -15,7 +16,8 @@ from rankdistil.inference.backend import open_network
 from rankdistil.inference.energy import energy_meter
 from rankdistil.inference.engine import Engine
 from rankdistil.inference.machine import describe_machine, device_name
-from rankdistil.inference.timing_settings import TimingSettings
+from rankdistil.inference.others import Meter, others_share
+from rankdistil.inference.timing_settings import LEAST_ROUNDS, TimingSettings
 from rankdistil.metrics.timing import Sample, measure, summary
 from rankdistil.models.bert import parameter_count
 from rankdistil.models.load import load_cross_encoder
@@ -60,6 +62,7 @@ def time_rankers(
     settings: TimingSettings,
     processes: Processes,
     origin: dict[str, Any],
+    meter: Callable[[], Meter] = Meter,
 ) -> dict[str, Any]:
     """Time rankers, interleaved, in every backend and dtype.
 
@@ -72,15 +75,18 @@ def time_rankers(
         settings: what is timed.
         processes: that time at once, each on its device, the same pairs; every one of them has to call this.
         origin: commit and versions of the code, which go into the set-up.
+        meter: measures what other processes use meanwhile.
 
     Returns:
-        The content of ``latency.json``: ``setup`` (machine, versions, settings, ``left_out``) and ``rows``, which have
+        The content of ``latency.json``: ``setup`` (machine, versions, settings, ``left_out``; ``others``, the share of the
+        cores that other processes used meanwhile, and whether that makes the machine ``busy``, both None where it isn't known)
+        and ``rows``, which have
 
         - ``ranker``, ``backend``, ``dtype``, ``parameters``, ``batch_tokens`` (None where the runtime chooses);
         - ``measured``: ``latency`` (calls with one query and at most ``candidates`` passages) or ``throughput`` (one call with
           the pairs of many queries); mean ``passages`` of a call, mean ``tokens_per_pair``;
         - ``rank``: ``all`` (the calls of all processes, their ``passages_per_second`` added up) and, if there are several
-          processes, one row for each; ``calls``, and what ``summary`` makes of them.
+          processes, one row for each; ``rounds`` and ``calls``, and what ``summary`` makes of them.
 
     Raises:
         ValueError: if no query has a pair, or nothing can be timed.
@@ -91,23 +97,51 @@ def time_rankers(
     machine = describe_machine()  # before anything is computed, for the load
     engines, left_out = _open(rankers, device, settings, processes)
     parameters = {name: parameter_count(load_cross_encoder(ranker.path)) for name, ranker in rankers.items()}
-    meter = energy_meter(device)
-    rows = []
-    for about, calls in _measured(queries, settings):
-        metered = meter if about["measured"] == "throughput" else None  # single queries are too short for the counters
+    energy, rows, others = energy_meter(device), [], meter()
+    blocks = _measured(queries, settings)
+    ends = time.monotonic() + settings.seconds
+    for number, (about, calls) in enumerate(blocks):
+        metered = energy if about["measured"] == "throughput" else None  # single queries are too short for the counters
         timed = {variant: _timed(engine, metered) for variant, engine in engines.items()}
-        samples = measure(timed, calls, settings.rounds, settings.warmup, processes.together)
+        another = Budget((ends - time.monotonic()) / (len(blocks) - number), processes.gather)
+        samples = measure(timed, calls, settings.rounds, settings.warmup, processes.together, another)
         sizes = [len(pairs) for pairs in calls]
         for variant, own in samples.items():
-            common = variant._asdict() | {"parameters": parameters[variant.ranker]} | about
+            rounds = len(own) // len(calls)
+            common = variant._asdict() | {"parameters": parameters[variant.ranker]} | about | {"rounds": rounds}
             common |= _amount(engines[variant], calls)
             everywhere = processes.gather(own)
-            rows += [common | each for each in summarise(everywhere, sizes * settings.rounds, device.type == "cpu")]
+            rows += [common | each for each in summarise(everywhere, sizes * rounds, device.type == "cpu")]
+    share = others_share(processes.gather(others.usage()))
     devices = processes.gather(device_name(device))
     setup = {"device": ", ".join(dict.fromkeys(devices)), "processes": len(devices)} | machine
     setup |= {"versions": origin["versions"] | machine["versions"], "commit": origin["commit"]}
     setup |= asdict(settings) | {"queries": min(settings.queries, len(queries))}
+    setup |= {"others": share, "busy": None if share is None else share > settings.busy_share}
     return {"setup": setup | {"includes_tokenisation": True, "left_out": left_out}, "rows": rows}
+
+
+class Budget:
+    """Says whether one more round ends in time, alike in all processes; the time counts from now on, warm-up included.
+
+    Args:
+        seconds: that all rounds may take together; ``LEAST_ROUNDS`` are made in any case.
+        gather: returns a value from each process.
+        clock: tells seconds.
+    """
+
+    def __init__(self, seconds: float, gather: Callable[[Any], list[Any]], clock: Callable[[], float] = time.monotonic) -> None:
+        self._gather, self._clock = gather, clock
+        self._ends, self._began = clock() + seconds, 0.0
+
+    def __call__(self, done: int) -> bool:
+        """Return whether to make another round after so many."""
+        now = self._clock()
+        if done == 0:
+            self._began = now
+        if done < LEAST_ROUNDS:
+            return True
+        return all(self._gather(now + (now - self._began) / done <= self._ends))
 
 
 def wanted_queries(settings: TimingSettings) -> tuple[int, int]:

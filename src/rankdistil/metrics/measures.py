@@ -6,7 +6,7 @@ measure then sees distinct scores.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 import ir_measures
@@ -16,6 +16,7 @@ from rankdistil.data.records import Candidate, Qrels, Ranking
 
 CUTOFF = 10  # passages that nDCG and RR look at
 EQUAL = 8 * 2.0**-23  # steps of float32, relative
+MAIN = f"nDCG@{CUTOFF}"  # what tests and verdicts are of
 
 
 def measures(relevance_level: int = 1) -> list[ir_measures.Measure]:
@@ -95,3 +96,30 @@ def means(values: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         raise ValueError("no judged query to average over.")
     rows = list(values.values())
     return {name: fmean(row[name] for row in rows) for name in rows[0]}
+
+
+def random_order(candidates: Mapping[str, Sequence[Candidate]], qrels: Qrels) -> dict[str, float]:
+    """Compute the expected nDCG@10 of a random order of each judged query's candidates, exactly.
+
+    In a random order every place has the mean gain of the candidates.
+
+    Args:
+        candidates: by query id, in any order.
+        qrels: judgments.
+
+    Returns:
+        By query id, in the order of the qrels; 0 without candidates or without a relevant passage.
+    """
+    values = {}
+    for query, judged in qrels.items():
+        row = candidates.get(query, [])
+        best = sorted(judged.values(), reverse=True)[:CUTOFF]
+        ideal = sum(grade * weight for grade, weight in zip(best, _weights(len(best)), strict=True))
+        gain = sum(judged.get(hit.passage_id, 0) for hit in row)
+        values[query] = gain / len(row) * sum(_weights(min(len(row), CUTOFF))) / ideal if row and ideal else 0.0
+    return values
+
+
+def _weights(places: int) -> list[float]:
+    """Return the weight of each of the first places, as trec_eval's nDCG has it."""
+    return [1 / math.log2(place + 1) for place in range(1, places + 1)]

@@ -1,43 +1,117 @@
-"""Is a difference between two rankers more than chance?"""
+"""Is a difference between two rankers more than chance?
+
+Questions about one topic share its passages, and so their luck: they aren't independent. Where topics are known, all
+differences of a topic change their sign together; the topics are the sample then, as the test by query would find too much.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+SAMPLES = 100_000
+LEVEL = 0.05
+"""A p value below it is called a difference."""
+BLOCK_BYTES = 1 << 20
+
 
 class Comparison(NamedTuple):
-    """Attributes: difference: mean of a - b; p_value: two-sided; queries: number of pairs."""
+    """A tested difference.
+
+    Attributes:
+        difference: mean over queries of a - b.
+        p_value: two-sided.
+        queries: number of pairs.
+        units: number of independent signs: clusters, or queries where there are none.
+    """
 
     difference: float
     p_value: float
     queries: int
+    units: int
+
+    @property
+    def found(self) -> bool:
+        """Whether the difference is more than chance at ``LEVEL``."""
+        return self.p_value < LEVEL
+
+    @property
+    def can_find(self) -> bool:
+        """Whether so few units could show any difference at ``LEVEL``: two of all sign assignments are always as extreme."""
+        return 2.0 ** (1 - self.units) < LEVEL
 
 
-def randomisation_test(a: dict[str, float], b: dict[str, float], samples: int = 10_000, seed: int = 0) -> Comparison:
-    """Paired randomisation test of the mean difference (random signs).
+def randomisation_test(
+    a: Mapping[str, float],
+    b: Mapping[str, float],
+    samples: int = SAMPLES,
+    seed: int = 0,
+    clusters: Mapping[str, str] | None = None,
+) -> Comparison:
+    """Paired randomisation test of the mean difference over queries (random signs).
+
+    Every sign assignment is counted where there are at most ``samples`` of them; else so many are drawn.
 
     Args:
         a: value by query id.
         b: value of the same queries.
-        samples: random sign assignments; the smallest p value is 1 / (samples + 1).
-        seed: seed of the signs.
+        samples: sign assignments; the smallest p value of drawn ones is 1 / (samples + 1).
+        seed: seed of the signs that are drawn.
+        clusters: query id -> cluster, whose queries get one sign; None gives each query its own.
 
     Raises:
-        ValueError: if the queries differ or there is none.
+        ValueError: if the queries differ, there is none, or one has no cluster.
 
     Source: Smucker, Allan & Carterette 2007, "A comparison of statistical significance tests for IR evaluation".
     """
     if a.keys() != b.keys() or not a:
         raise ValueError(f"a paired test needs the same queries on both sides; {len(a.keys() ^ b.keys())} of them differ.")
-    gaps = np.array([a[query] - b[query] for query in sorted(a)])
-    random = np.random.default_rng(seed)
-    observed = abs(gaps.mean())
-    extreme = 0
-    for start in range(0, samples, 1000):  # in blocks: memory stays flat for many queries
-        signs = random.choice((-1.0, 1.0), size=(min(1000, samples - start), len(gaps)))
-        extreme += int((np.abs((signs * gaps).mean(axis=1)) >= observed - 1e-12).sum())
-    return Comparison(float(gaps.mean()), (extreme + 1) / (samples + 1), len(gaps))
+    if clusters is not None and (lost := sorted(a.keys() - clusters.keys())):
+        raise ValueError(f"{len(lost)} queries have no cluster, for example {lost[0]}. Name one for each, or give no clusters.")
+    gaps: dict[str, float] = {}
+    for query in sorted(a):
+        unit = query if clusters is None else clusters[query]
+        gaps[unit] = gaps.get(unit, 0.0) + a[query] - b[query]
+    sums = np.array(list(gaps.values()))
+    enough = abs(sums.sum()) - 1e-12 * len(a)  # sums that should be equal differ in the last digit
+    if 2 ** len(sums) <= samples:
+        p_value = float((np.abs(_all_sums(sums)) >= enough).mean())
+    else:
+        p_value = (_count_extreme(sums, enough, samples, seed) + 1) / (samples + 1)
+    return Comparison(float(sums.sum()) / len(a), p_value, len(a), len(sums))
+
+
+def describe_test(queries: int, clusters: Mapping[str, str] | None, samples: int = SAMPLES) -> str:
+    """Name the test that ``randomisation_test`` makes of so many queries, for legends."""
+    units = queries if clusters is None else len(set(clusters.values()))
+    over = f"over {queries} queries" if clusters is None else f"by topic ({units} topics)"
+    how = "exact" if 2**units <= samples else f"{samples} samples"
+    return f"paired randomisation test {over}, {how}, two-sided"
+
+
+def shown_p(p_value: float) -> str:
+    """Write a p value with as many digits as ``SAMPLES`` random samples give."""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
+def _all_sums(values: np.ndarray) -> np.ndarray:
+    """Return the sum of every sign assignment that keeps the first sign: the others are their negatives, as extreme."""
+    sums = values[:1]
+    for value in values[1:]:
+        sums = np.concatenate([sums + value, sums - value])
+    return sums
+
+
+def _count_extreme(values: np.ndarray, enough: float, samples: int, seed: int) -> int:
+    """Draw sign assignments and count those whose sum is as extreme; in blocks, so that memory stays flat for many queries."""
+    random, whole, count = np.random.default_rng(seed), values.sum(), 0
+    wide = -(-len(values) // 8)  # bytes that hold one bit for each value
+    block = max(1, BLOCK_BYTES // (8 * wide))
+    for start in range(0, samples, block):
+        rows = random.integers(0, 256, (min(block, samples - start), wide), np.uint8)
+        turned = np.unpackbits(rows, axis=1, count=len(values)) @ values  # what is turned is taken away twice
+        count += int((np.abs(whole - 2 * turned) >= enough).sum())
+    return count
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The model card of an export: what it is, what it was measured at, how to load it."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from rankdistil.files import write_text
 from rankdistil.report.columns import to_markdown
 from rankdistil.report.result import Result
 from rankdistil.report.speed import Timing, speed_columns, timing_notes
+from rankdistil.report.table import results_columns
 
 TEMPLATE = """---
 language: en
@@ -37,10 +39,9 @@ The terms of the training data and of the starting checkpoint apply to these wei
 
 Test: {test}, {queries} queries, the first stage's candidates re-ranked.
 
-| ranker | {names} | ms / query | passages/s |
-|---|{rules}---:|---:|
-{rows}
+{verdict}
 
+{table}
 {times}{notes}
 
 ## Use
@@ -87,32 +88,31 @@ def write_plain_card(export: Path, cfg: DictConfig, run: dict[str, Any]) -> None
     write_text(export / "README.md", text)
 
 
-def write_card(export: Path, cfg: DictConfig, results: list[Result], run: dict[str, Any], timing: Timing) -> None:
+def write_card(
+    export: Path, cfg: DictConfig, results: Sequence[Result], timed: Mapping[str, str], run: dict[str, Any], timing: Timing,
+    verdict: Sequence[str],
+) -> None:  # fmt: skip
     """Write ``README.md`` into an export folder.
 
     Args:
         export: the folder.
         cfg: the run's config.
         results: rows of the table; the last one is the export itself.
+        timed: the rankers that were timed: as timed -> as the table calls them.
         run: the run's record.
         timing: content of ``latency.json``.
+        verdict: lines that say whether it was worth it.
     """
     own, shape = results[-1], run["shape"]
-    names = list(own.measures)
-    rows = []
-    for result in results:
-        numbers = [f"{result.measures[name]:.4f}" for name in names]
-        speed = result.speed
-        numbers += [f"{speed['latency_ms_p50']:.0f}", f"{speed['passages_per_second']:.0f}"] if speed else ["-", "-"]
-        rows.append(f"| {result.name} | {' | '.join(numbers)} |")
-    beside = {"teacher": results[-2].name} if len(results) > 2 else {}
-    times = to_markdown(speed_columns(timing, beside | {"ranker": own.name}, "teacher" if beside else None))
+    slowest = "teacher" if "teacher" in timed else None
+    times = to_markdown(speed_columns(timing, timed, slowest))
     text = TEMPLATE.format(
         title=f"{cfg.method} {own.name}", version=run["origin"]["versions"]["rankdistil"], commit=run["origin"]["commit"],
         stage=cfg.stage.name, seed=cfg.seed, **shape, parameters=own.speed["parameters"],
         learnt_from=run["learnt_from"], train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps,
         query_tokens=cfg.data.query_tokens, passage_tokens=cfg.data.passage_tokens, test=run["test"],
-        queries=len(own.per_query), names=" | ".join(names), rules="---:|" * len(names), rows="\n".join(rows),
-        times=times and f"{times}\n", notes="\n".join(f"- {note}" for note in timing_notes(timing)),
+        queries=len(own.per_query), verdict="\n\n".join(verdict), times=times and f"{times}\n",
+        table=to_markdown(results_columns(results, timed.get("teacher"))),
+        notes="\n".join(f"- {note}" for note in timing_notes(timing)),
     )  # fmt: skip
     write_text(export / "README.md", text)

@@ -2,16 +2,17 @@
 
 Rankers that differ by seed only share a row. Their values are averaged per query before the test, so the queries are its
 sample: it says whether another set of questions would show the difference, not whether another seed would; the spread does.
+Questions of one topic count as one, where topics are known.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
 from rankdistil.metrics.fidelity import Orders, kendall_tau, overlap
 from rankdistil.metrics.significance import holm, randomisation_test
-from rankdistil.report.result import Result
-from rankdistil.report.table import SAMPLES
+from rankdistil.report.result import Result, average
+from rankdistil.report.verdict import verdict
 
 
 class Member(NamedTuple):
@@ -22,12 +23,16 @@ class Member(NamedTuple):
         result: its measures.
         ranking: query id -> passage ids, best first.
         own_candidates: whether it ranks other candidates than the rest, as a supplied TREC run may; it has no agreement then.
+        start: the same ranker before its training; None where that wasn't tested.
+        cures: likely ones, should it rank badly.
     """
 
     row: str
     result: Result
     ranking: dict[str, list[str]]
     own_candidates: bool = False
+    start: Result | None = None
+    cures: Sequence[str] = ()
 
 
 class Difference(NamedTuple):
@@ -51,6 +56,7 @@ class Row(NamedTuple):
         tau: Kendall's tau with the teacher, mean over seeds; None for the teacher itself and where candidates differ.
         overlap: share of the first ten passages in common with the teacher; None as ``tau``.
         speed: of one ranker of the row, added once all are timed side by side; empty if none was.
+        verdict: lines that say whether it was worth it, added then too; none for the first stage.
     """
 
     name: str
@@ -62,6 +68,7 @@ class Row(NamedTuple):
     tau: float | None
     overlap: float | None
     speed: dict[str, float] = {}  # noqa: RUF012 - never written to
+    verdict: Sequence[str] = ()
 
 
 def compare(
@@ -84,11 +91,35 @@ def compare(
     for member in members:
         rows.setdefault(member.row, []).append(member)
     _check(members, list(rows), teacher, baseline, measure)
-    values = {name: _per_query(row, measure) for name, row in rows.items()}
-    above = {} if teacher is None else _family(values, teacher, seed)
-    beside = _family(values, baseline, seed)
+    results = _results(rows)
+    above = {} if teacher is None else _family(results, teacher, measure, seed)
+    beside = _family(results, baseline, measure, seed)
     teachers = [] if teacher is None else rows[teacher]
-    return [_row(name, row, above.get(name), beside.get(name), teachers) for name, row in rows.items()]
+    return [_row(results[name], row, above.get(name), beside.get(name), teachers) for name, row in rows.items()]
+
+
+def judge(rows: Sequence[Row], members: Sequence[Member], first: str, teacher: str | None, seed: int = 0) -> list[Row]:
+    """Add its verdict to every row but the first stage's.
+
+    Args:
+        rows: what ``compare`` made of the members, with their speed.
+        members: as given to it.
+        first: name of the first stage's row.
+        teacher: name of the teacher's row; None if there is none.
+        seed: of the randomisation tests.
+    """
+    belonging = {row.name: [member for member in members if member.row == row.name] for row in rows}
+    speeds = {row.name: row.speed for row in rows}
+    results = {name: one._replace(speed=speeds[name]) for name, one in _results(belonging).items()}
+    judged = []
+    for row in rows:
+        starts = [member.start for member in belonging[row.name] if member.start is not None]
+        start = average(starts, "its start") if len(starts) == row.seeds else None
+        above = None if teacher in (None, row.name) else results[teacher]
+        cures = belonging[row.name][0].cures
+        lines = [] if row.name == first else verdict(results[first], results[row.name], above, start, cures, seed).lines
+        judged.append(row._replace(verdict=lines))
+    return judged
 
 
 def check_names(names: Iterable[str], teacher: str | None, baseline: str) -> None:
@@ -108,13 +139,20 @@ def check_names(names: Iterable[str], teacher: str | None, baseline: str) -> Non
             raise ValueError(f"against.{key}={name} is no row of the table. Its rows are: {', '.join(known)}.")
 
 
-def _row(name: str, row: list[Member], above: Difference | None, beside: Difference | None, teachers: list[Member]) -> Row:
-    measures = {key: [member.result.measures[key] for member in row] for key in row[0].result.measures}
+def _results(rows: Mapping[str, list[Member]]) -> dict[str, Result]:
+    """Average each row over its seeds; all have the topics that one knows, for they are of the same queries."""
+    results = {name: average([member.result for member in row], name) for name, row in rows.items()}
+    topics = next((one.topics for one in results.values() if one.topics is not None), None)
+    return {name: one._replace(topics=topics) for name, one in results.items()}
+
+
+def _row(result: Result, row: list[Member], above: Difference | None, beside: Difference | None, teachers: list[Member]) -> Row:
+    spread = {key: stdev(member.result.measures[key] for member in row) for key in result.measures} if len(row) > 1 else {}
     return Row(
-        name=name,
+        name=result.name,
         seeds=len(row),
-        measures={key: fmean(values) for key, values in measures.items()},
-        spread={key: stdev(values) for key, values in measures.items()} if len(row) > 1 else {},
+        measures=result.measures,
+        spread=spread,
         against_teacher=above,
         against_baseline=beside,
         tau=_agreement(row, teachers, kendall_tau),
@@ -122,12 +160,13 @@ def _row(name: str, row: list[Member], above: Difference | None, beside: Differe
     )
 
 
-def _per_query(row: list[Member], measure: str) -> dict[str, float]:
-    return {query: fmean(member.result.per_query[query][measure] for member in row) for query in row[0].result.per_query}
-
-
-def _family(values: dict[str, dict[str, float]], against: str, seed: int) -> dict[str, Difference]:
-    tests = {name: randomisation_test(row, values[against], SAMPLES, seed) for name, row in values.items() if name != against}
+def _family(results: Mapping[str, Result], against: str, measure: str, seed: int) -> dict[str, Difference]:
+    base = results[against]
+    tests = {
+        name: randomisation_test(one.values(measure), base.values(measure), seed=seed, clusters=base.topics)
+        for name, one in results.items()
+        if name != against
+    }
     adjusted = holm({name: test.p_value for name, test in tests.items()})
     return {name: Difference(test.difference, test.p_value, adjusted[name]) for name, test in tests.items()}
 

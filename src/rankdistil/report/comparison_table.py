@@ -4,14 +4,14 @@ All columns in one table need about 180 characters. So columns come in blocks th
 many tables as its width makes necessary, each opening with the rankers' names; Markdown gets one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
+from rankdistil.metrics.significance import describe_test, shown_p
 from rankdistil.report.columns import Column, to_markdown, to_table
 from rankdistil.report.comparison import Difference, Row
-from rankdistil.report.speed import Timing, timing_notes
-from rankdistil.report.table import SAMPLES
+from rankdistil.report.speed import Timing, is_busy, time_columns, timing_notes
 
 
 def tables(rows: Sequence[Row], title: str, teacher: str | None, baseline: str, width: int = 120) -> list[Table]:
@@ -44,6 +44,7 @@ def legend(
     teacher: str | None,
     baseline: str,
     queries: int,
+    topics: Mapping[str, str] | None,
     timing: Timing | None = None,
     measure: str = "nDCG@10",
 ) -> list[str]:
@@ -54,6 +55,7 @@ def legend(
         teacher: name of its row, if there is one.
         baseline: name of its row.
         queries: number of queries tested.
+        topics: query id -> topic, where the tests are made by topic.
         timing: content of ``latency.json``; None if nothing was timed.
         measure: what was tested for significance.
     """
@@ -61,8 +63,7 @@ def legend(
     whose = "each column's " if len(columns) > 1 else ""
     tests = f"{len(rows) - 1} comparison{'s' * (len(rows) != 2)}"
     lines = [
-        f"{', '.join(columns)}: difference in {measure}; p by a paired randomisation test over {queries} queries, "
-        f"{SAMPLES} samples, two-sided, Holm-adjusted over {whose}{tests}"
+        f"{', '.join(columns)}: difference in {measure}; p: {describe_test(queries, topics)}, Holm-adjusted over {whose}{tests}"
     ]
     if any(row.spread for row in rows):
         lines.append("±: sample standard deviation over seeds; tests take each query's mean over seeds")
@@ -73,30 +74,22 @@ def legend(
         )
     if timing is not None:
         lines += timing_notes(timing)
-        if teacher is not None:
+        if teacher is not None and not is_busy(timing):
             lines.append("speed-up: the teacher's ms / query over the ranker's own")
     return lines
 
 
 def _blocks(rows: Sequence[Row], teacher: str | None, baseline: str) -> list[list[Column]]:
-    base = next((row.speed for row in rows if row.name == teacher), {}).get("latency_ms_p50")
-    speed = [row.speed for row in rows]
+    base = next((row.speed for row in rows if row.name == teacher), {})
     quality = [Column("seeds", [str(row.seeds) for row in rows])]
     quality += [Column(name, [_value(row, name) for row in rows]) for name in rows[0].measures]
     versus = [Column(f"vs {baseline}", [_difference(row.against_baseline) for row in rows])]
     agreement = []
-    timing = [
-        Column("ms / query", [f"{one['latency_ms_p50']:.0f}" if one else "-" for one in speed]),
-        Column("p95", [f"{one['latency_ms_p95']:.0f}" if one else "-" for one in speed]),
-        Column("passages/s", [f"{one['passages_per_second']:.0f}" if one else "-" for one in speed]),
-        Column("parameters", [f"{one['parameters'] / 1e6:.2f} M" if one else "-" for one in speed]),
-    ]
+    timing = time_columns([row.speed for row in rows], None if teacher is None else base)
     if teacher is not None:
         versus.insert(0, Column("vs teacher", [_difference(row.against_teacher) for row in rows]))
         agreement.append(Column("tau", ["-" if row.tau is None else f"{row.tau:.3f}" for row in rows]))
         agreement.append(Column("top-10", ["-" if row.overlap is None else f"{row.overlap:.3f}" for row in rows]))
-        ups = [f"{base / one['latency_ms_p50']:.2f}x" if base and one else "-" for one in speed]
-        timing.append(Column("speed-up", ups))
     return [[Column("ranker", [row.name for row in rows])], quality, versus, agreement, timing]
 
 
@@ -107,4 +100,4 @@ def _value(row: Row, name: str) -> str:
 def _difference(test: Difference | None) -> str:
     if test is None:
         return "-"
-    return f"{test.difference:+.4f} (p {'<0.001' if test.adjusted < 0.001 else format(test.adjusted, '.3f')})"
+    return f"{test.difference:+.4f} ({shown_p(test.adjusted)})"

@@ -59,6 +59,8 @@ def write_report(
     text = f"# {title}\n\nWritten {written}, commit {origin['commit']}, on {origin['device']}, {origin['threads']} threads.\n\n"
     text += markdown(rows, teacher, baseline) + "\n" + "".join(f"- {note}\n" for note in notes)
     text += f"\n{to_markdown(times)}" if times else ""
+    judged = "".join(f"- {line}\n" for row in rows for line in row.verdict)
+    text += f"\n## Verdicts\n\n{judged}" if judged else ""
     text += "".join(f"\n![{file.stem}]({file.name})\n" for file in pictures if file.suffix == ".png")
     text += "\n## Where the rows come from\n\n"
     text += "".join(f"- {row.name}: {', '.join(f'`{source}`' for source in sources[row.name])}\n" for row in rows)

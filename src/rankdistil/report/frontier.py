@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankdistil.report.comparison import Row
+from rankdistil.report.speed import TIME
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +54,7 @@ def draw_frontier(
     """Draw quality over inference time into ``frontier.png`` and ``frontier.svg``.
 
     Args:
-        rows: of the comparison; those that weren't timed are left out.
+        rows: of the comparison; those that weren't timed, or on a busy machine, are left out.
         first_stage: drawn as a horizontal line, for re-ranking costs what it adds to the first stage.
         folder: where the files go.
         measure: the quality.
@@ -64,13 +65,13 @@ def draw_frontier(
     """
     from matplotlib.figure import Figure  # not pyplot: no global figures, no choice of a window system
 
-    timed = [row for row in rows if row.speed]
+    timed = [row for row in rows if TIME in row.speed]
     if not timed:
         return []
     procedures, sizes = ({_split(row.name)[part]: None for row in timed} for part in (0, 1))
     figure = Figure(figsize=(9, max(6.4, 0.23 * (len(procedures) + len(sizes) + 4))), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    points = [(row.speed["latency_ms_p50"], row.measures[measure]) for row in timed]
+    points = [(row.speed[TIME], row.measures[measure]) for row in timed]
     _frame(axes, [cost for cost, _ in points], measure, passages)
     _draw_points(figure, axes, timed, measure, list(procedures), list(sizes))
     best = pareto(points)
@@ -136,7 +137,7 @@ def _draw_points(
         edge = look["color"] if "markerfacecolor" in look else "white"
         look = look | {"marker": shapes[size], "markersize": 6, "markeredgecolor": edge, "markeredgewidth": 0.7}
         error = row.spread.get(measure)
-        axes.errorbar(row.speed["latency_ms_p50"], row.measures[measure], error, capsize=2, elinewidth=1, **look)
+        axes.errorbar(row.speed[TIME], row.measures[measure], error, capsize=2, elinewidth=1, **look)
     common = {"linestyle": "none", "markersize": 7}
     colours = [Line2D([], [], marker="o", label=name, **common, **look) for name, look in looks.items()]
     marks = [Line2D([], [], marker=mark, color=GREY, label=name, **common) for name, mark in shapes.items() if name]

@@ -1,10 +1,20 @@
 """What a finished run or evaluation left behind, read back for tables."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
+from rankdistil.metrics.measures import MAIN
 from rankdistil.report.speed import speed
+
+
+class Tied(NamedTuple):
+    """Attributes: queries: whose scores are all one; of: queries with two candidates or more."""
+
+    queries: int
+    of: int
 
 
 class Result(NamedTuple):
@@ -15,12 +25,34 @@ class Result(NamedTuple):
         measures: means by measure.
         per_query: query id -> measure -> value.
         speed: its inference time and ``parameters`` (see ``rankdistil.report.speed``); empty if it wasn't timed.
+        topics: query id -> topic, for tests; None where topics aren't known.
+        chance: query id -> expected nDCG@10 of a random order of its candidates; None where it isn't known.
+        tied: queries that its scores don't order; None where scores aren't known.
     """
 
     name: str
     measures: dict[str, float]
     per_query: dict[str, dict[str, float]]
     speed: dict[str, float]
+    topics: dict[str, str] | None = None
+    chance: dict[str, float] | None = None
+    tied: Tied | None = None
+
+    def values(self, measure: str = MAIN) -> dict[str, float]:
+        """Return one measure by query id."""
+        return {query: row[measure] for query, row in self.per_query.items()}
+
+
+def average(results: Sequence[Result], name: str) -> Result:
+    """Average rankers that differ by seed only, query by query; with no speed, and the ties of the one that has most."""
+    first = results[0]
+    measures = {key: fmean(one.measures[key] for one in results) for key in first.measures}
+    per_query = {
+        query: {key: fmean(one.per_query[query][key] for one in results) for key in row}
+        for query, row in first.per_query.items()
+    }
+    tied = max((one.tied for one in results if one.tied is not None), default=None)
+    return Result(name, measures, per_query, {}, first.topics, first.chance, tied)
 
 
 def read_result(folder: Path, name: str, timed: bool = True) -> Result:
@@ -30,18 +62,20 @@ def read_result(folder: Path, name: str, timed: bool = True) -> Result:
         FileNotFoundError: if one is missing.
         ValueError: if another version wrote it.
     """
-    measures = _json(folder / "metrics.json")["measures"]
+    metrics, rows = _json(folder / "metrics.json"), _rows(folder)
     timing = _json(folder / "latency.json") if timed else {"rows": []}
     if "rows" not in timing:
         raise ValueError(f"{folder / 'latency.json'} has no rows: another version of rankdistil wrote it. Test the run again.")
     numbers = speed(timing, "ranker") if timed else {}
-    return Result(name, measures, _per_query(folder, "measures"), numbers)
+    tied = Tied(metrics["tied_queries"], metrics["queries_with_choice"]) if "tied_queries" in metrics else None
+    per_query = {query: row["measures"] for query, row in rows.items()}
+    return Result(name, metrics["measures"], per_query, numbers, _topics(rows), _chance(rows), tied)
 
 
 def read_first_stage(folder: Path) -> Result:
     """Read the first stage's ranking that a folder's ranker re-ordered."""
-    metrics = _json(folder / "metrics.json")
-    return Result(metrics["first_stage_name"], metrics["first_stage"], _per_query(folder, "first_stage"), {})
+    metrics, rows = _json(folder / "metrics.json"), _rows(folder)
+    return Result(metrics["first_stage_name"], metrics["first_stage"], _first_stage(rows), {}, _topics(rows), _chance(rows))
 
 
 def same_test(a: Path, b: Path) -> bool:
@@ -50,14 +84,25 @@ def same_test(a: Path, b: Path) -> bool:
         return False
     keys = "dataset", "queries", "pairs"
     left, right = _json(a / "metrics.json"), _json(b / "metrics.json")
-    return [left[key] for key in keys] == [right[key] for key in keys] and (
-        _per_query(a, "first_stage") == _per_query(b, "first_stage")
-    )
+    return [left[key] for key in keys] == [right[key] for key in keys] and (_first_stage(_rows(a)) == _first_stage(_rows(b)))
 
 
-def _per_query(folder: Path, what: str) -> dict[str, dict[str, float]]:
+def _rows(folder: Path) -> dict[str, dict[str, Any]]:
     rows = (json.loads(line) for line in (folder / "per_query.jsonl").read_text(encoding="utf-8").splitlines())
-    return {row["query_id"]: row[what] for row in rows}
+    return {row["query_id"]: row for row in rows}
+
+
+def _first_stage(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    return {query: row["first_stage"] for query, row in rows.items()}
+
+
+def _topics(rows: dict[str, dict[str, Any]]) -> dict[str, str] | None:
+    return {query: row["topic"] for query, row in rows.items()} if all("topic" in row for row in rows.values()) else None
+
+
+def _chance(rows: dict[str, dict[str, Any]]) -> dict[str, float] | None:
+    known = all("random_order" in row for row in rows.values())
+    return {query: row["random_order"][MAIN] for query, row in rows.items()} if known else None
 
 
 def _json(file: Path) -> dict[str, Any]:

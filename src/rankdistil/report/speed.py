@@ -1,30 +1,62 @@
 """What ``latency.json`` says, for tables: one speed of each ranker, and all of them.
 
-The one speed is that of the first backend and, if it was timed, float32, in which the measures are computed too.
+The one speed is that of the first backend and, if it was timed, float32, in which the measures are computed too. Of a machine
+that others kept busy meanwhile no time is shown: neither milliseconds nor ratios of them could be compared with anything.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rankdistil.inference.others import shown_share
 from rankdistil.report.columns import Column
 
 Timing = Mapping[str, Any]
 """Content of ``latency.json``, see ``rankdistil.inference.stopwatch.time_rankers``."""
 ALL = "all"
+BUSY = "busy, not comparable"
+TIME = "latency_ms_p50"
 
 
 def speed(timing: Timing, ranker: str) -> dict[str, float]:
     """Return a ranker's numbers of latency, of the first size that was timed, and ``parameters``.
 
-    ``passages_per_second`` is of many queries in one call, if that was timed. Empty if the ranker wasn't timed as the others.
+    ``passages_per_second`` is of many queries in one call, if that was timed. Empty if the ranker wasn't timed as the others;
+    ``parameters`` alone if the machine was busy.
     """
     how = reference(timing)
     rows = [row for row in _summed(timing) if row["ranker"] == ranker and _how(row) == how]
     single = next((row for row in rows if row["measured"] == "latency"), None)
     if single is None:
         return {}
-    numbers = {key: value for key, value in single.items() if "_ms_p" in key or key in ("passages_per_second", "parameters")}
+    if is_busy(timing):
+        return {"parameters": single["parameters"]}
+    numbers = {key: value for key, value in single.items() if "_ms_" in key or key in ("passages_per_second", "parameters")}
     return numbers | _throughput(rows)
+
+
+def is_busy(timing: Timing) -> bool:
+    """Whether other processes used so much of the machine that its times compare nothing; where it isn't known, they don't."""
+    return bool(timing["setup"].get("busy"))
+
+
+def time_columns(speeds: Sequence[Mapping[str, float]], base: Mapping[str, float] | None) -> list[Column]:
+    """Make the columns of the one speed of each row of a table.
+
+    Args:
+        speeds: of each row, see ``speed``.
+        base: the speed that speed-ups are relative to; no such column without it.
+    """
+    busy = any(speeds) and not any(TIME in one for one in speeds)
+    columns = [Column("ms / query", [BUSY if one and TIME not in one else _shown(one, TIME, ".0f") for one in speeds])]
+    if not busy:
+        ends = [tuple(_shown(one, f"latency_ms_{end}", ".0f") for end in ("min", "max")) for one in speeds]
+        columns.append(Column("min..max", ["-" if "-" in pair else "..".join(pair) for pair in ends]))
+        columns += _if_any("p95", [_shown(one, "latency_ms_p95", ".0f") for one in speeds])
+        columns.append(Column("passages/s", [_shown(one, "passages_per_second", ".0f") for one in speeds]))
+    columns.append(Column("parameters", [f"{one['parameters'] / 1e6:.2f} M" if one else "-" for one in speeds]))
+    if base is not None and not busy:
+        columns.append(Column("speed-up", [_ratio(base.get(TIME), one.get(TIME)) for one in speeds]))
+    return columns
 
 
 def reference(timing: Timing) -> tuple[str, str]:
@@ -44,12 +76,19 @@ def timing_notes(timing: Timing) -> list[str]:
     """Say how times were measured, and what was left out."""
     setup, row = timing["setup"], measured_row(timing)
     together = f" in each of {setup['processes']} processes" if setup["processes"] > 1 else ""
-    load = "" if setup["load"] is None else f"; load {setup['load']:.1f} on {setup['cores']} cores before"
+    used = f"others used {shown_share(setup['others'])} of its {setup['cores']} cores meanwhile"
+    if is_busy(timing):
+        return [
+            f"{BUSY}: {used}, more than {setup['busy_share']:.0%} (callbacks.inference_time.busy_share), so no time is shown. "
+            "Measure again when nothing else runs: python evaluate.py models=<run>",
+            *_left_out(setup["left_out"]),
+        ]
+    percentile = " and 95th percentile" if "latency_ms_p95" in row else ""
     lines = [
-        f"ms / query: median and 95th percentile of {setup['queries']} queries x {setup['rounds']} rounds, "
+        f"ms / query: median, fastest and slowest{percentile} of {setup['queries']} queries x {row['rounds']} rounds, "
         f"{row['passages']:.0f} passages each, "
         f"{row['tokens_per_pair']:.0f} tokens a pair, strings to scores, {_named(reference(timing))}, "
-        f"{setup['device']}, {setup['threads']} threads{together}{load}"
+        f"{setup['device']}, {setup['threads']} threads{together}; {used}"
     ]
     pairs = next((row["passages"] for row in _summed(timing) if row["measured"] == "throughput"), None)
     calls = "as above" if pairs is None else f"{pairs:.0f} pairs of several queries in one call"
@@ -60,6 +99,8 @@ def timing_notes(timing: Timing) -> list[str]:
 def speed_columns(timing: Timing, names: Mapping[str, str], slowest: str | None) -> list[Column]:
     """Make the table of all backends, dtypes and sizes; no columns if there is but one of each, which other tables show.
 
+    None either for a busy machine.
+
     Args:
         timing: what was measured.
         names: of the rankers shown, in their order: as timed -> as tables call them.
@@ -69,17 +110,17 @@ def speed_columns(timing: Timing, names: Mapping[str, str], slowest: str | None)
     single = {(row["ranker"], _how(row), row["candidates"]): row for row in rows if row["measured"] == "latency"}
     sizes = list(dict.fromkeys(size for *_, size in single))
     keys = [(name, how) for how in dict.fromkeys(map(_how, rows)) for name in names if (name, how, sizes[0]) in single]
-    if len(sizes) * len({how for _, how in keys}) < 2:
+    if is_busy(timing) or len(sizes) * len({how for _, how in keys}) < 2:
         return []
     many = {key: _throughput([row for row in rows if (row["ranker"], _how(row)) == key]) for key in keys}
     columns = [Column("ranker", [f"{names[name]}, {_named(how)}" for name, how in keys])]
     for size in sizes:
         found = [single[name, how, size] for name, how in keys]
-        for header, key in ((f"ms / 1x{size}", "latency_ms_p50"), ("p95", "latency_ms_p95")):
-            columns.append(Column(header, [f"{row[key]:.1f}" for row in found]))
+        columns.append(Column(f"ms / 1x{size}", [_shown(row, TIME, ".1f") for row in found]))
+        columns += _if_any("p95", [_shown(row, "latency_ms_p95", ".1f") for row in found])
         if slowest:
-            base = [single.get((slowest, how, size), {}).get("latency_ms_p50") for _, how in keys]
-            columns.append(Column("speed-up", [_ratio(a, row["latency_ms_p50"]) for a, row in zip(base, found, strict=True)]))
+            base = [single.get((slowest, how, size), {}).get(TIME) for _, how in keys]
+            columns.append(Column("speed-up", [_ratio(a, row[TIME]) for a, row in zip(base, found, strict=True)]))
     for header, unit in (("passages/s", "passages_per_second"), ("J / 1000", "joules_per_1000_passages")):
         values = [many[key].get(unit) for key in keys]
         if any(value is not None for value in values):
@@ -116,6 +157,15 @@ def _how(row: Timing) -> tuple[str, str]:
 
 def _named(how: tuple[str, str]) -> str:
     return how[1] if how[0] == "torch" else " ".join(how)
+
+
+def _shown(numbers: Mapping[str, float], key: str, how: str) -> str:
+    return format(numbers[key], how) if key in numbers else "-"
+
+
+def _if_any(header: str, cells: list[str]) -> list[Column]:
+    """Leave a column out that no row has a value for."""
+    return [] if all(cell == "-" for cell in cells) else [Column(header, cells)]
 
 
 def _ratio(above: float | None, below: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The end of a run: the table beside BM25 and the teacher, the model card, and where the files are."""
+"""The end of a run: the table beside BM25, teacher and start, the model card, where the files are, and the verdict."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,8 @@ from rankdistil.report.card import write_card, write_plain_card
 from rankdistil.report.columns import to_table
 from rankdistil.report.result import Result, read_first_stage, read_result
 from rankdistil.report.speed import speed, speed_columns, timing_notes
-from rankdistil.report.table import differences, print_plain, results_table
+from rankdistil.report.table import print_plain, results_table
+from rankdistil.report.verdict import Verdict, depth_note, likely_cures, verdict
 from rankdistil.roles import teacher_name
 
 FILES = "export/  metrics.json  per_query.jsonl  test.run  latency.json  run.json  checkpoints/"
@@ -25,15 +26,36 @@ class Tested(NamedTuple):
         split: name.
         folder: with the test's files.
         teacher: folder with those of the teacher; None for a stage without one.
+        start: folder with those of the ranker before its training; None where that can't rank.
     """
 
     split: str
     folder: Path
     teacher: Path | None
+    start: Path | None = None
+
+
+class Ranked(NamedTuple):
+    """The rows of a run's table. Attributes: first: the first stage; own: the run's; teacher, start: None without one."""
+
+    first: Result
+    own: Result
+    teacher: Result | None
+    start: Result | None
+
+    @property
+    def rows(self) -> list[Result]:
+        """The rows in their order."""
+        return [row for row in (self.first, self.teacher, self.start, self.own) if row is not None]
+
+    @property
+    def timed(self) -> dict[str, str]:
+        """The rankers that are timed: as timed -> as tables call them."""
+        return ({"teacher": self.teacher.name} if self.teacher else {}) | {"ranker": self.own.name}
 
 
 def conclude(cfg: DictConfig, folder: Path, record: dict[str, Any], tested: Sequence[Tested], console: Console) -> None:
-    """Print the tables, say which differences are more than chance, and write the model card.
+    """Print the tables and the verdicts, and write the model card.
 
     Args:
         cfg: the run's config.
@@ -43,22 +65,33 @@ def conclude(cfg: DictConfig, folder: Path, record: dict[str, Any], tested: Sequ
         console: where to print.
     """
     timing = json.loads((folder / "latency.json").read_text(encoding="utf-8"))
-    results = [_results(cfg, test, timing if number == 0 else None) for number, test in enumerate(tested)]
-    for test, rows in zip(tested, results, strict=True):
+    ranked = [_ranked(cfg, test, record, timing if number == 0 else None) for number, test in enumerate(tested)]
+    cures = likely_cures(cfg.stage.learns, record["started_from"])
+    verdicts = [verdict(*one, cures) for one in ranked]
+    for test, rows in zip(tested, ranked, strict=True):
         _print(rows, test.split, timing if test is tested[0] else None, console)
     further = ["tests/"] if len(tested) > 1 else []
-    console.print(f"files: {folder}/  {'  '.join([FILES, *further])}", markup=False, highlight=False, soft_wrap=True)
-    write_card(folder / "export", cfg, results[0], record, timing)
+    notes = depth_note(cfg.data.depth)
+    print_plain(console, [*notes, f"files: {folder}/  {'  '.join([FILES, *further])}", *_verdict_lines(tested, verdicts)])
+    write_card(folder / "export", cfg, ranked[0].rows, ranked[0].timed, record, timing, [*verdicts[0].lines, *notes])
 
 
-def _results(cfg: DictConfig, test: Tested, timing: dict[str, Any] | None) -> list[Result]:
-    """Read first stage, teacher if there is one, and the ranker itself."""
-    own = cfg.teacher.name if cfg.stage.learns == "teacher" else f"student {cfg.student.name}"
-    rows = [read_first_stage(test.folder)]
+def _verdict_lines(tested: Sequence[Tested], verdicts: Sequence[Verdict]) -> list[str]:
+    """Give all verdicts, each with its split where there are several."""
+    splits = [f" on {test.split}" if len(tested) > 1 else "" for test in tested]
+    return [f"verdict{split}: {line}" for split, one in zip(splits, verdicts, strict=True) for line in one.lines]
+
+
+def _ranked(cfg: DictConfig, test: Tested, record: dict[str, Any], timing: dict[str, Any] | None) -> Ranked:
+    """Read first stage, teacher and start if there are any, and the ranker itself."""
+    teacher = start = None
     if test.teacher is not None:
-        above = read_result(test.teacher, f"teacher {teacher_name(cfg)}", timed=False)
-        rows.append(above if timing is None else above._replace(speed=speed(timing, "teacher")))
-    return [*rows, read_result(test.folder, own, timed=timing is not None)]
+        teacher = read_result(test.teacher, f"teacher {teacher_name(cfg)}", timed=False)
+        teacher = teacher if timing is None else teacher._replace(speed=speed(timing, "teacher"))
+    if test.start is not None:
+        start = read_result(test.start, f"start: {record['started_from']}", timed=False)
+    name = f"teacher {cfg.teacher.name}" if cfg.stage.learns == "teacher" else f"student {cfg.student.name}"
+    return Ranked(read_first_stage(test.folder), read_result(test.folder, name, timed=timing is not None), teacher, start)
 
 
 def conclude_language_model(cfg: DictConfig, folder: Path, record: dict[str, Any], console: Console) -> None:
@@ -75,22 +108,11 @@ def conclude_language_model(cfg: DictConfig, folder: Path, record: dict[str, Any
     write_plain_card(folder / "export", cfg, record)
 
 
-def _print(rows: list[Result], split: str, timing: dict[str, Any] | None, console: Console) -> None:
-    slowest = rows[1].name if len(rows) > 2 and timing else None
-    console.print(results_table(rows, f"{split}, {len(rows[0].per_query)} queries", slowest))
-    notes = []
-    if timing is not None:
-        names = {"teacher": rows[-2].name} if slowest else {}
-        columns = speed_columns(timing, names | {"ranker": rows[-1].name}, "teacher" if slowest else None)
-        if columns:
-            console.print(to_table(columns, "inference time"))
-        notes += timing_notes(timing)
-    if slowest is not None:
-        above, own = rows[-2].speed, rows[-1].speed
-        notes.append(
-            f"{rows[-1].name}: {above['parameters'] / own['parameters']:.2f}x smaller and "
-            f"{above['latency_ms_p50'] / own['latency_ms_p50']:.2f}x faster than its teacher, on the same pairs"
-        )
-    for better, worse in ((1, 0), (2, 0), (2, 1)) if len(rows) > 2 else ((1, 0),):
-        notes += differences([rows[better]], rows[worse])
-    print_plain(console, notes)
+def _print(ranked: Ranked, split: str, timing: dict[str, Any] | None, console: Console) -> None:
+    slowest = ranked.teacher.name if ranked.teacher and timing else None
+    console.print(results_table(ranked.rows, f"{split}, {len(ranked.first.per_query)} queries", slowest))
+    if timing is None:
+        return
+    if columns := speed_columns(timing, ranked.timed, "teacher" if slowest else None):
+        console.print(to_table(columns, "inference time"))
+    print_plain(console, timing_notes(timing))

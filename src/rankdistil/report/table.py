@@ -1,60 +1,37 @@
-"""The table that compares rankers, and the sentence that says which differences are more than chance."""
+"""The table of a run: its ranker beside the first stage, its teacher and its start."""
 
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from rankdistil.metrics.significance import randomisation_test
+from rankdistil.report.columns import Column
 from rankdistil.report.result import Result
+from rankdistil.report.speed import time_columns
 
-SAMPLES = 10_000
 
-
-def results_table(results: Sequence[Result], title: str, slowest: str | None = None) -> Table:
-    """Build the table.
+def results_columns(results: Sequence[Result], slowest: str | None = None) -> list[Column]:
+    """Make the columns.
 
     Args:
         results: one row each.
-        title: what was ranked.
         slowest: name of the row that speed-ups are relative to; no speed-up column without it.
     """
+    measures = [Column(name, [f"{one.measures[name]:.4f}" for one in results]) for name in results[0].measures]
+    base = None if slowest is None else next((one.speed for one in results if one.name == slowest), {})
+    names = Column("ranker", [one.name for one in results])
+    return [names, *measures, *time_columns([one.speed for one in results], base)]
+
+
+def results_table(results: Sequence[Result], title: str, slowest: str | None = None) -> Table:
+    """Build the table for a terminal; arguments as for ``results_columns``, title: what was ranked."""
     table = Table(title=title, title_justify="left")
-    table.add_column("ranker", no_wrap=True)
-    for name in results[0].measures:
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("ms / query", "p95", "passages/s", "parameters") + (("speed-up",) if slowest else ()):
-        table.add_column(name, justify="right", no_wrap=True)
-    base = next((result.speed for result in results if result.name == slowest), {})
-    for result in results:
-        cells = [f"{value:.4f}" for value in result.measures.values()]
-        speed = result.speed
-        if speed:
-            million = speed["parameters"] / 1e6
-            cells += [f"{speed[key]:.0f}" for key in ("latency_ms_p50", "latency_ms_p95", "passages_per_second")]
-            cells.append(f"{million:.2f} M")
-        else:
-            cells += ["-"] * 4
-        if slowest:
-            cells.append(f"{base['latency_ms_p50'] / speed['latency_ms_p50']:.2f}x" if speed and base else "-")
-        table.add_row(result.name, *cells)
+    columns = results_columns(results, slowest)
+    for column in columns:
+        table.add_column(column.header, justify="left" if column is columns[0] else "right", no_wrap=True)
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*cells)
     return table
-
-
-def differences(results: Sequence[Result], baseline: Result, measure: str = "nDCG@10") -> list[str]:
-    """Say how each ranker differs from a baseline, with the p value of a paired randomisation test."""
-    lines = []
-    for result in results:
-        test = randomisation_test(
-            {query: row[measure] for query, row in result.per_query.items()},
-            {query: row[measure] for query, row in baseline.per_query.items()},
-            SAMPLES,
-        )
-        lines.append(
-            f"{result.name} - {baseline.name}: {measure} {test.difference:+.4f}, p = {test.p_value:.4f} "
-            f"(paired randomisation test, {test.queries} queries, {SAMPLES} samples)"
-        )
-    return lines
 
 
 def print_plain(console: Console, lines: Sequence[str]) -> None:

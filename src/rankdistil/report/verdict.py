@@ -1,0 +1,149 @@
+"""Was it worth it? One sentence on a ranker: against its first stage, its start and its teacher, with what it costs.
+
+Differences are named by test, never by their sign. What makes a ranker useless is said in capitals, with the likely cures.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rankdistil.metrics.measures import CUTOFF, MAIN
+from rankdistil.metrics.significance import Comparison, describe_test, randomisation_test, shown_p
+from rankdistil.report.result import Result
+from rankdistil.report.speed import TIME
+
+COLLAPSED = 0.5
+"""Share of queries without an order from which on a ranker is called collapsed: a few have one text twice."""
+COLLAPSE_CURES = ("a lower stage.lr", "another seed")
+
+
+class Verdict(NamedTuple):
+    """Attributes: text: one sentence; alarms: what makes the ranker useless, usually nothing."""
+
+    text: str
+    alarms: list[str]
+
+    @property
+    def lines(self) -> list[str]:
+        """The alarms, then the sentence."""
+        return [*self.alarms, self.text]
+
+
+def verdict(
+    first: Result, own: Result, teacher: Result | None = None, start: Result | None = None, cures: Sequence[str] = (),
+    seed: int = 0,
+) -> Verdict:  # fmt: skip
+    """Judge a ranker by nDCG@10.
+
+    Args:
+        first: the first stage's order of the same queries.
+        own: the ranker.
+        teacher: its teacher; None for a ranker without one.
+        start: the ranker before its training, where that ranks.
+        cures: of a ranker that is no better than chance, or worse than the first stage, see ``likely_cures``.
+        seed: of the tests.
+    """
+
+    def against(a: Result, b: Result) -> Comparison:
+        return randomisation_test(a.values(), b.values(), seed=seed, clusters=own.topics)
+
+    versus_first = against(own, first)
+    tests = [(first.name, versus_first)]
+    tests += [("its start", against(own, start))] if start is not None else []
+    tests += [(teacher.name, against(own, teacher))] if teacher is not None else []
+    parts = [", ".join(f"{_word(test)} {name} ({_shown(test)})" for name, test in tests)]
+    alone = None if teacher is None else against(teacher, first)
+    if alone is not None:
+        parts.append(_kept(first, own, teacher, alone))
+        parts += _cost(own, teacher)
+    if own.tied is not None and own.tied.queries:
+        parts.append(_tied(own))
+    if not versus_first.can_find:
+        what = "queries" if own.topics is None else "topics"
+        parts.append(f"{versus_first.units} {what} are too few for any test to find a difference")
+    tested = describe_test(versus_first.queries, own.topics)
+    text = f"{own.name}: {MAIN} {own.measures[MAIN]:.4f}, {'; '.join(parts)} ({tested})"
+    if alone is not None and not _above(alone):
+        cures = (f"a better teacher ({teacher.name} isn't above {first.name} itself)", *cures[:1])
+    return Verdict(text, _alarms(first, own, versus_first, cures, seed))
+
+
+def likely_cures(learns: str, started_from: str) -> tuple[str, str]:
+    """Name the two likeliest cures of a ranker that ranks badly.
+
+    Args:
+        learns: ``teacher`` or ``student``: what was trained.
+        started_from: what it started from, in words (``roles.start_in_words``).
+    """
+    if learns == "student" and not started_from.startswith("cut out of"):
+        return "more steps (stage.steps)", "a start that ranks already (student.init_from=subclone)"
+    return "more steps (stage.steps)", "another stage.lr"
+
+
+def depth_note(depth: int) -> list[str]:
+    """Say so if the measure looks at every candidate there is."""
+    if depth > CUTOFF:
+        return []
+    return [
+        f"data.depth={depth}: {MAIN} looks at all candidates of a query, so no ranker can bring one in or lose one. Set "
+        f"data.depth above {CUTOFF} to see more than their order."
+    ]
+
+
+def _alarms(first: Result, own: Result, versus_first: Comparison, cures: Sequence[str], seed: int) -> list[str]:
+    """Say the worst that is true, as it explains the rest."""
+    if own.tied is not None and own.tied.queries and own.tied.queries >= COLLAPSED * own.tied.of:
+        return [_alarm(_tied(own), own, "", COLLAPSE_CURES)]
+    if own.chance is not None:
+        test = randomisation_test(own.values(), own.chance, seed=seed, clusters=own.topics)
+        if test.can_find and not _above(test):
+            chance = own.measures[MAIN] - test.difference
+            numbers = f" ({MAIN} {own.measures[MAIN]:.4f} against {chance:.4f}, {shown_p(test.p_value)})"
+            return [_alarm("no better than a random order of the same candidates", own, numbers, cures)]
+    if versus_first.found and versus_first.difference < 0:
+        return [_alarm(f"worse than {first.name}, the order it was given", own, f" ({_shown(versus_first)})", cures)]
+    return []
+
+
+def _alarm(what: str, own: Result, numbers: str, cures: Sequence[str]) -> str:
+    likely = f". Likely cures: {', or '.join(cures)}" if cures else ""
+    return f"{own.name}: {what.upper()}{numbers}{likely}."
+
+
+def _kept(first: Result, own: Result, teacher: Result, alone: Comparison) -> str:
+    """Say how much of its teacher a ranker has kept; a share of a gain that may be none says nothing."""
+    own_value, above = own.measures[MAIN], teacher.measures[MAIN]
+    share = f"{own_value / above:.1%} of its {MAIN}" if above else f"no share of its {MAIN}, which is 0"
+    if not _above(alone):
+        return f"share of the teacher's gain: none can be given, as {teacher.name} is {_word(alone)} {first.name} " + (
+            f"({_shown(alone)}); keeps {share}"
+        )
+    gain = (own_value - first.measures[MAIN]) / alone.difference
+    return f"keeps {gain:.0%} of the teacher's gain over {first.name} ({_shown(alone)}) and {share}"
+
+
+def _cost(own: Result, teacher: Result) -> list[str]:
+    """Compare size, and time where it was measured on a machine that wasn't busy."""
+    told = []
+    for key, better, worse in ((TIME, "faster", "slower"), ("parameters", "smaller", "larger")):
+        if key in own.speed and key in teacher.speed:
+            ratio = teacher.speed[key] / own.speed[key]
+            told.append(f"{ratio:.2f}x {better}" if ratio >= 1 else f"{1 / ratio:.2f}x {worse}")
+    return [f"{' and '.join(told)} than {teacher.name}"] if told else []
+
+
+def _tied(own: Result) -> str:
+    return f"all scores of {own.tied.queries} of {own.tied.of} queries are equal: the order is by id"
+
+
+def _above(test: Comparison) -> bool:
+    return test.found and test.difference > 0
+
+
+def _word(test: Comparison) -> str:
+    if not test.found:
+        return "no different from"
+    return "better than" if test.difference > 0 else "worse than"
+
+
+def _shown(test: Comparison) -> str:
+    return f"{test.difference:+.4f}, {shown_p(test.p_value)}"

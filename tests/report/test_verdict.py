@@ -1,0 +1,150 @@
+"""The verdict on hand-made results: eight queries, so the smallest p value is 2 of 256 sign assignments."""
+
+import pytest
+
+from rankdistil.report.result import Result, Tied, average
+from rankdistil.report.verdict import depth_note, likely_cures, verdict
+
+CURES = ("more steps (stage.steps)", "another stage.lr")
+TESTED = "(paired randomisation test over 8 queries, exact, two-sided)"
+
+
+def result(name: str, values: list[float], **further: object) -> Result:
+    per_query = {f"q{number}": {"nDCG@10": value} for number, value in enumerate(values)}
+    return Result(name, {"nDCG@10": sum(values) / len(values)}, per_query, {}, **further)
+
+
+def speed(milliseconds: float, parameters: int) -> dict[str, float]:
+    return {"latency_ms_p50": milliseconds, "parameters": parameters}
+
+
+FIRST = result("BM25", [0.2] * 8)
+TEACHER = result("teacher toy", [0.6] * 8)._replace(speed=speed(90.0, 20_000_000))
+OWN = result("student 2l", [0.5] * 8)._replace(speed=speed(30.0, 4_000_000))
+START = result("start: random weights", [0.1] * 8)
+
+
+def test_a_sentence_holds_every_test_what_is_kept_and_what_it_costs() -> None:
+    found = verdict(FIRST, OWN, TEACHER, START, CURES)
+    assert found.text == (
+        "student 2l: nDCG@10 0.5000, better than BM25 (+0.3000, p = 0.008), better than its start (+0.4000, p = 0.008), "
+        "worse than teacher toy (-0.1000, p = 0.008); keeps 75% of the teacher's gain over BM25 (+0.4000, p = 0.008) and 83.3% "
+        f"of its nDCG@10; 3.00x faster and 5.00x smaller than teacher toy {TESTED}"
+    )
+    assert found.alarms == []
+    assert found.lines == [found.text]
+
+
+def test_without_teacher_and_start_there_is_the_first_stage_alone() -> None:
+    assert verdict(FIRST, OWN).text == f"student 2l: nDCG@10 0.5000, better than BM25 (+0.3000, p = 0.008) {TESTED}"
+
+
+def test_a_difference_that_chance_explains_is_none_whatever_its_sign() -> None:
+    own = result("student 2l", [0.3] * 5 + [0.15] * 3)
+    assert "no different from BM25 (+0.0437, p = 0.219)" in verdict(FIRST, own).text
+
+
+def test_the_share_of_a_gain_that_may_be_none_is_not_given() -> None:
+    weak = result("teacher toy", [0.3] * 5 + [0.15] * 3)
+    assert (
+        "share of the teacher's gain: none can be given, as teacher toy is no different from BM25 (+0.0437, p = 0.219); keeps "
+        "205.1% of its nDCG@10"
+    ) in verdict(FIRST, OWN, weak).text
+    nothing = result("teacher toy", [0.0] * 8)
+    assert (
+        "toy is worse than BM25 (-0.2000, p = 0.008); keeps no share of its nDCG@10, which is 0"
+        in verdict(FIRST, OWN, nothing).text
+    )
+
+
+def test_a_busy_machine_gives_a_size_and_no_speed_and_a_slower_student_is_called_so() -> None:
+    busy = [one._replace(speed={"parameters": one.speed["parameters"]}) for one in (OWN, TEACHER)]
+    assert "; 5.00x smaller than teacher toy (paired" in verdict(FIRST, *busy).text
+    slow = OWN._replace(speed=speed(180.0, 40_000_000))
+    assert "; 2.00x slower and 2.00x larger than teacher toy (paired" in verdict(FIRST, slow, TEACHER).text
+    assert "than teacher toy (paired" not in verdict(FIRST, OWN._replace(speed={}), TEACHER).text
+
+
+def test_tests_are_by_topic_where_topics_are_known() -> None:
+    own = OWN._replace(topics={query: f"topic {number % 3}" for number, query in enumerate(OWN.per_query)})
+    assert verdict(FIRST, own).text == (
+        "student 2l: nDCG@10 0.5000, no different from BM25 (+0.3000, p = 0.250); 3 topics are too few for any test to find a "
+        "difference (paired randomisation test by topic (3 topics), exact, two-sided)"
+    )
+
+
+CHANCE = {f"q{number}": 0.25 for number in range(8)}
+
+
+def test_a_ranker_at_chance_is_told_in_capitals_with_two_cures() -> None:
+    own = result("student 2l", [0.3] * 5 + [0.2] * 3, chance=CHANCE)
+    assert verdict(FIRST, own, cures=CURES).alarms == [
+        "student 2l: NO BETTER THAN A RANDOM ORDER OF THE SAME CANDIDATES (nDCG@10 0.2625 against 0.2500, p = 0.727). Likely "
+        "cures: more steps (stage.steps), or another stage.lr."
+    ]
+
+
+def test_a_ranker_above_chance_or_with_too_few_queries_to_tell_is_not_alarming() -> None:
+    assert verdict(FIRST, OWN._replace(chance=CHANCE)).alarms == []
+    few = result("student 2l", [0.25] * 5, chance={query: CHANCE[query] for query in list(CHANCE)[:5]})
+    assert verdict(result("BM25", [0.2] * 5), few).alarms == []
+
+
+def test_a_ranker_worse_than_what_it_was_given_is_told_in_capitals() -> None:
+    own = result("student 2l", [0.1] * 8, chance=dict.fromkeys(CHANCE, 0.05))
+    assert verdict(FIRST, own, TEACHER, cures=CURES).alarms == [
+        "student 2l: WORSE THAN BM25, THE ORDER IT WAS GIVEN (-0.1000, p = 0.008). Likely cures: more steps (stage.steps), or "
+        "another stage.lr."
+    ]
+
+
+def test_the_first_cure_of_a_student_of_a_teacher_that_ranks_no_better_is_another_teacher() -> None:
+    own = result("student 2l", [0.1] * 8)
+    (alarm,) = verdict(FIRST, own, FIRST._replace(name="teacher toy"), cures=CURES).alarms
+    assert alarm.endswith(" Likely cures: a better teacher (teacher toy isn't above BM25 itself), or more steps (stage.steps).")
+
+
+def test_a_collapsed_ranker_is_told_by_its_ties_whatever_the_luck_of_its_order() -> None:
+    found = verdict(FIRST, OWN._replace(tied=Tied(4, 8), chance=dict.fromkeys(CHANCE, 0.9)), cures=CURES)
+    assert found.alarms == [
+        "student 2l: ALL SCORES OF 4 OF 8 QUERIES ARE EQUAL: THE ORDER IS BY ID. Likely cures: a lower stage.lr, or another "
+        "seed."
+    ]
+    few = verdict(FIRST, OWN._replace(tied=Tied(3, 8)))
+    assert few.alarms == []
+    assert "; all scores of 3 of 8 queries are equal: the order is by id (paired" in few.text
+    assert "equal" not in verdict(FIRST, OWN._replace(tied=Tied(0, 8))).text
+
+
+def test_a_ranker_that_nobody_trained_here_gets_an_alarm_without_cures() -> None:
+    assert verdict(FIRST, result("x.run", [0.1] * 8)).alarms == [
+        "x.run: WORSE THAN BM25, THE ORDER IT WAS GIVEN (-0.1000, p = 0.008)."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("learns", "start", "second"),
+    [
+        ("student", "random weights", "a start that ranks already (student.init_from=subclone)"),
+        ("student", "cut out of the teacher ranker", "another stage.lr"),
+        ("teacher", "package:x/model", "another stage.lr"),
+    ],
+)
+def test_a_start_that_is_already_taken_or_that_a_teacher_cannot_take_is_no_cure(learns: str, start: str, second: str) -> None:
+    assert likely_cures(learns, start) == ("more steps (stage.steps)", second)
+
+
+def test_a_depth_that_the_measure_looks_at_whole_is_told() -> None:
+    assert depth_note(11) == []
+    assert depth_note(10) == [
+        "data.depth=10: nDCG@10 looks at all candidates of a query, so no ranker can bring one in or lose one. Set data.depth "
+        "above 10 to see more than their order."
+    ]
+
+
+def test_seeds_are_averaged_query_by_query_with_the_ties_of_the_worst() -> None:
+    pair = [result("a", [0.2, 0.4], tied=Tied(0, 2)), result("b", [0.4, 0.0], tied=Tied(2, 2))]
+    found = average(pair, "both")
+    assert (found.name, found.tied, found.speed) == ("both", Tied(2, 2), {})
+    assert found.values() == pytest.approx({"q0": 0.3, "q1": 0.2})
+    assert found.measures["nDCG@10"] == pytest.approx(0.25)
