@@ -15,11 +15,10 @@ Call = TypeVar("Call")
 
 
 class Sample(NamedTuple):
-    """One call. Attributes: tokenise: seconds, strings to token ids; model: seconds, token ids to scores; joules: if known."""
+    """One call. Attributes: tokenise: seconds, strings to token ids; model: seconds, token ids to scores."""
 
     tokenise: float
     model: float
-    joules: float | None = None
 
 
 def measure(
@@ -65,7 +64,7 @@ def summary(samples: Sequence[Sample], passages: Sequence[int]) -> dict[str, flo
 
     Returns:
         ``<part>_ms_p50``, ``_p95`` and ``_p99`` for the parts ``latency`` (end to end), ``tokenise`` and ``model``;
-        ``passages_per_second``, the median of the calls' rates end to end; ``joules_per_1000_passages`` where energy was read.
+        ``passages_per_second``, the median of the calls' rates end to end.
     """
     tokenise, model = (np.array([sample[part] for sample in samples]) for part in (0, 1))
     parts = {"latency": tokenise + model, "tokenise": tokenise, "model": model}
@@ -75,7 +74,4 @@ def summary(samples: Sequence[Sample], passages: Sequence[int]) -> dict[str, flo
         for percentile in PERCENTILES
     }
     numbers["passages_per_second"] = float(np.median(np.array(passages) / parts["latency"]))
-    joules = [sample.joules for sample in samples if sample.joules is not None]
-    if len(joules) == len(samples):
-        numbers["joules_per_1000_passages"] = sum(joules) / sum(passages) * 1e3
     return numbers

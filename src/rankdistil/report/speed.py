@@ -24,7 +24,8 @@ def speed(timing: Timing, ranker: str) -> dict[str, float]:
     if single is None:
         return {}
     numbers = {key: value for key, value in single.items() if "_ms_p" in key or key in ("passages_per_second", "parameters")}
-    return numbers | _throughput(rows)
+    rate = _throughput(rows)
+    return numbers if rate is None else numbers | {"passages_per_second": rate}
 
 
 def reference(timing: Timing) -> tuple[str, str]:
@@ -80,13 +81,12 @@ def speed_columns(timing: Timing, names: Mapping[str, str], slowest: str | None)
         if slowest:
             base = [single.get((slowest, how, size), {}).get("latency_ms_p50") for _, how in keys]
             columns.append(Column("speed-up", [_ratio(a, row["latency_ms_p50"]) for a, row in zip(base, found, strict=True)]))
-    for header, unit in (("passages/s", "passages_per_second"), ("J / 1000", "joules_per_1000_passages")):
-        values = [many[key].get(unit) for key in keys]
-        if any(value is not None for value in values):
-            columns.append(Column(header, ["-" if value is None else f"{value:.0f}" for value in values]))
-            if slowest and unit == "passages_per_second":
-                base = [many.get((slowest, how), {}).get(unit) for _, how in keys]
-                columns.append(Column("speed-up", [_ratio(value, a) for a, value in zip(base, values, strict=True)]))
+    values = [many[key] for key in keys]
+    if any(value is not None for value in values):
+        columns.append(Column("passages/s", ["-" if value is None else f"{value:.0f}" for value in values]))
+        if slowest:
+            base = [many.get((slowest, how)) for _, how in keys]
+            columns.append(Column("speed-up", [_ratio(value, a) for a, value in zip(base, values, strict=True)]))
     return columns
 
 
@@ -101,9 +101,8 @@ def _left_out(refused: Sequence[Mapping[str, str]]) -> list[str]:
     return [f"not timed: {names} in {', '.join(found)}: {reason}" for (reason, names), found in ways.items()]
 
 
-def _throughput(rows: Sequence[Timing]) -> dict[str, float]:
-    row = next((row for row in rows if row["measured"] == "throughput"), {})
-    return {key: row[key] for key in ("passages_per_second", "joules_per_1000_passages") if key in row}
+def _throughput(rows: Sequence[Timing]) -> float | None:
+    return next((row["passages_per_second"] for row in rows if row["measured"] == "throughput"), None)
 
 
 def _summed(timing: Timing) -> list[Timing]:
