@@ -24,7 +24,7 @@ def imports(path: object) -> set[str]:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_a_source_file_is_small_says_why_it_exists_and_is_no_dumping_ground(path: object) -> None:
     text = path.read_text()
-    assert text.count("\n") <= 250
+    assert text.count("\n") <= 400
     assert path.stem not in {"utils", "common", "misc", "helpers"}
     assert path.name == "__init__.py" or ast.get_docstring(ast.parse(text))
 
