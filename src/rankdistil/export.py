@@ -19,7 +19,8 @@ bound
 
 A graph comes to its place only after its scores were compared with those of torch in float32; graphs that were there before are
 compared again. One that changes nDCG@10 by more than its bound is removed, and the command fails. The differences go into the
-model card and, for ``Reranker(dtype="auto")``, into ``precisions.json``. The ranges of OpenVINO's 8-bit activations are found on pairs of the validation split.
+model card and, for ``Reranker(dtype="auto")``, into ``precisions.json``. The ranges of OpenVINO's 8-bit activations are found on
+pairs of the validation split.
 """
 
 import math
@@ -93,8 +94,8 @@ def _kinds(value: str) -> tuple[str, ...]:
             raise ValueError(f"to names {kind!r}; expected some of {', '.join(KINDS)}, with commas between them.")
     if {*kinds} == {"onnx", "int8"}:
         raise ValueError(
-            "to=onnx,int8: there is no 8-bit graph for ONNX, where scaling each row takes what 8-bit products gain. Use to=onnx, "
-            "to=openvino,int8, or to=int8, which torch computes without a graph."
+            "to=onnx,int8: there is no 8-bit graph for ONNX, where scaling each row takes what 8-bit products gain. "
+            "Use to=onnx, to=openvino,int8, or to=int8, which torch computes without a graph."
         )
     return kinds
 

@@ -42,7 +42,10 @@ class Int8Linear(nn.Module):
         # The sum of the rounded weights, not of those given: what rounding them does to the middle is undone by the rest.
         self._bias, self._sum = bias.detach().float(), (whole * scale[:, None]).sum(1)
         self._emulated = self.bits > own
-        self._weight = whole * scale[:, None] if self._emulated else torch.ops.onednn.qlinear_prepack(whole.to(torch.int8), None)
+        if self._emulated:
+            self._weight = whole * scale[:, None]
+        else:
+            self._weight = torch.ops.onednn.qlinear_prepack(whole.to(torch.int8), None)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Multiply float32 rows, (N, in); returns (N, out)."""

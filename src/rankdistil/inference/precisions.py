@@ -1,7 +1,7 @@
 """Which precision is fastest here without changing a ranking: what an export's check found, and the choice of ``dtype="auto"``.
 
-A check scores held-out pairs in each precision (``python -m rankdistil.export``) and leaves ``precisions.json`` in the export. The
-choice reads that file and asks the processor; nothing is measured when a ranker is loaded.
+A check scores held-out pairs in each precision (``python -m rankdistil.export``) and leaves ``precisions.json`` in the export.
+The choice reads that file and asks the processor; nothing is measured when a ranker is loaded.
 """
 
 import json

@@ -58,9 +58,7 @@ def multiply_int8(rows: torch.Tensor, packed: torch.Tensor, scale: torch.Tensor,
     Returns:
         float32, (N, out).
     """
-    return torch.ops.onednn.qlinear_pointwise(
-        rows, 1.0, ZERO, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], ""
-    )
+    return torch.ops.onednn.qlinear_pointwise(rows, 1.0, ZERO, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], "")
 
 
 @cache

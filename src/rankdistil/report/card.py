@@ -114,8 +114,8 @@ def write_card(export: Path, cfg: DictConfig, results: list[Result], run: dict[s
         title=f"{cfg.method} {own.name}", version=run["origin"]["versions"]["rankdistil"], commit=run["origin"]["commit"],
         stage=cfg.stage.name, seed=cfg.seed, **shape, parameters=own.speed["parameters"],
         learnt_from=run["learnt_from"], train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps,
-        precision=run["precision"], query_tokens=cfg.data.query_tokens, passage_tokens=cfg.data.passage_tokens, test=run["test"],
-        queries=len(own.per_query), names=" | ".join(names), rules="---:|" * len(names), rows="\n".join(rows),
+        precision=run["precision"], query_tokens=cfg.data.query_tokens, passage_tokens=cfg.data.passage_tokens,
+        test=run["test"], queries=len(own.per_query), names=" | ".join(names), rules="---:|" * len(names), rows="\n".join(rows),
         times=times and f"{times}\n", notes="\n".join(f"- {note}" for note in timing_notes(timing)),
     )  # fmt: skip
     write_text(export / "README.md", text)
