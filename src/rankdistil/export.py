@@ -19,8 +19,8 @@ bound
 
 A graph comes to its place only after its scores were compared with those of torch in float32; graphs that were there before are
 compared again. One that changes nDCG@10 by more than its bound is removed, and the command fails. The differences go into the
-model card and, for ``Reranker(dtype="auto")``, into ``precisions.json``. The ranges of OpenVINO's 8-bit activations are found on
-pairs of the validation split.
+model card and, for ``Reranker(dtype="auto")``, into ``precisions.json``. The ranges of OpenVINO's 8-bit activations are found
+on pairs of the validation split.
 """
 
 import math
