@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rankdistil.inference.processor import LEVELS, ZERO, multiply_int8, require_weight_bits
+from rankdistil.inference.processor import LEVELS, ZERO, multiply_int8, pack_int8, require_weight_bits
 
 LARGEST = 127  # of rounded activations, whose range is used symmetrically
 SMALLEST = 1e-12  # a scale above zero for rows of zeros
@@ -42,10 +42,7 @@ class Int8Linear(nn.Module):
         # The sum of the rounded weights, not of those given: what rounding them does to the middle is undone by the rest.
         self._bias, self._sum = bias.detach().float(), (whole * scale[:, None]).sum(1)
         self._emulated = self.bits > own
-        if self._emulated:
-            self._weight = whole * scale[:, None]
-        else:
-            self._weight = torch.ops.onednn.qlinear_prepack(whole.to(torch.int8), None)
+        self._weight = whole * scale[:, None] if self._emulated else pack_int8(whole)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Multiply float32 rows, (N, in); returns (N, out)."""

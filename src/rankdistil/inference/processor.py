@@ -46,12 +46,21 @@ def require_weight_bits() -> int:
     return bits
 
 
+def pack_int8(whole: torch.Tensor) -> torch.Tensor:
+    """Lay weights out for ``multiply_int8``.
+
+    Args:
+        whole: whole numbers, (out, in).
+    """
+    return torch.ops.onednn.qlinear_prepack(whole.to(torch.int8), None)
+
+
 def multiply_int8(rows: torch.Tensor, packed: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor) -> torch.Tensor:
     """Multiply 8-bit rows by packed 8-bit weights, summed in 32 bits.
 
     Args:
         rows: unsigned, ``ZERO`` stands for 0, (N, in).
-        packed: what ``torch.ops.onednn.qlinear_prepack`` made of the weights, (out, in).
+        packed: what ``pack_int8`` made of the weights, (out, in).
         scale: of each output, float32, (out,).
         zero: int32 zeros, (out,).
 
@@ -65,14 +74,13 @@ def multiply_int8(rows: torch.Tensor, packed: torch.Tensor, scale: torch.Tensor,
 def _exact(bits: int) -> bool:
     """Whether the largest sums of products of one sign, of neighbours and all along a row, come out as they are."""
     largest = LEVELS[bits]
-    packed = torch.ops.onednn.qlinear_prepack(torch.full((PROBE, PROBE), largest, dtype=torch.int8), None)
-    negative = torch.ops.onednn.qlinear_prepack(torch.full((PROBE, PROBE), -largest, dtype=torch.int8), None)
     scale, zero = torch.ones(PROBE), torch.zeros(PROBE, dtype=torch.int32)
-    for lowest in (0, 255):
-        rows = torch.full((2, PROBE), lowest, dtype=torch.uint8)
-        expected = float(PROBE * largest * (lowest - ZERO))
-        for weights, sign in ((packed, 1), (negative, -1)):
-            if not bool((multiply_int8(rows, weights, scale, zero) == sign * expected).all()):
+    for weight in (largest, -largest):
+        packed = pack_int8(torch.full((PROBE, PROBE), weight))
+        for activation in (0, 255):
+            rows = torch.full((2, PROBE), activation, dtype=torch.uint8)
+            expected = float(PROBE * weight * (activation - ZERO))
+            if not bool((multiply_int8(rows, packed, scale, zero) == expected).all()):
                 return False
     return True
 

@@ -45,6 +45,7 @@ def conclude(cfg: DictConfig, folder: Path, record: dict[str, Any], tested: Sequ
     results = [_results(cfg, test, timing if number == 0 else None) for number, test in enumerate(tested)]
     for test, rows in zip(tested, results, strict=True):
         _print(rows, test.split, timing if test is tested[0] else None, console)
+    print_plain(console, [f"trained in {record['precision']}, tested in float32"])
     further = ["tests/"] if len(tested) > 1 else []
     console.print(f"files: {folder}/  {'  '.join([FILES, *further])}", markup=False, highlight=False, soft_wrap=True)
     write_card(folder / "export", cfg, results[0], record, timing)
