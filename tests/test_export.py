@@ -81,7 +81,7 @@ def test_graphs_lie_beside_the_other_files_and_the_card_says_how_close_they_are(
     rows = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("| ")][2:]
     bf16 = computes_bfloat16()
     assert [row[:2] for row in rows] == [
-        ["torch", "float32"], *([["torch", "bfloat16"]] * bf16), ["torch", "int8, 8-bit weights"], ["torch", "int8, 7-bit weights"],
+        ["torch", "float32"], *([["torch", "bfloat16"]] * bf16), *(["torch", f"int8, {bits}-bit weights"] for bits in (8, 7)),
         ["onnx", "float32"], ["openvino", "float32"], *([["openvino", "bfloat16"]] * bf16),
         ["openvino", f"int8, {weight_bits()}-bit weights"],
     ]  # fmt: skip

@@ -7,8 +7,8 @@ import pytest
 from omegaconf import OmegaConf
 from support import MINILM, composed
 
-from rankdistil.inference import processor
 from rankdistil import networks, parts
+from rankdistil.inference import processor
 from rankdistil.settings import bind, build, check
 
 SMOKE = "+experiment=smoke"
