@@ -31,6 +31,7 @@ from rankdistil.inference.graphs import write_graphs
 from rankdistil.inference.others import Meter, shown_share
 from rankdistil.inference.packed_ranker import PRECISIONS
 from rankdistil.inference.padded import text_batches
+from rankdistil.inference.processor import computes_bfloat16
 from rankdistil.metrics.fidelity import kendall_tau
 from rankdistil.models.load import load_tokenizer
 
@@ -93,18 +94,24 @@ def ways(measured: Measured, asked: argparse.Namespace, texts: list[str], stack:
     if asked.peer_python:
         own = shutil.copytree(folder, folder.with_name(f"{folder.name}.peer"))  # without our graph it writes its own
         found[f"{PEER} openvino"] = stack.enter_context(on_openvino(asked.peer_python, own))
-    found |= {precision: timed(Reranker(str(folder), device="cpu", dtype=precision).score) for precision in PRECISIONS}
+    found |= {precision: timed(Reranker(str(folder), device="cpu", dtype=precision).score) for precision in computed()}
     if backends:
         encoder = PairEncoder(load_tokenizer(TOKENIZER), QUERY_TOKENS, MOST_TOKENS - QUERY_TOKENS - SPECIAL_TOKENS)
         pairs = [Pair("", "", texts[0], passage) for passage in texts[1:]]
         write_graphs(measured.ranker, [*backends, "int8"], folder, text_batches(pairs, encoder, 1024), weights(folder))
     for backend in backends:
-        for precision in precisions(backend):
+        for precision in [each for each in precisions(backend) if each in computed()]:
             found[f"{backend} {precision}"] = timed(Reranker(str(folder), "cpu", precision, backend).score)
     if asked.peer_python and "openvino" in backends:
         graph = Path(FILES["openvino", "int8"]).name
         found[f"{PEER}, our openvino int8"] = stack.enter_context(on_openvino(asked.peer_python, folder, graph))
     return found
+
+
+def computed() -> list[str]:
+    """List the precisions that this processor computes by itself."""
+    lacking = {"bfloat16"} if not computes_bfloat16() else set()
+    return [precision for precision in PRECISIONS if precision not in lacking]
 
 
 def interleaved(variants: list[Variant], rounds: int, console: Console) -> list[list[float]]:

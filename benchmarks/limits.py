@@ -8,26 +8,27 @@ import torch
 from numpy.typing import NDArray
 from transformers import BertConfig
 
-from rankdistil.inference.int8 import LARGEST, ZERO
+from rankdistil.inference.processor import LEVELS, multiply_int8, pack_int8, require_weight_bits
 
 SHAPE = 1024, 1024, 1024  # rows, inputs, outputs
 BURSTS = 20
 
 
 def limits() -> dict[str, float]:
-    """Measure the GFLOP/s of matrix products in each arithmetic: the best of some short bursts, a multiply-add counts twice."""
+    """Measure the GFLOP/s of matrix products in each arithmetic: the best of some short bursts, a multiply-add counts twice.
+
+    Weights of int8 have as many bits as this processor multiplies exactly; bfloat16 may be emulated.
+    """
     rows, inner, outer = SHAPE
     left, right = torch.randn(rows, inner), torch.randn(outer, inner)
     halves = left.bfloat16(), right.bfloat16()
-    whole = torch.randint(0, 2 * LARGEST, (rows, inner)).to(torch.uint8)
-    packed = torch.ops.onednn.qlinear_prepack(torch.randint(-LARGEST, LARGEST, (outer, inner)).to(torch.int8), None)
+    whole, largest = torch.randint(0, 256, (rows, inner)).to(torch.uint8), LEVELS[require_weight_bits()]
+    packed = pack_int8(torch.randint(-largest, largest + 1, (outer, inner)))
     scale, zero = torch.ones(outer), torch.zeros(outer, dtype=torch.int32)
     products: dict[str, Callable[[], torch.Tensor]] = {
         "float32": lambda: torch.nn.functional.linear(left, right),
         "bfloat16": lambda: torch.nn.functional.linear(*halves),
-        "int8": lambda: torch.ops.onednn.qlinear_pointwise(
-            whole, 1.0, ZERO, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], ""
-        ),
+        "int8": lambda: multiply_int8(whole, packed, scale, zero),
     }
     return {name: 2 * rows * inner * outer / _fastest(product) / 1e9 for name, product in products.items()}
 

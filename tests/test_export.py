@@ -17,6 +17,8 @@ from rankdistil.held_out import open_held_out
 from rankdistil.inference.export import write_export
 from rankdistil.inference.exported import FILES
 from rankdistil.inference.graphs import staged
+from rankdistil.inference.precisions import read_precisions
+from rankdistil.inference.processor import computes_bfloat16, weight_bits
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_tokenizer
 from rankdistil.models.student import StudentSize
@@ -77,9 +79,11 @@ def test_graphs_lie_beside_the_other_files_and_the_card_says_how_close_they_are(
         "# The card\n\n## Other runtimes and precisions\n\nScores of 100 pairs of 10 queries of rankdistil/almanac/test, "
     )
     rows = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("| ")][2:]
+    bf16 = computes_bfloat16()
     assert [row[:2] for row in rows] == [
-        ["torch", "float32"], ["torch", "bfloat16"], ["torch", "int8"], ["onnx", "float32"], ["onnx", "int8"],
-        ["openvino", "float32"], ["openvino", "bfloat16"], ["openvino", "int8"],
+        ["torch", "float32"], *([["torch", "bfloat16"]] * bf16), *(["torch", f"int8, {bits}-bit weights"] for bits in (8, 7)),
+        ["onnx", "float32"], ["openvino", "float32"], *([["openvino", "bfloat16"]] * bf16),
+        ["openvino", f"int8, {weight_bits()}-bit weights"],
     ]  # fmt: skip
     for backend, precision, largest, tau, *_ in rows:
         exact = precision == "float32"
@@ -91,6 +95,21 @@ def test_graphs_lie_beside_the_other_files_and_the_card_says_how_close_they_are(
     assert main([f"run={run}/export", "to=onnx", "bound=1"]) == 0
     assert (run / "export" / "README.md").read_text() == card, "graphs that were there are compared again"
     assert (run / "export" / ALL[1]).stat().st_mtime_ns == before
+
+
+def test_int8_alone_writes_no_graph_but_both_kinds_of_8_bits_for_auto_to_go_by(run, capsys):
+    assert main([f"run={run}", "to=int8", "pairs=100"]) == 0, capsys.readouterr().err
+    assert files(run / "export") == []
+    rows = [row for row in read_precisions(str(run / "export")) if row["dtype"] == "int8"]
+    assert [(row["backend"], row["weight_bits"]) for row in rows] == [("torch", 8), ("torch", 7)]
+    harmless = next(abs(row["change"]) < 0.005 for row in rows if row["weight_bits"] == weight_bits())
+    assert f"dtype=auto on this processor: {'int8' if harmless else 'float32'}\n" in capsys.readouterr().out
+
+
+def test_a_run_can_be_checked_in_8_bits_alone(run):
+    found = checked_export.check_int8(run / "export", run, 100)
+    assert list(found) == ["int8, 8-bit weights", "int8, 7-bit weights"]
+    assert [row["change"] for row in read_precisions(str(run / "export"))] == [0.0, *found.values()]
 
 
 def test_a_graph_that_ranks_otherwise_is_not_kept(run, capsys, monkeypatch):
@@ -146,7 +165,11 @@ def test_pairs_are_whole_queries_from_all_over_the_test_and_others_are_not_of_th
             ["run={run}", "to=onnx,tflite"],
             "to names 'tflite'; expected some of onnx, openvino, int8, with commas between them.",
         ),
-        (["run={run}", "to=int8"], "to=int8 doesn't say for which runtime. Name it too: to=onnx,int8 or to=openvino,int8."),
+        (
+            ["run={run}", "to=onnx,int8"],
+            "to=onnx,int8: there is no 8-bit graph for ONNX, where scaling each row takes what 8-bit products gain. "
+            "Use to=onnx, to=openvino,int8, or to=int8, which torch computes without a graph.",
+        ),
         (["run={run}", "to=onnx", "pairs=many"], "pairs is 'many'; expected a whole number of at least 1."),
         (["run={run}", "to=onnx", "pairs=0"], "pairs is '0'; expected a whole number of at least 1."),
         (["run={run}", "to=onnx", "bound=nan"], "bound is 'nan'; expected a number of at least 0."),
@@ -177,18 +200,18 @@ def test_a_runtime_that_was_not_asked_for_is_neither_checked_nor_written(run, ca
 
 
 def test_eight_bits_that_change_too_much_are_not_kept_and_the_exact_graph_is(run, capsys, monkeypatch):
-    need("onnx", "onnxscript", "onnxruntime")
+    need("onnx", "onnxscript", "openvino", "nncf")
     honest = checked_export.open_graph
 
     def open_graph(*given):
         return Reversed(honest(*given)) if given[3] == "int8" else honest(*given)
 
     monkeypatch.setattr(checked_export, "open_graph", open_graph)
-    assert main([f"run={run}", "to=onnx,int8", "pairs=100"]) == 1
+    assert main([f"run={run}", "to=openvino,int8", "pairs=100"]) == 1
     told = capsys.readouterr().err
-    assert told.startswith("error: onnx int8 changes nDCG@10 by ")
-    assert told.endswith(f"{run / 'export' / ALL[1]} was removed. Use another precision, or allow more: bound=<number>.\n")
-    assert files(run / "export") == [ALL[0]]
+    assert told.startswith("error: openvino int8 changes nDCG@10 by ")
+    assert told.endswith(f"{run / 'export' / ALL[2]} was removed. Use another precision, or allow more: bound=<number>.\n")
+    assert files(run / "export") == [str(Path(ALL[1]).with_suffix(".bin")), ALL[1]]
 
 
 def test_what_a_killed_export_left_is_swept_away(run):

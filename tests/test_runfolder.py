@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from support import composed
 
 from rankdistil import jobs, lineage
+from rankdistil.inference import processor
 from rankdistil.lineage import changed_settings, fingerprint, outcome_settings, read_record
 from rankdistil.locks import locked
 from rankdistil.runfolder import state
@@ -127,6 +128,16 @@ def test_folders_logging_and_timing_do_not_decide_an_outcome_and_the_rest_does()
         changed = outcome_settings(composed("+experiment=smoke", override), {})
         assert fingerprint(changed) != fingerprint(base)
         assert changed_settings(base, changed)
+
+
+@pytest.mark.parametrize(("able", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_the_precision_that_a_machine_computes_in_decides_an_outcome(able, expected, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "computes_bfloat16", lambda *_: able)
+    found, named = (
+        outcome_settings(composed("+experiment=smoke", *more), {}) for more in ([], [f"trainer.precision={expected}"])
+    )
+    assert found["trainer.precision"] == expected
+    assert fingerprint(found) == fingerprint(named)
 
 
 def test_the_student_does_not_decide_what_a_teacher_becomes() -> None:

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from support import MINILM, composed
 
 from rankdistil import networks, parts
+from rankdistil.inference import processor
 from rankdistil.settings import bind, build, check
 
 SMOKE = "+experiment=smoke"
@@ -168,6 +169,19 @@ def test_half_precision_without_a_scaler_is_refused() -> None:
 
 def test_automatic_precision_is_decided_before_lightning_sees_it() -> None:
     assert parts.trainer_arguments(composed(SMOKE))["precision"] in {"bf16-mixed", "32-true"}
+
+
+def test_mixed_precision_on_a_processor_without_bfloat16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = composed(SMOKE, "trainer.precision=bf16-mixed")
+    monkeypatch.setattr(processor, "computes_bfloat16", lambda *_: True)
+    assert parts.trainer_arguments(cfg)["precision"] == "bf16-mixed"
+    monkeypatch.setattr(processor, "computes_bfloat16", lambda *_: False)
+    with pytest.raises(ValueError) as caught:
+        parts.trainer_arguments(cfg)
+    assert str(caught.value) == (
+        "trainer.precision=bf16-mixed needs a processor with bfloat16 (AVX512_BF16, AMX or ARM's BF16), and this one has none "
+        "or is held back: emulated, it takes 6.7 times as long as float32. Use trainer.precision=auto."
+    )
 
 
 @pytest.mark.parametrize("wrong", ["0", "-1", "soon", "true", "1e9", ".nan"])

@@ -1,7 +1,8 @@
 """Graphs for other runtimes, kept where they rank as torch does."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,8 +13,10 @@ from rankdistil.inference.backend import open_graph
 from rankdistil.inference.engine import Engine, Network
 from rankdistil.inference.exported import FILES, weights
 from rankdistil.inference.graphs import put, remove, require_packages, staged, write_graphs
-from rankdistil.inference.packed_ranker import PRECISIONS
+from rankdistil.inference.machine import processor
 from rankdistil.inference.padded import text_batches
+from rankdistil.inference.precisions import HARMLESS, choose, write_precisions
+from rankdistil.inference.processor import LEVELS
 from rankdistil.inference.torch_network import TorchNetwork
 from rankdistil.metrics.fidelity import kendall_tau
 from rankdistil.models.bert import CrossEncoder
@@ -21,6 +24,7 @@ from rankdistil.models.load import load_ranker
 from rankdistil.report.export_check import Check, check_table, write_checks
 from rankdistil.report.table import print_plain
 
+CPU = torch.device("cpu")
 EXACT = 1e-4  # bound of float32: what sums in another order may do to two passages that score all but alike
 CALIBRATION = 300  # validation pairs that 8-bit ranges are found on
 CALIBRATION_TOKENS = 1024  # of one batch of them
@@ -32,7 +36,7 @@ def export(folder: Path, run: Path, kinds: Collection[str], pairs: int, bound: f
     Args:
         folder: the export.
         run: gives the data.
-        kinds: what to write, some of ``onnx``, ``openvino`` and ``int8``.
+        kinds: what to write, some of ``onnx``, ``openvino`` and ``int8``; ``int8`` alone writes no graph.
         pairs: test pairs that are scored, at most.
         bound: largest change of nDCG@10 in bfloat16 and int8.
 
@@ -47,7 +51,7 @@ def export(folder: Path, run: Path, kinds: Collection[str], pairs: int, bound: f
     with staged(folder) as stage:
         batches = text_batches(data.others, data.encoder, CALIBRATION_TOKENS)
         written = write_graphs(ranker, kinds, stage, batches, weights(folder))
-        checks, notes = _compare(ranker, data, folder, stage, bound)
+        checks, notes = _compare(ranker, data, _ways(folder, stage), bound)
         failed = [check for check in checks if check.backend != "torch" and not check.passes]
         unfit = {FILES[each.backend, each.precision] for each in failed if each.precision != "bfloat16"}
         for name in written:
@@ -55,47 +59,93 @@ def export(folder: Path, run: Path, kinds: Collection[str], pairs: int, bound: f
                 put(stage, folder, name)
         for name in unfit:
             remove(folder, name)
-    title = f"{len(data.pairs)} pairs of {len(data.qrels)} queries of {data.test}, against torch in float32"
-    write_checks(folder, checks, f"Scores of {title}.")
+    title = _keep(folder, data, checks)
     screen.print(check_table(checks, title))
-    print_plain(screen, [*notes, f"files: {folder}/  {'  '.join(name for name in written if name not in unfit)}"])
+    chosen = f"dtype=auto on this processor: {choose(str(folder), 'torch', CPU)}"
+    print_plain(screen, [*notes, chosen, f"files: {folder}/  {'  '.join(name for name in written if name not in unfit)}"])
     if failed:
         raise ValueError("\n".join(_told(check, checks[0], folder) for check in failed))
 
 
-def _compare(ranker: CrossEncoder, data: HeldOut, folder: Path, stage: Path, bound: float) -> tuple[list[Check], list[str]]:
-    """Score the pairs with every runtime and precision; return the rows, and notes on those that can't be had here."""
-    reference = np.array(_score(TorchNetwork(ranker, data.encoder, torch.device("cpu")), data))
+def check_int8(folder: Path, run: Path, pairs: int = 500) -> dict[str, float]:
+    """Score a run's held-out pairs in 8 bits on torch, and keep in the export how much that changes: what ``auto`` goes by.
+
+    Args:
+        folder: the export, whose earlier check is replaced.
+        run: gives the data.
+        pairs: test pairs that are scored, at most.
+
+    Returns:
+        Change of nDCG@10 by precision.
+    """
+    data = open_held_out(run, str(folder), pairs, 0)
+    ways = [way for way in _torch_ways() if way.precision == "int8"]
+    checks, _ = _compare(load_ranker(str(folder)).eval(), data, ways, HARMLESS)
+    _keep(folder, data, checks)
+    return {check.name: check.change for check in checks[1:]}
+
+
+class Way(NamedTuple):
+    """A way to compute scores. Attributes: file: the graph, None on torch; weight_bits: of int8 on torch."""
+
+    backend: str
+    precision: str
+    file: Path | None = None
+    weight_bits: int | None = None
+
+
+def _compare(ranker: CrossEncoder, data: HeldOut, ways: Iterable[Way], bound: float) -> tuple[list[Check], list[str]]:
+    """Score the pairs in every way; return the rows, and notes on those that can't be had here."""
+    reference = np.array(_score(TorchNetwork(ranker, data.encoder, CPU), data))
     orders, ndcg = data.orders(reference.tolist())
     checks, notes = [Check("torch", "float32", 0.0, 1.0, ndcg, 0.0, None)], []
-    for backend, precision, file in _ways(folder, stage):
-        print(f"scoring {len(data.pairs)} pairs: {backend} {precision}", flush=True)
+    for way in ways:
+        print(f"scoring {len(data.pairs)} pairs: {way.backend} {way.precision}", flush=True)
         try:
-            network = _network(ranker, data, backend, precision, file)
+            network = _network(ranker, data, way)
         except ValueError as error:
-            notes.append(f"not compared: {backend} {precision}: {error}")
+            notes.append(f"not compared: {way.backend} {way.precision}: {error}")
             continue
         scores = np.array(_score(network, data))
         found, value = data.orders(scores.tolist())
         largest, tau = float(np.abs(scores - reference).max()), kendall_tau(orders, found)
-        limit = EXACT if precision == "float32" else bound
-        checks.append(Check(backend, precision, largest, 1.0 if tau is None else tau, value, value - ndcg, limit))
+        limit = EXACT if way.precision == "float32" else bound
+        bits = way.weight_bits or getattr(network, "weight_bits", None)
+        checks.append(Check(*way[:2], largest, 1.0 if tau is None else tau, value, value - ndcg, limit, bits))
     return checks, notes
 
 
-def _ways(folder: Path, stage: Path) -> Iterator[tuple[str, str, Path | None]]:
-    """Yield backend, precision and graph of every way to compute scores; new graphs go before old ones."""
-    yield from (("torch", precision, None) for precision in PRECISIONS if precision != "float32")
+def _torch_ways() -> list[Way]:
+    """List torch's ways but float32. Both kinds of 8 bits: what one processor lacks is emulated, for others that have it."""
+    return [Way("torch", "bfloat16"), *(Way("torch", "int8", weight_bits=bits) for bits in LEVELS)]
+
+
+def _ways(folder: Path, stage: Path) -> Iterator[Way]:
+    """Yield every way to compute scores; new graphs go before old ones."""
+    yield from _torch_ways()
     for (backend, precision), name in FILES.items():
         file = next((place / name for place in (stage, folder) if (place / name).is_file()), None)
         if file is not None:
-            yield backend, precision, file
+            yield Way(backend, precision, file)
 
 
-def _network(ranker: CrossEncoder, data: HeldOut, backend: str, precision: str, file: Path | None) -> Network:
-    if file is None:
-        return TorchNetwork(ranker, data.encoder, torch.device("cpu"), precision)
-    return open_graph(backend, file, data.encoder, precision)
+def _network(ranker: CrossEncoder, data: HeldOut, way: Way) -> Network:
+    if way.file is None:
+        return TorchNetwork(ranker, data.encoder, CPU, way.precision, weight_bits=way.weight_bits)
+    return open_graph(way.backend, way.file, data.encoder, way.precision)
+
+
+def _keep(folder: Path, data: HeldOut, checks: Sequence[Check]) -> str:
+    """Write a check's rows into the export and its model card; return what was scored."""
+    title = f"{len(data.pairs)} pairs of {len(data.qrels)} queries of {data.test}, against torch in float32"
+    rows = [
+        {"backend": each.backend, "dtype": each.precision, "weight_bits": each.weight_bits, "ndcg": each.ndcg,
+         "change": each.change, "tau": each.tau, "largest_difference": each.largest}
+        for each in checks
+    ]  # fmt: skip
+    write_precisions(folder, rows, {"measure": MEASURE, "scored": title, "processor": processor()})
+    write_checks(folder, checks, f"Scores of {title}.")
+    return title
 
 
 def _score(network: Network, data: HeldOut) -> Sequence[float]:

@@ -7,8 +7,9 @@
 run
     A finished run, or the export folder inside of it.
 to
-    ``onnx`` writes ``onnx/model.onnx``, ``openvino`` writes ``openvino/openvino_model.xml``; ``int8`` adds the 8-bit graph of
-    each of the two that is named. Folders and names are those that sentence-transformers looks for.
+    ``onnx`` writes ``onnx/model.onnx``, ``openvino`` writes ``openvino/openvino_model.xml``, and with ``int8`` its 8-bit graph,
+    too. ``int8`` alone writes no graph: torch computes 8 bits from the files that are there, and is only checked. Folders and
+    names are those that sentence-transformers looks for.
 data
     Another run, on whose data the scores are checked; needed for a ranker's folder that lies outside of a run.
 pairs
@@ -18,7 +19,8 @@ bound
 
 A graph comes to its place only after its scores were compared with those of torch in float32; graphs that were there before are
 compared again. One that changes nDCG@10 by more than its bound is removed, and the command fails. The differences go into the
-model card. The ranges of OpenVINO's 8-bit activations are found on pairs of the validation split.
+model card and, for ``Reranker(dtype="auto")``, into ``precisions.json``. The ranges of OpenVINO's 8-bit activations are found
+on pairs of the validation split.
 """
 
 import math
@@ -91,8 +93,11 @@ def _kinds(value: str) -> tuple[str, ...]:
     for kind in kinds:
         if kind not in KINDS:
             raise ValueError(f"to names {kind!r}; expected some of {', '.join(KINDS)}, with commas between them.")
-    if kinds == ("int8",):
-        raise ValueError("to=int8 doesn't say for which runtime. Name it too: to=onnx,int8 or to=openvino,int8.")
+    if {*kinds} == {"onnx", "int8"}:
+        raise ValueError(
+            "to=onnx,int8: there is no 8-bit graph for ONNX, where scaling each row takes what 8-bit products gain. "
+            "Use to=onnx, to=openvino,int8, or to=int8, which torch computes without a graph."
+        )
     return kinds
 
 

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from rankdistil.data.scores import read_header
 from rankdistil.files import write_json
 from rankdistil.inference.machine import processor
+from rankdistil.inference.processor import resolve_precision
 from rankdistil.models.locate import locate
 from rankdistil.roles import asks_teacher, named_source
 from rankdistil.settings import plain
@@ -56,7 +57,7 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
     """
     parts: dict[str, Any] = {"stage": plain(cfg.stage), "data": _data(cfg)}
     if cfg.stage.learns != "nothing":  # a score is the same whatever the seed, in float32, on any number of devices
-        parts |= {"seed": cfg.seed, "trainer": {key: value for key, value in plain(cfg.trainer).items() if key != "timeout"}}
+        parts |= {"seed": cfg.seed, "trainer": _trainer(plain(cfg.trainer))}
     if not asks_teacher(cfg):  # else it is a parent
         parts["teacher"] = {"weights": identity(named_source(cfg))}
     if cfg.stage.learns == "student":
@@ -153,6 +154,7 @@ def begun(cfg: DictConfig, settings: dict[str, Any], parents: dict[str, Any]) ->
         "fingerprint": fingerprint(settings),
         "settings": settings,
         "seed": cfg.seed,
+        "precision": settings.get("trainer.precision", "32-true"),
         "parents": parents,
         "origin": origin(),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -194,6 +196,14 @@ def _data(cfg: DictConfig) -> dict[str, Any]:
         data["held_out_queries"] = cfg.data.holdout * sum(cfg.data[split] is None for split in ("valid", "test"))
     flat = {key: value for key, value in flattened(data).items() if key not in ELSEWHERE}
     return {key: value for key, value in flat.items() if any(fnmatchcase(key, pattern) for pattern in counted)}
+
+
+def _trainer(settings: dict[str, Any]) -> dict[str, Any]:
+    """Choose the settings of ``trainer`` that decide an outcome, the precision as this machine resolves it."""
+    counted = {key: value for key, value in settings.items() if key != "timeout"}
+    if "precision" in counted:
+        counted["precision"] = resolve_precision(counted["precision"], counted.get("accelerator"))
+    return counted
 
 
 def _version(name: str) -> str:

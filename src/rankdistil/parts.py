@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
 
@@ -22,6 +21,7 @@ from rankdistil.data.passages import PassageDataModule
 from rankdistil.data.readers import Reader
 from rankdistil.data.settings import DataSettings
 from rankdistil.data.source import lists_groups
+from rankdistil.inference.processor import require_bfloat16, resolve_precision
 from rankdistil.inference.timing_settings import TimingSettings
 from rankdistil.metrics.ceiling import ceiling
 from rankdistil.metrics.measures import CUTOFF
@@ -248,15 +248,11 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
         )
     if str(arguments.get("precision")).startswith("16"):
         raise ValueError("trainer.precision=16 needs a loss scaler; use bf16-mixed, which doesn't overflow, or 32-true.")
-    if arguments.get("precision") == "auto":
-        arguments["precision"] = "bf16-mixed" if _computes_bfloat16(arguments.get("accelerator")) else "32-true"
+    if "precision" in arguments:
+        arguments["precision"] = resolve_precision(arguments["precision"], arguments.get("accelerator"))
+        if arguments.get("accelerator") == "cpu" and str(arguments["precision"]).startswith("bf16"):
+            require_bfloat16(f"trainer.precision={arguments['precision']}", "trainer.precision=auto")
     return arguments
-
-
-def _computes_bfloat16(accelerator: str | None) -> bool:
-    if accelerator != "cpu" and torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_avx512_bf16_supported()  # elsewhere bfloat16 is emulated and slower than float32
 
 
 def build_logger(cfg: DictConfig, folder: Path) -> L.pytorch.loggers.Logger:

@@ -117,10 +117,11 @@ def _check(cfg: DictConfig) -> None:
     check(cfg)
     parts.data_settings(cfg.data)
     timing = parts.timing_settings(cfg)
-    if "torch" not in timing.backends or set(timing.dtypes) == {"int8"}:  # its test would find nothing to time on a GPU
+    if "torch" not in timing.backends or "float32" not in timing.dtypes:  # no device lacks these two
         raise ValueError(
             f"callbacks.inference_time has backends={list(timing.backends)}, dtypes={list(timing.dtypes)}; a run is timed when "
-            "it has no graphs yet, and maybe on a GPU. Add torch, and float32 or bfloat16; evaluate.py times graphs alone, too."
+            "it has no graphs yet, and maybe on a device that computes nothing else. Add torch and float32; evaluate.py times "
+            "graphs and other precisions alone, too."
         )
     parts.trainer_arguments(cfg)
     GradientShares(cfg.callbacks.gradient_shares.every)

@@ -10,6 +10,7 @@ from rankdistil.data.assemble import Segment, assemble
 from rankdistil.inference.int8 import Int8Linear
 from rankdistil.inference.packed import PackedBatch, pack
 from rankdistil.inference.packed_ranker import PackedRanker
+from rankdistil.inference.processor import LEVELS
 from rankdistil.models.bert import CrossEncoder
 
 CLS, SEP, PAD = 1, 2, 0
@@ -84,15 +85,23 @@ def test_weights_are_shared_in_float32_and_the_ranker_is_left_as_it_was(ranker: 
     assert all(torch.equal(value, before[key]) for key, value in ranker.state_dict().items())
 
 
-def test_an_integer_product_is_the_rounded_operands_product() -> None:
+@pytest.mark.parametrize("bits", LEVELS)
+def test_an_integer_product_is_the_rounded_operands_product(bits: int) -> None:
     torch.manual_seed(0)
     weight, bias, rows = torch.randn(6, 20), torch.randn(6), torch.randn(9, 20) * torch.logspace(-3, 3, 9)[:, None]
     rows[3], rows[4] = rows[3].abs() + 5, 0
     low, high = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
-    middle, by_row, by_output = (low + high) / 2, (high - low) / 254, weight.abs().amax(1, keepdim=True) / 127
+    middle, by_row, by_output = (low + high) / 2, (high - low) / 254, weight.abs().amax(1, keepdim=True) / LEVELS[bits]
     whole = ((rows - middle) / by_row.clamp(min=1e-30)).round() * by_row + middle
     expected = whole.double() @ ((weight / by_output).round() * by_output).double().T + bias
-    assert torch.allclose(Int8Linear(weight, bias)(rows).double(), expected, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(Int8Linear(weight, bias, bits)(rows).double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_sums_of_an_integer_product_are_not_cut(sign: int) -> None:
+    weight, rows = torch.full((8, 256), float(sign)), torch.ones(4, 256)
+    rows[:, 0] = -1  # the row's middle is 0, so all other activations are the largest there are
+    assert torch.allclose(Int8Linear(weight, torch.zeros(8))(rows), torch.full((4, 8), 254.0 * sign), rtol=1e-6)
 
 
 def test_another_precision_is_refused(ranker: CrossEncoder) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support import MINILM, random_student
+from support import MINILM, needs_bfloat16, random_student
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertForSequenceClassification
 
 from rankdistil import Reranker
-from rankdistil.inference import engine, reranker
+from rankdistil.inference import engine, processor, reranker
 from rankdistil.inference.export import write_export
+from rankdistil.inference.precisions import write_precisions
+from rankdistil.inference.processor import weight_bits
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_tokenizer
 from rankdistil.models.student import StudentSize
@@ -97,11 +99,34 @@ def test_budgets_are_those_of_training_unless_others_are_asked_for(export: Path)
     assert (foreign.query_tokens, foreign.passage_tokens) == (17, 18)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", [pytest.param("bfloat16", marks=needs_bfloat16), "int8"])
 def test_fewer_bits_give_nearly_the_same_scores(export: Path, dtype: str) -> None:
     expected, found = (Reranker(export, device="cpu", dtype=name).score(PAIRS) for name in ("float32", dtype))
     assert found != expected
     assert found == pytest.approx(expected, abs=0.2)
+
+
+def test_without_a_check_auto_is_float32_on_a_cpu_and_says_so(export: Path) -> None:
+    ranker = Reranker(export, device="cpu", dtype="auto")
+    assert ranker.dtype == "float32"
+    assert ranker.score(PAIRS) == Reranker(export, device="cpu").score(PAIRS)
+
+
+@pytest.mark.parametrize(("change", "expected"), [(0.0049, "int8"), (-0.0049, "int8"), (0.005, "float32"), (-0.01, "float32")])
+def test_auto_is_int8_where_the_check_found_it_harmless(export: Path, change: float, expected: str) -> None:
+    write_precisions(export, [{"backend": "torch", "dtype": "int8", "weight_bits": weight_bits(), "change": change}], {})
+    ranker = Reranker(export, device="cpu", dtype="auto")
+    assert (ranker.dtype, ranker._engine.network.precision) == (expected, expected)
+
+
+def test_bfloat16_on_a_processor_without_it_is_refused_with_the_cost(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "computes_bfloat16", lambda: False)
+    with pytest.raises(ValueError) as caught:
+        Reranker(export, device="cpu", dtype="bfloat16")
+    assert str(caught.value) == (
+        "dtype=bfloat16 needs a processor with bfloat16 (AVX512_BF16, AMX or ARM's BF16), and this one has none or is held "
+        "back: emulated, it takes 6.7 times as long as float32. Use dtype=float32 or int8."
+    )
 
 
 def test_many_pairs_are_taken_from_an_iterator_a_chunk_at_a_time(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """Who is timed on what, beside whom; what is left out; and what several processes' samples add up to."""
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from support import MINILM, random_student
 
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Pair
-from rankdistil.inference import stopwatch
+from rankdistil.inference import processor, stopwatch
 from rankdistil.inference.export import write_export
 from rankdistil.inference.others import Usage
 from rankdistil.inference.stopwatch import Budget, Processes, Timed, summarise, time_rankers, wanted_queries
@@ -177,39 +176,25 @@ def test_as_many_queries_are_wanted_as_the_throughput_needs() -> None:
 
 
 def test_the_calls_of_all_processes_are_pooled_and_their_rates_added_up() -> None:
-    samples = [[Sample(0.0, 1.0, 5.0), Sample(0.0, 1.0, 5.0)], [Sample(0.0, 3.0, 5.0), Sample(0.0, 3.0, 5.0)]]
-    together, *each = summarise(samples, [30, 30], shared_meter=False)
+    samples = [[Sample(0.0, 1.0), Sample(0.0, 1.0)], [Sample(0.0, 3.0), Sample(0.0, 3.0)]]
+    together, *each = summarise(samples, [30, 30])
     assert (together["rank"], together["calls"], together["latency_ms_p50"]) == ("all", 4, 2000.0)
     assert together["passages_per_second"] == 30.0 + 10.0
-    assert together["joules_per_1000_passages"] == pytest.approx(20 / 120 * 1000)
     assert [(row["rank"], row["calls"], row["latency_ms_p50"]) for row in each] == [(0, 2, 1000.0), (1, 2, 3000.0)]
 
 
-def test_one_process_has_one_row_and_the_energy_of_a_shared_machine_is_no_process_s_own() -> None:
-    sample = [Sample(0.0, 1.0, 5.0)]
-    (row,) = summarise([sample], [10], shared_meter=True)
-    assert row["joules_per_1000_passages"] == 500.0
-    assert not any("joules_per_1000_passages" in row for row in summarise([sample, sample], [10], shared_meter=True))
+def test_one_process_has_one_row() -> None:
+    assert [row["rank"] for row in summarise([[Sample(0.0, 1.0)]], [10])] == ["all"]
 
 
 def test_a_dtype_that_the_processor_computes_is_timed_and_one_that_it_cannot_is_not(
     rankers: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the real networks, on a build of torch that has no 8-bit kernels."""
+    """With the real networks, on a build of torch that has no 8-bit kernels and a processor without bfloat16."""
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(processor, "computes_bfloat16", lambda: False)
     settings = TimingSettings(1, (2,), 0, 1, 45, 0, 0.1, ("float32", "bfloat16", "int8"), ("torch",))
     found = time_rankers({"ranker": rankers["ranker"]}, CPU, QUERIES, settings, Processes(), ORIGIN)
-    assert [row["dtype"] for row in found["rows"]] == ["float32", "bfloat16"]
-    (left,) = found["setup"]["left_out"]
-    assert left["reason"].startswith("dtype=int8 needs torch with oneDNN, which this build lacks.")
+    assert [row["dtype"] for row in found["rows"]] == ["float32"]
+    assert [one["reason"].partition(" needs")[0] for one in found["setup"]["left_out"]] == ["dtype=bfloat16", "dtype=int8"]
     assert all(row["latency_ms_p50"] > 0 for row in found["rows"])
-
-
-def test_energy_is_read_around_the_calls_of_the_throughput_alone(
-    recorder: Recorder, rankers: dict, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    joules = itertools.count(0, 7)
-    monkeypatch.setattr(stopwatch, "energy_meter", lambda device: lambda: next(joules))
-    rows = time_rankers(rankers, CPU, QUERIES, SETTINGS, Processes(), ORIGIN)["rows"]
-    found = {(row["measured"], row.get("joules_per_1000_passages")) for row in rows}
-    assert found == {("latency", None), ("throughput", 1000.0)}

@@ -94,12 +94,6 @@ def test_rounds_end_for_all_rankers_alike_once_another_is_refused() -> None:
     assert asked == [0, 1, 2, 3, 4]
 
 
-def test_energy_is_per_thousand_passages_and_absent_unless_every_call_has_it():
-    samples = [Sample(0.0, 1.0, 30.0), Sample(0.0, 1.0, 10.0)]
-    assert summary(samples, [100, 300])["joules_per_1000_passages"] == pytest.approx(100)
-    assert "joules_per_1000_passages" not in summary([samples[0], Sample(0.0, 1.0)], [100, 300])
-
-
 def test_processes_wait_for_each_other_before_every_counted_call():
     calls = []
     measure({"a": _clock("a", calls), "b": _clock("b", calls)}, ["q"], 1, 1, together=lambda: calls.append(("wait", "")))

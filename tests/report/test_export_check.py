@@ -5,7 +5,7 @@ from pathlib import Path
 from rankdistil.report.export_check import Check, write_checks
 
 REFERENCE = Check("torch", "float32", 0.0, 1.0, 0.5, 0.0, None)
-CLOSE = Check("onnx", "int8", 0.0312, 0.98765, 0.495, -0.005, 0.01)
+CLOSE = Check("openvino", "int8", 0.0312, 0.98765, 0.495, -0.005, 0.01, 7)
 FAR = Check("openvino", "int8", 2.0, 0.5, 0.4, -0.1, 0.01)
 
 
@@ -19,7 +19,7 @@ def test_the_card_keeps_its_text_and_gets_one_table(tmp_path: Path) -> None:
         "| backend | dtype | largest difference | Kendall's tau | nDCG@10 | change | bound |\n"
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |\n"
         "| torch | float32 | 0 | 1.00000 | 0.5000 | +0.00000 | reference |\n"
-        "| onnx | int8 | 0.031 | 0.98765 | 0.4950 | -0.00500 | 0.01 |\n"
+        "| openvino | int8, 7-bit weights | 0.031 | 0.98765 | 0.4950 | -0.00500 | 0.01 |\n"
     )
 
 

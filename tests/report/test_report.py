@@ -90,7 +90,15 @@ def test_a_teacher_tested_on_other_candidates_is_not_the_same_test(tmp_path: Pat
 def test_the_model_card_holds_the_measured_numbers_and_how_to_load(tmp_path: Path) -> None:
     shape = {"layers": 2, "width": 96, "heads": 12}
     origin = {"commit": "abc", "versions": {"rankdistil": "0.1.0"}}
-    run = {"origin": origin, "shape": shape, "learnt_from": "t", "train": "d/train", "test": "d/test", "losses": ["logits"]}
+    run = {
+        "origin": origin,
+        "shape": shape,
+        "learnt_from": "t",
+        "train": "d/train",
+        "test": "d/test",
+        "losses": ["logits"],
+        "precision": "32-true",
+    }
     times = timing(
         *(row(name, ms, dtype=dtype) for dtype in ("float32", "int8") for name, ms in (("teacher", 9.0), ("ranker", 3.0)))
     )

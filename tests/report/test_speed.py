@@ -52,15 +52,15 @@ def test_ratios_are_to_the_teacher_in_the_same_dtype_at_the_same_size() -> None:
     ]
 
 
-def test_what_the_teacher_was_not_timed_in_has_no_ratio_and_energy_is_shown_where_it_was_read() -> None:
+def test_what_the_teacher_was_not_timed_in_has_no_ratio() -> None:
     timed = timing(
         row("ranker", 4.0), row("teacher", 8.0), row("ranker", 2.0, backend="onnx"),
-        row("ranker", 4.0, candidates=None) | {"joules_per_1000_passages": 12.4},
+        row("ranker", 4.0, candidates=None),
     )  # fmt: skip
     assert to_markdown(speed_columns(timed, NAMES, "teacher")).splitlines()[2:] == [
-        "| teacher toy, float32 | 8.0 | 1.00x | - | - | - |",
-        "| student 2l, float32 | 4.0 | 2.00x | 250 | - | 12 |",
-        "| student 2l, onnx float32 | 2.0 | - | - | - | - |",
+        "| teacher toy, float32 | 8.0 | 1.00x | - | - |",
+        "| student 2l, float32 | 4.0 | 2.00x | 250 | - |",
+        "| student 2l, onnx float32 | 2.0 | - | - | - |",
     ]
 
 

@@ -5,14 +5,17 @@ lets a long passage cut the query.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
 from rankdistil.data.assemble import Segment, assemble
 from rankdistil.data.batch import PairBatch
 from rankdistil.data.records import Pair
+
+if TYPE_CHECKING:  # the library takes seconds to import
+    from transformers import PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = 3  # [CLS] query [SEP] passage [SEP]
 CHARACTERS = 100  # per token: BERT's word pieces make one token of any longer word
@@ -32,7 +35,7 @@ class PairEncoder:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, query_tokens: int, passage_tokens: int, max_positions: int = 512
+        self, tokenizer: "PreTrainedTokenizerFast", query_tokens: int, passage_tokens: int, max_positions: int = 512
     ) -> None:
         for name, value in (("query_tokens", query_tokens), ("passage_tokens", passage_tokens)):
             if value < 1:

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rankdistil.files import content
+from rankdistil.inference.processor import LEVELS, weight_bits
 from rankdistil.models.locate import locate
 
 WEIGHTS = "rankdistil.weights"  # a graph's entry that tells of which weights it was made
+WEIGHT_BITS = "rankdistil.weight_bits"  # of an 8-bit graph: 7 where it was made for processors without 8-bit dot products
 FILES = {
     ("onnx", "float32"): "onnx/model.onnx",
-    ("onnx", "int8"): "onnx/model_qint8_avx512_vnni.onnx",
     ("openvino", "float32"): "openvino/openvino_model.xml",
     ("openvino", "bfloat16"): "openvino/openvino_model.xml",  # the runtime rounds the weights of float32
     ("openvino", "int8"): "openvino/openvino_model_qint8_quantized.xml",
@@ -82,4 +83,21 @@ def require_weights(file: Path, found: str | None, expected: str | None) -> None
         raise ValueError(
             f"{file} was made of other weights than those that lie in {file.parents[1]} now. Write it again: "
             f"python -m rankdistil.export run={file.parents[1]} to={file.parent.name}"
+        )
+
+
+def require_exact(file: Path, bits: int) -> None:
+    """See that this processor computes an 8-bit graph exactly.
+
+    Args:
+        file: the graph.
+        bits: of its weights.
+
+    Raises:
+        ValueError: if it was made for processors that sum 8-bit products in 32 bits, and this one sums them in 16.
+    """
+    if bits > (weight_bits() or min(LEVELS)):
+        raise ValueError(
+            f"{file} was made for processors with 8-bit dot products (VNNI), and this one has none: large sums would come out "
+            f"too small. Write it again here: python -m rankdistil.export run={file.parents[1]} to={file.parent.name},int8"
         )

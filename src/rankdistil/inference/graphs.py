@@ -8,7 +8,7 @@ from pathlib import Path
 from rankdistil.data.extras import require
 from rankdistil.files import move
 from rankdistil.inference.exported import FILES
-from rankdistil.inference.onnx_export import write_onnx, write_onnx_int8
+from rankdistil.inference.onnx_export import write_onnx
 from rankdistil.inference.openvino_export import write_openvino, write_openvino_int8
 from rankdistil.inference.padded import Inputs
 from rankdistil.locks import LOCK, locked
@@ -40,7 +40,7 @@ def write_graphs(
 
     Args:
         ranker: with one logit.
-        kinds: some of ``onnx``, ``openvino`` and ``int8``.
+        kinds: some of ``onnx``, ``openvino`` and ``int8``, which is OpenVINO's.
         folder: where they go, under the names of ``FILES``.
         batches: what 8-bit ranges are found on.
         weights: tells of which weights the graphs are made.
@@ -48,17 +48,16 @@ def write_graphs(
     Returns:
         The names of the files that were asked for.
     """
+    if not {*BACKENDS} & {*kinds}:
+        return []
     source = folder / (FILES["onnx", "float32"] if "onnx" in kinds else "source.onnx")
     write_onnx(ranker, source, weights)
     wanted = [(backend, "float32") for backend in BACKENDS if backend in kinds]
     if "openvino" in kinds:
         write_openvino(source, folder / FILES["openvino", "float32"], weights)
-    if "int8" in kinds:
-        wanted += [(backend, "int8") for backend, _ in wanted]
-        if "onnx" in kinds:
-            write_onnx_int8(source, folder / FILES["onnx", "int8"])
-        if "openvino" in kinds:
-            write_openvino_int8(folder / FILES["openvino", "float32"], folder / FILES["openvino", "int8"], batches, weights)
+    if {"openvino", "int8"} <= {*kinds}:
+        wanted.append(("openvino", "int8"))
+        write_openvino_int8(folder / FILES["openvino", "float32"], folder / FILES["openvino", "int8"], batches, weights)
     return [FILES[each] for each in wanted]
 
 

@@ -3,16 +3,18 @@
 torch's own dynamic quantisation is deprecated, and has one scale for all rows of a batch. Here each row has its own scale, and
 its own middle between its lowest and highest value: what follows a GELU, or a LayerNorm with an outlier, isn't centred on 0. So
 a pair's score doesn't depend on what else is in its batch, and rounding costs less of a ranking than without the middle.
+
+Without 8-bit dot products a processor sums pairs of products in 16 bits. Weights of 7 bits keep these sums in range, so the
+result is exact there, too; activations keep their 8 bits.
 """
 
-from functools import cache
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-LARGEST = 127  # of signed 8-bit integers, whose range is used symmetrically
-ZERO = 128  # what stands for 0 in the unsigned activations: oneDNN multiplies signed ones by its slow reference code
-PROBE = 64  # inputs and outputs of the layer that is tried out
+from rankdistil.inference.processor import LEVELS, ZERO, multiply_int8, pack_int8, require_weight_bits
+
+LARGEST = 127  # of rounded activations, whose range is used symmetrically
 SMALLEST = 1e-12  # a scale above zero for rows of zeros
 
 
@@ -22,55 +24,37 @@ class Int8Linear(nn.Module):
     Args:
         weight: float, (out, in).
         bias: float, (out,).
+        bits: of a weight, 7 or 8; by default as many as this processor computes exactly. More than that are emulated, slowly:
+            the same rounded operands, multiplied in float32.
 
     Raises:
         ValueError: if this build of torch has no 8-bit kernels.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, bits: int | None = None) -> None:
         super().__init__()
-        require_int8()
+        own = require_weight_bits()
+        self.bits = bits or own
         weight = weight.detach().float()
-        scale = weight.abs().amax(1).clamp(min=SMALLEST) / LARGEST
-        whole = (weight / scale[:, None]).round().to(torch.int8)
-        self._weight = torch.ops.onednn.qlinear_prepack(whole, None)
+        scale = weight.abs().amax(1).clamp(min=SMALLEST) / LEVELS[self.bits]
+        whole = (weight / scale[:, None]).round()
         self._scale, self._zero = scale, torch.zeros(len(scale), dtype=torch.int32)
         # The sum of the rounded weights, not of those given: what rounding them does to the middle is undone by the rest.
-        self._bias, self._sum = bias.detach().float(), (whole.float() * scale[:, None]).sum(1)
+        self._bias, self._sum = bias.detach().float(), (whole * scale[:, None]).sum(1)
+        self._emulated = self.bits > own
+        self._weight = whole * scale[:, None] if self._emulated else pack_int8(whole)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Multiply float32 rows, (N, in); returns (N, out)."""
         low, high = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
         middle = (low + high) / 2
         scale = (high - middle).clamp_(min=SMALLEST) / LARGEST
-        whole = (rows - middle).mul_(scale.reciprocal()).round_().to(torch.int8)  # torch is ten times slower to uint8
-        whole = whole.view(torch.uint8).bitwise_xor_(ZERO)  # the other sign bit: plus ZERO
-        product = torch.ops.onednn.qlinear_pointwise(
-            whole, 1.0, ZERO, self._weight, self._scale, self._zero, None, 1.0, 0, torch.float32, "none", [], ""
-        )
+        whole = (rows - middle).mul_(scale.reciprocal()).round_()
+        if self._emulated:
+            product = F.linear(whole, self._weight)
+        else:
+            signed = whole.to(torch.int8)  # torch is ten times slower to uint8
+            unsigned = signed.view(torch.uint8).bitwise_xor_(ZERO)  # the other sign bit: plus ZERO
+            product = multiply_int8(unsigned, self._weight, self._scale, self._zero)
         torch.addcmul(self._bias, product, scale, out=product)  # in place: no fresh memory for each
         return product.addcmul_(middle, self._sum)
-
-
-def require_int8() -> None:
-    """See that torch can multiply in 8 bits here.
-
-    Raises:
-        ValueError: if it can't, or sums in 16 bits, as CPUs without VNNI do: large products then come out too small.
-    """
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")):
-        raise ValueError("dtype=int8 needs torch with oneDNN, which this build lacks. Use dtype=float32 or bfloat16.")
-    if not _exact():
-        raise ValueError("dtype=int8 isn't exact on this CPU, which lacks 8-bit dot products (VNNI). Use float32 or bfloat16.")
-
-
-@cache
-def _exact() -> bool:
-    """Whether the largest products that there can be are summed as they are."""
-    rows, weight = torch.full((1, PROBE), ZERO + LARGEST, dtype=torch.uint8), torch.full((PROBE, PROBE), LARGEST)
-    packed = torch.ops.onednn.qlinear_prepack(weight.to(torch.int8), None)
-    scale, zero = torch.ones(PROBE), torch.zeros(PROBE, dtype=torch.int32)
-    product = torch.ops.onednn.qlinear_pointwise(
-        rows, 1.0, ZERO, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], ""
-    )
-    return bool((product == PROBE * LARGEST**2).all())

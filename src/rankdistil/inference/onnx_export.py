@@ -43,24 +43,6 @@ def write_onnx(ranker: CrossEncoder, file: Path, weights: str) -> None:
         program.save(file, external_data=False)
 
 
-def write_onnx_int8(source: Path, file: Path) -> None:
-    """Quantise an ONNX graph: weights in 8 bits, scaled per output; activations in 8 bits, scaled as they come.
-
-    Args:
-        source: the graph in float32.
-        file: the graph to write.
-
-    Raises:
-        ValueError: if a package is missing.
-    """
-    require("onnxruntime", f"to=int8 ({file.name})", "onnx")
-    quantization = require("onnxruntime.quantization", f"to=int8 ({file.name})", "onnx")
-    with _quiet():
-        quantization.quantize_dynamic(
-            source, file, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=quantization.QuantType.QInt8
-        )
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence advice of the libraries to each other; errors still show."""

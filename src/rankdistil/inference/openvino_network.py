@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from rankdistil.data.assemble import Segment
 from rankdistil.data.encode import PairEncoder
-from rankdistil.inference.exported import WEIGHTS, require_one_logit, require_weights
+from rankdistil.inference.exported import WEIGHT_BITS, WEIGHTS, require_exact, require_one_logit, require_weights
 from rankdistil.inference.openvino_runtime import load_openvino, openvino_core
 from rankdistil.inference.padded import padded_batches
+from rankdistil.inference.processor import LEVELS, require_bfloat16
 
 BUDGET = 1024  # tokens of a batch, which stay in a CPU's cache
 MULTIPLE = 8  # the runtime prepares itself for every new shape, in 8 bits for as long as it then computes
@@ -38,10 +39,13 @@ class OpenVinoNetwork:
     ) -> None:
         openvino = load_openvino(f"backend=openvino ({file})")
         core, threads = openvino_core(), torch.get_num_threads()
-        if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise ValueError("dtype=bfloat16 needs a CPU with bfloat16 for backend=openvino; this one has none. Use float32.")
+        if precision == "bfloat16":
+            require_bfloat16("dtype=bfloat16", "dtype=float32 or int8")
         graph = core.read_model(file)
-        require_weights(file, graph.get_rt_info(WEIGHTS).value if graph.has_rt_info(WEIGHTS) else None, weights)
+        require_weights(file, _entry(graph, WEIGHTS), weights)
+        if precision == "int8":
+            self.weight_bits = int(_entry(graph, WEIGHT_BITS) or max(LEVELS))
+            require_exact(file, self.weight_bits)
         require_one_logit(file, [_sizes(output) for output in graph.outputs])
         settings = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
         self._queue = openvino.AsyncInferQueue(core.compile_model(graph, "CPU", settings), threads)
@@ -58,6 +62,10 @@ class OpenVinoNetwork:
                 self._queue.start_async(batch, (found, number))
             self._queue.wait_all()
         return np.concatenate([found[number] for number in sorted(found)])
+
+
+def _entry(graph: Any, name: str) -> str | None:
+    return graph.get_rt_info(name).value if graph.has_rt_info(name) else None
 
 
 def _sizes(output: Any) -> list[int]:

@@ -5,6 +5,7 @@ The same function as transformers' ``BertForSequenceClassification`` in evaluati
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -73,12 +74,13 @@ class PackedRanker(nn.Module):
         ranker: in float32; its weights are shared where the precision allows it.
         precision: ``float32``; ``bfloat16`` weights and states; ``int8`` products of float32 states (CPU only). Logits are
             float32 always.
+        weight_bits: of int8's weights, see ``Int8Linear``.
 
     Raises:
         ValueError: for another precision, or one that this machine can't compute.
     """
 
-    def __init__(self, ranker: CrossEncoder, precision: str = "float32") -> None:
+    def __init__(self, ranker: CrossEncoder, precision: str = "float32", weight_bits: int | None = None) -> None:
         super().__init__()
         if precision not in PRECISIONS:
             raise ValueError(f"dtype is {precision!r}; expected one of {', '.join(PRECISIONS)}.")
@@ -87,7 +89,7 @@ class PackedRanker(nn.Module):
             ranker = copy.deepcopy(ranker).to(torch.bfloat16)
         body = ranker.bert.bert
         layers = list(body.encoder.layer)
-        build = Int8Linear if precision == "int8" else Dense
+        build = partial(Int8Linear, bits=weight_bits) if precision == "int8" else Dense
         self._embeddings = body.embeddings
         self._layers = nn.ModuleList(PackedLayer(layer, build, last=layer is layers[-1]) for layer in layers)
         self._pooler, self._head = (Dense(part.weight, part.bias) for part in head)

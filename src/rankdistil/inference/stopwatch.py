@@ -13,7 +13,6 @@ import torch
 from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder
 from rankdistil.data.records import Pair
 from rankdistil.inference.backend import open_network
-from rankdistil.inference.energy import energy_meter
 from rankdistil.inference.engine import Engine
 from rankdistil.inference.machine import describe_machine, device_name
 from rankdistil.inference.others import Meter, others_share
@@ -97,12 +96,11 @@ def time_rankers(
     machine = describe_machine()  # before anything is computed, for the load
     engines, left_out = _open(rankers, device, settings, processes)
     parameters = {name: parameter_count(load_cross_encoder(ranker.path)) for name, ranker in rankers.items()}
-    energy, rows, others = energy_meter(device), [], meter()
+    rows, others = [], meter()
     blocks = _measured(queries, settings)
     ends = time.monotonic() + settings.seconds
     for number, (about, calls) in enumerate(blocks):
-        metered = energy if about["measured"] == "throughput" else None  # single queries are too short for the counters
-        timed = {variant: _timed(engine, metered) for variant, engine in engines.items()}
+        timed = {variant: _timed(engine) for variant, engine in engines.items()}
         another = Budget((ends - time.monotonic()) / (len(blocks) - number), processes.gather)
         samples = measure(timed, calls, settings.rounds, settings.warmup, processes.together, another)
         sizes = [len(pairs) for pairs in calls]
@@ -111,7 +109,7 @@ def time_rankers(
             common = variant._asdict() | {"parameters": parameters[variant.ranker]} | about | {"rounds": rounds}
             common |= _amount(engines[variant], calls)
             everywhere = processes.gather(own)
-            rows += [common | each for each in summarise(everywhere, sizes * rounds, device.type == "cpu")]
+            rows += [common | each for each in summarise(everywhere, sizes * rounds)]
     share = others_share(processes.gather(others.usage()))
     devices = processes.gather(device_name(device))
     setup = {"device": ", ".join(dict.fromkeys(devices)), "processes": len(devices)} | machine
@@ -150,19 +148,16 @@ def wanted_queries(settings: TimingSettings) -> tuple[int, int]:
     return max(settings.queries, -(-settings.throughput_pairs // depth)), depth
 
 
-def summarise(everywhere: Sequence[list[Sample]], sizes: Sequence[int], shared_meter: bool) -> list[dict[str, Any]]:
+def summarise(everywhere: Sequence[list[Sample]], sizes: Sequence[int]) -> list[dict[str, Any]]:
     """Summarise one variant's samples of all processes.
 
     Args:
         everywhere: the samples of each process, by rank.
         sizes: passages of each call.
-        shared_meter: whether the processes of a machine read the same energy, which then can't be told apart.
 
     Returns:
         ``rank``, ``calls`` and numbers: of all processes and, if there are several, of each.
     """
-    if shared_meter and len(everywhere) > 1:
-        everywhere = [[sample._replace(joules=None) for sample in samples] for samples in everywhere]
     single = [summary(samples, sizes) for samples in everywhere]
     pooled = summary([sample for samples in everywhere for sample in samples], [*sizes] * len(everywhere))
     pooled["passages_per_second"] = sum(numbers["passages_per_second"] for numbers in single)
@@ -205,13 +200,8 @@ def _measured(queries: Calls, settings: TimingSettings) -> list[tuple[dict[str, 
     return [*single, ({"measured": "throughput", "candidates": None}, [many])]
 
 
-def _timed(engine: Engine, meter: Callable[[], float] | None) -> Callable[[list[Pair]], Sample]:
-    def call(pairs: list[Pair]) -> Sample:
-        before = meter() if meter else 0.0
-        sample = engine.score(pairs)[1]
-        return sample._replace(joules=meter() - before) if meter else sample
-
-    return call
+def _timed(engine: Engine) -> Callable[[list[Pair]], Sample]:
+    return lambda pairs: engine.score(pairs)[1]
 
 
 def _amount(engine: Engine, calls: Calls) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from rankdistil.data.assemble import Segment
 from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder
 from rankdistil.inference.packed import PackedBatch, cut, pack
 from rankdistil.inference.packed_ranker import PackedRanker
+from rankdistil.inference.processor import require_bfloat16
 from rankdistil.models.bert import CrossEncoder
 
 BUDGET = {"cpu": 1024, "cuda": 32_768}  # tokens of a batch: what fits a CPU's cache, and what fills a GPU
@@ -22,6 +23,7 @@ class TorchNetwork:
         device: where it runs.
         precision: see ``PackedRanker``.
         budget: tokens of a batch; by default what suits the device.
+        weight_bits: of int8, see ``Int8Linear``.
 
     Raises:
         ValueError: for a precision that the device can't compute.
@@ -34,10 +36,14 @@ class TorchNetwork:
         device: torch.device,
         precision: str = "float32",
         budget: int | None = None,
+        weight_bits: int | None = None,
     ) -> None:
         if precision == "int8" and device.type != "cpu":
             raise ValueError(f"dtype=int8 runs on CPUs only, not on {device}. Use bfloat16 there.")
-        self.ranker, self.device, self.precision = PackedRanker(ranker, precision).to(device), device, precision
+        if precision == "bfloat16" and device.type == "cpu":
+            require_bfloat16("dtype=bfloat16", "dtype=float32 or int8")
+        self.ranker = PackedRanker(ranker, precision, weight_bits).to(device)
+        self.device, self.precision = device, precision
         self._special = encoder.tokenizer.cls_token_id, encoder.tokenizer.sep_token_id
         self.budget = budget or BUDGET.get(device.type, BUDGET["cpu"])
 

@@ -17,11 +17,10 @@ Call = TypeVar("Call")
 
 
 class Sample(NamedTuple):
-    """One call. Attributes: tokenise: seconds, strings to token ids; model: seconds, token ids to scores; joules: if known."""
+    """One call. Attributes: tokenise: seconds, strings to token ids; model: seconds, token ids to scores."""
 
     tokenise: float
     model: float
-    joules: float | None = None
 
 
 def measure(
@@ -72,7 +71,7 @@ def summary(samples: Sequence[Sample], passages: Sequence[int]) -> dict[str, flo
     Returns:
         ``<part>_ms_p50`` for the parts ``latency`` (end to end), ``tokenise`` and ``model``, and ``_p95`` and ``_p99`` where at
         least ``BEYOND`` calls lie above them; ``latency_ms_min`` and ``latency_ms_max``; ``passages_per_second``, the median of
-        the calls' rates end to end; ``joules_per_1000_passages`` where energy was read.
+        the calls' rates end to end.
     """
     tokenise, model = (np.array([sample[part] for sample in samples]) for part in (0, 1))
     parts = {"latency": tokenise + model, "tokenise": tokenise, "model": model}
@@ -84,7 +83,4 @@ def summary(samples: Sequence[Sample], passages: Sequence[int]) -> dict[str, flo
     }
     numbers |= {f"latency_ms_{name}": float(end(parts["latency"])) * 1e3 for name, end in (("min", np.min), ("max", np.max))}
     numbers["passages_per_second"] = float(np.median(np.array(passages) / parts["latency"]))
-    joules = [sample.joules for sample in samples if sample.joules is not None]
-    if len(joules) == len(samples):
-        numbers["joules_per_1000_passages"] = sum(joules) / sum(passages) * 1e3
     return numbers

@@ -4,14 +4,18 @@ The network is exactly transformers' ``BertForSequenceClassification`` with one 
 reads that class; this wrapper only adds the trace.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertForSequenceClassification
 
 from rankdistil.models.dropout import use_dropout
 from rankdistil.models.encoder import embed, encode
 from rankdistil.models.layout import lay_out
 from rankdistil.models.trace import Layers, Trace
+
+if TYPE_CHECKING:
+    from transformers import BertConfig, BertForSequenceClassification
 
 NOTHING = Layers()
 
@@ -19,13 +23,13 @@ NOTHING = Layers()
 class CrossEncoder(nn.Module):
     """A BERT ranker that shows a ``Trace``."""
 
-    def __init__(self, bert: BertForSequenceClassification) -> None:
+    def __init__(self, bert: "BertForSequenceClassification") -> None:
         super().__init__()
         self.bert = bert
         use_dropout(bert)
 
     @property
-    def config(self) -> BertConfig:
+    def config(self) -> "BertConfig":
         """The shape of the network."""
         return self.bert.config
 

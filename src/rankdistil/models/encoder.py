@@ -4,14 +4,16 @@ The same function as transformers' ``BertModel``, on its weights. Padding is lef
 that nobody compares only what [CLS] needs is computed: it is all that the head reads.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
-from transformers import BertModel
 
 from rankdistil.models.attention import attend
 from rankdistil.models.layout import Layout
 from rankdistil.models.trace import Layers
+
+if TYPE_CHECKING:
+    from transformers import BertModel
 
 
 class Encoded(NamedTuple):
@@ -28,7 +30,7 @@ class Encoded(NamedTuple):
     attention_scores: tuple[Tensor, ...]
 
 
-def encode(body: BertModel, rows: Tensor, layout: Layout, layers: Layers) -> Encoded:
+def encode(body: "BertModel", rows: Tensor, layout: Layout, layers: Layers) -> Encoded:
     """Run the layers.
 
     Args:
@@ -56,7 +58,7 @@ def encode(body: BertModel, rows: Tensor, layout: Layout, layers: Layers) -> Enc
     return Encoded(first, tuple(states[index] for index in layers.hidden), tuple(scores))
 
 
-def embed(body: BertModel, input_ids: Tensor, token_type_ids: Tensor, positions: Tensor) -> Tensor:
+def embed(body: "BertModel", input_ids: Tensor, token_type_ids: Tensor, positions: Tensor) -> Tensor:
     """Return the embedding output of rows, (N,) each; (N, D)."""
     rows = body.embeddings(input_ids[None], token_type_ids=token_type_ids[None], position_ids=positions[None])
     return rows.squeeze(0)

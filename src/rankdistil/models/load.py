@@ -1,26 +1,33 @@
-"""Loading networks and tokenizers strictly: safetensors only, no remote code, no silently random weights."""
+"""Loading networks and tokenizers strictly: safetensors only, no remote code, no silently random weights.
+
+The library is imported by the functions that read with it: it takes seconds, which ``import rankdistil`` need not.
+"""
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
-from transformers.utils import logging as transformers_logging
 
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.locate import locate
+
+if TYPE_CHECKING:
+    from transformers import BertConfig, BertTokenizerFast
 
 RANKER = "BertForSequenceClassification"
 NEW_HEAD = {"classifier.weight", "classifier.bias"}
 POOLER = {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
 
 
-def read_config(path: str) -> BertConfig:
+def read_config(path: str) -> "BertConfig":
     """Read a checkpoint's shape.
 
     Raises:
         ValueError: if it is no BERT, or asks for code of its own.
     """
+    from transformers import BertConfig
+
     source = locate(path)
     if isinstance(source, Path):
         file = source / "config.json"
@@ -37,20 +44,22 @@ def read_config(path: str) -> BertConfig:
     return config
 
 
-def load_tokenizer(path: str) -> BertTokenizerFast:
+def load_tokenizer(path: str) -> "BertTokenizerFast":
     """Load the tokenizer of a checkpoint.
 
     Raises:
         FileNotFoundError: if a folder has no vocabulary: the library would make one of five tokens.
         ValueError: if it isn't BERT's.
     """
+    from transformers import BertTokenizerFast
+
     source = locate(path)
     if isinstance(source, Path):
         _require_bert_tokenizer(source)
     return BertTokenizerFast.from_pretrained(source, local_files_only=isinstance(source, Path))
 
 
-def require_fitting(path: str, tokenizer: BertTokenizerFast, config: BertConfig) -> None:
+def require_fitting(path: str, tokenizer: "BertTokenizerFast", config: "BertConfig") -> None:
     """See that a network knows all tokens, and reads pairs as BERT does.
 
     Raises:
@@ -113,7 +122,7 @@ def load_cross_encoder(path: str) -> CrossEncoder:
     return ranker.eval()
 
 
-def require_labels(path: str) -> BertConfig:
+def require_labels(path: str) -> "BertConfig":
     """Read the shape of a ranker of one or two labels.
 
     Raises:
@@ -127,7 +136,7 @@ def require_labels(path: str) -> BertConfig:
     return config
 
 
-def require_ranker(path: str) -> BertConfig:
+def require_ranker(path: str) -> "BertConfig":
     """Read the shape of a ranker.
 
     Raises:
@@ -154,7 +163,7 @@ def load_student(path: str, seed: int) -> CrossEncoder:
     return load_language_model(path, seed=seed) if is_language_model(read_config(path)) else load_ranker(path)
 
 
-def is_language_model(config: BertConfig) -> bool:
+def is_language_model(config: "BertConfig") -> bool:
     """Whether a checkpoint says that it holds another network than a ranker."""
     return bool(config.architectures) and RANKER not in config.architectures
 
@@ -184,7 +193,10 @@ def _require_bert_tokenizer(folder: Path) -> None:
             raise ValueError(f"{files[0]} is a tokenizer of type {kind!r}; expected BERT's 'WordPiece'.")
 
 
-def _load(path: str, config: BertConfig, allowed_missing: set[str]) -> CrossEncoder:
+def _load(path: str, config: "BertConfig", allowed_missing: set[str]) -> CrossEncoder:
+    from transformers import BertForSequenceClassification
+    from transformers.utils import logging as transformers_logging
+
     source = locate(path)
     transformers_logging.set_verbosity_error()  # what is missing is said below, once and exactly
     transformers_logging.disable_progress_bar()

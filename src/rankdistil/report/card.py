@@ -31,6 +31,7 @@ A BERT cross-encoder that scores query-passage pairs; a higher logit means more 
 | training data | {train} |
 | losses | {losses} |
 | steps | {steps} |
+| precision | trained in {precision}, measured in float32 |
 | input | at most {query_tokens} query tokens and {passage_tokens} passage tokens |
 
 The terms of the training data and of the starting checkpoint apply to these weights.
@@ -72,6 +73,7 @@ of a student ranker (`student.init_from=export:<this folder>`).
 | text | {train} |
 | losses | {losses} |
 | steps | {steps} |
+| precision | {precision} |
 | {measure} | {best:.4f} |
 
 The terms of the text and of the teacher's checkpoint apply to these weights.
@@ -83,7 +85,8 @@ def write_plain_card(export: Path, cfg: DictConfig, run: dict[str, Any]) -> None
     text = PLAIN.format(
         title=f"{cfg.method} {cfg.student.name}", version=run["origin"]["versions"]["rankdistil"],
         commit=run["origin"]["commit"], stage=cfg.stage.name, seed=cfg.seed, **run["shape"], learnt_from=run["learnt_from"],
-        train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps, **run["validation"],
+        train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps,
+        precision=run["precision"], **run["validation"],
     )  # fmt: skip
     write_text(export / "README.md", text)
 
@@ -110,8 +113,8 @@ def write_card(
         title=f"{cfg.method} {own.name}", version=run["origin"]["versions"]["rankdistil"], commit=run["origin"]["commit"],
         stage=cfg.stage.name, seed=cfg.seed, **shape, parameters=own.speed["parameters"],
         learnt_from=run["learnt_from"], train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps,
-        query_tokens=cfg.data.query_tokens, passage_tokens=cfg.data.passage_tokens, test=run["test"],
-        queries=len(own.per_query), verdict="\n\n".join(verdict), times=times and f"{times}\n",
+        precision=run["precision"], query_tokens=cfg.data.query_tokens, passage_tokens=cfg.data.passage_tokens,
+        test=run["test"], queries=len(own.per_query), verdict="\n\n".join(verdict), times=times and f"{times}\n",
         table=to_markdown(results_columns(results, timed.get("teacher"))),
         notes="\n".join(f"- {note}" for note in timing_notes(timing)),
     )  # fmt: skip

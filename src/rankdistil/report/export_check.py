@@ -24,6 +24,7 @@ class Check(NamedTuple):
         ndcg: mean nDCG@10.
         change: of nDCG@10.
         bound: largest change allowed; None for the reference.
+        weight_bits: of int8's weights; None for other precisions.
     """
 
     backend: str
@@ -33,6 +34,7 @@ class Check(NamedTuple):
     ndcg: float
     change: float
     bound: float | None
+    weight_bits: int | None = None
 
     @property
     def passes(self) -> bool:
@@ -43,7 +45,12 @@ class Check(NamedTuple):
         """Return the row of a table."""
         bound = "reference" if self.bound is None else f"{self.bound:g}" if self.passes else f"{self.bound:g} (exceeded)"
         numbers = f"{self.largest:.2g}", f"{self.tau:.5f}", f"{self.ndcg:.4f}", f"{self.change:+.5f}", bound
-        return [self.backend, self.precision, *numbers]
+        return [self.backend, self.name, *numbers]
+
+    @property
+    def name(self) -> str:
+        """Name the precision, with the bits of its weights where there are two kinds."""
+        return self.precision if self.weight_bits is None else f"{self.precision}, {self.weight_bits}-bit weights"
 
 
 def check_table(checks: Sequence[Check], title: str) -> Table:

@@ -31,7 +31,8 @@ def speed(timing: Timing, ranker: str) -> dict[str, float]:
     if is_busy(timing):
         return {"parameters": single["parameters"]}
     numbers = {key: value for key, value in single.items() if "_ms_" in key or key in ("passages_per_second", "parameters")}
-    return numbers | _throughput(rows)
+    rate = _throughput(rows)
+    return numbers if rate is None else numbers | {"passages_per_second": rate}
 
 
 def is_busy(timing: Timing) -> bool:
@@ -121,13 +122,12 @@ def speed_columns(timing: Timing, names: Mapping[str, str], slowest: str | None)
         if slowest:
             base = [single.get((slowest, how, size), {}).get(TIME) for _, how in keys]
             columns.append(Column("speed-up", [_ratio(a, row[TIME]) for a, row in zip(base, found, strict=True)]))
-    for header, unit in (("passages/s", "passages_per_second"), ("J / 1000", "joules_per_1000_passages")):
-        values = [many[key].get(unit) for key in keys]
-        if any(value is not None for value in values):
-            columns.append(Column(header, ["-" if value is None else f"{value:.0f}" for value in values]))
-            if slowest and unit == "passages_per_second":
-                base = [many.get((slowest, how), {}).get(unit) for _, how in keys]
-                columns.append(Column("speed-up", [_ratio(value, a) for a, value in zip(base, values, strict=True)]))
+    values = [many[key] for key in keys]
+    if any(value is not None for value in values):
+        columns.append(Column("passages/s", ["-" if value is None else f"{value:.0f}" for value in values]))
+        if slowest:
+            base = [many.get((slowest, how)) for _, how in keys]
+            columns.append(Column("speed-up", [_ratio(value, a) for a, value in zip(base, values, strict=True)]))
     return columns
 
 
@@ -142,9 +142,8 @@ def _left_out(refused: Sequence[Mapping[str, str]]) -> list[str]:
     return [f"not timed: {names} in {', '.join(found)}: {reason}" for (reason, names), found in ways.items()]
 
 
-def _throughput(rows: Sequence[Timing]) -> dict[str, float]:
-    row = next((row for row in rows if row["measured"] == "throughput"), {})
-    return {key: row[key] for key in ("passages_per_second", "joules_per_1000_passages") if key in row}
+def _throughput(rows: Sequence[Timing]) -> float | None:
+    return next((row["passages_per_second"] for row in rows if row["measured"] == "throughput"), None)
 
 
 def _summed(timing: Timing) -> list[Timing]:

@@ -70,6 +70,7 @@ def conclude(cfg: DictConfig, folder: Path, record: dict[str, Any], tested: Sequ
     verdicts = [verdict(*one, cures) for one in ranked]
     for test, rows in zip(tested, ranked, strict=True):
         _print(rows, test.split, timing if test is tested[0] else None, console)
+    print_plain(console, [f"trained in {record['precision']}, tested in float32"])
     further = ["tests/"] if len(tested) > 1 else []
     notes = depth_note(cfg.data.depth)
     print_plain(console, [*notes, f"files: {folder}/  {'  '.join([FILES, *further])}", *_verdict_lines(tested, verdicts)])
