@@ -143,7 +143,7 @@ def test_a_start_whose_tokens_mean_something_else_is_refused(tokenizer: object, 
     )
 
 
-@pytest.mark.parametrize("start", ["export:START", "experiment:lm_distill_6l"])
+@pytest.mark.parametrize("start", ["student.init_from=export:START", "follows=lm_distill_6l"])
 def test_other_tokens_than_the_teacher_s_are_refused_before_a_parent_is_trained(
     built, tokenizer: object, tiny_ranker: CrossEncoder, tmp_path: Path, start: str
 ) -> None:
@@ -154,7 +154,7 @@ def test_other_tokens_than_the_teacher_s_are_refused_before_a_parent_is_trained(
     write_export(tmp_path / "teacher", tiny_ranker, other, 38)
     write_export(tmp_path / "start", built("finetune").ranker, tokenizer, 38)
     start = start.replace("START", f"{tmp_path}/start")
-    cfg = composed("stage=ranker_distill", *TINY, f"teacher.export={tmp_path}/teacher", f"student.init_from={start}")
+    cfg = composed("stage=ranker_distill", *TINY, f"teacher.export={tmp_path}/teacher", start)
     with pytest.raises(ValueError, match=r"its vocabulary isn't that of the network that the student learns from \(1 entries"):
         networks.check_student(cfg)
 

@@ -22,6 +22,7 @@ from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.ranking_metrics import RankingMetrics
 from rankdistil.callbacks.save_export import SaveExport
 from rankdistil.callbacks.stream_position import StreamPosition
+from rankdistil.data.records import Ranking
 from rankdistil.data.stream_module import StreamDataModule
 from rankdistil.files import write_json
 from rankdistil.inference.export import write_export
@@ -35,7 +36,7 @@ from rankdistil.report.summary import conclude, conclude_language_model
 from rankdistil.report.table import print_plain
 from rankdistil.roles import asks_teacher, place_name, score_folders, start_in_words
 from rankdistil.settings import plain
-from rankdistil.testing import START, open_splits, score_splits
+from rankdistil.testing import START, open_splits, score_splits, teacher_validation
 from rankdistil.trainer import build_trainer
 
 RANKING = ("val/nDCG@10", "max")
@@ -72,7 +73,8 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     splits = [] if cfg.stage.reads == "passages" else open_splits(cfg, data)
     if rank_zero_only.rank == 0:
         print_plain(console, data_notes(data.account()))
-    module = networks.build_module(cfg, teacher, data, parents)
+    validated = teacher_validation(cfg, data) if asks_teacher(cfg) and splits else None
+    module = networks.build_module(cfg, teacher, data, parents, asked=validated is None)
     if cfg.trainer.get("compile", False):
         for network in filter(None, (module.ranker, getattr(module, "teacher", None))):
             compile_layers(network)
@@ -86,7 +88,7 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     if rank_zero_only.rank == 0:
         write_json(folder / "run.json", record)
     with ended_together(), failure_recorded(folder, record):
-        record |= _fit(cfg, folder, module, data)
+        record |= _fit(cfg, folder, module, data, validated)
         ranks = module.losses.trains_head
         del module, teacher  # with the optimiser's state, several times the network: nothing of it is needed any more
         if ranks:
@@ -116,8 +118,10 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # the run folder, which holds .hydra/
 
 
-def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataModule) -> dict[str, Any]:
-    """Train and export; return the time it took, by what the best checkpoint was chosen, and its value."""
+def _fit(
+    cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataModule, validated: Ranking | None
+) -> dict[str, Any]:
+    """Train and export; return steps and time, by what the best checkpoint was chosen, and its value."""
     patience = cfg.stage.patience
     monitor, mode = RANKING if module.losses.trains_head else NO_RANKING
     best = ModelCheckpoint(folder / "checkpoints", "best", monitor=monitor, mode=mode, enable_version_counter=False)
@@ -133,7 +137,11 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataMod
         GradientShares(cfg.callbacks.gradient_shares.every),  # before the step is seeded
         StreamPosition(cfg.seed),
         FiniteLoss(),
-        *([RankingMetrics(folder, cfg.data.relevance_level, tag=cfg.stage.name)] if module.losses.trains_head else []),
+        *(
+            [RankingMetrics(folder, cfg.data.relevance_level, tag=cfg.stage.name, teacher=validated)]
+            if module.losses.trains_head
+            else []
+        ),
         progress,
         SaveExport(folder / "export", data.encoder),
         stop,
@@ -165,7 +173,8 @@ def _fit(cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataMod
         finish_wandb()
     data.trainer = None
     value = None if best.best_model_score is None else float(best.best_model_score)
-    return {"train_s": round(progress.seconds, 1), "validation": {"measure": monitor, "best": value}}
+    steps = {"of": cfg.stage.steps, "trained": trainer.global_step}
+    return {"steps": steps, "train_s": round(progress.seconds, 1), "validation": {"measure": monitor, "best": value}}
 
 
 def finish_wandb() -> None:

@@ -173,7 +173,9 @@ def check_scores(cfg: DictConfig) -> None:
     )
 
 
-def build_module(cfg: DictConfig, teacher: CrossEncoder, data: StreamDataModule, parents: dict[str, Any]) -> StageModule:
+def build_module(
+    cfg: DictConfig, teacher: CrossEncoder, data: StreamDataModule, parents: dict[str, Any], asked: bool = True
+) -> StageModule:
     """Build the stage's module around its network.
 
     Args:
@@ -181,6 +183,7 @@ def build_module(cfg: DictConfig, teacher: CrossEncoder, data: StreamDataModule,
         teacher: see ``load_teacher``.
         data: open; its first batches are what a start and a projection are fitted on.
         parents: the run's parents, by role.
+        asked: see ``DistillModule``.
 
     Raises:
         ValueError: if the student can't match its teacher, naming both sides and the fix.
@@ -199,7 +202,7 @@ def build_module(cfg: DictConfig, teacher: CrossEncoder, data: StreamDataModule,
         return FinetuneModule(student, build_losses(cfg, None), optim)
     losses = build_losses(cfg, _projection(cfg, size, shape))
     check_match(size, shape, losses.needs)  # again: a run may start from its folder's config
-    module = DistillModule(student, losses, optim, None if reads_scores(cfg) else FrozenTeacher(teacher), layer_map)
+    module = DistillModule(student, losses, optim, None if reads_scores(cfg) else FrozenTeacher(teacher), layer_map, asked)
     module.fit_projection(data.first_batches(PROJECTED_ON))
     return module
 

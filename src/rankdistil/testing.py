@@ -8,12 +8,15 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from rankdistil import parts
+from rankdistil.callbacks.ranking_metrics import VALIDATED
 from rankdistil.data.candidates import require_used
 from rankdistil.data.datamodule import RankingDataModule
+from rankdistil.data.records import Ranking
+from rankdistil.metrics.trec import read_run
 from rankdistil.plan import teacher_folder
 from rankdistil.report.result import same_test
 from rankdistil.report.summary import Tested
-from rankdistil.roles import teacher_name
+from rankdistil.roles import takes_export, teacher_name
 from rankdistil.runfolder import run_label
 from rankdistil.scoring import score_export
 from rankdistil.settings import plain
@@ -45,6 +48,18 @@ def open_splits(cfg: DictConfig, data: RankingDataModule) -> Splits:
     readers = [*data.readers, *(reader for _, further in opened[1:] for reader in further.readers)]
     require_used(listed(cfg.data.candidates), [reader.run for reader in readers])
     return opened
+
+
+def teacher_validation(cfg: DictConfig, data: RankingDataModule) -> Ranking | None:
+    """Return how the teacher ranks a run's validation candidates, if its own run left that; it isn't asked again then."""
+    file = teacher_folder(cfg) / VALIDATED
+    if takes_export(cfg) or not file.is_file():
+        return None
+    found, wanted = read_run(file), data.task("valid").candidates
+    same = {query: {hit.passage_id for hit in row} for query, row in found.items()} == {
+        query: {hit.passage_id for hit in row} for query, row in wanted.items() if row
+    }
+    return found if same else None
 
 
 def score_splits(cfg: DictConfig, folder: Path, splits: Splits, teacher: str | None) -> list[Tested]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from rankdistil.callbacks.ranking_metrics import RankingMetrics
 from rankdistil.callbacks.stream_position import StreamPosition
 from rankdistil.data.batch import PairBatch, ScoredPairs
 from rankdistil.data.datamodule import RerankingTask
-from rankdistil.data.records import Candidate
+from rankdistil.data.records import Candidate, Ranking
 from rankdistil.models.bert import CrossEncoder
 
 TASK = RerankingTask(
@@ -101,8 +102,8 @@ def test_a_score_that_is_no_number_is_refused_by_query_and_passage_and_nothing_i
     assert not any(tmp_path.iterdir())
 
 
-def test_validation_logs_the_means_and_forgets_the_previous_round() -> None:
-    callback, around, logged = RankingMetrics(Path(), 1, "toy"), trainer(), {}
+def test_validation_logs_the_means_and_forgets_the_previous_round(tmp_path: Path) -> None:
+    callback, around, logged = RankingMetrics(tmp_path, 1, "toy"), trainer(), {}
     module = SimpleNamespace(log=lambda name, value, **_: logged.__setitem__(name, value))
     for score in (5.0, -5.0):
         callback.on_validation_start(around, module)
@@ -166,9 +167,9 @@ def test_progress_without_a_terminal_says_a_last_line_with_rate_and_time_left(ca
     assert "pairs/s, 0:00 left loss 0.5000" in said
 
 
-def validated(*batches: ScoredPairs) -> dict[str, float]:
+def validated(*batches: ScoredPairs, teacher: Ranking | None = None, task: RerankingTask = TASK) -> dict[str, float]:
     """What a round of validation logs."""
-    callback, around, logged = RankingMetrics(Path(), 1, "toy"), trainer(), {}
+    callback, around, logged = RankingMetrics(Path(tempfile.mkdtemp()), 1, "toy", teacher), trainer(task), {}
     module = SimpleNamespace(log=lambda name, value, **_: logged.__setitem__(name, value))
     callback.on_validation_start(around, module)
     for batch in batches:
@@ -212,12 +213,13 @@ def test_time_spent_training_counts_all_parts_of_a_resumed_run(monkeypatch: pyte
     first.on_train_start(around)
     second.load_state_dict(first.state_dict())
     second.on_train_start(around)
+    around.should_stop = False
     second.on_train_end(around)
     assert second.seconds == 8.0
 
 
-def test_what_a_ranker_is_to_reach_is_logged_at_the_first_validation_only() -> None:
-    callback, around, logged = RankingMetrics(Path(), 1, "toy"), trainer(), []
+def test_what_a_ranker_is_to_reach_is_logged_at_the_first_validation_only(tmp_path: Path) -> None:
+    callback, around, logged = RankingMetrics(tmp_path, 1, "toy"), trainer(), []
     module = SimpleNamespace(log=lambda name, value, **_: logged.append((name, value)))
     rows = scored(("q1", "a", 1.0), ("q1", "b", 0.0), ("q2", "c", 1.0))._replace(teacher_scores=torch.tensor([0.0, 1.0, 0.0]))
     for _ in range(2):
@@ -232,10 +234,9 @@ def test_what_a_ranker_is_to_reach_is_logged_at_the_first_validation_only() -> N
     ]
 
 
-def test_a_first_stage_without_an_order_is_nothing_to_be_held_against(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = {"q1": [Candidate("a", 1.0), Candidate("b", 1.0)]}
-    monkeypatch.setitem(globals(), "TASK", replace(TASK, candidates=rows))
-    assert "val/first_stage_nDCG@10" not in validated(scored(("q1", "a", 1.0), ("q1", "b", 0.0)))
+def test_a_first_stage_without_an_order_is_nothing_to_be_held_against() -> None:
+    unordered = replace(TASK, candidates={"q1": [Candidate("a", 1.0), Candidate("b", 1.0)]})
+    assert "val/first_stage_nDCG@10" not in validated(scored(("q1", "a", 1.0), ("q1", "b", 0.0)), task=unordered)
 
 
 @pytest.mark.parametrize(("other", "tied"), [(-127.9519, 1), (-127.95191, 1), (-127.94, 0)])
@@ -272,3 +273,34 @@ def test_progress_says_that_a_ranker_has_collapsed(capsys: pytest.CaptureFixture
     assert said(capsys, nDCG=0.5, tied_queries=1)[1:] == [  # of three queries, one has two candidates
         "toy: val 2/6 (step 7): collapsed: all scores of 1 of 1 queries are equal: the order is by id"
     ]
+
+
+def test_the_ranking_of_the_best_validation_is_left_for_students(tmp_path: Path) -> None:
+    callback, around, module = RankingMetrics(tmp_path, 1, "toy"), trainer(), SimpleNamespace(log=lambda *_, **__: None)
+    for best, other in (("a", "b"), ("b", "a"), ("a", "b")):  # b is the relevant one
+        callback.on_validation_start(around, module)
+        callback.on_validation_batch_end(around, module, scored(("q1", best, 5.0), ("q1", other, 4.0)), None, 0)
+        callback.on_validation_epoch_end(around, module)
+    assert (tmp_path / "valid.run").read_text() == "q1 Q0 b 1 5 toy\nq1 Q0 a 2 4 toy\n"
+
+
+def test_a_resumed_run_keeps_its_best_validation_s_ranking() -> None:
+    first, second = RankingMetrics(Path(), 1, "toy"), RankingMetrics(Path(), 1, "toy")
+    first._best = 0.75
+    second.load_state_dict(first.state_dict())
+    assert second._best == 0.75
+
+
+def test_a_teacher_s_own_ranking_of_the_candidates_takes_the_place_of_its_scores() -> None:
+    rows = scored(("q1", "a", 0.0), ("q1", "b", 5.0), ("q2", "c", 1.0))
+    teacher = {"q1": [Candidate("a", 2.0), Candidate("b", 1.0)], "q2": [Candidate("c", 1.0)]}
+    logged = validated(rows, teacher=teacher)
+    assert (logged["val/teacher_tau"], logged["val/teacher_top1"]) == (-1.0, 0.5)
+
+
+def test_progress_says_that_training_stopped_early(capsys: pytest.CaptureFixture) -> None:
+    report, around = ProgressReport("toy"), trainer()
+    around.max_steps, around.should_stop = 20, True
+    report.on_train_end(around)
+    line = "toy: stopped behind step 7 of 20: validation no longer gets better (stage.patience)\n"
+    assert capsys.readouterr().err == line

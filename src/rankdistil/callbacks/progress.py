@@ -60,10 +60,13 @@ class ProgressReport(L.Callback):
         self._step_ended = now
         self._advance(trainer.global_step, pairs, "" if loss is None else f"loss {float(loss):.4f}")
 
-    def on_train_end(self, *_: Any) -> None:
-        """Close the training bar."""
+    def on_train_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Close the training bar, and say so if training has stopped before its last step."""
         self._spent, self._began = self.seconds, None
         self._close()
+        if trainer.should_stop and trainer.global_step < trainer.max_steps:
+            done = f"stopped behind step {trainer.global_step} of {trainer.max_steps}"
+            self._console.print(f"{self._label}: {done}: validation no longer gets better (stage.patience)", soft_wrap=True)
 
     def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Say the validation measures, beside those that a ranker is to reach, and whether it has collapsed."""

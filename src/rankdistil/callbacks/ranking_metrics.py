@@ -11,6 +11,7 @@ import torch.distributed as dist
 from rankdistil.data.batch import ScoredPairs
 from rankdistil.data.candidates import is_ordered
 from rankdistil.data.datamodule import RerankingTask
+from rankdistil.data.records import Ranking
 from rankdistil.files import write_json, write_text
 from rankdistil.metrics.fidelity import kendall_tau, overlap
 from rankdistil.metrics.measures import MAIN, means, passage_ids, per_query, random_order, ranked, tied_queries
@@ -18,6 +19,8 @@ from rankdistil.metrics.trec import write_run
 
 Scores = dict[str, dict[str, float]]
 """Query id -> passage id -> score."""
+
+VALIDATED = "valid.run"
 
 
 class RankingMetrics(L.Callback):
@@ -37,18 +40,28 @@ class RankingMetrics(L.Callback):
     ``per_query.jsonl``    test: one line per query: ``query_id``, its ``topic`` where topics are known, ``measures``,
                            ``first_stage``, ``random_order`` (expected nDCG@10 of a random order of the candidates)
     ``test.run``           test: the ranking as a TREC run
+    ``valid.run``          the same of the validation with the highest nDCG@10: a teacher's students are held against it
     =====================  ==================================================================================================
 
     Args:
         folder: where the test's files go.
         relevance_level: lowest grade that RR and AP count as relevant.
-        tag: name of the run in ``test.run``.
+        tag: name of the run in ``test.run`` and ``valid.run``.
+        teacher: how the teacher ranks the validation's candidates; None where batches have its scores, or there is none.
     """
 
-    def __init__(self, folder: Path, relevance_level: int, tag: str) -> None:
-        self._folder, self._level, self._tag = folder, relevance_level, tag
+    def __init__(self, folder: Path, relevance_level: int, tag: str, teacher: Ranking | None = None) -> None:
+        self._folder, self._level, self._tag, self._teacher = folder, relevance_level, tag, teacher
         self._scored: list[ScoredPairs] = []
-        self._compared = False
+        self._compared, self._best = False, -1.0
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the highest nDCG@10 of a validation."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Go on from there."""
+        self._best = state_dict["best"]
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forget earlier scores."""
@@ -65,24 +78,29 @@ class RankingMetrics(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the validation measures."""
-        scores, teacher = self._gather(trainer)
+        scores, found = self._gather(trainer)
         if trainer.sanity_checking:
             return
+        teacher = self._teacher or ranked(found)
         task, ranking = trainer.datamodule.task("valid"), ranked(scores)
         values = means(per_query(ranking, task.qrels, self._level)) | {"tied_queries": float(tied_queries(scores))}
         if not self._compared:
             values |= self._beside(task, teacher)
             self._compared = True
         if teacher:
-            orders = [passage_ids(side) for side in (ranking, ranked(teacher))]
+            orders = [passage_ids(side) for side in (ranking, teacher)]
             values |= {"teacher_tau": kendall_tau(*orders), "teacher_top1": overlap(*orders, depth=1)}
         for name, value in values.items():
             if value is not None:  # agreement needs two candidates
                 pl_module.log(f"val/{name}", value, rank_zero_only=False, sync_dist=False)
+        if values[MAIN] > self._best:
+            self._best = values[MAIN]
+            if trainer.is_global_zero:
+                write_run(self._folder / VALIDATED, dict(sorted(ranking.items())), self._tag)
 
-    def _beside(self, task: RerankingTask, teacher: Scores) -> dict[str, float]:
+    def _beside(self, task: RerankingTask, teacher: Ranking) -> dict[str, float]:
         """Measure what the ranker is compared with: it stays the same from validation to validation."""
-        others = {"teacher": ranked(teacher)} if teacher else {}
+        others = {"teacher": teacher} if teacher else {}
         if is_ordered(task.candidates):
             others["first_stage"] = task.candidates
         return {f"{name}_{MAIN}": means(per_query(row, task.qrels, self._level))[MAIN] for name, row in others.items()}
