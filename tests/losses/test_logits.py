@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from rankdistil.losses.logits import LogitLoss, soft_cross_entropy
+from rankdistil.losses.logits import LogitLoss, group_divergence, soft_cross_entropy
 from rankdistil.models.trace import Trace
 
 
@@ -72,3 +72,42 @@ def test_the_module_uses_its_temperature(batch_of):
 def test_a_temperature_that_is_not_above_zero_names_its_key(temperature):
     with pytest.raises(ValueError, match=r"stage\.losses\.logits\.loss\.temperature is .* greater than 0"):
         LogitLoss(temperature)
+
+
+STUDENT, TEACHER = torch.tensor([2.0, -1.0, 0.5, 0.1, 0.3, -0.2]), torch.tensor([9.0, -8.0, 1.5, 3.0, -2.0, 0.0])
+GROUPS = torch.tensor([0, 0, 0, 1, 1, 1])
+
+
+def test_groups_are_compared_as_lightning_ir_does():
+    assert float(group_divergence(STUDENT, TEACHER, GROUPS)) == pytest.approx(0.55400, abs=5e-6)  # observed with its 0.0.6
+
+
+def test_only_differences_within_a_group_count_in_whatever_order_its_passages_stand():
+    loss = group_divergence(STUDENT, TEACHER, GROUPS)
+    moved = STUDENT + torch.tensor([5.0, -7.0])[GROUPS]
+    assert_close(group_divergence(moved, TEACHER, GROUPS), loss)
+    order = torch.tensor([4, 0, 5, 2, 1, 3])
+    assert_close(group_divergence(STUDENT[order], TEACHER[order], GROUPS[order]), loss)
+
+
+def test_groups_may_differ_in_size_and_one_alone_adds_nothing():
+    alone = group_divergence(STUDENT[:3], TEACHER[:3], GROUPS[:3])
+    assert_close(group_divergence(STUDENT[:4], TEACHER[:4], GROUPS[:4]), alone / 2)
+
+
+def test_a_group_s_temperature_divides_both_sides_and_no_gradient_reaches_the_teacher():
+    student, teacher = STUDENT.clone().requires_grad_(), TEACHER.clone().requires_grad_()
+    loss = group_divergence(student, teacher, GROUPS, 4.0)
+    loss.backward()
+    assert_close(loss, group_divergence(student / 4, teacher / 4, GROUPS))
+    assert teacher.grad is None
+    own, wanted = (torch.softmax(side.detach()[:3] / 4, 0) for side in (student, teacher))
+    assert_close(student.grad[:3], (own - wanted) / 4 / 2)
+
+
+def test_the_module_compares_over_groups_and_refuses_other_ways(batch_of):
+    batch = batch_of()._replace(groups=GROUPS)
+    found = LogitLoss(over="group")(Trace(STUDENT), Trace(TEACHER), batch)
+    assert_close(found, group_divergence(STUDENT, TEACHER, GROUPS))
+    with pytest.raises(ValueError, match=r"^over is 'list' in stage\.losses\.logits; expected 'pair' or 'group'\.$"):
+        LogitLoss(over="list")

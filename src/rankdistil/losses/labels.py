@@ -8,6 +8,22 @@ from rankdistil.data.batch import PairBatch
 from rankdistil.models.trace import Trace
 
 
+def group_log_softmax(logits: Tensor, groups: Tensor) -> Tensor:
+    """Logarithm of the softmax within each group, in float32.
+
+    Args:
+        logits: float, (B,).
+        groups: pairs of one group share a number 0..G-1, int64, (B,); groups may differ in size.
+
+    Returns:
+        (B,); that of a group of one is 0.
+    """
+    logits, count = logits.float(), int(groups.max()) + 1
+    peak = logits.new_full((count,), -torch.inf).scatter_reduce(0, groups, logits.detach(), "amax")
+    total = logits.new_zeros(count).scatter_add(0, groups, (logits - peak[groups]).exp())
+    return logits - peak[groups] - total.log()[groups]
+
+
 def label_cross_entropy(logits: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
     """Cross-entropy of choosing the positive among the passages of its triple.
 
@@ -23,13 +39,8 @@ def label_cross_entropy(logits: Tensor, labels: Tensor, groups: Tensor) -> Tenso
     Source: localised contrastive estimation, Gao et al. 2021, arXiv:2101.08751; with one negative per positive it is
     the RankNet loss, Burges et al. 2005.
     """
-    logits = logits.float()
-    count = int(groups.max()) + 1
-    peak = logits.new_full((count,), -torch.inf).scatter_reduce(0, groups, logits.detach(), "amax")
-    total = logits.new_zeros(count).scatter_add(0, groups, (logits - peak[groups]).exp())
-    log_probability = logits - peak[groups] - total.log()[groups]
     positives = (labels > 0).float()
-    return -(log_probability * positives).sum() / positives.sum().clamp(min=1)
+    return -(group_log_softmax(logits, groups) * positives).sum() / positives.sum().clamp(min=1)
 
 
 def label_binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

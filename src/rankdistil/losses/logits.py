@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankdistil.data.batch import PairBatch
+from rankdistil.losses.labels import group_log_softmax
 from rankdistil.models.trace import Trace
 
 
@@ -35,25 +36,52 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float = 1.
     return -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1).mean()
 
 
+def group_divergence(student: Tensor, teacher: Tensor, groups: Tensor, temperature: float = 1.0) -> Tensor:
+    """Kullback-Leibler divergence of the student's softmax over each group's passages from the teacher's.
+
+    Only differences within a group count, as in a ranking: a constant added to all scores of a query costs nothing.
+
+    Args:
+        student: logits, float, (B,).
+        teacher: the same shape; receives no gradient.
+        groups: pairs of one group share a number 0..G-1, int64, (B,).
+        temperature: divides both sides before the softmax; not squared back into the loss.
+
+    Returns:
+        Scalar, in float32 and in nats: summed over the passages of a group, mean over groups; a group of one adds 0.
+
+    Source: listwise distillation as in lightning-ir's KLDivergence; for groups of two the soft form of RankNet (Burges et al.
+        2005) up to the teacher's entropy.
+    """
+    own, wanted = (group_log_softmax(side / temperature, groups) for side in (student, teacher.detach()))
+    return (wanted.exp() * (wanted - own)).sum() / groups.unique().numel()
+
+
 class LogitLoss(nn.Module):
     """Learn the teacher's logits.
 
     Args:
         temperature: softens both sides, greater than 0.
+        over: ``pair`` learns each logit by itself (``soft_cross_entropy``), ``group`` how the passages of a group stand to one
+            another (``group_divergence``).
 
     Raises:
-        ValueError: for a temperature of 0 or less.
+        ValueError: for a temperature of 0 or less, or another value of ``over``.
     """
 
     needs: frozenset[str] = frozenset()
     asks_teacher = True
 
-    def __init__(self, temperature: float = 1.0) -> None:
+    def __init__(self, temperature: float = 1.0, over: str = "pair") -> None:
         super().__init__()
+        if over not in ("pair", "group"):
+            raise ValueError(f"over is {over!r} in stage.losses.logits; expected 'pair' or 'group'.")
         if not temperature > 0:
             raise ValueError(f"stage.losses.logits.loss.temperature is {temperature}; expected a number greater than 0.")
-        self.temperature = temperature
+        self.temperature, self.over = temperature, over
 
     def forward(self, student: Trace, teacher: Trace, batch: PairBatch) -> Tensor:
         """Compute the loss of a batch."""
+        if self.over == "group":
+            return group_divergence(student.logits, teacher.logits, batch.groups, self.temperature)
         return soft_cross_entropy(student.logits, teacher.logits, self.temperature)
