@@ -32,7 +32,7 @@ from rankdistil.plan import teacher_folder
 from rankdistil.roles import asks_teacher, named_source, reads_scores, score_folders, start_of, takes_export
 from rankdistil.settings import build, names, plain
 
-FITTED_ON = 256  # pairs that a subclone is fitted on, at least
+FITTED_ON = 128  # pairs that a subclone is fitted on, at least
 PROJECTED_ON = 128  # pairs that a projection is fitted on, at least
 
 

@@ -19,7 +19,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 SECRET = re.compile(r"(api_?key|token|password|secret)$", re.IGNORECASE)
 SECTIONS = (
     "seed", "method", "follows", "follows_run", "run_name", "folder", "resume", "plan", "paths", "student", "teacher", "data",
-    "trainer", "callbacks", "logger", "sizes", "layer_map", "steps", "lr", "validations", "patience", "dropout", "stage",
+    "trainer", "callbacks", "logger", "sizes", "layer_map", "steps", "lr", "validations", "patience", "dropout", "recipe",
+    "stage",
 )  # fmt: skip
 STAGE = (
     "name", "learns", "teacher", "reads", "steps", "lr", "warmup_share", "weight_decay", "gradient_clip", "dropout",
