@@ -36,7 +36,7 @@ def test_each_ranker_gets_one_sample_per_query_and_round():
 def test_warm_up_makes_the_first_calls_and_counts_none(warmup):
     calls = []
     samples = measure({"a": _clock("a", calls)}, ["q1", "q2"], rounds=1, warmup=warmup)
-    assert [query for _, query in calls] == ["q1", "q2", "q1"][:warmup] + ["q1", "q2"]
+    assert [query for _, query in calls] == [*["q1", "q2", "q1"][:warmup], "q1", "q2"]
     assert [sample.model for sample in samples["a"]] == [warmup + 1, warmup + 2]
 
 

@@ -39,8 +39,8 @@ def measure(
         rankers: by name; each scores the pairs of a call and returns the time it took.
         calls: what each ranker is given, one item per call.
         rounds: passes over all calls, at most.
-        warmup: calls of each ranker that aren't counted: runtimes prepare themselves. Passes over all calls would cost as much as
-            a round, and the median doesn't mind the first of three.
+        warmup: calls of each ranker that aren't counted, as runtimes prepare themselves. Passes over all calls would cost as
+            much as a round, and the median doesn't mind the first of three.
         together: waits before each call until every process is about to make it; by default there is one process.
         another: is asked before each round, with the number of those made, whether to make it.
 
