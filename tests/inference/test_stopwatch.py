@@ -76,7 +76,7 @@ def test_rankers_and_dtypes_take_turns_on_single_queries_of_every_size_then_on_m
     turns = [(name, dtype) for dtype in ("float32", "int8") for name in ("ranker", "teacher")]
     expected = []
     for size, calls in ((2, 2), (3, 2), (7, 1)):
-        expected += [(*turn, size) for turn in turns for _ in range(calls)]  # warm-up
+        expected += [(*turn, size) for turn in turns]  # warm-up
         expected += [(*turn, size) for order in (turns, turns[1:] + turns[:1]) for turn in order * calls]  # two rounds
     assert recorder.calls == expected
     rows = found["rows"]

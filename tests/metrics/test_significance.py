@@ -118,7 +118,7 @@ def test_a_legend_says_what_the_sample_is(queries, clusters, words):
 
 
 def test_p_values_have_three_digits():
-    assert [shown_p(value) for value in (1.0, 0.04567, 0.001, 0.00099)] == ["p = 1.000", "p = 0.046", "p = 0.001", "p < 0.001"]
+    assert [shown_p(value) for value in (1.0, 0.04567, 0.001, 0.00099)] == ["p 1.000", "p 0.046", "p 0.001", "p <0.001"]
 
 
 def test_different_queries_are_refused_and_counted():

@@ -166,7 +166,7 @@ def test_a_row_is_compared_with_its_start_once_every_seed_s_was_tested() -> None
         own = [one._replace(start=start if number < tested else None) for number, one in enumerate(SEEDS)]
         members = [BM25, *own]
         row = judge(compare(members, None, "BM25"), members, "BM25", None)[1]
-        assert ("no different from its start (+0.3500, p = 0.250)" in row.verdict[-1]) is said
+        assert ("no different from its start (+0.3500, p 0.250)" in row.verdict[-1]) is said
 
 
 def printed(width: int) -> list[str]:
@@ -193,7 +193,7 @@ def test_markdown_holds_spread_adjusted_p_agreement_and_speed() -> None:
     lines = markdown(found, "teacher toy", "BM25").splitlines()
     above, beside = found[0].against_teacher, found[0].against_baseline
     assert lines[2] == (
-        f"| distill 2l | 2 | 0.3500 ±0.0707 | -0.3375 (p = {above.adjusted:.3f}) | {beside.difference:+.4f} (p = "
+        f"| distill 2l | 2 | 0.3500 ±0.0707 | -0.3375 (p {above.adjusted:.3f}) | {beside.difference:+.4f} (p "
         f"{beside.adjusted:.3f}) | 0.667 | 1.000 | 50 | 25..60 | 2000 | 3.00 M | 4.00x |"
     )
     assert lines[1].count("---:") == 11

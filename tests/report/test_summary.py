@@ -63,8 +63,8 @@ def test_the_table_has_the_start_beside_first_stage_teacher_and_student(run: Pat
 def test_the_verdict_is_the_last_line_and_stands_in_the_card(run: Path) -> None:
     lines, card = concluded(run, TIMES)
     said = (
-        "student 2l: nDCG@10 0.5000, better than BM25 (+0.3000, p = 0.008), better than its start (+0.4000, p = 0.008), worse "
-        "than teacher minilm (-0.1000, p = 0.008); keeps 75% of the teacher's gain over BM25 (+0.4000, p = 0.008) and 83.3% of "
+        "student 2l: nDCG@10 0.5000, better than BM25 (+0.3000, p 0.008), better than its start (+0.4000, p 0.008), worse "
+        "than teacher minilm (-0.1000, p 0.008); keeps 75% of the teacher's gain over BM25 (+0.4000, p 0.008) and 83.3% of "
         "its nDCG@10; 3.00x faster and 5.00x smaller than teacher minilm (paired randomisation test by topic (8 topics), "
         "exact, two-sided)"
     )
@@ -100,5 +100,5 @@ def test_each_further_split_has_a_table_and_a_verdict_by_its_name(run: Path) -> 
     assert [line.partition(" nDCG@10")[0] for line in lines[-2:]] == [
         "verdict on d/test: student 2l:", "verdict on d/other: student 2l:",
     ]  # fmt: skip
-    assert "no different from BM25 (+0.0000, p = 1.000)" in lines[-1]
+    assert "no different from BM25 (+0.0000, p 1.000)" in lines[-1]
     assert "no different" not in card

@@ -27,8 +27,8 @@ START = result("start: random weights", [0.1] * 8)
 def test_a_sentence_holds_every_test_what_is_kept_and_what_it_costs() -> None:
     found = verdict(FIRST, OWN, TEACHER, START, CURES)
     assert found.text == (
-        "student 2l: nDCG@10 0.5000, better than BM25 (+0.3000, p = 0.008), better than its start (+0.4000, p = 0.008), "
-        "worse than teacher toy (-0.1000, p = 0.008); keeps 75% of the teacher's gain over BM25 (+0.4000, p = 0.008) and 83.3% "
+        "student 2l: nDCG@10 0.5000, better than BM25 (+0.3000, p 0.008), better than its start (+0.4000, p 0.008), "
+        "worse than teacher toy (-0.1000, p 0.008); keeps 75% of the teacher's gain over BM25 (+0.4000, p 0.008) and 83.3% "
         f"of its nDCG@10; 3.00x faster and 5.00x smaller than teacher toy {TESTED}"
     )
     assert found.alarms == []
@@ -36,23 +36,23 @@ def test_a_sentence_holds_every_test_what_is_kept_and_what_it_costs() -> None:
 
 
 def test_without_teacher_and_start_there_is_the_first_stage_alone() -> None:
-    assert verdict(FIRST, OWN).text == f"student 2l: nDCG@10 0.5000, better than BM25 (+0.3000, p = 0.008) {TESTED}"
+    assert verdict(FIRST, OWN).text == f"student 2l: nDCG@10 0.5000, better than BM25 (+0.3000, p 0.008) {TESTED}"
 
 
 def test_a_difference_that_chance_explains_is_none_whatever_its_sign() -> None:
     own = result("student 2l", [0.3] * 5 + [0.15] * 3)
-    assert "no different from BM25 (+0.0437, p = 0.219)" in verdict(FIRST, own).text
+    assert "no different from BM25 (+0.0437, p 0.219)" in verdict(FIRST, own).text
 
 
 def test_the_share_of_a_gain_that_may_be_none_is_not_given() -> None:
     weak = result("teacher toy", [0.3] * 5 + [0.15] * 3)
     assert (
-        "share of the teacher's gain: none can be given, as teacher toy is no different from BM25 (+0.0437, p = 0.219); keeps "
+        "share of the teacher's gain: none can be given, as teacher toy is no different from BM25 (+0.0437, p 0.219); keeps "
         "205.1% of its nDCG@10"
     ) in verdict(FIRST, OWN, weak).text
     nothing = result("teacher toy", [0.0] * 8)
     assert (
-        "toy is worse than BM25 (-0.2000, p = 0.008); keeps no share of its nDCG@10, which is 0"
+        "toy is worse than BM25 (-0.2000, p 0.008); keeps no share of its nDCG@10, which is 0"
         in verdict(FIRST, OWN, nothing).text
     )
 
@@ -68,7 +68,7 @@ def test_a_busy_machine_gives_a_size_and_no_speed_and_a_slower_student_is_called
 def test_tests_are_by_topic_where_topics_are_known() -> None:
     own = OWN._replace(topics={query: f"topic {number % 3}" for number, query in enumerate(OWN.per_query)})
     assert verdict(FIRST, own).text == (
-        "student 2l: nDCG@10 0.5000, no different from BM25 (+0.3000, p = 0.250); 3 topics are too few for any test to find a "
+        "student 2l: nDCG@10 0.5000, no different from BM25 (+0.3000, p 0.250); 3 topics are too few for any test to find a "
         "difference (paired randomisation test by topic (3 topics), exact, two-sided)"
     )
 
@@ -79,7 +79,7 @@ CHANCE = {f"q{number}": 0.25 for number in range(8)}
 def test_a_ranker_at_chance_is_told_in_capitals_with_two_cures() -> None:
     own = result("student 2l", [0.3] * 5 + [0.2] * 3, chance=CHANCE)
     assert verdict(FIRST, own, cures=CURES).alarms == [
-        "student 2l: NO BETTER THAN A RANDOM ORDER OF THE SAME CANDIDATES (nDCG@10 0.2625 against 0.2500, p = 0.727). Likely "
+        "student 2l: NO BETTER THAN A RANDOM ORDER OF THE SAME CANDIDATES (nDCG@10 0.2625 against 0.2500, p 0.727). Likely "
         "cures: more steps (stage.steps), or another stage.lr."
     ]
 
@@ -93,7 +93,7 @@ def test_a_ranker_above_chance_or_with_too_few_queries_to_tell_is_not_alarming()
 def test_a_ranker_worse_than_what_it_was_given_is_told_in_capitals() -> None:
     own = result("student 2l", [0.1] * 8, chance=dict.fromkeys(CHANCE, 0.05))
     assert verdict(FIRST, own, TEACHER, cures=CURES).alarms == [
-        "student 2l: WORSE THAN BM25, THE ORDER IT WAS GIVEN (-0.1000, p = 0.008). Likely cures: more steps (stage.steps), or "
+        "student 2l: WORSE THAN BM25, THE ORDER IT WAS GIVEN (-0.1000, p 0.008). Likely cures: more steps (stage.steps), or "
         "another stage.lr."
     ]
 
@@ -118,7 +118,7 @@ def test_a_collapsed_ranker_is_told_by_its_ties_whatever_the_luck_of_its_order()
 
 def test_a_ranker_that_nobody_trained_here_gets_an_alarm_without_cures() -> None:
     assert verdict(FIRST, result("x.run", [0.1] * 8)).alarms == [
-        "x.run: WORSE THAN BM25, THE ORDER IT WAS GIVEN (-0.1000, p = 0.008)."
+        "x.run: WORSE THAN BM25, THE ORDER IT WAS GIVEN (-0.1000, p 0.008)."
     ]
 
 

@@ -23,7 +23,7 @@ class TimingSettings:
         rounds: passes over the calls at most.
         seconds: that the whole timing may take: no further round begins that wouldn't end in time, once there are
             ``LEAST_ROUNDS``.
-        warmup: passes of each ranker over all calls before the clock counts.
+        warmup: calls of each ranker, for each kind of call, before the clock counts.
         busy_share: of the machine's cores; where other processes use more meanwhile, times are marked as not comparable.
         dtypes: of weights or products, see ``PackedRanker``.
         backends: see ``rankdistil.inference.backend``.

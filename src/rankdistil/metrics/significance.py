@@ -91,7 +91,7 @@ def describe_test(queries: int, clusters: Mapping[str, str] | None, samples: int
 
 def shown_p(p_value: float) -> str:
     """Write a p value with as many digits as ``SAMPLES`` random samples give."""
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+    return "p <0.001" if p_value < 0.001 else f"p {p_value:.3f}"
 
 
 def _all_sums(values: np.ndarray) -> np.ndarray:

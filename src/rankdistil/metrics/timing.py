@@ -5,6 +5,7 @@ single disturbed call doesn't move.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import cycle, islice
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -37,7 +38,8 @@ def measure(
         rankers: by name; each scores the pairs of a call and returns the time it took.
         calls: what each ranker is given, one item per call.
         rounds: passes over all calls, at most.
-        warmup: passes over all calls that aren't counted: runtimes prepare themselves for each new shape.
+        warmup: calls of each ranker that aren't counted, as runtimes prepare themselves. Passes over all calls would cost as
+            much as a round, and the median doesn't mind the first of three.
         together: waits before each call until every process is about to make it; by default there is one process.
         another: is asked before each round, with the number of those made, whether to make it.
 
@@ -45,9 +47,8 @@ def measure(
         One sample per call and round, by ranker; every ranker has made equally many rounds.
     """
     for ranker in rankers.values():
-        for _ in range(warmup):
-            for call in calls:
-                ranker(call)
+        for call in islice(cycle(calls), warmup):
+            ranker(call)
     samples: dict[Name, list[Sample]] = {name: [] for name in rankers}
     names = list(rankers)
     for turn in range(rounds):
