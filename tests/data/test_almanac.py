@@ -14,7 +14,7 @@ from rankdistil.data.readers import Reader
 from rankdistil.data.unknown import training_triples
 from rankdistil.metrics.measures import means, per_query
 
-QUESTIONS = {"train": 936, "valid": 216, "test": 288}
+QUESTIONS = {"train": 936, "valid": 216, "test": 192}
 TOPICS = {"train": 26, "valid": 6, "test": 16}
 
 
@@ -57,11 +57,11 @@ def test_passages_have_40_to_80_words(passages):
     assert (min(lengths), median(lengths), max(lengths)) == (41, 67, 80)
 
 
-def test_three_questions_per_passage_and_in_the_test_of_every_second_one(readers, passages, questions):
+def test_three_questions_per_passage_and_in_the_test_of_every_third_one(readers, passages, questions):
     tested = set(map(topic, readers["test"].queries))
-    asked = [passage for passage in passages if topic(passage) not in tested or int(passage[-2:]) % 2]
+    asked = [passage for passage in passages if topic(passage) not in tested or int(passage[-2:]) % 3 == 1]
     assert set(questions) == {f"{passage}-{kind}" for passage in asked for kind in "wpb"}
-    assert len(questions) == 1440
+    assert len(questions) == 1344
 
 
 def test_splits_have_these_questions_and_topics(readers, split):
@@ -137,13 +137,13 @@ def test_paraphrased_questions_share_few_words_with_their_answers(readers, split
 def test_bm25_is_a_fair_first_stage_on_the_test_questions(readers):
     values = means(per_query(readers["test"].candidates(30), readers["test"].qrels))
     assert 0.45 < values["nDCG@10"] < 0.75
-    assert values["nDCG@10"] == pytest.approx(0.5849, abs=5e-5)
+    assert values["nDCG@10"] == pytest.approx(0.5543, abs=5e-5)
 
 
 def test_bm25_finds_plain_questions_and_misses_paraphrased_ones(readers):
     values = per_query(readers["test"].candidates(30), readers["test"].qrels)
     by_kind = {kind: fmean(row["nDCG@10"] for key, row in values.items() if key[-1] == kind) for kind in "wpb"}
-    assert by_kind == pytest.approx({"w": 0.9923, "p": 0.1069, "b": 0.6556}, abs=5e-5)
+    assert by_kind == pytest.approx({"w": 0.9942, "p": 0.0845, "b": 0.5843}, abs=5e-5)
 
 
 def test_ids_load_by_ir_datasets_once_registered(split):
