@@ -1,11 +1,13 @@
 """Plans: which runs a config needs, parents first, and what reaches them."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 from safetensors.torch import save_file
 from support import composed
 
@@ -295,3 +297,13 @@ def test_what_gives_tokens_and_shape_to_a_student_of_scores_counts_by_its_conten
     assert [len(steps) for steps in found] == [1, 1, 1]
     prints = [fingerprint(step.settings) for (step,) in found]
     assert prints[0] == prints[1] != prints[2]
+
+
+def test_the_plan_shows_what_each_run_starts_from(planned) -> None:
+    console = Console(width=220, file=io.StringIO())
+    plan.show(planned("+experiment=lm_ranker_distill_6l"), console)
+    rows = [[cell.strip() for cell in line.split("│")] for line in console.file.getvalue().splitlines() if "│" in line]
+    assert [row[3] for row in rows] == [
+        "the pretrained language model minilm", "cut out of the pretrained language model",
+        "lm_distill_6l, cut out of the pretrained language model",
+    ]  # fmt: skip

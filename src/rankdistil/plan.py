@@ -12,7 +12,7 @@ from rich.table import Table
 from rankdistil.lineage import fingerprint, identity, outcome_settings, scores_origin
 from rankdistil.locks import holder
 from rankdistil.models.starts import Start
-from rankdistil.roles import asks_teacher, score_folders, start_of
+from rankdistil.roles import asks_teacher, score_folders, start_in_words, start_of
 from rankdistil.runfolder import State, state
 
 # Not handed down from a child to its parents.
@@ -61,12 +61,16 @@ def teacher_folder(cfg: DictConfig) -> Path:
 def show(steps: list[Step], console: Console, expected: Sequence[str] = ()) -> None:
     """Print the plan as a table; ``expected`` says of each step how long it will take."""
     table = Table(title="plan", title_justify="left")
-    for column in ("run", "stage", "state", "why"):
+    for column in ("run", "stage", "starts from", "state", "why"):
         table.add_column(column, overflow="fold")
     if expected:
         table.add_column("expected", no_wrap=True)
+    starts: dict[Path, str] = {}
+    for step in steps:  # parents come first
+        followed = Path(step.parents.get("student", {}).get("source", "")).parent
+        starts[step.folder] = "-" if step.cfg.stage.learns == "nothing" else start_in_words(step.cfg, starts.get(followed, ""))
     for step, time in zip_longest(steps, expected):
-        cells = [str(step.folder), step.cfg.stage.name, step.state.name, step.state.reason]
+        cells = [str(step.folder), step.cfg.stage.name, starts[step.folder], step.state.name, step.state.reason]
         table.add_row(*cells, *([time] if expected else []))
     console.print(table)
 

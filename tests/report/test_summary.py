@@ -13,7 +13,8 @@ from support import latency_row as row
 from rankdistil.report import summary  # pytest would take Tested for a class of tests
 
 RECORD = {
-    "started_from": "random weights", "precision": "32-true", "learnt_from": "t", "train": "d/train", "test": "d/test", "losses": ["logits"],
+    "started_from": "random weights", "precision": "32-true", "learnt_from": "t", "train": "d/train", "test": "d/test",
+    "losses": ["logits"],
     "origin": {"commit": "abc", "versions": {"rankdistil": "0.1.0"}}, "shape": {"layers": 2, "width": 96, "heads": 12},
 }  # fmt: skip
 TIMES = timing(row("teacher", 90.0) | {"parameters": 20_000_000}, row("ranker", 30.0) | {"parameters": 4_000_000})
