@@ -32,7 +32,7 @@ from rankdistil.plan import teacher_folder
 from rankdistil.roles import asks_teacher, named_source, reads_scores, score_folders, start_of, takes_export
 from rankdistil.settings import build, names, plain
 
-FITTED_ON = 128  # pairs that a subclone is fitted on, at least
+FITTED_ON = 128  # pairs that a subclone is fitted on, about
 PROJECTED_ON = 128  # pairs that a projection is fitted on, at least
 
 
@@ -196,7 +196,8 @@ def build_module(
     check_start(start, size, shape, read_config(start.path) if start.path else None)
     if start.path:
         check_tokens(start.path, data.encoder.tokenizer)
-    batches = data.first_batches(FITTED_ON) if start.kind == "subclone" else ()
+    read = cfg.stage.steps * cfg.data.batch_size * (1 + cfg.data.negatives)  # no more than training itself
+    batches = data.first_batches(min(FITTED_ON, read)) if start.kind == "subclone" else ()
     student = _with_dropout(build_student(size, start, teacher, layer_map.teacher.attention, cfg.seed, batches), cfg)
     if cfg.stage.teacher == "none":
         return FinetuneModule(student, build_losses(cfg, None), optim)
