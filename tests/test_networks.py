@@ -35,7 +35,10 @@ def built(tiny_ranker: CrossEncoder, batch: PairBatch, tokenizer: object):
     def build(stage: str, *overrides: str, parents: dict | None = None) -> StageModule:
         data = SimpleNamespace(first_batches=lambda pairs: [batch] * (pairs // 4), encoder=SimpleNamespace(tokenizer=tokenizer))
         return networks.build_module(
-            composed(f"stage={stage}", *TINY, "student.init_from=random", *overrides), tiny_ranker, data, parents or {}
+            composed(f"stage={stage}", *TINY, "student.init_from=random", "recipe.weights.attention=1", *overrides),
+            tiny_ranker,
+            data,
+            parents or {},
         )
 
     return build

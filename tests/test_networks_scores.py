@@ -52,20 +52,15 @@ def scored(tmp_path: Path):
     return scored
 
 
-@pytest.mark.parametrize("named", ["export", "run"])
 def test_scores_of_another_teacher_than_the_one_named_beside_them_are_refused(
-    tiny_ranker: CrossEncoder, tokenizer: object, tmp_path: Path, scored, named: str
+    tiny_ranker: CrossEncoder, tokenizer: object, tmp_path: Path, scored
 ) -> None:
-    """It is named by teacher.export or, for a student that is cut out of it, by its run."""
     folder = tmp_path / "runs/teacher/minilm/seed0/export"
     write_export(folder, tiny_ranker, tokenizer, 38)
     own, other = identity(str(folder)), "0" * 16
-    overrides = (
-        [f"teacher.export={folder}"] if named == "export" else ["student.init_from=subclone", f"paths.runs={tmp_path}/runs"]
-    )
 
     def check(scores: str) -> None:
-        networks.check_scores(composed("stage=logit_distill", *TINY, *overrides, scores))
+        networks.check_scores(composed("stage=logit_distill", *TINY, f"teacher.export={folder}", scores))
 
     refused = scored(other)
     with pytest.raises(ValueError) as caught:
@@ -101,10 +96,8 @@ def test_an_ensemble_without_the_teacher_named_beside_it_is_refused_with_all_mem
         networks.check_scores(cfg)
 
 
-def test_scores_with_no_teacher_named_or_trained_beside_them_are_not_compared(tmp_path: Path, scored) -> None:
-    scores = scored("0" * 16)
-    for overrides in ([], ["student.init_from=subclone", f"paths.runs={tmp_path}/runs"]):
-        networks.check_scores(composed("stage=logit_distill", *TINY, scores, *overrides))
+def test_scores_with_no_teacher_named_beside_them_are_not_compared(scored) -> None:
+    networks.check_scores(composed("stage=logit_distill", *TINY, scored("0" * 16)))
 
 
 def test_a_language_model_named_as_export_is_refused_for_a_student_of_scores_too(

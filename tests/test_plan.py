@@ -300,7 +300,7 @@ def test_what_gives_tokens_and_shape_to_a_student_of_scores_counts_by_its_conten
 
 
 def test_the_plan_shows_what_each_run_starts_from(planned) -> None:
-    console = Console(width=220, file=io.StringIO())
+    console = Console(width=400, file=io.StringIO())
     plan.show(planned("+experiment=lm_ranker_distill_6l"), console)
     rows = [[cell.strip() for cell in line.split("│")] for line in console.file.getvalue().splitlines() if "│" in line]
     assert [row[3] for row in rows] == [

@@ -1,6 +1,5 @@
 """The networks of a stage, built from its config: teacher, student, losses, and the module around them."""
 
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -29,7 +28,7 @@ from rankdistil.models.trace import Layers
 from rankdistil.modules import DistillModule, FinetuneModule, StageModule
 from rankdistil.optim import OptimSettings
 from rankdistil.plan import teacher_folder
-from rankdistil.roles import asks_teacher, named_source, reads_scores, score_folders, start_of, takes_export
+from rankdistil.roles import asks_teacher, knows_ranker, named_source, reads_scores, score_folders, start_of, takes_export
 from rankdistil.settings import build, names, plain
 
 FITTED_ON = 128  # pairs that a subclone is fitted on, about
@@ -67,7 +66,7 @@ def teacher_source(cfg: DictConfig) -> str:
 
 def load_teacher(cfg: DictConfig) -> CrossEncoder:
     """Load the stage's teacher, or the network that gives shape and tokens to a stage without one."""
-    if asks_teacher(cfg) or takes_export(cfg):
+    if knows_ranker(cfg):
         return load_ranker(teacher_source(cfg))
     return load_language_model(teacher_source(cfg), seed=cfg.seed)
 
@@ -84,7 +83,7 @@ def start_ranks(cfg: DictConfig, parents: dict[str, Any]) -> bool:
         return False
     start = student_start(cfg, parents)
     if start.kind in CUT:
-        return cfg.stage.teacher == "ranker"
+        return knows_ranker(cfg)
     return bool(start.path) and not is_language_model(read_config(start.path))
 
 
@@ -150,18 +149,15 @@ def check_student(cfg: DictConfig) -> None:
 def check_scores(cfg: DictConfig) -> None:
     """Refuse scores that another teacher gave than the one named beside them; of several, one must be that teacher's.
 
-    Imported scores don't say whose they are, a teacher's run may not be trained yet, and weights on the hub aren't known by
-    content: those aren't compared.
+    Imported scores don't say whose they are, and weights on the hub aren't known by content: those aren't compared.
 
     Raises:
         ValueError: naming both teachers.
     """
     folders = score_folders(cfg)
-    if not folders or not (asks_teacher(cfg) or takes_export(cfg)):
+    if not folders or not takes_export(cfg):
         return
     source = teacher_source(cfg)
-    if not takes_export(cfg) and not Path(source).is_dir():
-        return
     own, given = identity(source), [str(read_header(folder)["made_of"].get("teacher")) for folder in folders]
     if any(is_content(teacher) != is_content(own) for teacher in given) or own in given:
         return

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-from rankdistil.models.starts import CUT, Start, read_start
+from rankdistil.models.starts import Start, read_start
 
 
 def reads_scores(cfg: DictConfig) -> bool:
@@ -13,10 +13,13 @@ def reads_scores(cfg: DictConfig) -> bool:
 
 
 def asks_teacher(cfg: DictConfig) -> bool:
-    """Whether a stage needs the teacher ranker itself: to score, or to cut a student out of it."""
-    if cfg.stage.teacher != "ranker" or not reads_scores(cfg):
-        return cfg.stage.teacher == "ranker"
-    return start_of(cfg).kind in CUT
+    """Whether a stage needs the teacher ranker itself; scores that it wrote down stand in for it."""
+    return cfg.stage.teacher == "ranker" and not reads_scores(cfg)
+
+
+def knows_ranker(cfg: DictConfig) -> bool:
+    """Whether a stage has the network of a ranker, which a student can be cut out of; else it has a language model's."""
+    return asks_teacher(cfg) or takes_export(cfg)
 
 
 def start_of(cfg: DictConfig) -> Start:
@@ -33,7 +36,7 @@ def start_in_words(cfg: DictConfig, followed: str = "") -> str:
     """
     if cfg.stage.learns == "teacher":
         return f"the pretrained language model {cfg.teacher.name}"
-    start, source = start_of(cfg), "teacher ranker" if cfg.stage.teacher == "ranker" else "pretrained language model"
+    start, source = start_of(cfg), "teacher ranker" if knows_ranker(cfg) else "pretrained language model"
     return {
         "random": "random weights",
         "subclone": f"cut out of the {source}",

@@ -28,7 +28,9 @@ def test_every_experiment_composes_and_binds_at_every_scale(experiment: str, sca
     if cfg.stage.learns == "nothing":
         return
     assert networks.optim_settings(cfg.stage).steps == cfg.stage.steps
-    assert networks.build_losses(cfg, None).weights.keys() == networks.kept_losses(cfg).keys()
+    weighted = {name for name, node in networks.kept_losses(cfg).items() if node.weight > 0}
+    assert networks.build_losses(cfg, None).weights.keys() == weighted
+    assert weighted == set(networks.kept_losses(cfg)) - ({"attention"} if scale != "paper" else set())
 
 
 @pytest.mark.parametrize(
