@@ -1,5 +1,6 @@
 """The commands of the README, run as a user runs them, on the smoke experiment."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -12,8 +13,13 @@ from ir_measures import AP, RR, nDCG
 from safetensors.torch import load_file
 from support import REPOSITORY
 
+from rankdistil.data.readers import Reader
+from rankdistil.metrics.measures import means, per_query
+from rankdistil.metrics.trec import read_run
+
 FILES = {
-    ".hydra", "run.json", "checkpoints", "export", "metrics.json", "per_query.jsonl", "test.run", "latency.json", "metrics.csv",
+    ".hydra", "run.json", "checkpoints", "export", "metrics.json", "per_query.jsonl", "test.run", "valid.run", "latency.json",
+    "metrics.csv",
 }  # fmt: skip
 
 
@@ -64,6 +70,32 @@ def test_the_verdict_ends_what_is_printed_and_stands_in_the_card(runs: Path, run
     assert f"\n\n{last.removeprefix('verdict: ')}\n\n" in (run / "export/README.md").read_text()
 
 
+def test_the_start_is_told_in_words_and_tested_as_a_row_of_the_table(runs: Path, run: Path) -> None:
+    record, row = json.loads((run / "run.json").read_text()), "start: cut out of the teacher ranker"
+    assert record["started_from"] == "cut out of the teacher ranker"
+    assert record["steps"] == {"of": 9, "trained": 9}
+    assert {path.name for path in (run / "start").iterdir()} == {"metrics.json", "per_query.jsonl", "test.run"}
+    assert f"\n| {row} |" in (run / "export/README.md").read_text()
+    assert not (runs / "smoke_teacher/minilm/seed0/start").exists()  # its head is new: it ranks nothing yet
+
+
+def test_the_teacher_s_validation_is_taken_from_its_run(runs: Path, run: Path) -> None:
+    teacher = read_run(runs / "smoke_teacher/minilm/seed0/valid.run")
+    qrels = {query: Reader("rankdistil/almanac/valid").qrels[query] for query in read_run(run / "valid.run")}
+    values = means(per_query(teacher, qrels))
+    (row,) = (row for row in csv.DictReader((run / "metrics.csv").open()) if row.get("val/teacher_nDCG@10"))
+    assert float(row["val/teacher_nDCG@10"]) == pytest.approx(values["nDCG@10"])
+
+
+def test_training_stops_where_validation_no_longer_gets_better(tmp_path: Path) -> None:
+    quick = ["+experiment=finetune_6l", "scale=smoke", "student=2l", "stage.patience=1", "stage.lr=1e-12"]
+    done = command("train.py", *quick, f"paths.runs={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "finetune 2l: stopped behind step 4 of 6: validation no longer gets better (stage.patience)" in done.stderr
+    record = json.loads((tmp_path / "finetune/2l/seed0/run.json").read_text())
+    assert (record["status"], record["steps"]) == ("finished", {"of": 6, "trained": 4})
+
+
 def test_the_student_is_smaller_and_its_record_names_its_parent(runs: Path, run: Path) -> None:
     sizes = {row["ranker"]: row["parameters"] for row in json.loads((run / "latency.json").read_text())["rows"]}
     assert sizes["ranker"] < sizes["teacher"] / 5
@@ -86,7 +118,7 @@ def test_a_finished_run_of_other_settings_is_refused_with_the_difference_and_lef
     done = smoke(runs, "stage.lr=0.123")
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {run} holds a run made with other settings")
-    assert "stage.lr: 0.0005 -> 0.123" in done.stderr
+    assert "stage.lr: 0.0003 -> 0.123" in done.stderr
     assert "run_name=..." in done.stderr
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
@@ -117,7 +149,6 @@ def test_evaluate_equals_the_training_runs_test_exactly(runs: Path, run: Path, t
 
 
 def test_metrics_json_equals_ir_measures_on_the_written_run_file(run: Path) -> None:
-    from rankdistil.data.readers import Reader
 
     told = json.loads((run / "metrics.json").read_text())
     ranking = list(ir_measures.read_trec_run(str(run / "test.run")))
@@ -132,7 +163,6 @@ def test_metrics_json_equals_ir_measures_on_the_written_run_file(run: Path) -> N
 
 def test_the_export_gives_the_same_scores_in_sentence_transformers(run: Path) -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    from rankdistil.data.readers import Reader
 
     reader = Reader("rankdistil/almanac/test")
     rows = [line.split() for line in (run / "test.run").read_text().splitlines()]
