@@ -46,7 +46,7 @@ def test_training_says_what_is_wrong(tmp_path: Path, arguments: list[str], expec
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["seed=1"], ["models is not set. Give it on the command line: models=<value>."]),
+        ([], ["models is not set. Give it on the command line: models=<value>."]),
         (["models=http://host/model"], ["is a URL"]),
     ],
 )
