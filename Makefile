@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow slurm lint clean
+.PHONY: run test test-slow test-avx2 slurm lint clean
 
 run: $(VENV)/.installed
 	$(BIN)/python train.py +experiment=ranker_distill_6l
@@ -13,6 +13,11 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m slow
+
+# What depends on the processor, as on one without AVX-512: most laptops.
+test-avx2: $(VENV)/.installed
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
+	  --dist loadfile -m "not slow" tests/inference tests/test_export.py tests/models
 
 slurm: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[slurm]'
