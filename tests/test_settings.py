@@ -109,7 +109,7 @@ def test_a_loss_setting_out_of_range_names_key_and_range(override: str, message:
 )
 def test_a_student_that_cannot_match_its_teacher_says_which_and_what_to_do(override: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
-        networks.check_student(composed(SMOKE, override))
+        networks.check_student(composed(SMOKE, "recipe.weights.attention=1", override))
     assert message in str(caught.value)
 
 

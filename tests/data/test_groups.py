@@ -187,7 +187,7 @@ def test_real_sampled_epoch_joins_a_judged_positive_with_an_unjudged_candidate(o
     reader = Reader("rankdistil/almanac/train")
     candidates = {query: {hit.passage_id for hit in row} for query, row in reader.candidates(30).items()}
     epoch = opened(reader, "sampled", depth=30)
-    assert len({query for query, *_ in epoch}) == len(epoch) > 1200
+    assert len({query for query, *_ in epoch}) == len(epoch) > 900
     for query, positive, negative in epoch:
         assert positive in reader.qrels[query]
         assert negative in candidates[query] - reader.qrels[query].keys()

@@ -181,7 +181,6 @@ KEYS = "is no setting; the keys are format, file, to, corpus, queries, repeats."
         ({"-file": ""}, "file is not set." + USAGE),
         ({"-to": ""}, "to is not set." + USAGE),
         ({"fromat": "pairs"}, f"'fromat=pairs' {KEYS}{USAGE}"),
-        ({"--help": None}, f"'--help' {KEYS}{USAGE}"),
         (
             {"format": "tsv"},
             "format is 'tsv'; expected one of pairs, triples, trec, sentence_transformers, flag_embedding.",
@@ -196,8 +195,8 @@ KEYS = "is no setting; the keys are format, file, to, corpus, queries, repeats."
 )
 def test_wrong_settings_get_one_message(tmp_path, capsys, changed, message):
     given = dict(word.split("=", 1) for word in words(tmp_path, TRIPLES)) | changed
-    line = [key if value is None else f"{key}={value}" for key, value in given.items() if f"-{key}" not in changed]
-    assert main([word for word in line if word[0] != "-" or word == "--help"]) == 1
+    line = [f"{key}={value}" for key, value in given.items() if f"-{key}" not in changed]
+    assert main([word for word in line if word[0] != "-"]) == 1
     assert capsys.readouterr() == ("", f"error: {message}\n")
     assert [path.name for path in tmp_path.iterdir()] == ["triples.tsv"]
 

@@ -27,7 +27,10 @@ def answer(tmp_path: Path, script: str, *arguments: str) -> str:
         (["+experiment=smoke", "student=nope"], ["Could not find 'student/nope'", "2l", "3l", "4l", "6l"]),
         (["+experiment=smoke", "data=nope"], ["Could not find 'data/nope'", "almanac", "files", "msmarco_passage"]),
         (["+experiment=smoke", "stage.lrr=1"], ["there is no setting 'stage.lrr'. Did you mean 'stage.lr'?"]),
-        (["+experiment=smoke", "student.heads=6"], ["student 2l has student.heads=6, its teacher 12"]),
+        (
+            ["+experiment=smoke", "student.heads=6", "recipe.weights.attention=1"],
+            ["student 2l has student.heads=6, its teacher 12"],
+        ),
         (["+experiment=finetune_6l", "student.init_from=wiki"], ["student.init_from is 'wiki'; expected one of random, "]),
         (["+experiment=smoke", "teacher.path=package:no_such/model"], ["pip install no-such"]),
         (["+experiment=smoke", "data=files"], ["data.root is not set. Give it on the command line: data.root=<value>."]),

@@ -79,7 +79,7 @@ def test_a_record_says_by_what_its_checkpoint_was_chosen(runs: Path, name: str, 
 
 def test_metrics_hold_shares_of_the_gradient_speed_and_agreement_with_the_teacher(runs: Path) -> None:
     folder = runs / RANKERS[2]
-    shares = [logged(folder, f"train/gradient_share_{name}") for name in ("embedding", "hidden", "attention", "logits")]
+    shares = [logged(folder, f"train/gradient_share_{name}") for name in ("embedding", "hidden", "logits")]
     assert shares[0]
     assert [sum(row) for row in zip(*shares, strict=True)] == pytest.approx([1.0] * len(shares[0]))
     assert min(logged(folder, "train/pairs_per_second")) > 0
@@ -90,7 +90,7 @@ def test_metrics_hold_shares_of_the_gradient_speed_and_agreement_with_the_teache
 
 def test_a_student_without_teacher_is_compared_with_the_first_stage_alone(runs: Path) -> None:
     assert record(runs / RANKERS[0])["learnt_from"] == "labels"
-    assert record(runs / RANKERS[0])["started_from"] == "experiment:lm_distill_6l"
+    assert record(runs / RANKERS[0])["started_from"] == "lm_distill_6l, cut out of the pretrained language model"
     assert {row["ranker"] for row in json.loads((runs / RANKERS[0] / "latency.json").read_text())["rows"]} == {"ranker"}
     with (runs / RANKERS[0] / "metrics.csv").open() as file:
         assert "teacher_tau" not in file.readline()
@@ -111,7 +111,7 @@ def test_a_plan_shows_what_is_there_and_what_would_run_and_runs_nothing(runs: Pa
     done = train("+experiment=lm_two_step_6l", "scale=smoke", "student=4l", "plan=show", f"paths.runs={runs}")
     assert (done.returncode, done.stderr) == (0, "")
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if line.startswith("│")]
-    found = [(stage, state, expected) for _, stage, state, _, expected in rows if stage]
+    found = [(stage, state, expected) for _, stage, _, state, _, expected in rows if stage]
     assert found == [("teacher", "finished", "")] + [
         (stage, "to run", "under 1 min") for stage in ("lm_distill", "layer_distill", "logit_distill")
     ]

@@ -28,7 +28,8 @@ def results_table(results: Sequence[Result], title: str, slowest: str | None = N
     table = Table(title=title, title_justify="left")
     columns = results_columns(results, slowest)
     for column in columns:
-        table.add_column(column.header, justify="left" if column is columns[0] else "right", no_wrap=True)
+        first = column is columns[0]  # names are folded where the line is too short for the numbers
+        table.add_column(column.header, justify="left" if first else "right", no_wrap=not first)
     for cells in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*cells)
     return table
