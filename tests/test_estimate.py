@@ -56,7 +56,7 @@ def test_what_this_machine_cannot_know_has_no_count() -> None:
 def test_test_queries_of_all_splits_are_counted() -> None:
     splits = ["data.test=[rankdistil/almanac/test,rankdistil/almanac/valid]"]
     assert estimate.tested_queries(composed("+experiment=teacher", *splits)) == 192 + 216
-    assert estimate.tested_queries(composed("+experiment=teacher", *splits, "data.test_queries=100")) == 100 + 216
+    assert estimate.tested_queries(composed("+experiment=teacher", *splits, "data.test_queries=200")) == 192 + 200
     files = ["data=files", "data.root=nowhere", "data.test=null"]
     assert estimate.tested_queries(composed("+experiment=teacher", *files)) == 100  # held out
 
