@@ -22,6 +22,7 @@ from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.ranking_metrics import RankingMetrics
 from rankdistil.callbacks.save_export import SaveExport
 from rankdistil.callbacks.stream_position import StreamPosition
+from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Ranking
 from rankdistil.data.stream_module import StreamDataModule
 from rankdistil.files import write_json
@@ -81,8 +82,7 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     for name in sorted(set(cfg.stage.losses) - set(networks.kept_losses(cfg))):
         console.print(f"student {cfg.student.name} can't take the {name} loss: dropped (student.drop_losses).")
     if module.losses.trains_head and networks.start_ranks(cfg, parents) and rank_zero_only.rank == 0:
-        own = data.encoder
-        write_export(folder / START / "export", module.ranker, own.tokenizer, own.max_tokens, query_tokens=own.query_tokens)
+        _write_start(folder, module, data.encoder)
     record = begun(cfg, settings, parents) | _described(cfg, module, data, parents)
     started = time.monotonic()
     if rank_zero_only.rank == 0:
@@ -196,6 +196,10 @@ def _described(cfg: DictConfig, module: StageModule, data: StreamDataModule, par
         "losses": list(module.losses.losses),
         "shape": {"layers": shape.num_hidden_layers, "width": shape.hidden_size, "heads": shape.num_attention_heads},
     }
+
+
+def _write_start(folder: Path, module: StageModule, own: PairEncoder) -> None:
+    write_export(folder / START / "export", module.ranker, own.tokenizer, own.max_tokens, query_tokens=own.query_tokens)
 
 
 def _followed(parents: dict[str, Any]) -> str:

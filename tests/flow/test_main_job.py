@@ -119,7 +119,7 @@ def test_a_finished_run_of_other_settings_is_refused_with_the_difference_and_lef
     done = smoke(runs, "stage.lr=0.123")
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {run} holds a run made with other settings")
-    assert "stage.lr: 0.0003 -> 0.123" in done.stderr
+    assert "stage.lr: 0.0001 -> 0.123" in done.stderr
     assert "run_name=..." in done.stderr
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
@@ -187,7 +187,7 @@ def test_a_sweep_over_students_leaves_a_complete_folder_each_and_trains_no_paren
 
 
 def test_a_sweep_goes_on_after_a_failing_job_and_names_it(runs: Path) -> None:
-    done = command("train.py", "-m", "+experiment=smoke", "stage.lr=-1,0.0003", f"paths.runs={runs}")
+    done = command("train.py", "-m", "+experiment=smoke", "stage.lr=-1,0.0001", f"paths.runs={runs}")
     assert done.returncode == 1
     assert "1 jobs of the sweep failed:\n  +experiment=smoke stage.lr=-1" in done.stderr
     assert f"{runs}/smoke/2l/seed0: finished" in done.stdout.replace("\n", "")

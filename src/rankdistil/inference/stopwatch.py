@@ -93,30 +93,28 @@ def time_rankers(
     queries = [pairs for pairs in queries if pairs]
     if not queries:
         raise ValueError("no test query has candidates: inference time can't be measured.")
-    machine = describe_machine()  # before anything is computed, for the load
+    machine, rows = describe_machine(), []  # before anything is computed, for the load
     engines, left_out = _open(rankers, device, settings, processes)
     parameters = {name: parameter_count(load_cross_encoder(ranker.path)) for name, ranker in rankers.items()}
-    rows, others = [], meter()
+    others = meter()
     blocks = _measured(queries, settings)
     ends = time.monotonic() + settings.seconds
     for number, (about, calls) in enumerate(blocks):
         timed = {variant: _timed(engine) for variant, engine in engines.items()}
         another = Budget((ends - time.monotonic()) / (len(blocks) - number), processes.gather)
         samples = measure(timed, calls, settings.rounds, settings.warmup, processes.together, another)
-        sizes = [len(pairs) for pairs in calls]
         for variant, own in samples.items():
-            rounds = len(own) // len(calls)
+            rounds, everywhere = len(own) // len(calls), processes.gather(own)
             common = variant._asdict() | {"parameters": parameters[variant.ranker]} | about | {"rounds": rounds}
             common |= _amount(engines[variant], calls)
-            everywhere = processes.gather(own)
-            rows += [common | each for each in summarise(everywhere, sizes * rounds)]
+            rows += [common | each for each in summarise(everywhere, [len(pairs) for pairs in calls] * rounds)]
     share = others_share(processes.gather(others.usage()))
     devices = processes.gather(device_name(device))
     setup = {"device": ", ".join(dict.fromkeys(devices)), "processes": len(devices)} | machine
-    setup |= {"versions": origin["versions"] | machine["versions"], "commit": origin["commit"]}
-    setup |= asdict(settings) | {"queries": min(settings.queries, len(queries))}
-    setup |= {"others": share, "busy": None if share is None else share > settings.busy_share}
-    return {"setup": setup | {"includes_tokenisation": True, "left_out": left_out}, "rows": rows}
+    setup |= {"versions": origin["versions"] | machine["versions"], "commit": origin["commit"], "includes_tokenisation": True}
+    setup |= asdict(settings) | {"queries": min(settings.queries, len(queries)), "left_out": left_out}
+    busy = None if share is None else share > settings.busy_share
+    return {"setup": setup | {"others": share, "busy": busy}, "rows": rows}
 
 
 class Budget:
