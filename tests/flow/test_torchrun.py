@@ -71,9 +71,10 @@ def test_ranks_with_other_settings_end_before_anything_runs_and_each_machine_is_
         assert code == 1
         lines = problems.splitlines()
         (at,) = (number for number, line in enumerate(lines) if line.startswith("error: "))
-        assert lines[at : at + 4] == [
+        assert lines[at : at + 5] == [
             "error: rank 1 was started with other settings than rank 0 (rank 0 -> rank 1):",
             "  folder: again/2l/seed0 -> again/2l/seed1",
+            "  follows_run: seed0 -> seed1",
             "  lr.finetune: 1e-300 -> 0.125",
             "  run_name: seed0 -> seed1",
         ]
