@@ -62,7 +62,7 @@ def show(steps: list[Step], console: Console, expected: Sequence[str] = ()) -> N
     """Print the plan as a table; ``expected`` says of each step how long it will take."""
     table = Table(title="plan", title_justify="left")
     for column in ("run", "stage", "starts from", "state", "why"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("run", "stage", "state"))
+        table.add_column(column, overflow="fold", no_wrap=column in ("stage", "state"))
     if expected:
         table.add_column("expected", no_wrap=True)
     starts: dict[Path, str] = {}

@@ -29,7 +29,7 @@ def state(folder: Path, settings: dict[str, Any]) -> State:
     record = read_record(folder)
     if record is None:
         refuse_occupied(folder)
-        return State("to run", f"no run at {folder}")
+        return State("to run", "no run yet")
     changed = changed_settings(record["settings"], settings)
     if changed:
         shown = "\n  ".join(changed[:12]) + (f"\n  and {len(changed) - 12} more" if len(changed) > 12 else "")
