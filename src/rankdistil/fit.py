@@ -99,11 +99,8 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
         conclude(cfg, folder, record, tested, console)
     else:
         conclude_language_model(cfg, folder, record, console)
-    record |= {
-        "status": "finished",
-        "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "wall_s": round(time.monotonic() - started, 1),
-    }
+    ended, seconds = time.strftime("%Y-%m-%d %H:%M:%S"), time.monotonic() - started
+    record |= {"status": "finished", "finished": ended, "wall_s": round(seconds, 1)}
     write_json(folder / "run.json", record)
 
 

@@ -22,7 +22,7 @@ from rankdistil.signals import PARENT, Stopped, follow_parent, stopped_by, wait_
 DISTRIBUTED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 TO_SAVE_S = 300  # so long an agent waits for processes that were asked to stop before it kills them
 # What a run may have written before its first checkpoint; all else in its folder is the user's.
-WRITTEN = (".hydra", "run.json", "hparams.yaml", "metrics.csv", "wandb", "export", "tensorboard")
+WRITTEN = (".hydra", "run.json", "hparams.yaml", "metrics.csv", "wandb", "export", "tensorboard", "start", "valid.run")
 
 
 def prepare(folder: Path, cfg: DictConfig, settings: dict[str, Any], parents: dict[str, Any], hydra: DictConfig | None) -> None:

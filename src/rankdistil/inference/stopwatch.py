@@ -97,8 +97,7 @@ def time_rankers(
     engines, left_out = _open(rankers, device, settings, processes)
     parameters = {name: parameter_count(load_cross_encoder(ranker.path)) for name, ranker in rankers.items()}
     others = meter()
-    blocks = _measured(queries, settings)
-    ends = time.monotonic() + settings.seconds
+    blocks, ends = _measured(queries, settings), time.monotonic() + settings.seconds
     for number, (about, calls) in enumerate(blocks):
         timed = {variant: _timed(engine) for variant, engine in engines.items()}
         another = Budget((ends - time.monotonic()) / (len(blocks) - number), processes.gather)
