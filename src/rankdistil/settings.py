@@ -84,7 +84,7 @@ def check(cfg: DictConfig) -> None:
     require_known(cfg, SECTIONS, "")
     require_known(cfg.stage, STAGE, "stage")
     require_known(cfg.teacher, TEACHER, "teacher")
-    require_known(cfg.student, [*names(StudentSize), "init_from", "drop_losses"], "student")
+    require_known(cfg.student, [*names(StudentSize), "init_from", "drop_losses", "steps", "lr"], "student")
     require_known(cfg.trainer, [*TRAINER, *ELSEWHERE], "trainer")
     if moved := [key for key in cfg.trainer if key in ELSEWHERE]:
         raise ValueError(f"trainer.{moved[0]} has no effect here. Set {ELSEWHERE[moved[0]]}.")

@@ -65,7 +65,7 @@ def test_every_experiment_takes_every_student_at_every_scale(experiment: str, sc
 @pytest.mark.parametrize("student", STUDENTS)
 def test_a_student_s_file_says_its_size_and_not_its_start(student: str) -> None:
     told = yaml.safe_load((CONF / f"student/{student}.yaml").read_text())
-    assert told.keys() == {"name", "layers", "hidden_size", "heads", "intermediate_size", "drop_losses"}
+    assert told.keys() == {"name", "layers", "hidden_size", "heads", "intermediate_size", "drop_losses", "steps", "lr"}
 
 
 @pytest.mark.parametrize(("scale", "start"), [("laptop", "subclone"), ("smoke", "subclone"), ("paper", "random")])
@@ -87,8 +87,22 @@ def test_no_two_experiments_share_a_run_folder() -> None:
 
 @pytest.mark.parametrize("scale", ["laptop", "paper"])
 def test_the_two_steps_together_take_as_many_steps_as_one(scale: str) -> None:
-    steps = composed("+experiment=lm_two_step_6l", f"scale={scale}").steps
-    assert steps.layer_distill + steps.logit_distill == steps.ranker_distill
+    for student in STUDENTS:
+        steps = composed("+experiment=lm_two_step_6l", f"scale={scale}", f"student={student}").steps
+        assert steps.layer_distill + steps.logit_distill == steps.ranker_distill
+
+
+def test_what_is_cut_down_most_learns_longest() -> None:
+    stages = [composed("+experiment=ranker_distill_6l", f"student={student}").stage for student in ("6l", "4l", "3l", "2l")]
+    assert [stage.steps for stage in stages] == sorted({stage.steps for stage in stages})
+    assert [stage.lr for stage in stages] == sorted({stage.lr for stage in stages})
+
+
+def test_a_student_s_steps_and_rate_are_one_word_away_in_every_stage_that_trains_it() -> None:
+    for name in EXPERIMENTS:
+        cfg = composed(f"+experiment={name}", "student.steps=40", "student.lr=0.5")
+        if cfg.stage.learns == "student" and name != "smoke":
+            assert (cfg.stage.steps, cfg.stage.lr) == (20 if cfg.method == "lm_two_step" or "layer" in name else 40, 0.5)
 
 
 def test_the_same_experiment_is_small_on_a_laptop_and_large_on_paper() -> None:
