@@ -2,14 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-
 if TYPE_CHECKING:
     from rankdistil.inference.reranker import Reranker
 
 __all__ = ["Reranker"]
-
-OmegaConf.register_new_resolver("rankdistil.half", lambda number: number // 2, replace=True)  # conf/scale: two steps of a stage
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rankdistil import ranks
 from rankdistil.signals import Stopped, ended_by_signals
@@ -24,6 +24,8 @@ FULL = "HYDRA_FULL_ERROR"
 SEARCH_PATH = "\nConfig search path:"  # Hydra closes its list of options with it; the list is what helps
 
 MESSAGES = "RANKDISTIL_MESSAGES"  # environment: a program of ours set ``FULL``, not the user; a batch system hands both on
+
+OmegaConf.register_new_resolver("rankdistil.half", lambda number: number // 2, replace=True)  # conf/scale: two steps of a stage
 
 wanted_full = os.environ.get(FULL) == "1" and MESSAGES not in os.environ
 failed_jobs: list[str] = []  # of a sweep: overrides and message, for the end

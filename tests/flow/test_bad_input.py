@@ -1,18 +1,15 @@
 """Bad input gets one message and exit status 1, and leaves nothing behind."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY
+from commands import command
 
 
 def answer(tmp_path: Path, script: str, *arguments: str) -> str:
     """Run a command that must fail; return its message."""
     where = f"paths.runs={tmp_path / 'runs'}" if script == "train.py" else f"paths.evaluations={tmp_path / 'evaluations'}"
-    line = [sys.executable, str(REPOSITORY / script), *arguments, where]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = command(script, *arguments, where, cwd=tmp_path)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert not any(tmp_path.iterdir()), "something was left behind"

@@ -1,11 +1,10 @@
 """``plan=check`` as a user types it: exit status, what is printed, and that nothing is written."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY
+from commands import command
 
 FILES = {
     "corpus.tsv": "a\tApples grow on trees.\nb\tBees make honey.\nc\tCats sleep.\n",
@@ -23,8 +22,7 @@ def check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     here.mkdir()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     data = ["data=files", f"data.root={folder}", "data.holdout=1", "data.train.triples=triples.train.tsv"]
-    line = [sys.executable, str(REPOSITORY / "train.py"), "+experiment=smoke", *data, "plan=check", *arguments]
-    done = subprocess.run(line, cwd=here, capture_output=True, text=True, timeout=120)
+    done = command("train.py", "+experiment=smoke", *data, "plan=check", *arguments, cwd=here)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert not any(here.iterdir())
     assert "Traceback" not in done.stderr

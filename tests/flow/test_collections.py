@@ -2,12 +2,10 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY
+from commands import command
 
 from rankdistil.data import parse
 
@@ -26,7 +24,7 @@ LAYOUT = {"queries": "queries.tsv", "qrels": "qrels.txt", "triples": "triples.ts
 
 
 def train(*line: str) -> None:
-    done = subprocess.run([sys.executable, *line, *TINY], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    done = command(*line, *TINY)
     assert done.returncode == 0, done.stderr
 
 

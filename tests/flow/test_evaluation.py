@@ -3,10 +3,10 @@
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import command
 from support import REPOSITORY
 
 QUICK = ["callbacks.inference_time.queries=1", "callbacks.inference_time.candidates=10", "callbacks.inference_time.rounds=1"]
@@ -16,8 +16,7 @@ ROWS = ["BM25", "teacher minilm", "lm_finetune 2l", "lm_two_step 2l", "ranker_di
 
 
 def evaluate(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, str(REPOSITORY / "evaluate.py"), *arguments, *QUICK]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=300)
+    return command("evaluate.py", *arguments, *QUICK, cwd=cwd)
 
 
 @pytest.fixture(scope="module")

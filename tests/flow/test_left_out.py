@@ -2,11 +2,10 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY
+from commands import command
 
 from rankdistil.report.result import read_first_stage
 from tests.flow.test_check import FILES
@@ -19,15 +18,7 @@ UNKNOWN = "is not in the collection. Do the files belong together?"
 
 
 def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [
-        sys.executable,
-        str(REPOSITORY / "train.py"),
-        *RUN,
-        f"data.root={folder}",
-        f"paths.runs={folder / 'runs'}",
-        *arguments,
-    ]
-    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=300)
+    return command("train.py", *RUN, f"data.root={folder}", f"paths.runs={folder / 'runs'}", *arguments, cwd=folder)
 
 
 @pytest.fixture
@@ -92,14 +83,8 @@ def test_several_splits_of_one_queries_file_keep_their_tests_apart(folder: Path)
     assert first != second
     for qrels in ("qrels.test.txt", "qrels.other.txt"):
         assert f"({qrels}, grades from 1), 2 queries" in " ".join(done.stdout.split())
-    line = [sys.executable, str(REPOSITORY / "evaluate.py"), f"models={run}", "+data.test.qrels=qrels.other.txt"]
-    compared = subprocess.run(
-        [*line, f"paths.evaluations={folder / 'e'}", "callbacks.inference_time.rounds=1"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    line = ["evaluate.py", f"models={run}", "+data.test.qrels=qrels.other.txt", f"paths.evaluations={folder / 'e'}"]
+    compared = command(*line, "callbacks.inference_time.rounds=1", cwd=folder)
     assert compared.returncode == 0, compared.stderr
     (report,) = (folder / "e").glob("*/report.json")
     row = json.loads(report.read_text())["rows"][0]

@@ -9,6 +9,7 @@ from pathlib import Path
 import ir_measures
 import pytest
 import torch
+from commands import command
 from ir_measures import AP, RR, nDCG
 from safetensors.torch import load_file
 from support import REPOSITORY
@@ -23,21 +24,16 @@ FILES = {
 }  # fmt: skip
 
 
-def command(script: str, *arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
-    """Run a script of the repository as a user does."""
-    line = [sys.executable, str(REPOSITORY / script), *arguments]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=300)
-
-
 def smoke(runs: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return command("train.py", "+experiment=smoke", f"paths.runs={runs}", *arguments)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of runs after the smoke experiment has been run once."""
+    """Folder of runs after the smoke experiment has been run once, in a Python of its own."""
     folder = tmp_path_factory.mktemp("runs")
-    done = smoke(folder)
+    line = [sys.executable, "train.py", "+experiment=smoke", f"paths.runs={folder}"]
+    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr, done.stderr
     assert "error" not in done.stderr, done.stderr

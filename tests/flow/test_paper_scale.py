@@ -23,7 +23,7 @@ SMALL = [
 ]  # fmt: skip
 
 
-def command(*arguments: str, home: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def train(*arguments: str, home: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, str(REPOSITORY / "train.py"), "+experiment=ranker_distill_6l", "scale=paper", *arguments]
     environment = os.environ | {"IR_DATASETS_HOME": str(home), "HTTPS_PROXY": "http://127.0.0.1:9"}  # no network
     return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
@@ -77,7 +77,7 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_plan_says_what_would_be_fetched_and_run(tmp_path: Path) -> None:
-    done = command("plan=show", home=tmp_path / "empty", cwd=tmp_path)
+    done = train("plan=show", home=tmp_path / "empty", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for part in ("runs/teacher/bert_base/seed0", "runs/ranker_distill/6l/seed0", f"to {tmp_path / 'empty'}"):
         assert part in done.stdout.replace("\n", "")
@@ -92,7 +92,7 @@ def test_the_plan_says_what_would_be_fetched_and_run(tmp_path: Path) -> None:
 
 
 def test_without_a_network_the_run_ends_before_it_writes(tmp_path: Path, language_model: Path) -> None:
-    done = command(*SMALL, f"teacher.path={language_model}", home=tmp_path / "empty", cwd=tmp_path)
+    done = train(*SMALL, f"teacher.path={language_model}", home=tmp_path / "empty", cwd=tmp_path)
     assert done.returncode == 1
     assert "10 files are not on this machine, and can't be fetched (" in done.stderr
     assert "python -m rankdistil.data.fetch msmarco-passage/" in done.stderr
@@ -102,7 +102,7 @@ def test_without_a_network_the_run_ends_before_it_writes(tmp_path: Path, languag
 def test_the_same_config_trains_on_the_stand_in_and_tests_on_both_years(
     tmp_path: Path, home: Path, language_model: Path
 ) -> None:
-    done = command(*SMALL, f"teacher.path={language_model}", home=home, cwd=tmp_path)
+    done = train(*SMALL, f"teacher.path={language_model}", home=home, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "to fetch" not in done.stdout
     run = tmp_path / "runs/ranker_distill/6l/seed0"

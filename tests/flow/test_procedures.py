@@ -3,10 +3,10 @@
 import csv
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import command
 from safetensors.torch import load_file
 from support import PROCEDURES as SWEEP
 from support import REPOSITORY
@@ -18,8 +18,7 @@ TESTED = {"metrics.json", "per_query.jsonl", "test.run", "latency.json"}
 
 
 def train(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, str(REPOSITORY / "train.py"), *arguments]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=600)
+    return command("train.py", *arguments, cwd=cwd, timeout=600)
 
 
 @pytest.fixture(scope="module")

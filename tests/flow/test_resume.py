@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import command
 from support import REPOSITORY
 
-TRAIN = [sys.executable, str(REPOSITORY / "train.py"), "+experiment=finetune_6l", "student=2l", "scale=smoke"]
+TRAIN = ["train.py", "+experiment=finetune_6l", "student=2l", "scale=smoke"]
 LONGER = ["stage.steps=24", "stage.validations=8"]
 RUN = "finetune/2l/seed0"
 
@@ -24,7 +25,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of runs with one run that was killed after its first checkpoint."""
     runs = tmp_path_factory.mktemp("killed")
     last = runs / RUN / "checkpoints/last.ckpt"
-    with subprocess.Popen(train(runs), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    line = [sys.executable, *train(runs)]
+    with subprocess.Popen(line, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while not last.is_file() and process.poll() is None:
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
@@ -34,7 +36,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_without_resume_the_killed_run_is_refused_with_the_fix(killed: Path) -> None:
-    done = subprocess.run(train(killed), capture_output=True, text=True, timeout=120)
+    done = command(*train(killed))
     assert done.returncode == 1
     assert "Add resume=true to continue it, or remove the folder to start again." in done.stderr
 
@@ -43,7 +45,7 @@ def test_a_damaged_checkpoint_is_told_with_the_one_to_go_on_from_and_nothing_is_
     last, best = (killed / RUN / f"checkpoints/{name}.ckpt" for name in ("last", "best"))
     whole, record = last.read_bytes(), (killed / RUN / "run.json").read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
-    done = subprocess.run(train(killed, "resume=true"), capture_output=True, text=True, timeout=120)
+    done = command(*train(killed, "resume=true"))
     last.write_bytes(whole)
     step = torch.load(best, weights_only=True)["global_step"]
     assert done.returncode == 1
@@ -56,7 +58,7 @@ def test_a_damaged_checkpoint_is_told_with_the_one_to_go_on_from_and_nothing_is_
 
 def test_a_resumed_run_ends_with_the_weights_of_one_that_was_never_killed(killed: Path, tmp_path: Path) -> None:
     for runs, arguments in ((killed, ["resume=true"]), (tmp_path, [])):
-        done = subprocess.run(train(runs, *arguments), capture_output=True, text=True, timeout=200)
+        done = command(*train(runs, *arguments))
         assert done.returncode == 0, done.stderr
     resumed, whole = (torch.load(runs / RUN / "checkpoints/last.ckpt", weights_only=True) for runs in (killed, tmp_path))
     assert resumed["global_step"] == whole["global_step"] == 24

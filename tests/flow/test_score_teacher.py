@@ -3,12 +3,11 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from support import REPOSITORY
+from commands import command
 
 from rankdistil.data.scores import read_header
 from tests.data.conftest import FILES
@@ -35,8 +34,7 @@ def train(root: Path):
     """Run train.py on the collection."""
 
     def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, str(REPOSITORY / "train.py"), *SMOKE, f"data.root={root}", *arguments, f"paths.runs={folder}"]
-        return subprocess.run(line, cwd=folder.parent, capture_output=True, text=True, timeout=300)
+        return command("train.py", *SMOKE, f"data.root={root}", *arguments, f"paths.runs={folder}", cwd=folder.parent)
 
     return train
 

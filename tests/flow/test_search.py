@@ -2,12 +2,11 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import command
 from omegaconf import OmegaConf
-from support import REPOSITORY
 
 from rankdistil import cli
 
@@ -18,8 +17,7 @@ SEARCH = ("+experiment=finetune_6l", "+search=lr", "scale=smoke", "student=2l", 
 
 def search(runs: Path, trials: int) -> subprocess.CompletedProcess[str]:
     """Type the search command; return how it went."""
-    line = [sys.executable, "train.py", *SEARCH, f"paths.runs={runs}", f"hydra.sweeper.n_trials={trials}"]
-    return subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    return command("train.py", *SEARCH, f"paths.runs={runs}", f"hydra.sweeper.n_trials={trials}")
 
 
 @pytest.fixture(scope="module")
