@@ -171,6 +171,7 @@ def test_the_export_gives_the_same_scores_in_sentence_transformers(run: Path) ->
     assert scores == pytest.approx([float(row[4]) for row in rows], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_sweep_over_students_leaves_a_complete_folder_each_and_trains_no_parent_twice(runs: Path) -> None:
     teacher = (runs / "smoke_teacher/minilm/seed0/run.json").read_text()
     done = command("train.py", "-m", "+experiment=smoke", "student=6l,4l", f"paths.runs={runs}", "logger=wandb")

@@ -99,6 +99,7 @@ def test_without_a_network_the_run_ends_before_it_writes(tmp_path: Path, languag
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_the_same_config_trains_on_the_stand_in_and_tests_on_both_years(
     tmp_path: Path, home: Path, language_model: Path
 ) -> None:

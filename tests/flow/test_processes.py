@@ -10,6 +10,7 @@ from support import REPOSITORY
 
 from tests.flow.reference import FILES, measure
 
+pytestmark = pytest.mark.slow
 TWO = ["trainer=ddp_cpu"]
 SMALL = ["scale=smoke", "data.eval_batch_size=2", "data.valid_queries=3", "data.test_queries=3", "data.depth=4"]
 
@@ -53,7 +54,6 @@ def test_three_processes_measure_what_one_does_to_the_last_bit(tmp_path: Path) -
     assert json.loads((together / "metrics.json").read_text())["pairs"] == 40
 
 
-@pytest.mark.slow
 def test_a_language_model_s_validation_is_the_same_in_two_processes(tmp_path: Path) -> None:
     still = ["+experiment=lm_distill_6l", "stage.steps=1", "stage.lr=1e-12", "data.valid_passages=5"]  # three batches of two
     alone, together = (train(tmp_path / name, *still, *more)[1] for name, more in (("one", []), ("two", TWO)))

@@ -12,6 +12,7 @@ from rankdistil import cli
 
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="the extra 'search' is not installed")
 
+pytestmark = pytest.mark.slow
 SEARCH = ("+experiment=finetune_6l", "+search=lr", "scale=smoke", "student=2l", "steps.finetune=1", "validations=1")
 
 
