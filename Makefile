@@ -12,11 +12,11 @@ test: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m slow
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m slow
 
 # What depends on the processor, as on one without AVX-512: most laptops.
 test-avx2: $(VENV)/.installed
-	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest --numprocesses 3 \
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
 	  --dist loadfile -m "not slow" tests/inference tests/test_export.py tests/models
 
 slurm: $(VENV)/.installed
