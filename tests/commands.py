@@ -20,7 +20,7 @@ IMPORTED = ["rankdistil.run", "rankdistil.evaluation", "rankdistil.data.check", 
 
 
 def command(*words: str, cwd: Path = REPOSITORY, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run ``python <words>``: a script of the repository, or ``-m`` and a module.
+    """Run ``python <words>``: a script of the repository, and what is typed behind it.
 
     Raises:
         subprocess.TimeoutExpired: after as many seconds; the process is killed.
@@ -53,13 +53,9 @@ def _run(words: tuple[str, ...], cwd: str, environment: dict[str, str], stdout: 
     os.environ.update(environment)
     os.chdir(cwd)
     try:
-        if words[0] == "-m":
-            sys.argv = list(words[1:])
-            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
-        else:
-            script = str(REPOSITORY / words[0])
-            sys.argv = [script, *words[1:]]
-            sys.path[0] = str(REPOSITORY)
-            runpy.run_path(script, run_name="__main__")
+        script = str(REPOSITORY / words[0])
+        sys.argv = [script, *words[1:]]
+        sys.path[0] = str(REPOSITORY)
+        runpy.run_path(script, run_name="__main__")
     finally:
         atexit._run_exitfuncs()  # multiprocessing leaves them out
