@@ -6,7 +6,6 @@ time. That goes through the group's key-value store: collectives need the proces
 
 import json
 import os
-import re
 import socket
 import sys
 import threading
@@ -21,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.distributed import DistError, PrefixStore, rendezvous
 
 from rankdistil.lineage import changed_settings, fingerprint, flattened
-from rankdistil.ranks import Rank
+from rankdistil.ranks import Rank, lost_peer
 from rankdistil.settings import plain
 
 TIMEOUT_S = 1800.0  # where trainer.timeout isn't set
@@ -29,7 +28,6 @@ LOOK_S = 0.1  # between two looks into the store
 BEAT_S = 10.0  # between two signs of life of rank 0, at most
 SEEN_S = 60.0  # how long a shared file system may take to show what another machine wrote
 LAST_WORDS_S = 10.0  # how long a failing rank waits for the others to take note
-LOST = re.compile("closed by peer|reset by peer|Broken pipe|timed out connecting")  # what is left to say when another one died
 
 
 class GroupFailedError(RuntimeError):
@@ -124,7 +122,7 @@ class Announcements:
     def fail(self, message: str) -> None:
         """Print why this rank fails, once on each machine: what failed first, in the group."""
         me, lone = self._rank, self._rank.local == self._rank.world
-        if LOST.search(message):
+        if lost_peer(message):
             self._soon("failure")  # torchrun's agent ends this process meanwhile, and says whose connection was lost
         first = self.store.compare_set("failure", "", message).decode()
         if self.store.add(f"failed on/{me.node}", 1) == 1:

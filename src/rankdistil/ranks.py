@@ -1,11 +1,14 @@
 """Which process this is: alone, or a rank of a group that torchrun or SLURM started; and how many processes a run asks for."""
 
 import os
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from lightning.pytorch.plugins.environments import ClusterEnvironment
+
+_LOST = re.compile("closed by peer|reset by peer|Broken pipe|timed out connecting")
 
 
 class Rank(NamedTuple):
@@ -43,6 +46,11 @@ def mute() -> bool:
     """Whether another process speaks for this one: rank 0 does for all."""
     rank = current()
     return rank is not None and rank.number > 0
+
+
+def lost_peer(message: str) -> bool:
+    """Whether an error only tells that another rank has gone: what is left to say when that one died."""
+    return _LOST.search(message) is not None
 
 
 def environment() -> "ClusterEnvironment":

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 import torch.distributed as dist
 
+from rankdistil.ranks import lost_peer
 from rankdistil.signals import Stopped, taken
 
 AGAIN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}  # of a validation: begun, and nothing done
@@ -46,10 +47,16 @@ class GracefulStop(OwnSignals):
         """Take the signals while the Trainer runs.
 
         Raises:
-            Stopped: behind the block, for a signal that came too late to be acted on in training.
+            Stopped: behind the block, for a signal that came too late to be acted on in training; in place of the loss of
+                another rank behind a signal: who starts the ranks sends one to those that are left, and says which one died.
         """
         with taken(self._remember):
-            yield
+            try:
+                yield
+            except RuntimeError as error:
+                if self._signum and lost_peer(str(error)):
+                    raise Stopped(self._signum) from error
+                raise
         if self._signum:
             raise Stopped(self._signum)
 
