@@ -61,5 +61,23 @@ def test_a_student_deeper_than_its_teacher_names_the_limit(kind):
 
 
 def test_an_unknown_map_lists_the_known():
-    with pytest.raises(ValueError, match=r"stage\.layer_map is 'top'; expected one of uniform, spread"):
+    with pytest.raises(ValueError, match=r"stage\.layer_map is None; expected uniform"):
+        map_layers(None, 2, 12)
+    with pytest.raises(ValueError, match=r"stage\.layer_map is 'top'; expected uniform, spread, or a list of teacher layers"):
         map_layers("top", 2, 12)
+
+
+def test_a_list_names_a_teacher_layer_counted_from_one_for_each_of_the_students():
+    assert map_layers([3, 6], 2, 6) == map_layers("uniform", 2, 6)
+    pairs = map_layers([2, 3, 6], 3, 6)
+    assert (pairs.teacher.attention, pairs.teacher.hidden) == ((1, 2, 5), (0, 2, 3, 6))
+
+
+@pytest.mark.parametrize("layers", [[2], [6, 2], [2, 2], [0, 6], [2, 7], [1, 2, 6], ["2", "6"], [2, "x"], [2.5, 6]])
+def test_a_list_that_is_no_map_is_answered_with_what_would_be(layers: list):
+    with pytest.raises(ValueError) as error:
+        map_layers(layers, 2, 6)
+    assert str(error.value) == (
+        f"stage.layer_map is {layers}; expected 2 rising numbers of 1 to 6: the teacher layer that each layer of the student "
+        "learns from."
+    )

@@ -2,9 +2,10 @@
 
 With k = teacher layers / student layers, student attention layer m (0-based) learns from teacher layer (m+1)·k-1 and hidden
 state m from teacher state m·k, state 0 being the embedding output (Jiao et al. 2020, arXiv:1909.10351). ``spread`` keeps that
-rule where k is no integer, rounding down: 4 layers under 6 learn from layers 0, 2, 3, 5.
+rule where k is no integer, rounding down: 4 layers under 6 learn from layers 0, 2, 3, 5. A list says it layer by layer.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rankdistil.models.trace import Layers
@@ -19,11 +20,12 @@ class LayerMap(NamedTuple):
     teacher: Layers
 
 
-def map_layers(kind: str, student_layers: int, teacher_layers: int) -> LayerMap:
+def map_layers(kind: str | Sequence[int], student_layers: int, teacher_layers: int) -> LayerMap:
     """Pair every student layer with a teacher layer.
 
     Args:
-        kind: ``uniform`` (the division must be exact) or ``spread`` (rounds down).
+        kind: ``uniform`` (the division must be exact), ``spread`` (rounds down), or a teacher layer, counted from 1, for each
+            layer of the student.
         student_layers: number of transformer layers of the student.
         teacher_layers: number of transformer layers of the teacher.
 
@@ -31,10 +33,13 @@ def map_layers(kind: str, student_layers: int, teacher_layers: int) -> LayerMap:
         The pairing of hidden states 0..M and attention layers 0..M-1 for a student of M layers.
 
     Raises:
-        ValueError: for an unknown kind, a student deeper than its teacher, or a division that is not exact.
+        ValueError: for an unknown kind, a student deeper than its teacher, a division that is not exact, or a list that
+            doesn't climb from layer to layer.
     """
-    if kind not in KINDS:
-        raise ValueError(f"stage.layer_map is {kind!r}; expected one of {', '.join(KINDS)}.")
+    if kind not in KINDS and (isinstance(kind, str) or not isinstance(kind, Sequence)):
+        raise ValueError(
+            f"stage.layer_map is {kind!r}; expected {', '.join(KINDS)}, or a list of teacher layers such as [2,4,6]."
+        )
     if student_layers > teacher_layers:
         raise ValueError(
             f"the student has {student_layers} layers and its teacher {teacher_layers}: a student can't be deeper than its "
@@ -47,7 +52,15 @@ def map_layers(kind: str, student_layers: int, teacher_layers: int) -> LayerMap:
             f"{student_layers} doesn't divide {teacher_layers}. Set student.layers to one of {', '.join(possible)}, "
             "or stage.layer_map=spread."
         )
-    upper = [(m + 1) * teacher_layers // student_layers for m in range(student_layers)]
+    if isinstance(kind, str):
+        upper = [(m + 1) * teacher_layers // student_layers for m in range(student_layers)]
+    else:
+        upper = list(kind)
+        if not set(upper) <= set(range(1, teacher_layers + 1)) or upper != sorted(set(upper)) or len(upper) != student_layers:
+            raise ValueError(
+                f"stage.layer_map is {upper}; expected {student_layers} rising numbers of 1 to {teacher_layers}: the teacher "
+                "layer that each layer of the student learns from."
+            )
     return LayerMap(
         student=Layers(tuple(range(student_layers + 1)), tuple(range(student_layers))),
         teacher=Layers((0, *upper), tuple(layer - 1 for layer in upper)),
