@@ -149,7 +149,7 @@ def test_each_student_of_the_chain_keeps_its_own_start(planned) -> None:
 def test_settings_of_named_stages_are_handed_down_and_those_of_the_stage_itself_are_not(planned) -> None:
     parent, child = planned(
         "+experiment=lm_finetune_6l", "lr.lm_distill=0.25", "steps.lm_distill=5", "stage.lr=0.5", "stage.warmup_share=0.2",
-        "steps.finetune=7", "data.batch_size=3", "layer_map=uniform", "run_name=mine",
+        "steps.finetune=7", "data.batch_size=3", "student.layer_map=uniform", "run_name=mine",
     )  # fmt: skip
     assert (parent.cfg.stage.lr, child.cfg.stage.lr) == (0.25, 0.5)
     assert (parent.cfg.stage.warmup_share, child.cfg.stage.warmup_share) == (0.1, 0.2)

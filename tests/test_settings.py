@@ -125,8 +125,8 @@ def test_a_subclone_wider_than_its_source_is_refused_before_anything_is_trained(
 
 
 def test_uniform_layers_that_do_not_divide_list_the_possible_depths() -> None:
-    cfg = composed(SMOKE, "student=4l", "stage.layer_map=uniform")
-    with pytest.raises(ValueError, match=r"Set student\.layers to one of 1, 2, 3, 6, or stage\.layer_map=spread\."):
+    cfg = composed(SMOKE, "student=4l", "student.layer_map=uniform")
+    with pytest.raises(ValueError, match=r"Set student\.layers to one of 1, 2, 3, 6, or student\.layer_map=spread\."):
         networks.check_student(cfg)
 
 

@@ -19,7 +19,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 SECRET = re.compile(r"(api_?key|token|password|secret)$", re.IGNORECASE)
 SECTIONS = (
     "seed", "method", "follows", "follows_run", "run_name", "folder", "resume", "plan", "paths", "student", "teacher", "data",
-    "trainer", "callbacks", "logger", "sizes", "layer_map", "steps", "lr", "validations", "patience", "dropout", "recipe",
+    "trainer", "callbacks", "logger", "sizes", "steps", "lr", "validations", "patience", "dropout", "recipe",
     "stage",
 )  # fmt: skip
 STAGE = (
@@ -84,7 +84,7 @@ def check(cfg: DictConfig) -> None:
     require_known(cfg, SECTIONS, "")
     require_known(cfg.stage, STAGE, "stage")
     require_known(cfg.teacher, TEACHER, "teacher")
-    require_known(cfg.student, [*names(StudentSize), "init_from", "drop_losses", "steps", "lr"], "student")
+    require_known(cfg.student, [*names(StudentSize), "init_from", "drop_losses", "steps", "lr", "layer_map"], "student")
     require_known(cfg.trainer, [*TRAINER, *ELSEWHERE], "trainer")
     if moved := [key for key in cfg.trainer if key in ELSEWHERE]:
         raise ValueError(f"trainer.{moved[0]} has no effect here. Set {ELSEWHERE[moved[0]]}.")

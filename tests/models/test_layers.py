@@ -49,7 +49,7 @@ def test_spread_climbs_to_the_last_layer_without_repeating_one(student):
 
 
 def test_a_division_that_is_not_exact_lists_the_depths_that_are():
-    message = r"student\.layers=5 with 12 teacher layers.*one of 1, 2, 3, 4, 6, 12, or stage\.layer_map=spread"
+    message = r"student\.layers=5 with 12 teacher layers.*one of 1, 2, 3, 4, 6, 12, or student\.layer_map=spread"
     with pytest.raises(ValueError, match=message):
         map_layers("uniform", 5, 12)
 
@@ -61,9 +61,9 @@ def test_a_student_deeper_than_its_teacher_names_the_limit(kind):
 
 
 def test_an_unknown_map_lists_the_known():
-    with pytest.raises(ValueError, match=r"stage\.layer_map is None; expected uniform"):
+    with pytest.raises(ValueError, match=r"student\.layer_map is None; expected uniform"):
         map_layers(None, 2, 12)
-    with pytest.raises(ValueError, match=r"stage\.layer_map is 'top'; expected uniform, spread, or a list of teacher layers"):
+    with pytest.raises(ValueError, match=r"student\.layer_map is 'top'; expected uniform, spread, or a list of teacher layers"):
         map_layers("top", 2, 12)
 
 
@@ -73,11 +73,12 @@ def test_a_list_names_a_teacher_layer_counted_from_one_for_each_of_the_students(
     assert (pairs.teacher.attention, pairs.teacher.hidden) == ((1, 2, 5), (0, 2, 3, 6))
 
 
-@pytest.mark.parametrize("layers", [[2], [6, 2], [2, 2], [0, 6], [2, 7], [1, 2, 6], ["2", "6"], [2, "x"], [2.5, 6]])
+@pytest.mark.parametrize("layers", [[6], [6, 2], [6, 6], [0, 6], [2, 7], [2, 5], [1, 2, 6], ["2", "6"], [6, "x"], [2.5, 6]])
 def test_a_list_that_is_no_map_is_answered_with_what_would_be(layers: list):
+    """One for a teacher of 6 layers isn't silently taken for one of 12, of which it would leave out the upper half."""
     with pytest.raises(ValueError) as error:
         map_layers(layers, 2, 6)
     assert str(error.value) == (
-        f"stage.layer_map is {layers}; expected 2 rising numbers of 1 to 6: the teacher layer that each layer of the student "
-        "learns from."
+        f"student.layer_map is {layers}; expected uniform, spread, or 2 rising numbers of 1 to 6, the last one 6: the teacher "
+        "layer that each of the student's learns from."
     )

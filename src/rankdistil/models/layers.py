@@ -34,11 +34,11 @@ def map_layers(kind: str | Sequence[int], student_layers: int, teacher_layers: i
 
     Raises:
         ValueError: for an unknown kind, a student deeper than its teacher, a division that is not exact, or a list that
-            doesn't climb from layer to layer.
+            doesn't climb to the last layer.
     """
     if kind not in KINDS and (isinstance(kind, str) or not isinstance(kind, Sequence)):
         raise ValueError(
-            f"stage.layer_map is {kind!r}; expected {', '.join(KINDS)}, or a list of teacher layers such as [2,4,6]."
+            f"student.layer_map is {kind!r}; expected {', '.join(KINDS)}, or a list of teacher layers such as [2,4,6]."
         )
     if student_layers > teacher_layers:
         raise ValueError(
@@ -48,20 +48,24 @@ def map_layers(kind: str | Sequence[int], student_layers: int, teacher_layers: i
     if kind == "uniform" and teacher_layers % student_layers:
         possible = [str(n) for n in range(1, teacher_layers + 1) if teacher_layers % n == 0]
         raise ValueError(
-            f"stage.layer_map=uniform can't pair student.layers={student_layers} with {teacher_layers} teacher layers: "
+            f"student.layer_map=uniform can't pair student.layers={student_layers} with {teacher_layers} teacher layers: "
             f"{student_layers} doesn't divide {teacher_layers}. Set student.layers to one of {', '.join(possible)}, "
-            "or stage.layer_map=spread."
+            "or student.layer_map=spread."
         )
     if isinstance(kind, str):
         upper = [(m + 1) * teacher_layers // student_layers for m in range(student_layers)]
     else:
         upper = list(kind)
-        if not set(upper) <= set(range(1, teacher_layers + 1)) or upper != sorted(set(upper)) or len(upper) != student_layers:
+        if not _climbs(upper, teacher_layers) or len(upper) != student_layers:
             raise ValueError(
-                f"stage.layer_map is {upper}; expected {student_layers} rising numbers of 1 to {teacher_layers}: the teacher "
-                "layer that each layer of the student learns from."
+                f"student.layer_map is {upper}; expected uniform, spread, or {student_layers} rising numbers of 1 to "
+                f"{teacher_layers}, the last one {teacher_layers}: the teacher layer that each of the student's learns from."
             )
     return LayerMap(
         student=Layers(tuple(range(student_layers + 1)), tuple(range(student_layers))),
         teacher=Layers((0, *upper), tuple(layer - 1 for layer in upper)),
     )
+
+
+def _climbs(layers: list[int], last: int) -> bool:
+    return set(layers) <= set(range(1, last + 1)) and layers == sorted(set(layers)) and last in layers
