@@ -102,3 +102,20 @@ def test_texts_whose_tokenizer_is_elsewhere_are_not_tokenised(checked) -> None:
     assert checked("teacher.path=nobody/anywhere").facts[-1] == (
         "how many texts are cut is not told: the tokenizer of nobody/anywhere is not on this machine."
     )
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "callbacks.inference_time=null",
+            "callbacks.inference_time is null; expected the section with its keys: queries, candid",
+        ),
+        ("+callbacks.inference_time.round=1", "Did you mean 'callbacks.inference_time.rounds'?"),
+        ("callbacks.inference_time.rounds=0", "callbacks.inference_time.rounds is 0; expected a whole number of at least 1."),
+    ],
+)
+def test_wrong_settings_of_the_timing_are_told(override: str, message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        parts.timing_settings(composed("+experiment=smoke", override))
+    assert message in str(error.value)

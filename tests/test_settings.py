@@ -22,7 +22,7 @@ SMOKE = "+experiment=smoke"
         ("+trainer.gradient_clip_val=0.1", "trainer.gradient_clip_val has no effect here. Set stage.gradient_clip."),
         ("+trainer.limit_val_batches=1", "there is no setting 'trainer.limit_val_batches'."),
         ("+trainer.strategy=fsdp", "trainer.strategy is 'fsdp'; expected one of auto, ddp. FSDP and the like shard"),
-        ("+callbacks.inference_time.round=1", "Did you mean 'callbacks.inference_time.rounds'?"),
+        ("callbacks.gradient_shares=null", "callbacks.gradient_shares is null; expected the section with its keys: every. "),
         ("+callbacks.gradient_shares.evry=1", "Did you mean 'callbacks.gradient_shares.every'?"),
         ("+callbacks.foo=1", "there is no setting 'callbacks.foo'. callbacks has: inference_time, gradient_shares."),
         ("+steps.rankr_distill=7", "there is no setting 'steps.rankr_distill'. Did you mean 'steps.ranker_distill'?"),

@@ -19,6 +19,7 @@ from rankdistil.entries import Entry, find_entries
 from rankdistil.files import write_json
 from rankdistil.fit import finish_wandb, quieten
 from rankdistil.inference.stopwatch import Processes, Timed, time_rankers, wanted_queries
+from rankdistil.inference.timing_settings import TimingSettings
 from rankdistil.lineage import origin
 from rankdistil.locks import remove_if_empty
 from rankdistil.metrics.measures import means, passage_ids, per_query, random_order
@@ -55,6 +56,7 @@ def evaluate(cfg: DictConfig) -> None:
 
 
 def _evaluate(cfg: DictConfig, out: Path) -> None:
+    timed = parts.timing_settings(cfg)
     entries, notes = find_entries(plain(cfg.models) if isinstance(cfg.models, ListConfig) else [str(cfg.models)])
     screen = console()
     print_plain(screen, notes)
@@ -71,7 +73,7 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     teacher, baseline = _against(cfg, entries, first_stage.row)
     members = [_member(entry, _tested(cfg, entry, data, settings, out), first_stage, data, settings) for entry in entries]
     rows = compare([first_stage, *members], teacher, baseline, seed=cfg.seed)
-    timing = _time(cfg, entries, settings, data)
+    timing = _time(cfg, timed, entries, settings, data)
     rows = [row._replace(speed=speed(timing, row.name)) for row in rows]
     rows = judge(rows, [first_stage, *members], first_stage.row, teacher, cfg.seed)
     sources = {first_stage.row: [f"the candidates of {data.task('test').name}"]}
@@ -152,9 +154,10 @@ def _what_is_tested(data: DictConfig) -> dict[str, Any]:
     return tested
 
 
-def _time(cfg: DictConfig, entries: Sequence[Entry], settings: DictConfig, data: RankingDataModule) -> Timing:
+def _time(
+    cfg: DictConfig, timing: TimingSettings, entries: Sequence[Entry], settings: DictConfig, data: RankingDataModule
+) -> Timing:
     """Time one ranker of every row, all of them interleaved in this process."""
-    timing = parts.timing_settings(cfg)
     device = torch.device("cuda" if cfg.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     chosen = {entry.row: entry for entry in reversed(entries) if entry.kind != "ranking"}
     rankers = {row: Timed(entry.export, parts.build_encoder(settings.data, *_tokens([entry]))) for row, entry in chosen.items()}

@@ -28,7 +28,7 @@ from rankdistil.metrics.measures import CUTOFF
 from rankdistil.models.load import load_tokenizer
 from rankdistil.models.locate import on_hub_only
 from rankdistil.roles import named_source, score_folders
-from rankdistil.settings import build, names, plain
+from rankdistil.settings import build, names, plain, require_known
 from rankdistil.splits import each_test, listed
 
 
@@ -54,9 +54,11 @@ def timing_settings(cfg: DictConfig) -> TimingSettings:
     """Read the plain settings of ``callbacks.inference_time``.
 
     Raises:
-        ValueError: for a value out of range, naming its key.
+        ValueError: for a key that nothing reads, or a value out of range, naming its key.
     """
-    return TimingSettings(**plain(cfg.callbacks.inference_time))
+    section = cfg.callbacks.inference_time
+    require_known(section, names(TimingSettings), "callbacks.inference_time")
+    return TimingSettings(**plain(section))
 
 
 def open_reader(data: DictConfig, split: str) -> Reader:

@@ -57,14 +57,16 @@ def plain(node: Any) -> Any:
     )
 
 
-def require_known(keys: Iterable[str], known: Iterable[str], section: str) -> None:
-    """Refuse keys that nothing reads: a ``+`` in front of an override doesn't make them heard.
+def require_known(keys: Iterable[str] | None, known: Iterable[str], section: str) -> None:
+    """Refuse keys that nothing reads (a ``+`` in front of an override doesn't make them heard), and null in place of a section.
 
     Raises:
         ValueError: with the key that may be meant.
     """
     prefix = f"{section}." if section else ""
     known = list(known)
+    if keys is None:
+        raise ValueError(f"{section} is null; expected the section with its keys: {', '.join(known)}. Leave it as it is.")
     for key in keys:
         if SECRET.search(key) and key not in known:  # query_tokens and the like are known
             raise ValueError(f"{prefix}{key} looks like a secret, and settings are written to files. Use the environment.")
@@ -78,7 +80,6 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ValueError: naming the key, what was found and what is expected.
     """
-    from rankdistil.inference.timing_settings import TimingSettings
     from rankdistil.models.student import StudentSize
 
     require_known(cfg, SECTIONS, "")
@@ -89,7 +90,6 @@ def check(cfg: DictConfig) -> None:
     if moved := [key for key in cfg.trainer if key in ELSEWHERE]:
         raise ValueError(f"trainer.{moved[0]} has no effect here. Set {ELSEWHERE[moved[0]]}.")
     require_known(cfg.callbacks, ("inference_time", "gradient_shares"), "callbacks")
-    require_known(cfg.callbacks.inference_time, names(TimingSettings), "callbacks.inference_time")
     require_known(cfg.callbacks.gradient_shares, ("every",), "callbacks.gradient_shares")
     require_known(cfg.steps, (*STAGES, cfg.stage.name), "steps")
     require_known(cfg.lr, (*STAGES, cfg.stage.name), "lr")

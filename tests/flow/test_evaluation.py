@@ -116,6 +116,13 @@ def test_a_row_that_is_none_is_answered_with_the_rows_before_anything_is_tested(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_wrong_setting_of_the_timing_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    done = evaluate(f"models={tmp_path}/none", "+callbacks.inference_time.round=1", f"hydra.run.dir={tmp_path}/out")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: there is no setting 'callbacks.inference_time.round'. Did you mean ")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_ranking_of_other_queries_is_refused(procedures: Path, tmp_path: Path) -> None:
     (tmp_path / "run.other.txt").write_text("q1 Q0 p1 1 2.0 tag\n")
     models = f"models=['{procedures}/lm_two_step/2l/seed0','{tmp_path}/run.other.txt']"
