@@ -101,6 +101,7 @@ def test_the_comparison_finds_one_wrong_token(setting):
         items.write_bytes(right)
 
 
+@pytest.mark.slow
 def test_the_command_measures_all_and_writes_it(setting, tmp_path):
     sizes = [word for name, value in SIZES._asdict().items() for word in (f"--{name}", str(value))]
     brief = ["--rounds", "2", "--seconds", "0", "--batches", "150", "--sample", "300"]

@@ -65,7 +65,8 @@ def test_every_experiment_takes_every_student_at_every_scale(experiment: str, sc
 @pytest.mark.parametrize("student", STUDENTS)
 def test_a_student_s_file_says_its_size_and_not_its_start(student: str) -> None:
     told = yaml.safe_load((CONF / f"student/{student}.yaml").read_text())
-    assert told.keys() == {"name", "layers", "hidden_size", "heads", "intermediate_size", "drop_losses", "steps", "lr"}
+    size = {"layers", "hidden_size", "heads", "intermediate_size"}
+    assert told.keys() == {"name", *size, "drop_losses", "steps", "lr", "layer_map"}
 
 
 @pytest.mark.parametrize(("scale", "start"), [("laptop", "subclone"), ("smoke", "subclone"), ("paper", "random")])

@@ -105,6 +105,7 @@ def test_train_py_stands_only_where_the_repository_is_looked_for_and_in_messages
                 assert '(folder / "train.py").is_file()' in line or re.search(r'f".*python train\.py \+experiment=', line)
 
 
+@pytest.mark.slow
 def test_one_query_shows_its_rankings_and_scores_them_again_alike(runs: Path) -> None:
     notebook = execute(read("01_one_query.ipynb"), runs, FOLDER)
     text = texts(notebook)
@@ -120,6 +121,7 @@ def test_one_query_shows_its_rankings_and_scores_them_again_alike(runs: Path) ->
     assert [passage for passage in shown if passage in order][: len(order)] == order
 
 
+@pytest.mark.slow
 def test_what_was_learnt_measures_no_gap_between_the_teacher_and_itself(runs: Path) -> None:
     notebook = read("02_what_was_learnt.ipynb")
     oracle = (
@@ -137,6 +139,7 @@ def test_what_was_learnt_measures_no_gap_between_the_teacher_and_itself(runs: Pa
     assert float(re.search(r"random (\S+)", text).group(1)) < 0.5
 
 
+@pytest.mark.slow
 def test_speed_and_quality_lists_runs_best_first_and_what_it_left_out(runs: Path) -> None:
     notebook = execute(read("03_speed_and_quality.ipynb"), runs, FOLDER)
     text = texts(notebook)
