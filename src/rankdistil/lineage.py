@@ -61,9 +61,8 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
     if not asks_teacher(cfg):  # else it is a parent
         parts["teacher"] = {"weights": identity(named_source(cfg))}
     if cfg.stage.learns == "student":
-        student = {
-            key: value for key, value in plain(cfg.student).items() if key not in ("steps", "lr", "layer_map")
-        }  # the stage has them
+        of_stage = ("steps", "lr", "layer_map")
+        student = {key: value for key, value in plain(cfg.student).items() if key not in of_stage}
         # A start without its path: what stands there counts (see ``identity``), not where.
         parts |= {"student": student | {"init_from": student["init_from"].partition(":")[0]}, "follows": cfg.follows}
     parts["parents"] = parents
