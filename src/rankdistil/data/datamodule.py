@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from rankdistil.data.candidates import is_ordered
 from rankdistil.data.collection import Collection, open_collection
 from rankdistil.data.encode import PairEncoder
-from rankdistil.data.ensemble import standardised_mean
+from rankdistil.data.ensemble import mean_on_one_scale
 from rankdistil.data.false_negatives import Margin
 from rankdistil.data.groups import GroupSource
 from rankdistil.data.readers import Reader
@@ -56,7 +56,7 @@ class RankingDataModule(StreamDataModule):
         encoder: gives the token ids.
         settings: sizes and depths.
         seed: seed of the order of groups.
-        scores: folders of teachers' scores to train from; their standardised mean, where there are several.
+        scores: folders of teachers' scores to train from; their mean on one scale, where there are several.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class RankingDataModule(StreamDataModule):
             asked = {"query_tokens": settings.query_tokens, "passage_tokens": settings.passage_tokens}
             asked |= {"tokenizer": tokenizer_fingerprint(self.encoder.tokenizer)} | texts_scored(self._train)
             found = [load_scores(folder, self._texts, asked) for folder in self._score_folders]
-            self._scores = found[0] if len(found) == 1 else standardised_mean(found, self._source.pairs())
+            self._scores = found[0] if len(found) == 1 else mean_on_one_scale(found, self._source.pairs())
         return self._texts, self._source
 
     def task(self, split: str) -> RerankingTask:
