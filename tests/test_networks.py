@@ -162,11 +162,38 @@ def test_other_tokens_than_the_teacher_s_are_refused_before_a_parent_is_trained(
         networks.check_student(cfg)
 
 
-def test_a_ranker_as_the_language_model_to_learn_from_is_refused(tiny_ranker: CrossEncoder, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stage", "key"),
+    [
+        (("teacher",), "teacher.path="),
+        (("lm_distill",), "teacher.path="),
+        (("finetune", "student.init_from=subclone"), "teacher.path="),
+        (("logit_distill", "student.init_from=teacher_layers", "teacher.scores=scores"), "teacher.path="),
+        (("finetune", "student.init_from=pretrained:RANKER"), "student.init_from=pretrained:"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_ranker_is_refused_where_its_head_would_be_thrown_away(
+    tiny_ranker: CrossEncoder, tmp_path: Path, stage: tuple[str, ...], key: str
+) -> None:
     tiny_ranker.bert.save_pretrained(tmp_path)
-    cfg = composed("+experiment=lm_distill_6l", f"teacher.path={tmp_path}", *TINY)
-    with pytest.raises(ValueError, match=r"is a ranker .* but stage lm_distill learns from the pretrained language model"):
-        networks.check_student(cfg)
+    overrides = [word.replace("RANKER", str(tmp_path)) for word in stage[1:]]
+    path = [f"teacher.path={tmp_path}"] if key == "teacher.path=" else []
+    cfg = composed(f"stage={stage[0]}", *TINY, *overrides, *path)
+    with pytest.raises(ValueError, match=rf"^{key}{tmp_path} is a ranker "):
+        networks.check_language_models(cfg)
+
+
+def test_a_ranker_whose_tokens_alone_are_used_is_taken(tiny_ranker: CrossEncoder, tmp_path: Path) -> None:
+    tiny_ranker.bert.save_pretrained(tmp_path)
+    networks.check_language_models(composed("stage=finetune", *TINY, "student.init_from=random", f"teacher.path={tmp_path}"))
+
+
+def test_a_pretrained_start_does_not_rank_whatever_its_config_says(tiny_ranker: CrossEncoder, tmp_path: Path) -> None:
+    tiny_ranker.bert.config.save_pretrained(tmp_path)
+    for kind, ranks in (("export", True), ("pretrained", False)):
+        cfg = composed("stage=finetune", *TINY, f"student.init_from={kind}:{tmp_path}")
+        assert networks.start_ranks(cfg, {}) is ranks
 
 
 @pytest.mark.parametrize("override", ["student.layers=3", "student.hidden_size=15"])

@@ -84,7 +84,7 @@ def start_ranks(cfg: DictConfig, parents: dict[str, Any]) -> bool:
     start = student_start(cfg, parents)
     if start.kind in CUT:
         return knows_ranker(cfg)
-    return bool(start.path) and not is_language_model(read_config(start.path))
+    return start.kind == "export" and not is_language_model(read_config(start.path))
 
 
 def kept_losses(cfg: DictConfig) -> dict[str, DictConfig]:
@@ -136,14 +136,27 @@ def check_student(cfg: DictConfig) -> None:
     """
     size, start = student_size(cfg.student), start_of(cfg)
     shape = (require_ranker if takes_export(cfg) else read_config)(named_source(cfg))
-    if cfg.stage.teacher == "language_model":
-        refuse_ranker(str(cfg.teacher.path))
+    check_language_models(cfg)
     _layer_map(cfg, start, shape)
     check_start(start, size, shape, read_config(start.path) if start.kind in ("export", "pretrained") else None)
     _check_start_tokens(cfg, start)
     if cfg.stage.teacher != "none":
         _projection(cfg, size, shape)
         check_match(size, shape, build_losses(cfg, None).needs)
+
+
+def check_language_models(cfg: DictConfig) -> None:
+    """Refuse a ranker where a stage starts from, is cut out of or learns from a pretrained language model.
+
+    Raises:
+        ValueError: naming the key, and what to name instead.
+    """
+    start = start_of(cfg) if cfg.stage.learns == "student" else None
+    cut = start is not None and start.kind in CUT and not knows_ranker(cfg)
+    if cfg.stage.learns == "teacher" or cfg.stage.teacher == "language_model" or cut:
+        refuse_ranker(named_source(cfg), "teacher.path=")
+    if start is not None and start.kind == "pretrained":
+        refuse_ranker(start.path, "student.init_from=pretrained:")
 
 
 def check_scores(cfg: DictConfig) -> None:

@@ -125,10 +125,13 @@ def _check(cfg: DictConfig) -> None:
         )
     parts.trainer_arguments(cfg)
     GradientShares(cfg.callbacks.gradient_shares.every)
+    here = cfg.plan == "run" or isinstance(locate(named_source(cfg)), Path)  # neither a plan nor a check goes to the hub
+    if cfg.stage.learns == "teacher" and here:
+        networks.check_language_models(cfg)
     if cfg.stage.learns == "student":
         networks.student_size(cfg.student)
-        if cfg.plan == "run" or isinstance(locate(named_source(cfg)), Path):
-            networks.check_student(cfg)  # needs the teacher's shape, for which neither a plan nor a check goes to the hub
+        if here:
+            networks.check_student(cfg)  # needs the teacher's shape
         networks.check_scores(cfg)
     if cfg.stage.learns != "nothing":
         networks.optim_settings(cfg.stage)

@@ -123,7 +123,7 @@ def test_a_plan_shows_what_is_there_and_what_would_run_and_runs_nothing(runs: Pa
     [
         (
             ["+experiment=lm_distill_6l", f"teacher.path=RUNS/{TEACHER}/export"],
-            "is a ranker (BertForSequenceClassification), but stage lm_distill learns from the pretrained language model",
+            "is a ranker (BertForSequenceClassification); expected a pretrained language model, without a trained",
         ),
         (
             ["+experiment=finetune_6l", "student=3l", *SHAPE, f"student.init_from=export:RUNS/{LM}/export"],

@@ -117,15 +117,15 @@ def test_a_head_of_two_labels_is_no_ranker(folder):
     assert str(caught.value) == f"{folder}: the head has 2 labels, expected 1 (a ranker with one logit)."
 
 
-def test_a_ranker_is_refused_where_a_language_model_is_learnt_from(folder):
+def test_a_ranker_is_refused_where_a_language_model_gets_a_new_head(folder):
     with pytest.raises(ValueError) as caught:
-        refuse_ranker(str(folder))
+        refuse_ranker(str(folder), "teacher.path=")
     assert str(caught.value) == (
-        f"teacher.path={folder} is a ranker (BertForSequenceClassification), but stage lm_distill learns from the pretrained "
-        "language model that the ranker started from. Set teacher.path to that, or learn from the ranker: "
-        f"+experiment=ranker_distill_6l teacher.export={folder}."
+        f"teacher.path={folder} is a ranker (BertForSequenceClassification); expected a pretrained language model, without "
+        f"a trained head. Name the one that the ranker started from. Or keep the ranker's head: teacher.export={folder} learns "
+        f"from the ranker, student.init_from=export:{folder} trains it further."
     )
-    refuse_ranker(MINILM)
+    refuse_ranker(MINILM, "teacher.path=")
 
 
 @pytest.mark.parametrize(
@@ -155,8 +155,18 @@ def test_the_new_head_follows_the_seed_and_the_global_generator_is_untouched(fol
     assert not torch.equal(heads[0], heads[2])
 
 
-def test_a_language_model_of_two_labels_gets_one_logit(folder):
+def test_a_head_that_a_checkpoint_has_leaves_no_trace(folder, tiny_ranker):
+    """The new one is that of the same checkpoint without a head."""
+    loaded = load_language_model(str(folder), seed=3).bert.state_dict()
     _edit_weights(folder, lambda weights: {name: value for name, value in weights.items() if name not in NEW_HEAD})
+    headless = load_language_model(str(folder), seed=3).bert.state_dict()
+    assert loaded.keys() == headless.keys()
+    assert all(torch.equal(value, headless[name]) for name, value in loaded.items())
+    assert not torch.equal(headless["classifier.weight"], tiny_ranker.bert.classifier.weight)
+
+
+def test_a_language_model_of_two_labels_gets_one_logit(folder):
+    _edit_weights(folder, lambda weights: weights | {"classifier.weight": torch.ones(2, 24), "classifier.bias": torch.ones(2)})
     _edit_config(folder, id2label={"0": "no", "1": "yes"}, label2id={"no": 0, "yes": 1})
     assert load_language_model(str(folder)).bert.classifier.out_features == 1
 

@@ -77,7 +77,7 @@ def require_fitting(path: str, tokenizer: "BertTokenizerFast", config: "BertConf
 
 
 def load_language_model(path: str, seed: int = 0) -> CrossEncoder:
-    """Put a new one-logit head on a pretrained language model.
+    """Put a new one-logit head on a pretrained language model; a head that the checkpoint has is left behind.
 
     Args:
         path: see ``locate``.
@@ -90,7 +90,7 @@ def load_language_model(path: str, seed: int = 0) -> CrossEncoder:
     config.num_labels = 1
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        return _load(path, config, allowed_missing=NEW_HEAD | POOLER)
+        return _load(path, config, allowed_missing=NEW_HEAD | POOLER, new_head_seed=seed)
 
 
 def load_ranker(path: str) -> CrossEncoder:
@@ -168,18 +168,21 @@ def is_language_model(config: "BertConfig") -> bool:
     return bool(config.architectures) and RANKER not in config.architectures
 
 
-def refuse_ranker(path: str) -> None:
-    """Refuse a ranker where a pretrained language model is learnt from.
+def refuse_ranker(path: str, key: str) -> None:
+    """Refuse a ranker where a pretrained language model gets a new head: its own, which was trained, would be lost.
+
+    Args:
+        path: see ``locate``.
+        key: the setting that names it, with what comes before the path.
 
     Raises:
         ValueError: saying what to name instead.
     """
-    config = read_config(path)
-    if RANKER in (config.architectures or ()):
+    if RANKER in (read_config(path).architectures or ()):
         raise ValueError(
-            f"teacher.path={path} is a ranker ({RANKER}), but stage lm_distill learns from the pretrained language model that "
-            "the ranker started from. Set teacher.path to that, or learn from the ranker: "
-            f"+experiment=ranker_distill_6l teacher.export={path}."
+            f"{key}{path} is a ranker ({RANKER}); expected a pretrained language model, without a trained head. Name "
+            f"the one that the ranker started from. Or keep the ranker's head: teacher.export={path} learns from the ranker, "
+            f"student.init_from=export:{path} trains it further."
         )
 
 
@@ -193,7 +196,15 @@ def _require_bert_tokenizer(folder: Path) -> None:
             raise ValueError(f"{files[0]} is a tokenizer of type {kind!r}; expected BERT's 'WordPiece'.")
 
 
-def _load(path: str, config: "BertConfig", allowed_missing: set[str]) -> CrossEncoder:
+def _renew(head: torch.nn.Linear, spread: float, seed: int) -> None:
+    """Replace a trained head by the one that the library makes for a checkpoint without any."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        head.weight.normal_(std=spread)
+        head.bias.zero_()
+
+
+def _load(path: str, config: "BertConfig", allowed_missing: set[str], new_head_seed: int | None = None) -> CrossEncoder:
     from transformers import BertForSequenceClassification
     from transformers.utils import logging as transformers_logging
 
@@ -211,7 +222,9 @@ def _load(path: str, config: "BertConfig", allowed_missing: set[str]) -> CrossEn
     )
     missing = set(info["missing_keys"]) - allowed_missing
     unexpected = {key for key in info["unexpected_keys"] if not key.startswith("cls.") and "position_ids" not in key}
-    mismatched = {str(key) for key in info["mismatched_keys"]}
+    mismatched = {str(key) for key in info["mismatched_keys"] if new_head_seed is None or key[0] not in NEW_HEAD}
+    if new_head_seed is not None and not NEW_HEAD & set(info["missing_keys"]):
+        _renew(bert.classifier, config.initializer_range, new_head_seed)
     if missing or unexpected or mismatched:
         found = [
             f"{name} {sorted(keys)[:3]}"
