@@ -15,7 +15,6 @@ from rich.console import Console
 
 from rankdistil import late_ranks, networks, parts
 from rankdistil.callbacks.checkpoints import AtomicCheckpointIO
-from rankdistil.callbacks.finite_loss import FiniteLoss
 from rankdistil.callbacks.graceful_stop import GracefulStop, ended_together
 from rankdistil.callbacks.gradient_shares import GradientShares
 from rankdistil.callbacks.progress import ProgressReport
@@ -133,7 +132,6 @@ def _fit(
     callbacks = [
         GradientShares(cfg.callbacks.gradient_shares.every),  # before the step is seeded
         StreamPosition(cfg.seed),
-        FiniteLoss(),
         *(
             [RankingMetrics(folder, cfg.data.relevance_level, tag=cfg.stage.name, teacher=validated)]
             if module.losses.trains_head

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from rankdistil.data.batch import PairBatch, ScoredPairs
 from rankdistil.losses import LossValue, WeightedSum
 from rankdistil.models.bert import CrossEncoder
+from rankdistil.modules.finite import Part, require_finite
 from rankdistil.optim import OptimSettings, adamw
 
 
@@ -30,6 +31,7 @@ class StageModule(L.LightningModule):
     def __init__(self, ranker: CrossEncoder, losses: WeightedSum, optim: OptimSettings) -> None:
         super().__init__()
         self.ranker, self.losses, self._optim = ranker, losses, optim
+        self._behind: list[Part] = []  # what the gradient at hand is of
         for part in _untrained(ranker, losses):  # without a gradient they would stop data-parallel training
             part.requires_grad_(False)
 
@@ -44,6 +46,7 @@ class StageModule(L.LightningModule):
     def training_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Tensor]:
         """Compute the loss that Lightning minimises."""
         value = self.loss(batch)
+        self._behind.append((batch.query_ids, value.total.detach()))
         rows = {f"train/{name}": part.detach() for name, part in _named(value).items()}
         self.log_dict(rows, batch_size=len(batch.query_ids))
         self.log("train/lr", self.optimizers().param_groups[0]["lr"])
@@ -74,9 +77,15 @@ class StageModule(L.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip the norm over all parameters; Lightning refuses to where AdamW is fused. Logs ``train/gradient_norm``."""
+        """Clip the norm over all parameters; Lightning refuses to where AdamW is fused. Logs ``train/gradient_norm``.
+
+        Raises:
+            RuntimeError: for a norm that is no number, before the update.
+        """
         norm = clip_grad_norm_(self.parameters(), self._optim.gradient_clip)
         self.log("train/gradient_norm", norm)
+        require_finite(norm, self._behind, self.trainer)
+        self._behind.clear()
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Optimizer, optimizer_closure: Any = None) -> None:
         """Update the weights, and drop the gradients: in the next forward pass they would lie beside all its activations."""
