@@ -1,13 +1,13 @@
 """Pairs that a run wasn't trained on: those that its exports are checked on, and those that 8-bit ranges are found on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from omegaconf import OmegaConf
 
 from rankdistil import parts
-from rankdistil.data.datamodule import RankingDataModule
+from rankdistil.data.datamodule import RankingDataModule, evenly
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Pair, Qrels
 from rankdistil.metrics.measures import means, passage_ids, per_query, ranked
@@ -75,8 +75,7 @@ def open_held_out(run: Path, export: str, pairs: int, others: int) -> HeldOut:
     return HeldOut(task.name, chosen, qrels, settings.data.test_relevance_level, found, encoder)
 
 
-def _spread(queries: list[str], candidates: Mapping[str, list], pairs: int) -> list[str]:
+def _spread(queries: list[str], candidates: Mapping[str, list], pairs: int) -> Sequence[str]:
     """Choose queries at equal distances, with at most so many candidates in all."""
     mean = sum(len(candidates[query]) for query in queries) / max(len(queries), 1)
-    wanted = min(max(int(pairs // max(mean, 1)), 1), len(queries))
-    return [queries[number * len(queries) // wanted] for number in range(wanted)]
+    return evenly(queries, max(int(pairs // max(mean, 1)), 1))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from rankdistil.data.batch import PairBatch
-from rankdistil.data.datamodule import RankingDataModule
+from rankdistil.data.datamodule import RankingDataModule, spread
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.holdout import Holdout
 from rankdistil.data.readers import Reader
@@ -130,11 +130,19 @@ def test_validation_and_test_have_depths_of_their_own(build):
     assert ids(data.task("valid")) == {"1": ["a", "e"], "2": ["b", "c"], "3": ["d", "c"]}
 
 
-@pytest.mark.parametrize(("limit", "chosen"), [(1, ["1"]), (2, ["1", "3"]), (3, ["1", "2", "3"]), (99, ["1", "2", "3"])])
+@pytest.mark.parametrize(("limit", "chosen"), [(1, ["1"]), (2, ["1", "2"]), (3, ["1", "2", "3"]), (99, ["1", "2", "3"])])
 def test_limited_queries_are_spread_over_the_ids(build, limit, chosen):
     data = build(valid_queries=limit, test_queries=limit)
     for split in ("valid", "test"):
         assert list(data.task(split).qrels) == list(data.task(split).candidates) == chosen
+
+
+@pytest.mark.parametrize("there", [100, 101, 150, 199, 1000])
+def test_as_many_queries_are_used_as_were_asked_for_evenly_spread(there):
+    chosen = [int(query) for query in spread({f"{number:04d}": {} for number in range(there)}, 100)]
+    gaps = [after - before for before, after in zip(chosen, [*chosen[1:], there], strict=True)]
+    assert (len(chosen), chosen[0]) == (100, 0)
+    assert max(gaps) - min(gaps) <= 1
 
 
 def test_limit_of_one_split_leaves_the_other_alone(build):

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch.utils.data import DataLoader
@@ -25,6 +25,8 @@ from rankdistil.data.stream import CandidateStream, GroupStream, Size
 from rankdistil.data.stream_module import StreamDataModule
 from rankdistil.data.texts import Rows
 from rankdistil.data.unknown import judgments, known_candidates
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -203,5 +205,12 @@ class RankingDataModule(StreamDataModule):
 
 
 def spread(judged: Qrels, limit: int | None) -> Qrels:
-    """Pick at most ``limit`` queries (all if None), spread over the sorted ids, so that no topic is preferred."""
-    return dict(sorted(judged.items())[:: 1 if limit is None else -(-len(judged) // limit)])
+    """Pick ``limit`` queries, see ``evenly``, spread over the sorted ids, so that no topic is preferred."""
+    return dict(evenly(sorted(judged.items()), limit))
+
+
+def evenly(items: Sequence[Item], limit: int | None) -> Sequence[Item]:
+    """Pick ``limit`` of the items at equal distances, the first among them; all if None, or if there are fewer."""
+    if limit is None or limit >= len(items):
+        return items
+    return [items[number * len(items) // limit] for number in range(limit)]
