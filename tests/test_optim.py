@@ -6,7 +6,7 @@ from torch import nn
 from transformers import get_linear_schedule_with_warmup
 
 from rankdistil.losses import Projection
-from rankdistil.optim import OptimSettings, adamw, learning_rate_factor, parameter_groups, validation_interval
+from rankdistil.optim import OptimSettings, adamw, learning_rate_factor, parameter_groups, validation_steps
 
 
 def test_every_weight_but_biases_and_layer_norms_decays(tiny_ranker):
@@ -98,17 +98,23 @@ def test_a_warm_up_longer_than_the_run_names_the_run():
 
 
 @pytest.mark.parametrize(
-    ("steps", "validations", "interval"),
-    [(200, 4, 50), (200, 3, 50), (9, 3, 3), (6, 3, 2), (10, 3, 5), (1, 3, 1), (300, 3, 100), (8, 20, 1)],
+    ("steps", "validations", "expected"),
+    [
+        (300, 3, [100, 200, 300]),
+        (10, 4, [2, 5, 7, 10]),
+        (199, 2, [99, 199]),
+        (7, 1, [7]),
+        (3, 20, [1, 2, 3]),
+    ],
 )
-def test_validations_are_evenly_spread_and_the_last_step_is_one_of_them(steps, validations, interval):
-    assert validation_interval(steps, validations) == interval
+def test_validations_are_evenly_spread_and_the_last_step_is_one_of_them(steps, validations, expected):
+    assert validation_steps(steps, validations) == expected
 
 
-def test_steps_that_cannot_be_cut_evenly_are_refused_with_a_number_that_can():
-    with pytest.raises(ValueError) as caught:
-        validation_interval(199, 4)
-    assert str(caught.value) == (
-        "stage.steps=199 can't be cut into about 4 equal parts (stage.validations), so that the last step is validated. Set "
-        "stage.steps to 200, or other stage.validations."
-    )
+@pytest.mark.parametrize("steps", [20, 50, 199, 1000])
+def test_there_are_as_many_validations_as_were_asked_for(steps):
+    found = validation_steps(steps, 20)
+    assert len(set(found)) == 20
+    gaps = [after - before for before, after in zip([0, *found], found, strict=False)]
+    assert max(gaps) - min(gaps) <= 1
+    assert found[-1] == steps

@@ -71,7 +71,7 @@ def run_flops(cfg: DictConfig, tested: int | None) -> float | None:
         pairs = data.max_tokens / tokens
     pairs *= cfg.trainer.get("accumulate_grad_batches", 1) * ranks.wanted(cfg.trainer)
     flops = stage.steps * pairs * (live + (1 + BACKWARD) * student)
-    rounds = stage.steps // max(1, stage.steps // stage.validations)
+    rounds = min(stage.validations, stage.steps)
     if not networks.build_losses(cfg, None).trains_head:
         asked = data.valid_passages if passages else data.valid_queries * data.valid_depth
         return flops + rounds * asked * (student + live)

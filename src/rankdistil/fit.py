@@ -21,6 +21,7 @@ from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.ranking_metrics import RankingMetrics
 from rankdistil.callbacks.save_export import SaveExport
 from rankdistil.callbacks.stream_position import StreamPosition
+from rankdistil.callbacks.validation_steps import ValidationSteps
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Ranking
 from rankdistil.data.stream_module import StreamDataModule
@@ -30,7 +31,7 @@ from rankdistil.lineage import begun, failure_recorded, read_record
 from rankdistil.models.compiled import compile_layers
 from rankdistil.models.load import load_tokenizer, require_fitting
 from rankdistil.modules import StageModule
-from rankdistil.optim import validation_interval
+from rankdistil.optim import validation_steps
 from rankdistil.report.data import data_notes
 from rankdistil.report.summary import conclude, conclude_language_model
 from rankdistil.report.table import print_plain
@@ -127,11 +128,13 @@ def _fit(
         (folder / "metrics.csv").replace(folder / f"metrics.before-{time.strftime('%Y%m%d-%H%M%S')}.csv")
     logger = parts.build_logger(cfg, folder)
     logger.log_hyperparams(plain(cfg))
-    progress = ProgressReport(f"{cfg.method} {cfg[cfg.stage.learns].name}")
+    due = validation_steps(cfg.stage.steps, cfg.stage.validations)
+    progress = ProgressReport(f"{cfg.method} {cfg[cfg.stage.learns].name}", due)
     stop = GracefulStop(checkpoints / "last.ckpt")
     callbacks = [
         GradientShares(cfg.callbacks.gradient_shares.every),  # before the step is seeded
         StreamPosition(cfg.seed),
+        ValidationSteps(due),
         *(
             [RankingMetrics(folder, cfg.data.relevance_level, tag=cfg.stage.name, teacher=validated)]
             if module.losses.trains_head
@@ -145,15 +148,14 @@ def _fit(
         best,
         ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=False, enable_version_counter=False),
     ]
-    interval = validation_interval(cfg.stage.steps, cfg.stage.validations)
     trainer = build_trainer(
         parts.trainer_arguments(cfg),
         callbacks,
         max_steps=cfg.stage.steps,
-        val_check_interval=interval * cfg.trainer.get("accumulate_grad_batches", 1),
+        val_check_interval=cfg.stage.steps,  # until ValidationSteps sets it
         check_val_every_n_epoch=None,
         num_sanity_val_steps=1,
-        log_every_n_steps=min(10, interval),
+        log_every_n_steps=min(10, due[0]),
         logger=logger,
         plugins=[AtomicCheckpointIO()],
     )

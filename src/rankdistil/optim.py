@@ -40,28 +40,15 @@ class OptimSettings:
             )
 
 
-def validation_interval(steps: int, validations: int) -> int:
-    """Choose how many steps lie between two validations, so that the last step is validated, too.
+def validation_steps(steps: int, validations: int) -> list[int]:
+    """Choose behind which steps a run validates: evenly spread, the last one behind its last step.
 
     Args:
         steps: of the whole run.
-        validations: about how many.
-
-    Returns:
-        The divisor of ``steps`` that is nearest to ``steps / validations``, in ratio; of two, the smaller one.
-
-    Raises:
-        ValueError: if that is off by more than a factor of 2, as it is for a prime number of steps.
+        validations: how many; one behind each step where that is more than there are.
     """
-    wanted = max(1.0, steps / validations)
-    divisors = [number for number in range(1, steps + 1) if steps % number == 0]
-    nearest = min(divisors, key=lambda number: (max(number / wanted, wanted / number), number))
-    if max(nearest / wanted, wanted / nearest) > 2:
-        raise ValueError(
-            f"stage.steps={steps} can't be cut into about {validations} equal parts (stage.validations), so that the last step "
-            f"is validated. Set stage.steps to {max(1, round(steps / validations)) * validations}, or other stage.validations."
-        )
-    return nearest
+    number = min(validations, steps)
+    return [count * steps // number for count in range(1, number + 1)]
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -20,7 +20,6 @@ from rankdistil.fit import run_stage
 from rankdistil.lineage import read_record
 from rankdistil.locks import locked, remove_if_empty
 from rankdistil.models.locate import locate, on_hub_only
-from rankdistil.optim import validation_interval
 from rankdistil.report.check import print_check
 from rankdistil.report.table import print_plain
 from rankdistil.roles import named_source, start_of
@@ -135,7 +134,6 @@ def _check(cfg: DictConfig) -> None:
         networks.check_scores(cfg)
     if cfg.stage.learns != "nothing":
         networks.optim_settings(cfg.stage)
-        validation_interval(cfg.stage.steps, cfg.stage.validations)
         networks.check_losses(cfg)
 
 

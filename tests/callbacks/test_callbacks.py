@@ -239,9 +239,8 @@ def test_queries_whose_scores_float32_can_t_tell_apart_are_counted(other: float,
 
 
 def said(capsys: pytest.CaptureFixture, **metrics: float) -> list[str]:
-    """What progress prints after the validation of step 7 of 20, of which there is one every 3 steps of 2 batches."""
-    report, around = ProgressReport("toy"), trainer()
-    around.max_steps, around.val_check_interval, around.accumulate_grad_batches = 20, 6, 2
+    """What progress prints after the validation of step 7 of 20, the second of six."""
+    report, around = ProgressReport("toy", (3, 7, 10, 13, 17, 20)), trainer()
     around.callback_metrics = {"train/loss": torch.tensor(8.0)}
     around.callback_metrics |= {
         f"val/{name.replace('nDCG', 'nDCG@10')}": torch.tensor(value) for name, value in metrics.items()

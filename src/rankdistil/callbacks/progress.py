@@ -1,6 +1,8 @@
 """Progress of training and scoring: a bar with rate and time left on a terminal, a line now and then elsewhere."""
 
 import time
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -21,10 +23,11 @@ class ProgressReport(L.Callback):
 
     Args:
         label: what runs, for example ``teacher minilm``.
+        validated: steps behind which a training is validated, ascending.
     """
 
-    def __init__(self, label: str) -> None:
-        self._label = label
+    def __init__(self, label: str, validated: Sequence[int] = ()) -> None:
+        self._label, self._validated = label, validated
         self._console = Console(stderr=True, highlight=False)
         self._bar: Progress | None = None
         self._step_ended = 0.0
@@ -72,8 +75,8 @@ class ProgressReport(L.Callback):
         """Say the validation measures, beside those that a ranker is to reach, and whether it has collapsed."""
         found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
         if not trainer.sanity_checking and (RANKING in found or LOSS in found):
-            every = trainer.val_check_interval // trainer.accumulate_grad_batches  # steps
-            place = f"val {trainer.global_step // every}/{trainer.max_steps // every} (step {trainer.global_step})"
+            number = bisect_right(self._validated, trainer.global_step)
+            place = f"val {number}/{len(self._validated)} (step {trainer.global_step})"
             task = trainer.datamodule.task("valid") if RANKING in found else None
             for line in [f"loss {found[LOSS]:.4f}"] if task is None else _ranking_lines(found, task):
                 self._console.print(f"{self._label}: {place}: {line}", soft_wrap=True)
