@@ -90,8 +90,8 @@ def test_measuring_after_the_step_is_seeded_would_change_the_weights(tiny_ranker
     assert not all(torch.equal(value, after[name]) for name, value in before.items())
 
 
-def steps_measured(every: int, losses: int) -> list[int]:
-    """The steps of ten at which the losses were computed."""
+def steps_measured(every: int, losses: int, accumulated: int = 1) -> list[int]:
+    """The steps of ten at which the losses were computed, once for each time."""
     measured, x = [], torch.ones(1, requires_grad=True)
     parts = {str(number): x.sum() for number in range(losses)}
     around = SimpleNamespace(global_step=0, precision_plugin=SimpleNamespace(forward_context=lambda: torch.enable_grad()))
@@ -100,14 +100,20 @@ def steps_measured(every: int, losses: int) -> list[int]:
         losses=SimpleNamespace(weights=dict.fromkeys(parts, 1.0)), ranker=SimpleNamespace(parameters=lambda: [x]),
         loss=lambda _: SimpleNamespace(parts=parts),
     )  # fmt: skip
+    callback = GradientShares(every)
     for around.global_step in range(10):
-        GradientShares(every).on_train_batch_start(around, stage, None, 0)
+        for _ in range(accumulated):
+            callback.on_train_batch_start(around, stage, None, 0)
     return measured
 
 
 @pytest.mark.parametrize(("every", "steps"), [(0, []), (1, list(range(10))), (4, [0, 4, 8]), (50, [0])])
 def test_shares_are_measured_every_so_many_steps(every: int, steps: list[int]) -> None:
     assert steps_measured(every, losses=2) == steps
+
+
+def test_a_step_that_accumulates_batches_is_measured_once() -> None:
+    assert steps_measured(4, losses=2, accumulated=16) == [0, 4, 8]
 
 
 def test_a_single_loss_has_no_share_to_measure() -> None:

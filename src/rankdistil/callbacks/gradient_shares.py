@@ -10,7 +10,8 @@ from rankdistil.losses import gradient_shares
 class GradientShares(L.Callback):
     """Logs ``train/gradient_share_<name>`` for each loss (see ``gradient_shares``), over the student's weights.
 
-    Costs one forward pass and one backward pass for each loss. Runs before the step is seeded, so it changes no result.
+    Costs one forward pass and one backward pass for each loss. Runs before the step is seeded, so it changes no result. Of
+    the batches that a step accumulates, the first is measured.
 
     Args:
         every: steps between two measurements; 0 for none.
@@ -19,16 +20,18 @@ class GradientShares(L.Callback):
     def __init__(self, every: int) -> None:
         if isinstance(every, bool) or not isinstance(every, int) or every < 0:
             raise ValueError(f"callbacks.gradient_shares.every is {every!r}; expected a whole number of at least 0.")
-        self._every = every
+        self._every, self._measured = every, -1
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         """Measure and log."""
-        if not self._every or trainer.global_step % self._every or len(pl_module.losses.weights) < 2:
+        step = trainer.global_step
+        if not self._every or step % self._every or step == self._measured or len(pl_module.losses.weights) < 2:
             return
+        self._measured = step
         with trainer.precision_plugin.forward_context():
             value = pl_module.loss(batch)
         shares = gradient_shares(value, pl_module.losses.weights, pl_module.ranker.parameters())
         # Not by the module's log, which repeats a value until there is another.
         named = {f"train/gradient_share_{name}": share for name, share in shares.items()}
         for logger in trainer.loggers:
-            logger.log_metrics(named, trainer.global_step)
+            logger.log_metrics(named, step)
