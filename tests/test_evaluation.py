@@ -1,14 +1,15 @@
 """What evaluate.py does with ranking files, without a ranker."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
 
 from rankdistil.entries import Entry
-from rankdistil.evaluation import _without_first_stage
+from rankdistil.evaluation import _member, _without_first_stage
 from rankdistil.report.comparison import Member
-from rankdistil.report.result import Result
+from rankdistil.report.result import Result, Tied
 
 SETTINGS = OmegaConf.create({"data": {"depth": 2}})
 FIRST = Member("run.bm25.txt", Result("run.bm25.txt", {}, {}, {}), {"q1": ["a", "b"]})
@@ -37,3 +38,13 @@ def test_another_ranking_with_the_first_stage_s_name_is_refused(entry) -> None:
         ValueError, match=r"has the name of the first stage \(run\.bm25\.txt\), but ranks otherwise\. Rename one"
     ):
         _without_first_stage([entry("run.bm25.txt", "ba")], FIRST, SETTINGS)
+
+
+def test_a_ranking_file_whose_scores_are_all_equal_is_told_from_one_with_an_order(entry, tmp_path: Path) -> None:
+    task = SimpleNamespace(qrels={"q1": {"a": 1}}, name="toy")
+    data, settings = SimpleNamespace(task=lambda _: task), OmegaConf.merge(SETTINGS, {"data": {"test_relevance_level": 1}})
+    ordered = entry("run.ordered.txt", "ab")
+    (tmp_path / "run.tied.txt").write_text("q1 Q0 a 1 3.5 tag\nq1 Q0 b 2 3.5 tag\n")
+    tied = ordered._replace(path=str(tmp_path / "run.tied.txt"))
+    found = [_member(each, None, FIRST, data, settings).result.tied for each in (ordered, tied)]
+    assert found == [Tied(0, 1), Tied(1, 1)]

@@ -22,7 +22,7 @@ from rankdistil.inference.stopwatch import Processes, Timed, time_rankers, wante
 from rankdistil.inference.timing_settings import TimingSettings
 from rankdistil.lineage import origin
 from rankdistil.locks import remove_if_empty
-from rankdistil.metrics.measures import means, passage_ids, per_query, random_order
+from rankdistil.metrics.measures import means, passage_ids, per_query, random_order, tied_queries, with_choice
 from rankdistil.metrics.trec import read_run
 from rankdistil.models.load import load_tokenizer, read_config
 from rankdistil.report.columns import to_table
@@ -31,7 +31,7 @@ from rankdistil.report.comparison_table import legend, markdown, tables
 from rankdistil.report.data import data_notes
 from rankdistil.report.document import write_report
 from rankdistil.report.frontier import draw_frontier
-from rankdistil.report.result import Result, read_first_stage, read_result
+from rankdistil.report.result import Result, Tied, read_first_stage, read_result
 from rankdistil.report.speed import Timing, is_busy, measured_row, speed, speed_columns
 from rankdistil.report.table import print_plain
 from rankdistil.report.verdict import depth_note, likely_cures
@@ -216,7 +216,9 @@ def _member(entry: Entry, folder: Path | None, first_stage: Member, data: Rankin
         if len(ranking) < len(qrels):
             print_plain(console(), [f"{entry.path} ranks {len(ranking)} of {len(qrels)} queries: the others count as 0."])
         values = per_query(ranking, qrels, settings.data.test_relevance_level)
-        result = Result(entry.row, means(values), values, {}, chance=random_order(ranking, qrels))
+        scores = {query: {hit.passage_id: hit.score for hit in row} for query, row in ranking.items()}
+        tied = Tied(tied_queries(scores), with_choice(scores))
+        result = Result(entry.row, means(values), values, {}, chance=random_order(ranking, qrels), tied=tied)
         return Member(entry.row, result, passage_ids(ranking), own_candidates=True)
     if read_first_stage(folder).per_query != first_stage.result.per_query:
         raise ValueError(

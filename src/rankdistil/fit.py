@@ -40,8 +40,8 @@ from rankdistil.settings import plain
 from rankdistil.testing import START, open_splits, score_splits, teacher_validation
 from rankdistil.trainer import build_trainer
 
-RANKING = ("val/nDCG@10", "max")
-NO_RANKING = ("val/loss", "min")  # what a stage without ranking is judged by: its own loss on what it doesn't train on
+RANKING = ("val/nDCG@10", "val/choice", "max")  # what a stage is judged by, and what the best validation is chosen by
+NO_RANKING = ("val/loss", "val/loss", "min")  # without a ranking: its own loss on what it doesn't train on
 
 
 def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: dict[str, Any], console: Console) -> None:
@@ -118,9 +118,9 @@ def quieten() -> None:
 def _fit(
     cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataModule, validated: Ranking | None
 ) -> dict[str, Any]:
-    """Train and export; return steps and time, by what the best checkpoint was chosen, and its value."""
+    """Train and export; return steps and time, what the best checkpoint is judged by, and its value (0 if it has collapsed)."""
     patience = cfg.stage.patience
-    monitor, mode = RANKING if module.losses.trains_head else NO_RANKING
+    measure, monitor, mode = RANKING if module.losses.trains_head else NO_RANKING
     best = ModelCheckpoint(folder / "checkpoints", "best", monitor=monitor, mode=mode, enable_version_counter=False)
     checkpoints = folder / "checkpoints"
     resume = checkpoints / "last.ckpt" if (checkpoints / "last.ckpt").is_file() else None
@@ -171,7 +171,7 @@ def _fit(
     data.trainer = None
     value = None if best.best_model_score is None else float(best.best_model_score)
     steps = {"of": cfg.stage.steps, "trained": trainer.global_step}
-    return {"steps": steps, "train_s": round(progress.seconds, 1), "validation": {"measure": monitor, "best": value}}
+    return {"steps": steps, "train_s": round(progress.seconds, 1), "validation": {"measure": measure, "best": value}}
 
 
 def finish_wandb() -> None:

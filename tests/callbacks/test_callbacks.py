@@ -18,6 +18,8 @@ from rankdistil.callbacks.stream_position import StreamPosition
 from rankdistil.data.batch import PairBatch, ScoredPairs
 from rankdistil.data.datamodule import RerankingTask
 from rankdistil.data.records import Candidate, Ranking
+from rankdistil.metrics.measures import tied_queries
+from rankdistil.metrics.trec import read_run
 from rankdistil.models.bert import CrossEncoder
 
 TASK = RerankingTask(
@@ -59,7 +61,7 @@ def test_metrics_are_those_of_the_new_order_beside_those_of_the_first_stage(tmp_
 
 def test_the_run_file_and_the_lines_per_query_are_complete(tmp_path: Path) -> None:
     measured(tmp_path, scored(("q1", "a", 0.0), ("q1", "b", 5.0), ("q2", "c", -1.0)))
-    assert (tmp_path / "test.run").read_text() == "q1 Q0 b 1 5 toy\nq1 Q0 a 2 0 toy\nq2 Q0 c 1 -1 toy\n"
+    assert (tmp_path / "test.run").read_text() == "q1 Q0 b 1 5.0 toy\nq1 Q0 a 2 0.0 toy\nq2 Q0 c 1 -1.0 toy\n"
     rows = [json.loads(line) for line in (tmp_path / "per_query.jsonl").read_text().splitlines()]
     assert [row["query_id"] for row in rows] == ["q1", "q2", "q3"]
     assert rows[2]["measures"]["nDCG@10"] == 0.0
@@ -83,6 +85,8 @@ def test_a_ranker_whose_head_has_no_weight_ties_every_query(
         scores = tiny_ranker.bert(batch.input_ids, batch.attention_mask, batch.token_type_ids).logits[:, 0]
     told = measured(tmp_path, ScoredPairs(("q1", "q1", "q2", "q2"), ("a", "b", "c", "d"), scores))
     assert (told["tied_queries"], told["queries_with_choice"]) == (2, 2)
+    read = {query: {hit.passage_id: hit.score for hit in row} for query, row in read_run(tmp_path / "test.run").items()}
+    assert tied_queries(read) == 2
 
 
 def test_batches_pairs_seen_twice_and_their_order_change_nothing(tmp_path: Path) -> None:
@@ -109,7 +113,8 @@ def test_validation_logs_the_means_and_forgets_the_previous_round(tmp_path: Path
         callback.on_validation_batch_end(around, module, scored(("q1", "a", 0.0), ("q1", "b", score)), None, 0)
         callback.on_validation_epoch_end(around, module)
     assert logged["val/RR@10"] == pytest.approx(1 / 2 / 3)
-    assert logged.keys() == {"val/nDCG@10", "val/RR@10", "val/AP", "val/tied_queries", "val/first_stage_nDCG@10"}
+    measures = {"val/nDCG@10", "val/RR@10", "val/AP", "val/choice"}
+    assert logged.keys() == {*measures, "val/tied_queries", "val/first_stage_nDCG@10"}
 
 
 def test_every_step_has_its_own_randomness_whatever_ran_before() -> None:
@@ -238,9 +243,9 @@ def test_queries_whose_scores_float32_can_t_tell_apart_are_counted(other: float,
     assert logged["val/tied_queries"] == tied
 
 
-def said(capsys: pytest.CaptureFixture, **metrics: float) -> list[str]:
+def said(capsys: pytest.CaptureFixture, task: RerankingTask = TASK, **metrics: float) -> list[str]:
     """What progress prints after the validation of step 7 of 20, the second of six."""
-    report, around = ProgressReport("toy", (3, 7, 10, 13, 17, 20)), trainer()
+    report, around = ProgressReport("toy", (3, 7, 10, 13, 17, 20)), trainer(task)
     around.callback_metrics = {"train/loss": torch.tensor(8.0)}
     around.callback_metrics |= {
         f"val/{name.replace('nDCG', 'nDCG@10')}": torch.tensor(value) for name, value in metrics.items()
@@ -262,8 +267,16 @@ def test_progress_says_a_ranking_beside_what_it_is_to_reach(capsys: pytest.Captu
 
 
 def test_progress_says_that_a_ranker_has_collapsed(capsys: pytest.CaptureFixture) -> None:
-    assert said(capsys, nDCG=0.5, tied_queries=1)[1:] == [  # of three queries, one has two candidates
-        "toy: val 2/6 (step 7): collapsed: all scores of 1 of 1 queries are equal: the order is by id"
+    told = "all scores of 1 of 1 queries are equal: the order is by id"  # of three queries, one has two candidates
+    assert said(capsys, nDCG=0.5, tied_queries=1)[1:] == [
+        f"toy: val 2/6 (step 7): collapsed: {told}, and any other validation is better"
+    ]
+
+
+def test_progress_says_how_many_of_many_queries_have_no_order(capsys: pytest.CaptureFixture) -> None:
+    candidates = {f"q{number}": [Candidate("a", 2.0), Candidate("b", 1.0)] for number in range(3)}
+    assert said(capsys, task=replace(TASK, candidates=candidates), nDCG=0.5, tied_queries=1)[1:] == [
+        "toy: val 2/6 (step 7): all scores of 1 of 3 queries are equal: the order is by id"
     ]
 
 
@@ -273,7 +286,21 @@ def test_the_ranking_of_the_best_validation_is_left_for_students(tmp_path: Path)
         callback.on_validation_start(around, module)
         callback.on_validation_batch_end(around, module, scored(("q1", best, 5.0), ("q1", other, 4.0)), None, 0)
         callback.on_validation_epoch_end(around, module)
-    assert (tmp_path / "valid.run").read_text() == "q1 Q0 b 1 5 toy\nq1 Q0 a 2 4 toy\n"
+    assert (tmp_path / "valid.run").read_text() == "q1 Q0 b 1 5.0 toy\nq1 Q0 a 2 4.0 toy\n"
+
+
+def test_a_validation_of_a_collapsed_ranker_is_never_the_best_whatever_the_luck_of_its_order(tmp_path: Path) -> None:
+    """By id, descending, b comes first, which is relevant; the other ranker puts it second."""
+    callback, around, logged = RankingMetrics(tmp_path, 1, "toy"), trainer(), []
+    module = SimpleNamespace(log=lambda name, value, **_: logged.append((name, value)))
+    for a in (4.0, 5.0):
+        callback.on_validation_start(around, module)
+        callback.on_validation_batch_end(around, module, scored(("q1", "a", a), ("q1", "b", 4.0)), None, 0)
+        callback.on_validation_epoch_end(around, module)
+    second = 1 / math.log2(3) / 3
+    for name, values in (("val/nDCG@10", [1 / 3, second]), ("val/choice", [0.0, second])):
+        assert [value for other, value in logged if other == name] == pytest.approx(values)
+    assert (tmp_path / "valid.run").read_text() == "q1 Q0 a 1 5.0 toy\nq1 Q0 b 2 4.0 toy\n"
 
 
 def test_a_resumed_run_keeps_its_best_validation_s_ranking() -> None:

@@ -116,6 +116,13 @@ def test_a_collapsed_ranker_is_told_by_its_ties_whatever_the_luck_of_its_order()
     assert "equal" not in verdict(FIRST, OWN._replace(tied=Tied(0, 8))).text
 
 
+def test_a_teacher_that_has_collapsed_is_told_beside_its_student() -> None:
+    found = verdict(FIRST, OWN, TEACHER._replace(tied=Tied(8, 8)))
+    assert "; teacher toy: all scores of 8 of 8 queries are equal: the order is by id (paired" in found.text
+    assert found.alarms == []
+    assert "equal" not in verdict(FIRST, OWN, TEACHER._replace(tied=Tied(1, 8))).text
+
+
 def test_a_ranker_that_nobody_trained_here_gets_an_alarm_without_cures() -> None:
     assert verdict(FIRST, result("x.run", [0.1] * 8)).alarms == [
         "x.run: WORSE THAN BM25, THE ORDER IT WAS GIVEN (-0.1000, p 0.008)."

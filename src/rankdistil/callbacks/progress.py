@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from rankdistil.data.datamodule import RerankingTask
+from rankdistil.metrics.measures import is_collapsed
 
 LINE_EVERY_S = 10.0
 RANKING, LOSS = "val/nDCG@10", "val/loss"
@@ -139,4 +140,5 @@ def _ranking_lines(found: dict[str, float], task: RerankingTask) -> list[str]:
     if not (tied := int(found.get("val/tied_queries", 0))):
         return [line]
     queries = sum(len(row) > 1 for row in task.candidates.values())
-    return [line, f"collapsed: all scores of {tied} of {queries} queries are equal: the order is by id"]
+    told = f"all scores of {tied} of {queries} queries are equal: the order is by id"
+    return [line, f"collapsed: {told}, and any other validation is better" if is_collapsed(tied, queries) else told]

@@ -14,13 +14,24 @@ from rankdistil.data.datamodule import RerankingTask
 from rankdistil.data.records import Ranking
 from rankdistil.files import write_json, write_text
 from rankdistil.metrics.fidelity import kendall_tau, overlap
-from rankdistil.metrics.measures import MAIN, means, passage_ids, per_query, random_order, ranked, tied_queries
+from rankdistil.metrics.measures import (
+    MAIN,
+    is_collapsed,
+    means,
+    passage_ids,
+    per_query,
+    random_order,
+    ranked,
+    tied_queries,
+    with_choice,
+)  # fmt: skip
 from rankdistil.metrics.trec import write_run
 
 Scores = dict[str, dict[str, float]]
 """Query id -> passage id -> score."""
 
 VALIDATED = "valid.run"
+CHOICE = "choice"
 
 
 class RankingMetrics(L.Callback):
@@ -31,8 +42,9 @@ class RankingMetrics(L.Callback):
 
     =====================  ==================================================================================================
     logged                 ``val/<measure>`` (nDCG@10, RR@10, AP), means over validation queries; ``val/tied_queries``, whose
-                           scores are all equal (a count); beside a teacher's scores also ``val/teacher_tau`` (Kendall) and
-                           ``val/teacher_top1`` (share of queries with the same best passage)
+                           scores are all equal (a count); ``val/choice``, by which the best validation is chosen: nDCG@10, or
+                           0 of a ranker that has collapsed, whatever the luck of its order; beside a teacher's scores also
+                           ``val/teacher_tau`` (Kendall) and ``val/teacher_top1`` (share of queries with the same best passage)
     logged once            ``val/first_stage_nDCG@10`` and, beside a teacher's scores, ``val/teacher_nDCG@10``: what the
                            validation's nDCG@10 is to be held against; no first stage that has no order
     ``metrics.json``       test: means in ``measures`` and ``first_stage``, its name, ``queries``, ``pairs`` and the like;
@@ -40,7 +52,7 @@ class RankingMetrics(L.Callback):
     ``per_query.jsonl``    test: one line per query: ``query_id``, its ``topic`` where topics are known, ``measures``,
                            ``first_stage``, ``random_order`` (expected nDCG@10 of a random order of the candidates)
     ``test.run``           test: the ranking as a TREC run
-    ``valid.run``          the same of the validation with the highest nDCG@10: a teacher's students are held against it
+    ``valid.run``          the same of the best validation: a teacher's students are held against it
     =====================  ==================================================================================================
 
     Args:
@@ -56,7 +68,7 @@ class RankingMetrics(L.Callback):
         self._compared, self._best = False, -1.0
 
     def state_dict(self) -> dict[str, float]:
-        """Return the highest nDCG@10 of a validation."""
+        """Return the highest ``val/choice``."""
         return {"best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
@@ -83,7 +95,8 @@ class RankingMetrics(L.Callback):
             return
         teacher = self._teacher or ranked(found)
         task, ranking = trainer.datamodule.task("valid"), ranked(scores)
-        values = means(per_query(ranking, task.qrels, self._level)) | {"tied_queries": float(tied_queries(scores))}
+        tied, values = tied_queries(scores), means(per_query(ranking, task.qrels, self._level))
+        values |= {"tied_queries": float(tied), CHOICE: 0.0 if is_collapsed(tied, with_choice(scores)) else values[MAIN]}
         if not self._compared:
             values |= self._beside(task, teacher)
             self._compared = True
@@ -93,8 +106,8 @@ class RankingMetrics(L.Callback):
         for name, value in values.items():
             if value is not None:  # agreement needs two candidates
                 pl_module.log(f"val/{name}", value, rank_zero_only=False, sync_dist=False)
-        if values[MAIN] > self._best:
-            self._best = values[MAIN]
+        if values[CHOICE] > self._best:
+            self._best = values[CHOICE]
             if trainer.is_global_zero:
                 write_run(self._folder / VALIDATED, dict(sorted(ranking.items())), self._tag)
 
@@ -150,7 +163,7 @@ class RankingMetrics(L.Callback):
                 "queries": len(values),
                 "pairs": sum(len(row) for row in scores.values()),
                 "tied_queries": tied_queries(scores),
-                "queries_with_choice": sum(len(row) > 1 for row in scores.values()),
+                "queries_with_choice": with_choice(scores),
                 "queries_without_candidates": sum(not task.candidates.get(query) for query in values),
             },
         )

@@ -17,6 +17,7 @@ from rankdistil.data.records import Candidate, Qrels, Ranking
 CUTOFF = 10  # passages that nDCG and RR look at
 EQUAL = 8 * 2.0**-23  # steps of float32, relative
 MAIN = f"nDCG@{CUTOFF}"  # what tests and verdicts are of
+COLLAPSED = 0.5  # share of queries without an order from which on a ranker is called collapsed: a few have one text twice
 
 
 def measures(relevance_level: int = 1) -> list[ir_measures.Measure]:
@@ -57,6 +58,21 @@ def tied_queries(scores: Mapping[str, Mapping[str, float]]) -> int:
     """
     rows = [row.values() for row in scores.values() if len(row) > 1]
     return sum(max(row) - min(row) <= EQUAL * max(map(abs, row)) for row in rows)
+
+
+def with_choice(scores: Mapping[str, Mapping[str, float]]) -> int:
+    """Count the queries with two candidates or more."""
+    return sum(len(row) > 1 for row in scores.values())
+
+
+def is_collapsed(tied: int, of: int) -> bool:
+    """Whether a ranker orders too few queries to be one.
+
+    Args:
+        tied: see ``tied_queries``.
+        of: see ``with_choice``.
+    """
+    return tied > 0 and tied >= COLLAPSED * of
 
 
 def passage_ids(ranking: Ranking) -> dict[str, list[str]]:

@@ -1,8 +1,10 @@
-"""TREC run files that every tool ranks the same way."""
+"""TREC run files: scores as they are, so that a reader sees which of them tell nothing apart.
+
+Equal scores are ordered by descending passage id, here as by trec_eval. Lowering ties, so that every tool keeps the written
+order, was rejected: it makes a ranking of a ranker that has none.
+"""
 
 from pathlib import Path
-
-import numpy as np
 
 from rankdistil.data.parse import fields, number_in
 from rankdistil.data.records import Ranking
@@ -10,30 +12,18 @@ from rankdistil.files import write_text
 from rankdistil.metrics.measures import ranked
 
 
-def strictly_decreasing(scores: list[float]) -> list[float]:
-    """Lower ties by the smallest float32 step, so that a reader who sorts by float32 scores keeps the order."""
-    fixed: list[np.float32] = []
-    for score in scores:
-        value = np.float32(score)
-        if fixed and value >= fixed[-1]:
-            value = np.nextafter(fixed[-1], np.float32(-np.inf))
-        fixed.append(value)
-    return [float(value) for value in fixed]
-
-
 def write_run(path: Path, ranking: Ranking, tag: str) -> None:
-    """Write a ranking as ``query_id Q0 passage_id rank score tag``; nine digits keep a float32 exactly.
+    """Write a ranking as ``query_id Q0 passage_id rank score tag``; ``read_run`` reads the same one, to the last bit.
 
     Args:
         path: the file, replaced in one step.
-        ranking: candidates in their order.
+        ranking: candidates in the order of ``ranked``.
         tag: name of the run, without white space.
     """
     rows = []
     for query_id, row in ranking.items():
-        scores = strictly_decreasing([candidate.score for candidate in row])
-        for rank, (candidate, score) in enumerate(zip(row, scores, strict=True), 1):
-            rows.append(f"{query_id} Q0 {candidate.passage_id} {rank} {score:.9g} {tag}\n")
+        for rank, candidate in enumerate(row, 1):
+            rows.append(f"{query_id} Q0 {candidate.passage_id} {rank} {float(candidate.score)!r} {tag}\n")
     write_text(path, "".join(rows))
 
 

@@ -6,13 +6,11 @@ Differences are named by test, never by their sign. What makes a ranker useless 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rankdistil.metrics.measures import CUTOFF, MAIN
+from rankdistil.metrics.measures import CUTOFF, MAIN, is_collapsed
 from rankdistil.metrics.significance import Comparison, describe_test, randomisation_test, shown_p
 from rankdistil.report.result import Result
 from rankdistil.report.speed import TIME
 
-COLLAPSED = 0.5
-"""Share of queries without an order from which on a ranker is called collapsed: a few have one text twice."""
 COLLAPSE_CURES = ("a lower stage.lr", "another seed")
 
 
@@ -57,6 +55,7 @@ def verdict(
         parts += _cost(own, teacher)
     if own.tied is not None and own.tied.queries:
         parts.append(_tied(own))
+    parts += [f"{one.name}: {_tied(one)}" for one in (start, teacher) if one is not None and _collapsed(one)]
     if not versus_first.can_find:
         what = "queries" if own.topics is None else "topics"
         parts.append(f"{versus_first.units} {what} are too few for any test to find a difference")
@@ -91,7 +90,7 @@ def depth_note(depth: int) -> list[str]:
 
 def _alarms(first: Result, own: Result, versus_first: Comparison, cures: Sequence[str], seed: int) -> list[str]:
     """Say the worst that is true, as it explains the rest."""
-    if own.tied is not None and own.tied.queries and own.tied.queries >= COLLAPSED * own.tied.of:
+    if _collapsed(own):
         return [_alarm(_tied(own), own, "", COLLAPSE_CURES)]
     if own.chance is not None:
         test = randomisation_test(own.values(), own.chance, seed=seed, clusters=own.topics)
@@ -131,8 +130,12 @@ def _cost(own: Result, teacher: Result) -> list[str]:
     return [f"{' and '.join(told)} than {teacher.name}"] if told else []
 
 
-def _tied(own: Result) -> str:
-    return f"all scores of {own.tied.queries} of {own.tied.of} queries are equal: the order is by id"
+def _tied(one: Result) -> str:
+    return f"all scores of {one.tied.queries} of {one.tied.of} queries are equal: the order is by id"
+
+
+def _collapsed(one: Result) -> bool:
+    return one.tied is not None and is_collapsed(*one.tied)
 
 
 def _above(test: Comparison) -> bool:
