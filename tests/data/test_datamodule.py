@@ -70,6 +70,16 @@ def test_the_first_batches_hold_the_pairs_asked_for_whatever_the_size_of_a_group
     assert sum(sizes[:-1]) < pairs <= sum(sizes)
 
 
+def test_a_token_budget_is_held_against_the_first_groups(build, tmp_path):
+    store = str(tmp_path / "store")
+    with pytest.raises(ValueError, match=r"^data\.max_tokens=6 has no effect: the smallest of the first 4 groups, of 2 pairs"):
+        build(store=store, max_tokens=6)
+    tokens = [batch.input_ids.numel() for batch in islice(build(store=store, batch_size=1).train_dataloader(), 4)]
+    told = build(store=store, max_tokens=max(tokens) - 1).account()["max_tokens"]
+    assert (told["of"], told["largest"], told["limit"]) == (4, max(tokens), max(tokens) - 1)
+    assert "max_tokens" not in build(store=store, max_tokens=max(tokens)).account()
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_arrive_as_they_were_made(build, workers):
     data = build(workers=workers)

@@ -231,6 +231,13 @@ def test_training_batches_of_a_token_budget_fill_it_and_never_exceed_it(build, t
     assert set(chain.from_iterable(batch.passage_ids for batch in batches)) == IDS - apart
 
 
+def test_a_token_budget_below_every_passage_is_refused(build, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"^data\.max_tokens=3 has no effect: the smallest of the first 36 passages takes \d+ tok"
+    ):
+        build(store=str(tmp_path / "store"), max_tokens=3, batch_size=20)
+
+
 def test_every_process_has_something_to_validate_on_and_together_they_have_all(build):
     seen, batches = [], []
     for rank in range(4):

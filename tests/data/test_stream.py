@@ -152,6 +152,27 @@ def test_batches_of_a_token_budget_fill_it_and_never_exceed_it(stream, budget):
     assert epoch.keys() == set(TRIPLES)
 
 
+@pytest.mark.parametrize(("limit", "larger"), [(24, None), (23, 1), (16, 1), (15, 2), (8, 2)])
+def test_groups_that_take_more_tokens_than_a_batch_may_are_counted(limit, larger):
+    """Pairs of 1, 5 and 9 tokens and three special ones: two of each take 8, 16 and 24."""
+    found = Size(2, limit).larger(np.array([5, 9, 1]), 2, "groups")
+    assert found == (larger and {"what": "groups", "larger": larger, "of": 3, "largest": 24, "limit": limit})
+    assert Size(2).larger(np.array([5, 9, 1]), 2, "groups") is None
+
+
+@pytest.mark.parametrize(
+    ("pairs", "which", "least", "fix"),
+    [(1, "", 4, ""), (2, ", of 2 pairs each,", 8, ""), (8, ", of 8 pairs each,", 32, ", or data.negatives lower")],
+)
+def test_a_token_budget_below_every_group_is_refused_with_the_size_of_the_largest(pairs, which, least, fix):
+    with pytest.raises(ValueError) as caught:
+        Size(2, 3).larger(np.array([5, 9, 1]), pairs, "groups")
+    assert str(caught.value) == (
+        f"data.max_tokens=3 has no effect: the smallest of the first 3 groups{which} takes {least} tokens, the largest "
+        f"{3 * least}. Set data.max_tokens to at least {3 * least}{fix}."
+    )
+
+
 def test_a_group_holds_its_negatives_behind_its_positive(reader, collected, encoder):
     pools = {f"q{n}": [f"p{m}" for m in LENGTHS if m != n] for n in LENGTHS}
     source = sample_groups({f"q{n}": [f"p{n}"] for n in LENGTHS}, pools, 4, *collected)

@@ -48,3 +48,11 @@ def test_what_the_margin_leaves_out_is_told_apart_from_what_has_nothing_to_train
 
 def test_a_collection_of_texts_alone_has_only_files() -> None:
     assert data_notes({"bad_lines": {}}) == []
+
+
+def test_groups_that_do_not_fit_into_a_batch_of_tokens_are_told() -> None:
+    larger = {"what": "groups", "larger": 3, "of": 64, "largest": 1240, "limit": 1000}
+    assert data_notes({"bad_lines": {}, "max_tokens": larger}) == [
+        "training: 3 of the first 64 groups take more tokens than data.max_tokens=1000, the largest 1240. Each is a batch by "
+        "itself."
+    ]

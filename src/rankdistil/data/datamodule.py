@@ -21,7 +21,7 @@ from rankdistil.data.scores import load_scores, texts_scored
 from rankdistil.data.settings import DataSettings
 from rankdistil.data.source import open_source
 from rankdistil.data.store.tokens import tokenizer_fingerprint
-from rankdistil.data.stream import CandidateStream, GroupStream, Size
+from rankdistil.data.stream import WINDOW, CandidateStream, GroupStream, Size, cut_windows, longest_pairs
 from rankdistil.data.stream_module import StreamDataModule
 from rankdistil.data.texts import Rows
 from rankdistil.data.unknown import judgments, known_candidates
@@ -69,6 +69,7 @@ class RankingDataModule(StreamDataModule):
         self._train, self._valid, self._test = train, valid, test
         self.encoder, self.settings, self._seed = encoder, settings, seed
         self._score_folders, self._scores = scores, None
+        self._size, self._larger = Size(settings.batch_size, settings.max_tokens), None
         self._source: GroupSource | None = None
         self._tasks: dict[str, RerankingTask] = {}
         self._collections: dict[str, Collection] = {}
@@ -87,7 +88,10 @@ class RankingDataModule(StreamDataModule):
 
     def open(self) -> None:
         """Read everything that training needs, so that bad data are answered before the first step."""
-        self.open_training()
+        texts, source = self.open_training()
+        if self.settings.max_tokens is not None:
+            first = next(cut_windows(source.epoch(self._seed, 0), WINDOW * self._size.groups))
+            self._larger = self._size.larger(longest_pairs(*texts, first), first.shape[1] - 1, "groups")
         self._rows("valid")
         self.open_test()
 
@@ -124,8 +128,11 @@ class RankingDataModule(StreamDataModule):
         return self._tasks[split]
 
     def account(self) -> dict[str, Any]:
-        """Say what was left out of the data: bad lines, queries and negatives in training, judged queries without hits."""
-        told = super().account()
+        """Say what was left out of the data: bad lines, queries and negatives in training, judged queries without hits.
+
+        And how many groups don't fit into a batch.
+        """
+        told = super().account() | ({"max_tokens": self._larger} if self._larger else {})
         if self._source is not None:
             told["training_queries"] = {"left_out": self._source.left_out, "groups": len(self._source)}
             if self._source.by_margin is not None:
@@ -155,8 +162,7 @@ class RankingDataModule(StreamDataModule):
 
     def training_stream(self, rank: int, world: int, start: int) -> GroupStream:
         """Return the stream of batches of groups."""
-        size = Size(self.settings.batch_size, self.settings.max_tokens)
-        return GroupStream(self._source, *self._texts, self.encoder, size, self._seed, rank, world, start, self._scores)
+        return GroupStream(self._source, *self._texts, self.encoder, self._size, self._seed, rank, world, start, self._scores)
 
     def val_dataloader(self) -> DataLoader:
         """Return the validation pairs."""

@@ -7,6 +7,7 @@ segment would meet the second kind of token for the first time when it ranks. Th
 from collections.abc import Iterable, Iterator
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -94,6 +95,7 @@ class PassageDataModule(StreamDataModule):
         self.encoder, self.settings = encoder, settings
         self._reader, self._seed = reader, seed
         self._valid: list[Passage] = []
+        self._size, self._larger = Size(2 * settings.batch_size, settings.max_tokens), None
 
     @property
     def readers(self) -> list[Reader]:
@@ -121,11 +123,17 @@ class PassageDataModule(StreamDataModule):
         else:
             store = Path(self.settings.store).expanduser()
             self._source = StoredPassages(open_passages(self._reader, self.encoder, store), apart)
+        if self.settings.max_tokens is not None:
+            first = next(self._source.windows(WINDOW * self._size.groups, self._seed, 0))
+            self._larger = self._size.larger(first.lengths, 1, "passages")
+
+    def account(self) -> dict[str, Any]:
+        """Say what was left out of the data, and how many passages don't fit into a batch."""
+        return super().account() | ({"max_tokens": self._larger} if self._larger else {})
 
     def training_stream(self, rank: int, world: int, start: int) -> PassageStream:
         """Return the stream of batches of passages."""
-        size = Size(2 * self.settings.batch_size, self.settings.max_tokens)
-        return PassageStream(self._source, self.encoder, size, self._seed, rank, world, start)
+        return PassageStream(self._source, self.encoder, self._size, self._seed, rank, world, start)
 
     def val_dataloader(self) -> DataLoader:
         """Return the passages set apart, always cut at the same places."""

@@ -54,6 +54,35 @@ class Size(NamedTuple):
                 start, longest = index, each
         return cuts
 
+    def larger(self, lengths: NDArray[np.int64], pairs: int, what: str) -> dict[str, int | str] | None:
+        """Account for groups that alone take more tokens than a batch may hold: each is a batch by itself.
+
+        Args:
+            lengths: as for ``cuts``, of the first groups of a run.
+            pairs: in a group.
+            what: what groups are called.
+
+        Returns:
+            ``what`` they are, how many there are (``larger``) ``of`` how many, tokens of the ``largest``, and the ``limit``;
+            None without any.
+
+        Raises:
+            ValueError: if all are.
+        """
+        if self.tokens is None:
+            return None
+        taken = (lengths + SPECIAL_TOKENS) * pairs
+        larger, least, most = int((taken > self.tokens).sum()), int(taken.min()), int(taken.max())
+        if larger == len(taken):
+            each = f", of {pairs} pairs each," if pairs > 1 else ""
+            raise ValueError(
+                f"data.max_tokens={self.tokens} has no effect: the smallest of the first {larger} {what}{each} "
+                f"takes {least} tokens, the largest {most}. Set data.max_tokens to at least {most}"
+                f"{', or data.negatives lower' if pairs > 2 else ''}."
+            )
+        told: dict[str, int | str] = {"what": what, "larger": larger, "of": len(taken), "largest": most, "limit": self.tokens}
+        return told if larger else None
+
 
 def own_share(batches: Iterable[Item], rank: int, world: int, start: int) -> Iterator[tuple[int, Item]]:
     """Pick the batches of this process and loader worker out of all.
@@ -107,7 +136,7 @@ class GroupStream(IterableDataset):
         """Yield the groups of every global batch, epoch after epoch. An epoch's last batch may be smaller."""
         for epoch in count():
             for window, groups in enumerate(cut_windows(self._source.epoch(self._seed, epoch), WINDOW * self._size.groups)):
-                lengths = self._queries.lengths(groups[:, 0]) + self._passages.lengths(groups[:, 1:]).max(axis=1)
+                lengths = longest_pairs(self._queries, self._passages, groups)
                 order = lengths.argsort(kind="stable")
                 cut = np.split(groups[order], self._size.cuts(lengths[order], groups.shape[1] - 1))
                 yield from (cut[index] for index in np.random.default_rng([self._seed, epoch, window]).permutation(len(cut)))
@@ -118,6 +147,11 @@ class GroupStream(IterableDataset):
                 queries, passages = np.repeat(groups[:, 0], groups.shape[1] - 1), groups[:, 1:].reshape(-1)
                 batch = batch._replace(teacher_logits=torch.from_numpy(self._scores.of(queries, passages)))
             yield batch
+
+
+def longest_pairs(queries: Texts, passages: Texts, groups: Rows) -> NDArray[np.int64]:
+    """Return how long the longest pair of each group is, (N,), in the texts' unit."""
+    return queries.lengths(groups[:, 0]) + passages.lengths(groups[:, 1:]).max(axis=1)
 
 
 class CandidateStream(IterableDataset):

@@ -15,6 +15,11 @@ def data_notes(account: dict[str, Any]) -> list[str]:
         for file, told in account["bad_lines"].items()
     ]
     lines += _training(account)
+    if larger := account.get("max_tokens"):
+        lines.append(
+            f"training: {larger['larger']} of the first {larger['of']} {larger['what']} take more tokens than data.max_tokens="
+            f"{larger['limit']}, the largest {larger['largest']}. Each is a batch by itself."
+        )
     for split in ("valid", "test"):
         told = account.get(f"{split}_queries")
         if told and told["with_candidates"] < told["judged"]:
