@@ -1,15 +1,21 @@
 """Signals: the first ends a program in good order, a second at once; children and foreign handlers hear of them once."""
 
+import os
+import pty
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from rankdistil.signals import stopped_by
 
-HEAD = "import os, signal, subprocess, sys, threading, time; from rankdistil.signals import *\n"
+HEAD = (
+    "import os, signal, subprocess, sys, threading, time; from rankdistil.signals import *\n"
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # these tests may run under nohup
+)
 ME = "os.kill(os.getpid(), signal.SIGTERM)"
 
 
@@ -19,12 +25,15 @@ def run(code: str) -> tuple[subprocess.CompletedProcess[str], float]:
     return done, time.monotonic() - began
 
 
-@pytest.mark.parametrize(("status", "signum"), [(143, 15), (130, 2), (-15, 15), (140, 12), (1, None), (-9, None), (3, None)])
+@pytest.mark.parametrize(
+    ("status", "signum"),
+    [(143, 15), (130, 2), (129, 1), (-15, 15), (-1, 1), (140, 12), (1, None), (-9, None), (3, None)],
+)
 def test_a_child_that_was_stopped_is_told_from_one_that_failed(status: int, signum: int | None) -> None:
     assert stopped_by(status) == signum
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"])
 def test_the_first_signal_lets_the_program_clean_up_and_gives_the_exit_status(name: str) -> None:
     done, _ = run(
         "with ended_by_signals():\n"
@@ -34,6 +43,36 @@ def test_the_first_signal_lets_the_program_clean_up_and_gives_the_exit_status(na
         "        print(stopped); raise\n"
     )
     assert (done.returncode, done.stdout, done.stderr) == (128 + getattr(signal, name), f"stopped by {name}\n", "")
+
+
+def test_under_nohup_the_end_of_a_terminal_is_ignored_by_the_program_and_its_child() -> None:
+    child = "import os, signal; os.kill(os.getpid(), signal.SIGHUP); print('child: goes on', flush=True)"
+    done, _ = run(
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "with ended_by_signals():\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        f"    code = wait_for(lambda: subprocess.Popen([sys.executable, '-c', {child!r}]))\n"
+        "    print('goes on', code, [signum.name for signum in heard()])\n"
+    )
+    heard = "goes on 0 ['SIGTERM', 'SIGINT', 'SIGUSR1', 'SIGUSR2']"
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"child: goes on\n{heard}\n", "")
+
+
+def test_a_program_whose_terminal_is_closed_saves_though_it_can_no_longer_print(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    code = (
+        "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        "with ended_by_signals():\n"
+        "    try:\n        print('begun', flush=True); time.sleep(30)\n"
+        f"    except Stopped:\n        print('saved', flush=True); open({str(tmp_path / 'saved')!r}, 'w'); raise\n"
+    )
+    line = [sys.executable, "-c", HEAD + code]
+    with subprocess.Popen(line, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as program:
+        os.close(theirs)
+        assert os.read(ours, 5) == b"begun"
+        os.close(ours)
+        assert program.wait(timeout=30) == 129
+    assert (tmp_path / "saved").exists()
 
 
 def test_a_second_signal_ends_a_program_that_does_not_come_to_an_end() -> None:

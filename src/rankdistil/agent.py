@@ -17,9 +17,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from rankdistil.cli import wanted_full
-from rankdistil.signals import follow_parent
+from rankdistil.signals import follow_parent, heard
 
-SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"  # passed on to every process
 _ending: list[int] = []
 SAID = 1  # the exit status of a process that has printed its message
 
@@ -41,7 +40,7 @@ def main() -> None:
         rdzv_endpoint="127.0.0.1:0",
         local_addr="127.0.0.1",
         max_restarts=0,
-        signals_to_handle=SIGNALS,
+        signals_to_handle=",".join(signum.name for signum in (*heard(), signal.SIGQUIT)),  # passed on to every process
         logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
     )
     try:

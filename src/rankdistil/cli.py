@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from rankdistil import ranks
-from rankdistil.signals import Stopped, ended_by_signals
+from rankdistil.signals import Stopped, drop_closed_outputs, ended_by_signals
 from rankdistil.slurm import queue_again
 from rankdistil.usage import asked_for_help
 
@@ -103,6 +103,7 @@ def one_message(main: Callable[[], None], config_name: str, help_of: Callable[[P
     except Stopped as stopped:
         rank = ranks.current()
         if not stopped.told and (rank is None or rank.world == 1):
+            drop_closed_outputs()
             how = " The same command with resume=true continues what was begun." if config_name == "train" else ""
             print(f"{stopped}.{how}", file=sys.stderr)
         raise

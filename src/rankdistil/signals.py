@@ -5,6 +5,7 @@ The second signal is noticed by a thread, because the main thread may be inside 
 """
 
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 SAME_S = 0.5  # a batch system signals all processes of a job, so that a child gets its parent's signal twice
 PARENT = "RANKDISTIL_PARENT"  # in the environment: the process without which a job has to end
 LOOK_EVERY_S = 1.0
@@ -46,6 +47,23 @@ def stopped_by(status: int) -> int | None:
     return signum if signum in STOPPING else None
 
 
+def heard() -> tuple[signal.Signals, ...]:
+    """List the signals that stop this process: under ``nohup`` it ignores that its terminal is gone (SIGHUP), and goes on."""
+    deaf = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return tuple(signum for signum in STOPPING if not (deaf and signum == signal.SIGHUP))
+
+
+def drop_closed_outputs() -> None:
+    """Let go nowhere what would be printed to a terminal, or into a pipe, whose other end is gone: a run would fail by it."""
+    for output in (1, 2):
+        asked = select.poll()
+        asked.register(output, 0)  # a lost other end is told unasked
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0)):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, output)
+            os.close(nowhere)
+
+
 @contextmanager
 def taken(take: Callable[[int], None]) -> Iterator[dict[int, object]]:
     """Let ``take`` have the stopping signals for a while; yields the handlers that it replaces. Main thread only."""
@@ -53,10 +71,12 @@ def taken(take: Callable[[int], None]) -> Iterator[dict[int, object]]:
     if threading.current_thread() is threading.main_thread():
 
         def handler(signum: int, frame: FrameType | None) -> None:
+            if signum == signal.SIGHUP:
+                drop_closed_outputs()
             take(signum)
 
         handler.ours = True
-        before = {signum: signal.signal(signum, handler) or signal.SIG_DFL for signum in STOPPING}
+        before = {signum: signal.signal(signum, handler) or signal.SIG_DFL for signum in heard()}
     try:
         yield before
     finally:

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from rankdistil.ranks import lost_peer
-from rankdistil.signals import Stopped, taken
+from rankdistil.signals import Stopped, drop_closed_outputs, taken
 
 AGAIN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}  # of a validation: begun, and nothing done
 
@@ -99,6 +99,7 @@ class GracefulStop(OwnSignals):
         trainer.save_checkpoint(self._last)
         stopped = Stopped(self._signum, saved=True, told=True)
         if trainer.is_global_zero:
+            drop_closed_outputs()  # who reads them may have ended behind the signal
             print(
                 f"{stopped} behind step {trainer.global_step} of {trainer.max_steps}: {self._last} is saved. Continue with the "
                 "same command and resume=true.",
