@@ -1,5 +1,6 @@
 """``python -m rankdistil.export``: graphs that rank like torch are kept, others are not, and the model card says how close."""
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -212,6 +213,19 @@ def test_eight_bits_that_change_too_much_are_not_kept_and_the_exact_graph_is(run
     assert told.startswith("error: openvino int8 changes nDCG@10 by ")
     assert told.endswith(f"{run / 'export' / ALL[2]} was removed. Use another precision, or allow more: bound=<number>.\n")
     assert files(run / "export") == [str(Path(ALL[1]).with_suffix(".bin")), ALL[1]]
+
+
+def test_an_export_that_is_asked_to_stop_leaves_nothing_of_its_graphs(run, capsys, monkeypatch):
+    def write(ranker, kinds, stage, batches, weights):
+        (stage / "onnx").mkdir()
+        (stage / "onnx/model.onnx").write_bytes(b"half")
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(checked_export, "write_graphs", write)
+    before = sorted((run / "export").rglob("*"))
+    assert main([f"run={run}", "to=int8", "pairs=100"]) == 143
+    assert capsys.readouterr().err == "stopped by SIGTERM.\n"
+    assert sorted((run / "export").rglob("*")) == before
 
 
 def test_what_a_killed_export_left_is_swept_away(run):

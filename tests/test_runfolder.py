@@ -94,6 +94,29 @@ def test_a_folder_that_holds_something_else_is_refused_with_what_is_there(tmp_pa
     assert str(caught.value).startswith(f"{tmp_path}/teacher/minilm holds seed0, but no run (no run.json). Name another folder")
 
 
+def test_a_run_that_was_killed_before_its_first_record_can_be_started_again(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from omegaconf import OmegaConf\n"
+        "from rankdistil import files, jobs\n"
+        "files.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "jobs.prepare(Path(sys.argv[1]), OmegaConf.create({}), {}, {}, None)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
+    assert len([*tmp_path.iterdir()]) == 2  # .hydra/, and a run.json that isn't whole
+    assert state(tmp_path, SETTINGS).name == "to run"
+    jobs.discard_unstarted(tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_run_that_is_discarded_loses_its_record_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs.prepare(tmp_path, OmegaConf.create({"a": 1}), SETTINGS, {}, None)
+    (tmp_path / "metrics.csv").touch()
+    gone: list[str] = []
+    monkeypatch.setattr(Path, "unlink", lambda path: gone.append(path.name))
+    jobs.discard_unstarted(tmp_path)
+    assert gone == ["metrics.csv", "run.json"]
+
+
 def test_a_run_that_is_just_starting_is_not_taken_for_something_else(tmp_path: Path) -> None:
     with locked(tmp_path / "run", wait=False):
         (tmp_path / "run/.hydra").mkdir()

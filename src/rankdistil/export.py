@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from rankdistil.cli import describe, wanted_full
+from rankdistil.signals import Stopped, ended_by_signals
 from rankdistil.usage import asked_for_help, module_help
 
 KEYS = ("run", "to", "data", "pairs", "bound")
@@ -139,12 +140,14 @@ def main(words: Sequence[str]) -> int:
     if (status := asked_for_help(words, module_help(__doc__))) is not None:
         return status
     try:
-        settings = settings_of(words)
-        from rankdistil.checked_export import export  # after the words: a wrong one is answered at once
+        with ended_by_signals():
+            settings = settings_of(words)
+            from rankdistil.checked_export import export  # after the words: a wrong one is answered at once
 
-        export(settings.export, settings.data, settings.to, settings.pairs, settings.bound)
-    except KeyboardInterrupt:
-        return 130
+            export(settings.export, settings.data, settings.to, settings.pairs, settings.bound)
+    except Stopped as stopped:
+        print(f"{stopped}.", file=sys.stderr)
+        return stopped.code
     except Exception as error:
         if wanted_full:
             raise

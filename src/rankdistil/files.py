@@ -1,24 +1,96 @@
-"""Writing files in one step: a reader sees the old content or the new, never half of it. And telling that one has changed."""
+"""Writing in one step: a reader sees the old content or the new, never half of it. And telling that a file has changed."""
 
+import fcntl
 import hashlib
 import json
 import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ENDS = 1 << 16  # bytes at either end that tell contents apart
+MARK = ".rankdistil-"  # in the name of what isn't whole yet
+NEW_S = 60.0  # so long nobody takes it for left behind: its process locks it just behind making it
+
+
+@contextmanager
+def written(target: Path) -> Iterator[Path]:
+    """Give a file to write, beside the target; behind the block it is flushed to disk and renamed over the target."""
+    with _beside(target, lambda place: os.close(os.open(place, os.O_CREAT | os.O_EXCL, 0o666))) as place:  # less the umask
+        yield place
+        with place.open("rb") as file:
+            os.fsync(file.fileno())
+        place.replace(target)
+
+
+@contextmanager
+def built(target: Path) -> Iterator[Path]:
+    """Give a folder to fill, beside the target; behind the block it takes the place of the target, if there was one."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(target, Path.mkdir) as place:
+        yield place
+        if target.exists():
+            shutil.rmtree(target)
+        place.rename(target)
+
+
+@contextmanager
+def _beside(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Make a place under a name that nobody has, not even a process of the same number in another container.
+
+    It is locked while this process lives. What a killed one has left is removed by the next that writes in the folder.
+    """
+    for left in filter(is_unfinished, target.parent.iterdir()):
+        _remove_left(left)
+    place = target.with_name(f".{target.name}{MARK}{secrets.token_hex(4)}")
+    make(place)
+    try:
+        with _opened(place) as descriptor:
+            with suppress(OSError):  # no file of this disk can be locked: nobody then removes another's
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield place
+    finally:
+        with suppress(OSError):  # not in place of the error that is under way
+            _remove(place)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether something was being written here that has another name once it is whole."""
+    return path.name.startswith(".") and MARK in path.name
+
+
+def _remove_left(place: Path) -> None:
+    """Remove a place that no living process holds."""
+    with suppress(OSError):  # it is held, or just gone
+        if time.time() - place.stat().st_mtime > NEW_S:
+            with _opened(place) as descriptor:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(place)
+
+
+@contextmanager
+def _opened(place: Path) -> Iterator[int]:
+    descriptor = os.open(place, os.O_RDONLY if place.is_dir() else os.O_RDWR)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside the target, flush to disk, then rename over it."""
-    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write in one step."""
+    with written(path) as place:
+        place.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: object) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from rankdistil.cli import FULL, ChildFailedError, wanted_full
-from rankdistil.files import write_json
+from rankdistil.files import is_unfinished, write_json
 from rankdistil.lineage import fingerprint, read_record
 from rankdistil.signals import PARENT, Stopped, follow_parent, stopped_by, wait_for
 
@@ -49,10 +49,11 @@ def discard_unstarted(folder: Path) -> None:
     """Remove what a run wrote that ended before its first checkpoint: nothing in it could be continued or used."""
     if (folder / "checkpoints").is_dir() or (folder / "scores").is_dir():
         return
-    for path in folder.iterdir():
-        if path.name in WRITTEN and path.is_dir():
+    ours = [path for path in folder.iterdir() if path.name in WRITTEN or is_unfinished(path)]
+    for path in sorted(ours, key=lambda path: path.name == "run.json"):  # last: without it, the rest would be a stranger's
+        if path.is_dir():
             shutil.rmtree(path)
-        elif path.name in WRITTEN:
+        else:
             path.unlink()
 
 

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rankdistil.files import is_unfinished
 from rankdistil.lineage import changed_settings, read_record
 from rankdistil.locks import LOCK, holder
 
+BEGUN = (LOCK, ".hydra")  # what a run writes before its run.json
 PRODUCTS = ("export/config.json", "scores/scores.json")  # what a finished run leaves for others
 
 
@@ -51,12 +53,13 @@ def state(folder: Path, settings: dict[str, Any]) -> State:
 
 
 def refuse_occupied(folder: Path) -> None:
-    """Refuse to run where something else is: a run writes into an empty folder.
+    """Refuse to run where something else is: a run writes into an empty folder, or one where a run was killed as it began.
 
     Raises:
         ValueError: naming what is there.
     """
-    found = sorted(path.name for path in folder.iterdir() if path.name != LOCK) if folder.is_dir() else []
+    there = folder.iterdir() if folder.is_dir() else ()
+    found = sorted(path.name for path in there if path.name not in BEGUN and not is_unfinished(path))
     if found and holder(folder) is None:  # a run that is just starting holds its lock
         raise ValueError(
             f"{folder} holds {', '.join(found[:4])}{' and more' if len(found) > 4 else ''}, but no run (no run.json). "

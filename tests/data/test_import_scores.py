@@ -135,6 +135,15 @@ def test_a_killed_import_leaves_no_folder_and_the_next_clears_up(tmp_path):
     assert len(loaded(tmp_path / "out")[0]) == 5
 
 
+def test_an_import_that_is_asked_to_stop_leaves_nothing(tmp_path, capsys, monkeypatch):
+    line = words(tmp_path, TRIPLES)
+    before = {*tmp_path.iterdir()}
+    monkeypatch.setattr(score_folder, "write_json", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert main(line) == 143
+    assert capsys.readouterr().err == "stopped by SIGTERM.\n"
+    assert {*tmp_path.iterdir()} == before
+
+
 def test_a_second_import_into_the_same_folder_is_refused(tmp_path, monkeypatch):
     settings = settings_of(words(tmp_path, TRIPLES))
 

@@ -35,6 +35,7 @@ from rankdistil.data.score_folder import build_folder
 from rankdistil.data.score_formats import BY_ID, FORMATS, read_scores
 from rankdistil.data.score_records import Ids
 from rankdistil.data.text_ids import TextIds
+from rankdistil.signals import Stopped, ended_by_signals
 from rankdistil.usage import asked_for_help, module_help
 
 REQUIRED = ("format", "file", "to")
@@ -147,9 +148,11 @@ def main(words: Sequence[str]) -> int:
     if (status := asked_for_help(words, module_help(__doc__))) is not None:
         return status
     try:
-        print("\n".join(import_scores(settings_of(words))))
-    except KeyboardInterrupt:
-        return 130
+        with ended_by_signals():
+            print("\n".join(import_scores(settings_of(words))))
+    except Stopped as stopped:
+        print(f"{stopped}.", file=sys.stderr)
+        return stopped.code
     except (ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankdistil.data.extras import require
-from rankdistil.files import content
+from rankdistil.files import content, written
 
 if TYPE_CHECKING:  # the importer of scores writes them without waiting for torch
     from rankdistil.data.collection import Collection
@@ -222,7 +222,6 @@ def read_shard(file: Path) -> Shard:
 def write_shard(file: Path, shard: Shard) -> None:
     """Write a Parquet shard, in one step."""
     pa, pq = require("pyarrow", f"{file} (Parquet)"), require("pyarrow.parquet", f"{file} (Parquet)")
-    temporary = file.with_name(f".{file.name}.tmp")
     columns = (pa.array(shard.queries), pa.array(shard.passages), pa.array(shard.scores, pa.float32()))
-    pq.write_table(pa.table(dict(zip(COLUMNS, columns, strict=True))), temporary, compression="zstd")
-    temporary.replace(file)
+    with written(file) as place:
+        pq.write_table(pa.table(dict(zip(COLUMNS, columns, strict=True))), place, compression="zstd")

@@ -4,13 +4,13 @@ Rankers of one size are equally fast, so their points stand above each other. Co
 those on the frontier are named beside their points: more names can't be placed without covering points.
 """
 
-import os
 from collections.abc import Sequence
 from itertools import pairwise, product
 from math import dist, hypot, log10
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rankdistil.files import written
 from rankdistil.report.comparison import Row
 from rankdistil.report.speed import TIME
 
@@ -198,11 +198,7 @@ class _Labels:
 
 
 def _save(figure: "Figure", path: Path) -> Path:
-    """Write beside the target, then rename over it, as ``rankdistil.files`` does with text."""
-    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
-    try:
-        figure.savefig(temporary, format=path.suffix[1:])
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write in one step."""
+    with written(path) as place:
+        figure.savefig(place, format=path.suffix[1:])
     return path
