@@ -4,9 +4,10 @@ import pytest
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from omegaconf import OmegaConf
 
-from rankdistil.ranks import Rank, current, environment, mute, require_fitting, wanted
+from rankdistil.ranks import Rank, current, environment, mute, require_fitting, require_whole, wanted
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "a", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "1"}
+TORCHRUN |= {"MASTER_ADDR": "a", "MASTER_PORT": "1"}
 TASK = {"SLURM_PROCID": "5", "SLURM_NTASKS": "6", "SLURM_NODEID": "1"}
 STEP = {"SLURM_STEP_NUM_TASKS": "6", "SLURM_STEP_NUM_NODES": "2"}
 
@@ -35,6 +36,45 @@ def test_a_process_knows_its_place_in_a_group(
         monkeypatch.setenv(name, value)
     assert current() == rank
     assert mute() == (rank is not None)  # none of them is rank 0
+
+
+@pytest.mark.parametrize(
+    ("given", "there", "missing"),
+    [
+        (
+            {"RANK": "1", "WORLD_SIZE": "2"},
+            "RANK=1, WORLD_SIZE=2",
+            "LOCAL_WORLD_SIZE, GROUP_RANK, MASTER_ADDR, MASTER_PORT, TORCHELASTIC_RUN_ID",
+        ),
+        ({"WORLD_SIZE": "2"} | TASK, "WORLD_SIZE=2", "RANK, LOCAL_WORLD_SIZE, GROUP_RANK, MASTER_ADDR, MASTER_PORT, TORCH"),
+        ({"TORCHELASTIC_RUN_ID": "a"}, "TORCHELASTIC_RUN_ID=a", "RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, GROUP_RANK, MASTER_ADDR"),
+    ],
+)
+def test_one_process_of_several_that_torchrun_did_not_start_is_refused(
+    given: dict[str, str], there: str, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError) as error:
+        require_whole()
+    assert f"one process of several ({there}), but torchrun, which also sets {missing}" in str(error.value)
+    assert current() is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "a"},
+        {"MASTER_ADDR": "a"},
+        TORCHRUN,
+        {"WORLD_SIZE": "6"} | TASK | STEP,
+    ],
+)
+def test_a_process_that_is_alone_and_one_that_was_told_all_are_not_refused(given, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    require_whole()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from lightning.pytorch.plugins.environments import ClusterEnvironment
 
+# What torchrun sets, and nobody else sets all of. The first four make a ``Rank``.
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
+
 _LOST = re.compile("closed by peer|reset by peer|Broken pipe|timed out connecting")
 
 
@@ -33,13 +36,31 @@ def current() -> Rank | None:
     A script that runs under ``sbatch`` has numbers of tasks and of a task, too: only a step of ``srun`` runs it once per task.
     """
     env = os.environ
-    if "TORCHELASTIC_RUN_ID" in env:
-        return Rank(*(int(env[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK")))
+    if _under_torchrun():
+        return Rank(*(int(env[name]) for name in TORCHRUN[:4]))
     world = int(env.get("SLURM_STEP_NUM_TASKS", "1"))
     if "SLURM_PROCID" in env and world > 1:
         nodes = int(env.get("SLURM_STEP_NUM_NODES", "1"))
         return Rank(int(env["SLURM_PROCID"]), world, world // nodes, int(env.get("SLURM_NODEID", "0")))
     return None
+
+
+def require_whole() -> None:
+    """See that this process is alone, or that whoever started it as one of several told it all that it has to know.
+
+    Raises:
+        ValueError: naming the variables that are there, those that are missing, and the fix.
+    """
+    env = os.environ
+    of_several = env.get("WORLD_SIZE", "1") != "1" or env.get("RANK", "0") != "0" or "TORCHELASTIC_RUN_ID" in env
+    if of_several and current() is None:
+        there = [name for name in TORCHRUN if name in env]
+        missing = ", ".join(name for name in TORCHRUN if name not in env)
+        raise ValueError(
+            f"the environment says that this is one process of several ({', '.join(f'{name}={env[name]}' for name in there)}), "
+            f"but torchrun, which also sets {missing}, didn't start it. Start it with torchrun or srun; or, for a process of its "
+            f"own, unset {' '.join(there)}."
+        )
 
 
 def mute() -> bool:
@@ -62,7 +83,7 @@ def environment() -> "ClusterEnvironment":
 
     if current() is None:
         return LightningEnvironment()
-    return TorchElasticEnvironment() if "TORCHELASTIC_RUN_ID" in os.environ else SLURMEnvironment(auto_requeue=False)
+    return TorchElasticEnvironment() if _under_torchrun() else SLURMEnvironment(auto_requeue=False)
 
 
 def wanted(trainer: Mapping[str, Any]) -> int:
@@ -112,6 +133,10 @@ def require_fitting(trainer: Mapping[str, Any], rank: Rank | None) -> None:
             f"started ({rank.local} on each machine). Set trainer.devices={rank.local} "
             f"trainer.num_nodes={rank.world // rank.local}, or start {devices * nodes}."
         )
+
+
+def _under_torchrun() -> bool:
+    return all(name in os.environ for name in TORCHRUN)
 
 
 def _accelerator(name: str) -> type:

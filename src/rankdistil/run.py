@@ -43,6 +43,7 @@ def train(cfg: DictConfig) -> float | None:
         ValueError: for a wrong setting, or a folder that holds another run.
         RuntimeError: if a folder is in use, or a parent fails.
     """
+    ranks.require_whole()
     rank, folder = ranks.current(), Path(cfg.paths.runs) / cfg.folder
     try:
         if rank is None:
