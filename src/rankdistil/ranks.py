@@ -58,8 +58,8 @@ def require_whole() -> None:
         missing = ", ".join(name for name in TORCHRUN if name not in env)
         raise ValueError(
             f"the environment says that this is one process of several ({', '.join(f'{name}={env[name]}' for name in there)}), "
-            f"but torchrun, which also sets {missing}, didn't start it. Start it with torchrun or srun; or, for a process of its "
-            f"own, unset {' '.join(there)}."
+            f"but torchrun, which also sets {missing}, didn't start it. Start it with torchrun or srun; or unset "
+            f"{' '.join(there)} for a process of its own."
         )
 
 
