@@ -4,6 +4,7 @@ The process group's own timeout ends it too, later, but knows only that somethin
 where they are; a rank that has waited for ``trainer.timeout`` looks who is behind it, or gives no sign of life.
 """
 
+import atexit
 import json
 import os
 import sys
@@ -29,6 +30,7 @@ class _Place:
 
 _here = _Place()
 _threads: list[threading.Thread] = []
+_ended = threading.Event()
 
 
 def watch(timeout: float) -> None:
@@ -43,6 +45,14 @@ def watch(timeout: float) -> None:
         store = announcements.join(rank, timeout).store
         _threads.append(threading.Thread(target=_watch, args=(rank, store, timeout), daemon=True))
         _threads[0].start()
+        atexit.register(_end)
+
+
+def _end() -> None:
+    """End the thread before the interpreter, which would abort the process where one is inside of the store's own code."""
+    _ended.set()
+    for thread in _threads:
+        thread.join(announcements.LAST_WORDS_S)  # it may wait for a store that is gone
 
 
 def begin(words: str) -> None:
@@ -63,7 +73,7 @@ def _watch(rank: ranks.Rank, store: Store, timeout: float) -> None:
     beat, others = 0, [other for other in range(rank.world) if other != rank.number]
     heard: dict[int, tuple[Any, float]] = {}
     try:
-        while True:
+        while not _ended.is_set():
             beat += 1
             at, words, since = _here.at, _here.words, _here.since
             store.set(f"place/{rank.number}", json.dumps([at, words, beat]))
@@ -85,9 +95,10 @@ def _watch(rank: ranks.Rank, store: Store, timeout: float) -> None:
                 time.sleep(announcements.LAST_WORDS_S)
                 announcements.fail(rank, store.get("failure").decode())
                 os._exit(1)
-            time.sleep(min(timeout / BEATS, LONGEST_BEAT_S))
+            _ended.wait(min(timeout / BEATS, LONGEST_BEAT_S))
     except DistError:  # the store is gone, and with it the group: this process has ended soon, or waits for nobody
-        time.sleep(LATER_S)
+        if _ended.wait(LATER_S):
+            return
         print(f"error: rank {rank.number}: rank 0, or the agent that started it, has ended. It has said why.", file=sys.stderr)
         os._exit(1)
 

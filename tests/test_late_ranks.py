@@ -1,0 +1,18 @@
+"""The thread that looks after the other ranks of a run."""
+
+import subprocess
+import sys
+
+ENDING = (
+    "import types\nfrom torch.distributed import TCPStore\nfrom rankdistil import announcements, late_ranks, ranks\n"
+    "store = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)\n"
+    "ranks.current = lambda: ranks.Rank(0, 2, 2, 0)\n"
+    "announcements.join = lambda *_: types.SimpleNamespace(store=store)\n"
+    "late_ranks.LONGEST_BEAT_S = 0\n"  # it is inside of the store all the time
+    "late_ranks.watch(60)\nprint('done')\n"
+)
+
+
+def test_a_run_that_is_done_ends_well_though_its_ranks_are_still_looked_after() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
