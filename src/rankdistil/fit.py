@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
 
 from rankdistil import late_ranks, networks, parts
-from rankdistil.callbacks.checkpoints import AtomicCheckpointIO
+from rankdistil.callbacks.checkpoints import AtomicCheckpointIO, RunCheckpoint
 from rankdistil.callbacks.graceful_stop import GracefulStop, ended_together
 from rankdistil.callbacks.gradient_shares import GradientShares
 from rankdistil.callbacks.progress import ProgressReport
@@ -121,7 +121,7 @@ def _fit(
     """Train and export; return steps and time, what the best checkpoint is judged by, and its value (0 if it has collapsed)."""
     patience = cfg.stage.patience
     measure, monitor, mode = RANKING if module.losses.trains_head else NO_RANKING
-    best = ModelCheckpoint(folder / "checkpoints", "best", monitor=monitor, mode=mode, enable_version_counter=False)
+    best = RunCheckpoint(folder / "checkpoints", "best", monitor=monitor, mode=mode, enable_version_counter=False)
     checkpoints = folder / "checkpoints"
     resume = checkpoints / "last.ckpt" if (checkpoints / "last.ckpt").is_file() else None
     if resume is not None and (folder / "metrics.csv").is_file():
@@ -146,7 +146,7 @@ def _fit(
         *([EarlyStopping(monitor, patience=patience, mode=mode, check_on_train_epoch_end=False)] if patience else []),
         # Two of them: Lightning's save_last follows the best one, and so stays behind while nothing improves.
         best,
-        ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=False, enable_version_counter=False),
+        RunCheckpoint(checkpoints, "last", save_on_train_epoch_end=False, enable_version_counter=False),
     ]
     trainer = build_trainer(
         parts.trainer_arguments(cfg),

@@ -2,11 +2,12 @@
 
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from rankdistil.callbacks.checkpoints import AtomicCheckpointIO, require_whole
+from rankdistil.callbacks.checkpoints import AtomicCheckpointIO, RunCheckpoint, require_whole
 
 STATE = {"global_step": 6, "state_dict": {"weight": torch.arange(3000.0)}}
 
@@ -82,3 +83,37 @@ def test_a_file_of_something_else_is_no_checkpoint(last: Path) -> None:
         archive.writestr("readme.txt", "nothing")
     with pytest.raises(ValueError, match=r"last\.ckpt is damaged: it has lost its end or was changed \(.+\)\. Remove "):
         require_whole(last)
+
+
+def best_of(folder: Path) -> RunCheckpoint:
+    return RunCheckpoint(folder / "checkpoints", "best", monitor="val/nDCG@10", mode="max")
+
+
+@pytest.fixture
+def moved(tmp_path: Path) -> tuple[RunCheckpoint, dict]:
+    """Return the best checkpoint of a folder to which a run was moved, not loaded yet, and what it knew in the other."""
+    before, value = best_of(tmp_path / "old"), torch.tensor(0.7)
+    file = f"{tmp_path}/old/checkpoints/best.ckpt"
+    before.best_model_path = before.kth_best_model_path = file
+    before.best_model_score, before.kth_value, before.best_k_models = value, value, {file: value}
+    return best_of(tmp_path / "new"), before.state_dict()
+
+
+def test_a_run_that_is_resumed_in_another_folder_remembers_its_best_checkpoint(tmp_path: Path, moved) -> None:
+    best, known = moved
+    for place in ("old", "new"):  # a copy leaves the other one there
+        AtomicCheckpointIO().save_checkpoint(STATE, tmp_path / place / "checkpoints/best.ckpt")
+    best.load_state_dict(known)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(reduce_boolean_decision=bool))
+    assert (best.best_model_path, float(best.best_model_score)) == (f"{tmp_path}/new/checkpoints/best.ckpt", pytest.approx(0.7))
+    assert [best.check_monitor_top_k(trainer, torch.tensor(value)) for value in (0.6, 0.8)] == [False, True]
+
+
+def test_a_best_checkpoint_that_was_not_moved_too_is_named(tmp_path: Path, moved) -> None:
+    best, known = moved
+    with pytest.raises(FileNotFoundError) as error:
+        best.load_state_dict(known)
+    assert str(error.value) == (
+        f"{tmp_path}/new/checkpoints/best.ckpt isn't there, the run's best checkpoint so far. Put it back (it stood beside "
+        f"last.ckpt), or remove {tmp_path}/new to start again."
+    )

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from rankdistil.files import written
 
@@ -26,6 +27,31 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Load without executing anything."""
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Keeps a checkpoint in a run's folder, which may be moved or copied before it is resumed there.
+
+    Lightning remembers absolute paths; where they have changed, it forgets by what value the best one was chosen.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Find the files by their names.
+
+        Raises:
+            FileNotFoundError: if the best one isn't there.
+        """
+        found = {key: self._here(state_dict[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        kept = {self._here(path): value for path, value in state_dict["best_k_models"].items()}
+        super().load_state_dict(state_dict | found | {"best_k_models": kept, "dirpath": self.dirpath})
+        if self.best_model_path and not Path(self.best_model_path).is_file():
+            raise FileNotFoundError(
+                f"{self.best_model_path} isn't there, the run's best checkpoint so far. Put it back (it stood beside "
+                f"last.ckpt), or remove {Path(self.dirpath).parent} to start again."
+            )
+
+    def _here(self, path: str) -> str:
+        return str(Path(self.dirpath, Path(path).name)) if path else ""
 
 
 def require_whole(file: Path) -> None:
