@@ -1,16 +1,18 @@
 """Locks: one process at a time, and nothing left where nothing was written."""
 
+import errno
 import fcntl
 import os
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from rankdistil.locks import holder, locked, remove_if_empty
+from rankdistil.locks import filled, holder, locked
 
 
 def test_a_folder_held_by_another_process_is_refused_with_its_pid(tmp_path: Path) -> None:
@@ -33,19 +35,70 @@ def test_a_lock_that_leads_to_nothing_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_folders_that_hold_something_are_kept(tmp_path: Path) -> None:
-    (tmp_path / "a/b").mkdir(parents=True)
-    (tmp_path / "a/kept").touch()
-    remove_if_empty(tmp_path / "a/b")
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["kept"]
+def test_folders_that_were_there_stay_however_empty_and_those_that_were_made_go(tmp_path: Path) -> None:
+    (tmp_path / "scratch/mine").mkdir(parents=True)
+    for folder in (tmp_path / "scratch/runs/a/b", tmp_path / "scratch/mine"):
+        with pytest.raises(ZeroDivisionError), locked(folder, wait=False):
+            raise ZeroDivisionError
+    assert [*(tmp_path / "scratch").rglob("*")] == [tmp_path / "scratch/mine"]
 
 
-def test_removing_ends_at_the_folder_one_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_made_folder_that_holds_something_stays(tmp_path: Path) -> None:
+    with locked(tmp_path / "runs/a", wait=False):
+        (tmp_path / "runs/kept").touch()
+    assert [*tmp_path.rglob("*")] == [tmp_path / "runs", tmp_path / "runs/kept"]
+
+
+def test_a_relative_folder_is_removed_and_the_one_one_stands_in_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("runs/a").mkdir(parents=True)
-    remove_if_empty(Path("runs/a"))  # as with the default paths.runs, which is relative
+    with locked(Path("runs/a"), wait=False):
+        pass
     assert tmp_path.is_dir()
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("code", [errno.EBUSY, errno.EACCES, errno.ENOENT])
+def test_a_folder_that_can_not_be_removed_does_not_hide_the_error_under_way(
+    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    for name in ("rmdir", "unlink", "iterdir"):
+        monkeypatch.setattr(Path, name, refuse)
+    with pytest.raises(ZeroDivisionError), locked(tmp_path / "runs/a", wait=False):
+        raise ZeroDivisionError
+
+
+def test_processes_that_make_and_remove_the_folders_above_theirs_do_not_trip_over_one_another(tmp_path: Path) -> None:
+    def make_and_remove(name: str) -> None:
+        for _ in range(200):
+            with locked(tmp_path / "runs/finetune" / name, wait=True):
+                pass
+
+    with ThreadPoolExecutor() as pool:
+        assert [*pool.map(make_and_remove, "aabc")] == [None] * 4
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_name_too_long_for_a_folder_leaves_none_of_those_above_it(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="File name too long"), locked(tmp_path / "runs/a" / ("x" * 300), wait=False):
+        pass
+    assert not any(tmp_path.iterdir())
+
+
+def write_and_fail(folder: Path) -> None:
+    (folder / "metrics.json").touch()
+    raise ZeroDivisionError
+
+
+def test_of_work_that_fails_nothing_stays_but_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes").touch()
+    for name in ("mine", "new/evaluation"):
+        with pytest.raises(ZeroDivisionError), filled(tmp_path / name):
+            write_and_fail(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["metrics.json", "mine", "notes"]
 
 
 def waiting(folder: Path, label: str) -> subprocess.Popen[str]:

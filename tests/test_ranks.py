@@ -4,7 +4,7 @@ import pytest
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from omegaconf import OmegaConf
 
-from rankdistil.ranks import Rank, current, environment, mute, require_fitting, require_whole, wanted
+from rankdistil.ranks import Rank, current, environment, mute, require_alone, require_fitting, require_whole, wanted
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "a", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "1"}
 TORCHRUN |= {"MASTER_ADDR": "a", "MASTER_PORT": "1"}
@@ -159,6 +159,29 @@ def test_other_numbers_of_processes_than_the_settings_ask_for_are_refused() -> N
         "--nproc-per-node=2 "
     )
     require_fitting(OmegaConf.create({"accelerator": "cpu", "devices": 2}), None)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "number"), [({"devices": 2}, "2 asks for 2"), ({"devices": 1, "num_nodes": 2}, "1 asks for 2")]
+)
+def test_a_comparison_in_several_processes_is_refused(trainer: dict[str, int], number: str) -> None:
+    require_alone(OmegaConf.create({"accelerator": "cpu", "devices": 1}))
+    with pytest.raises(ValueError) as error:
+        require_alone(OmegaConf.create({"accelerator": "cpu"} | trainer))
+    assert str(error.value) == (
+        f"evaluate.py tests and times in one process, but trainer.devices={number}. Use trainer=cpu or trainer=gpu, or add "
+        "trainer.devices=1 trainer.num_nodes=1: rankings don't depend on the number."
+    )
+
+
+@pytest.mark.parametrize("given", [TORCHRUN | {"WORLD_SIZE": "6"}, TASK | STEP])
+def test_a_comparison_that_was_started_in_several_processes_is_refused(given, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(
+        ValueError, match=r"tests and times in one process, but 6 were started\. Start it without torchrun or srun"
+    ):
+        require_alone(OmegaConf.create({"accelerator": "cpu", "devices": 6}))
 
 
 def pretend_gpus(monkeypatch: pytest.MonkeyPatch, number: int) -> None:

@@ -99,6 +99,7 @@ def one_message(main: Callable[[], None], config_name: str, help_of: Callable[[P
     os.environ[FULL] = "1"  # Hydra then lets errors through instead of printing its own account of them
     try:
         with ended_by_signals():
+            _refuse_hydra_folder(config_name)
             main()
     except Stopped as stopped:
         rank = ranks.current()
@@ -117,6 +118,14 @@ def one_message(main: Callable[[], None], config_name: str, help_of: Callable[[P
         rows = "\n  ".join(failed_jobs)
         print(f"{len(failed_jobs)} jobs of the sweep failed:\n  {rows}", file=sys.stderr)
         sys.exit(1)
+
+
+def _refuse_hydra_folder(config_name: str) -> None:
+    """Refuse the key that would name Hydra's own folder of a job: it makes none, and what is written has other keys."""
+    for word in sys.argv[1:]:
+        if word.lstrip("+").startswith("hydra.run.dir="):
+            keys = "folder=<name> and paths.evaluations=<folder>" if config_name == "evaluate" else "run_name, paths.runs"
+            raise ValueError(f"{word} names no folder here. Its place is named by {keys}.")
 
 
 def console() -> "Console":

@@ -7,10 +7,11 @@ from typing import Any
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from rankdistil import parts, scoring
+from rankdistil import parts, ranks, scoring
 from rankdistil.cli import console
 from rankdistil.data.candidates import require_used
 from rankdistil.data.datamodule import RankingDataModule, RerankingTask
@@ -21,7 +22,7 @@ from rankdistil.fit import finish_wandb, quieten
 from rankdistil.inference.stopwatch import Processes, Timed, time_rankers, wanted_queries
 from rankdistil.inference.timing_settings import TimingSettings
 from rankdistil.lineage import origin
-from rankdistil.locks import remove_if_empty
+from rankdistil.locks import filled
 from rankdistil.metrics.measures import means, passage_ids, per_query, random_order, tied_queries, with_choice
 from rankdistil.metrics.trec import read_run
 from rankdistil.models.load import load_tokenizer, read_config
@@ -48,11 +49,12 @@ def evaluate(cfg: DictConfig) -> None:
         ValueError: if models were tested on different queries, or can't rank.
     """
     quieten()
-    out = Path(HydraConfig.get().runtime.output_dir)
-    try:
+    ranks.require_alone(cfg.trainer)
+    out, job = Path(cfg.paths.evaluations, cfg.folder), HydraConfig.get()
+    if job.mode == RunMode.MULTIRUN:
+        out /= str(job.job.num)
+    with filled(out):
         _evaluate(cfg, out)
-    finally:
-        remove_if_empty(out)
 
 
 def _evaluate(cfg: DictConfig, out: Path) -> None:
@@ -96,7 +98,6 @@ def _report(
         screen.print(table)
         screen.print()
     lines = [*legend(rows, teacher, baseline, len(task.qrels), task.topics, timing), *depth_note(depth)]
-    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "latency.json", timing)
     pictures = draw_frontier(rows[1:], rows[0], out, passages=measured_row(timing)["passages"])
     if is_busy(timing):

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,13 +28,17 @@ def holder(folder: Path) -> str | None:
 
 
 @contextmanager
-def locked(folder: Path, wait: bool, choice: str = "run_name") -> Iterator[int]:
+def locked(folder: Path, wait: bool, choice: str = "run_name", ours: bool = False) -> Iterator[int]:
     """Hold the folder against other processes.
 
+    Folders that this makes go again if nothing was written into them, and no others: an empty one may be a user's, or the place
+    where a disk is mounted.
+
     Args:
-        folder: made if it isn't there; removed again if nothing was written into it.
+        folder: made if it isn't there.
         wait: wait for another holder instead of refusing.
         choice: the key that chooses the folder, for the message.
+        ours: no user's, whoever made it.
 
     Yields:
         The descriptor of the lock, for a child process to inherit: the lock then lives as long as either of them.
@@ -42,22 +47,42 @@ def locked(folder: Path, wait: bool, choice: str = "run_name") -> Iterator[int]:
         RuntimeError: if another process holds it.
         PermissionError: if the folder can't be written.
     """
-    descriptor, file = _acquire(folder, wait, choice), folder / LOCK
+    made, file = [folder] if ours else [], folder / LOCK
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}).encode(), 0)
-        yield descriptor
+        descriptor = _acquire(folder, wait, choice, made)
+        try:
+            os.ftruncate(descriptor, 0)
+            told = json.dumps({"pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")})
+            os.pwrite(descriptor, told.encode(), 0)
+            yield descriptor
+        finally:
+            with suppress(OSError):  # not in place of the error that is under way; the folder may be gone
+                if [path.name for path in folder.iterdir()] == [LOCK]:
+                    file.unlink()
+            os.close(descriptor)
     finally:
-        if [path.name for path in folder.iterdir()] == [LOCK]:
-            file.unlink()
-        os.close(descriptor)
-        remove_if_empty(folder)
+        _remove_empty(made)
 
 
-def _acquire(folder: Path, wait: bool, choice: str) -> int:
+@contextmanager
+def filled(folder: Path) -> Iterator[None]:
+    """Make a folder for what the block writes. Should that fail, all goes again that this made, with what is in the folder."""
+    made: list[Path] = []
+    try:
+        _make(folder, made)
+        yield
+    except BaseException:
+        if folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
+        _remove_empty(made)
+
+
+def _acquire(folder: Path, wait: bool, choice: str, made: list[Path]) -> int:
     file, asked = folder / LOCK, 0
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder, made)
         try:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)  # less the user's umask
         except FileNotFoundError:  # a holder that left nothing removed the folder just now
@@ -86,10 +111,20 @@ def _is(descriptor: int, file: Path) -> bool:
         return False
 
 
-def remove_if_empty(folder: Path) -> None:
-    """Remove a folder that holds nothing (and its parents that then hold nothing), as a refused run leaves behind."""
-    folder = folder.resolve()
-    with suppress(FileNotFoundError):  # another rank, or another job, does the same
-        while folder.is_dir() and folder != Path.cwd() and not any(folder.iterdir()):
+def _make(folder: Path, made: list[Path]) -> None:
+    """Make a folder and those above it; add those that weren't there to ``made``, the outermost first."""
+    while not folder.is_dir():
+        try:
+            folder.mkdir()
+            made.append(folder)
+        except FileNotFoundError:  # there is no folder above it, or no longer: another process removes what it made
+            _make(folder.parent, made)
+        except FileExistsError:
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise
+
+
+def _remove_empty(made: list[Path]) -> None:
+    for folder in reversed(made):
+        with suppress(OSError):  # it holds something, or another process removed it
             folder.rmdir()
-            folder = folder.parent

@@ -135,6 +135,29 @@ def require_fitting(trainer: Mapping[str, Any], rank: Rank | None) -> None:
         )
 
 
+def require_alone(trainer: Mapping[str, Any]) -> None:
+    """See that one process was started, and that the settings ask for no more: others would disturb what is timed.
+
+    Args:
+        trainer: the settings ``trainer``.
+
+    Raises:
+        ValueError: naming the number, and the fix.
+    """
+    require_whole()
+    rank = current()
+    if rank is not None and rank.world > 1:
+        raise ValueError(
+            f"evaluate.py tests and times in one process, but {rank.world} were started. Start it without torchrun or srun "
+            "(srun --ntasks=1)."
+        )
+    if (number := wanted(trainer) * trainer.get("num_nodes", 1)) > 1:
+        raise ValueError(
+            f"evaluate.py tests and times in one process, but trainer.devices={trainer.get('devices', 1)} asks for {number}. "
+            "Use trainer=cpu or trainer=gpu, or add trainer.devices=1 trainer.num_nodes=1: rankings don't depend on the number."
+        )
+
+
 def _under_torchrun() -> bool:
     return all(name in os.environ for name in TORCHRUN)
 

@@ -18,7 +18,7 @@ from rankdistil.data.fetch import all_missing, home
 from rankdistil.estimate import expected
 from rankdistil.fit import run_stage
 from rankdistil.lineage import read_record
-from rankdistil.locks import locked, remove_if_empty
+from rankdistil.locks import locked
 from rankdistil.models.locate import locate, on_hub_only
 from rankdistil.report.check import print_check
 from rankdistil.report.table import print_plain
@@ -44,28 +44,25 @@ def train(cfg: DictConfig) -> float | None:
         RuntimeError: if a folder is in use, or a parent fails.
     """
     ranks.require_whole()
-    rank, folder = ranks.current(), Path(cfg.paths.runs) / cfg.folder
-    try:
-        if rank is None:
-            return _lead(cfg, folder, None)
-        timeout = parts.trainer_arguments(cfg)["timeout"]
-        if HydraConfig.get().mode == RunMode.MULTIRUN and "BasicLauncher" in HydraConfig.get().launcher._target_:
-            raise ValueError("each rank would run the whole sweep. Start it alone (python train.py -m ...): jobs start ranks.")
-        ranks.require_fitting(cfg.trainer, rank)
-        group = announcements.join(rank, timeout)
-        group.compare(cfg)
-        if rank.number == 0:
-            with group.leading():
-                return _lead(cfg, folder, group)
-        for run in group.announced():
-            announcements.await_config(run)
-            carry_out_prepared(run.folder)
-        return None
-    finally:
-        remove_if_empty(folder)
+    rank = ranks.current()
+    if rank is None:
+        return _lead(cfg, None)
+    timeout = parts.trainer_arguments(cfg)["timeout"]
+    if HydraConfig.get().mode == RunMode.MULTIRUN and "BasicLauncher" in HydraConfig.get().launcher._target_:
+        raise ValueError("each rank would run the whole sweep. Start it alone (python train.py -m ...): jobs start ranks.")
+    ranks.require_fitting(cfg.trainer, rank)
+    group = announcements.join(rank, timeout)
+    group.compare(cfg)
+    if rank.number == 0:
+        with group.leading():
+            return _lead(cfg, group)
+    for run in group.announced():
+        announcements.await_config(run)
+        carry_out_prepared(run.folder)
+    return None
 
 
-def _lead(cfg: DictConfig, folder: Path, group: Announcements | None) -> float | None:
+def _lead(cfg: DictConfig, group: Announcements | None) -> float | None:
     """Do what ``train`` does, alone or as rank 0 of a group."""
     _check(cfg)
     if cfg.plan == "check":
@@ -90,7 +87,7 @@ def _lead(cfg: DictConfig, folder: Path, group: Announcements | None) -> float |
         parts.fetch_data(step.cfg, train=True)
     for step in steps:
         _carry_out(step, step is not steps[-1], group)
-    return (read_record(folder) or {}).get("validation", {}).get("best")
+    return (read_record(steps[-1].folder) or {}).get("validation", {}).get("best")
 
 
 def _show_missing(steps: Sequence[plan.Step]) -> None:

@@ -48,6 +48,8 @@ def test_training_says_what_is_wrong(tmp_path: Path, arguments: list[str], expec
     [
         ([], ["models is not set. Give it on the command line: models=<value>."]),
         (["models=http://host/model"], ["is a URL"]),
+        (["models=a", "hydra.run.dir=x"], ["hydra.run.dir=x names no folder here. Its place is named by folder=<name> and "]),
+        (["models=a", "trainer=ddp_cpu"], ["in one process, but trainer.devices=2 asks for 2. Use trainer=cpu or trainer=gpu"]),
     ],
 )
 def test_evaluation_says_what_is_wrong(tmp_path: Path, arguments: list[str], expected: list[str]) -> None:

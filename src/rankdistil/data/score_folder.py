@@ -34,7 +34,7 @@ def build_folder(
     """
     folder = folder.resolve()
     building, tally = folder.with_name(f".{folder.name}.importing"), Tally()
-    with locked(building, wait=False, choice="to"):
+    with locked(building, wait=False, choice="to", ours=True):
         _clear(building)  # of a process that was killed: the lock says that none is at work
         try:
             buckets, made = building / "buckets", building / "scores"

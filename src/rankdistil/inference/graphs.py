@@ -69,7 +69,7 @@ def staged(export: Path) -> Iterator[Path]:
         RuntimeError: if another process writes graphs there.
     """
     folder = export / STAGE
-    with locked(folder, wait=False, choice="run"):
+    with locked(folder, wait=False, choice="run", ours=True):
         _empty(folder)
         try:
             yield folder
