@@ -94,18 +94,29 @@ def test_a_folder_that_holds_something_else_is_refused_with_what_is_there(tmp_pa
     assert str(caught.value).startswith(f"{tmp_path}/teacher/minilm holds seed0, but no run (no run.json). Name another folder")
 
 
-def test_a_run_that_was_killed_before_its_first_record_can_be_started_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["config.yaml", "run.json"])
+def test_a_run_that_was_killed_before_its_first_record_was_whole_can_be_started_again(tmp_path: Path, file: str) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from omegaconf import OmegaConf\n"
-        "from rankdistil import files, jobs\n"
-        "files.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "jobs.prepare(Path(sys.argv[1]), OmegaConf.create({}), {}, {}, None)\n"
+        "from rankdistil import files, jobs\nwhole = Path.replace\n"
+        "def replace(place, target):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL) if target.name == sys.argv[2] else whole(place, target)\n"
+        "Path.replace = replace\njobs.prepare(Path(sys.argv[1]), OmegaConf.create({}), {}, {}, None)\n"
     )
-    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
-    assert len([*tmp_path.iterdir()]) == 2  # .hydra/, and a run.json that isn't whole
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path), file]).returncode == -9
+    assert any(f"{file}.rankdistil-" in path.name for path in tmp_path.rglob("*"))
     assert state(tmp_path, SETTINGS).name == "to run"
     jobs.discard_unstarted(tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_run_that_says_running_though_nobody_holds_it_was_stopped(tmp_path: Path) -> None:
+    record(tmp_path, "running")
+    assert state(tmp_path, SETTINGS) == ("to run", "stopped before its first checkpoint")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/last.ckpt").touch()
+    last = tmp_path / "checkpoints/last.ckpt"
+    assert state(tmp_path, SETTINGS) == ("to resume", f"stopped before its end; {last} is there")
 
 
 def test_a_run_that_is_discarded_loses_its_record_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from rankdistil.cli import FULL, ChildFailedError, wanted_full
-from rankdistil.files import is_unfinished, write_json
+from rankdistil.files import is_unfinished, write_json, write_text
 from rankdistil.lineage import fingerprint, read_record
 from rankdistil.signals import PARENT, Stopped, follow_parent, stopped_by, wait_for
 
@@ -37,12 +37,12 @@ def prepare(folder: Path, cfg: DictConfig, settings: dict[str, Any], parents: di
     """
     target = folder / ".hydra"
     target.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(cfg, target / "config.yaml")
+    write_text(target / "config.yaml", OmegaConf.to_yaml(cfg))
     record = {"status": "prepared", "fingerprint": fingerprint(settings), "settings": settings, "parents": parents}
     write_json(folder / "run.json", record)
     if hydra is not None:
-        OmegaConf.save(hydra.overrides.task, target / "overrides.yaml")
-        OmegaConf.save(OmegaConf.create({"hydra": hydra}), target / "hydra.yaml")
+        write_text(target / "overrides.yaml", OmegaConf.to_yaml(hydra.overrides.task))
+        write_text(target / "hydra.yaml", OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})))
 
 
 def discard_unstarted(folder: Path) -> None:
