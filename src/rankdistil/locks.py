@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -120,8 +121,9 @@ def _make(folder: Path, made: list[Path]) -> None:
         except FileNotFoundError:  # there is no folder above it, or no longer: another process removes what it made
             _make(folder.parent, made)
         except FileExistsError:
-            if os.path.lexists(folder) and not folder.is_dir():
-                raise
+            with suppress(FileNotFoundError):  # another process made it, and has removed it again
+                if not stat.S_ISDIR(folder.lstat().st_mode):
+                    raise
 
 
 def _remove_empty(made: list[Path]) -> None:

@@ -1,7 +1,10 @@
 """The public Reranker: exports and other BERT rankers, and one message for each thing that can't be."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -48,6 +51,33 @@ def export(tmp_path: Path, ranker: CrossEncoder) -> Path:
 
 def edit(file: Path, **values: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+FORK = """
+import os, signal, sys
+from rankdistil import Reranker
+ranker = Reranker(sys.argv[1], device="cpu")
+signal.alarm(60)
+for act in (lambda: ranker.score([("a", "b")]), lambda: Reranker(sys.argv[1], device="cpu")):
+    if os.fork() == 0:
+        try:
+            act()
+        except RuntimeError as error:
+            print(str(error).replace(str(os.getpid()), "CHILD").replace(str(os.getppid()), "PARENT"), flush=True)
+        os._exit(0)
+    os.wait()
+print(len(ranker.score([("a", "b")])))
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_process_that_was_forked_from_one_with_a_ranker_says_so_where_it_would_wait_for_ever(export, threads: int) -> None:
+    line = [sys.executable, "-W", "ignore", "-c", FORK, str(export)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
+    told = "process CHILD was forked from PARENT, which had loaded a ranker: it lacks the threads that compute, and would wait"
+    assert done.returncode == 0, done.stderr
+    assert [row[: len(told)] for row in done.stdout.splitlines()] == ([told] * 2 if threads == 2 else []) + ["1"]
 
 
 @torch.inference_mode()

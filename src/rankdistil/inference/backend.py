@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from rankdistil.data.encode import PairEncoder
-from rankdistil.inference.engine import Network
+from rankdistil.inference.engine import Network, require_threads
 from rankdistil.inference.exported import find_exported, weights
 
 BACKENDS = ("torch", "onnx", "openvino")
@@ -23,8 +23,10 @@ def open_network(backend: str, path: str, encoder: PairEncoder, device: torch.de
 
     Raises:
         FileNotFoundError: if the runtime's file isn't there, with the command that writes it.
+        RuntimeError: in a process that was forked from one that has loaded a ranker.
         ValueError: for a backend, device or precision that can't be had.
     """
+    require_threads()
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}.")
     if backend == "torch":
