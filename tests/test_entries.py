@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from rankdistil.entries import find_entries
+from rankdistil.locks import locked
 
 
 @pytest.fixture
@@ -84,9 +85,10 @@ def test_a_start_that_is_no_longer_there_counts_by_its_fingerprint(make, tmp_pat
     assert "parents.student: fseed0 -> fseed1" in notes[0]
 
 
-def test_a_run_name_that_is_no_seed_is_part_of_its_row(make, tmp_path):
-    make("distill", "6l", "lr2e-4")
-    assert find_entries([f"{tmp_path}/runs/*/*/*"])[0][0].row == "distill 6l lr2e-4"
+def test_a_run_name_that_is_no_seed_is_part_of_its_row_and_never_its_size(make, tmp_path):
+    make("distill", "6l", "4l")
+    (entry,) = find_entries([f"{tmp_path}/runs/*/*/*"])[0]
+    assert (entry.row, entry.size) == ("distill 6l 4l", "6l")
 
 
 def test_teachers_come_first(make, tmp_path):
@@ -97,16 +99,50 @@ def test_teachers_come_first(make, tmp_path):
 def test_a_glob_leaves_out_what_can_t_rank_and_says_so(make, tmp_path):
     make("distill", "6l", "seed0")
     language_model = make("lm_distill", "6l", "seed0", ranks=False, stage="lm_distill")
-    stopped = make("distill", "4l", "seed0", status="running")
+    stopped = make("distill", "4l", "seed0", status="stopped")
     (tmp_path / "runs/a/b/c").mkdir(parents=True)
     entries, notes = find_entries([f"{tmp_path}/runs/*/*/*"])
     assert [entry.row for entry in entries] == ["distill 6l"]
     assert notes == [
         f"left out: {tmp_path}/runs/a/b/c is neither a run (run.json) nor an export (config.json).",
-        f"left out: {stopped} is not finished. Run its command again with resume=true first.",
+        f"left out: {stopped} is not finished (stopped). Run its command again, with resume=true if it left a checkpoint.",
         f"left out: {language_model} is a language model (stage lm_distill) and can't rank yet. "
         "Name a run that starts from it: finetune or ranker_distill.",
     ]
+
+
+def test_runs_that_are_only_prepared_or_under_way_are_left_out_of_a_glob_and_refused_by_name(make, tmp_path):
+    make("distill", "6l", "seed0")
+    prepared = make("distill", "4l", "seed0")
+    for status in ("prepared", "running"):  # the first of which a job writes before it knows its stage
+        (prepared / "run.json").write_text(json.dumps({"status": status, "settings": {}, "parents": {}}))
+        with locked(prepared, wait=False):
+            entries, notes = find_entries([f"{tmp_path}/runs/*/*/*"])
+        assert [entry.row for entry in entries] == ["distill 6l"]
+        assert notes == [f"left out: {prepared} is not finished ({status}). It is under way."]
+        with pytest.raises(ValueError, match=r"is not finished \(\w+\)\. Run its command again"):
+            find_entries([str(prepared)])
+
+
+def test_a_damaged_record_is_left_out_of_a_glob_and_named(make, tmp_path):
+    make("distill", "6l", "seed0")
+    (make("distill", "4l", "seed0") / "run.json").write_text('{"status": "fin')
+    entries, notes = find_entries([f"{tmp_path}/runs/*/*/*"])
+    assert [entry.row for entry in entries] == ["distill 6l"]
+    assert "distill/4l/seed0/run.json is damaged" in notes[0]
+
+
+def test_a_run_name_that_is_a_number_is_part_of_its_row(make):
+    folder = make("distill", "6l", "7")
+    config = (folder / ".hydra" / "config.yaml").read_text()
+    (folder / ".hydra" / "config.yaml").write_text(config.replace("'7'", "7"))
+    assert find_entries([str(folder)])[0][0].row == "distill 6l 7"
+
+
+def test_a_folder_that_exists_is_itself_inside_of_a_glob_too(make):
+    folder, other = make("br[1]", "2l", "seed0"), make("br1", "2l", "seed0")
+    assert [entry.run for entry in find_entries([f"{folder.parents[1]}/*/seed0"])[0]] == [folder]
+    assert [entry.run for entry in find_entries([f"{other.parents[2]}/br[0-9]/2l/*"])[0]] == [other]
 
 
 def test_a_language_model_named_outright_is_an_error(make):

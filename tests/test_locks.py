@@ -131,3 +131,16 @@ def test_a_look_at_a_folder_does_not_refuse_another_process(tmp_path: Path) -> N
         threading.Timer(0.05, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
         with locked(tmp_path, wait=False):
             assert holder(tmp_path).startswith(f"pid {os.getpid()} since ")
+
+
+def test_a_file_system_without_locks_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError, match="can't be locked") as caught, locked(tmp_path / "run", wait=False):
+        pass
+    assert str(caught.value) == (
+        f"{tmp_path}/run/.lock can't be locked (No locks available): its file system has no locks, which keep two processes "
+        "out of one folder. Choose one on another disk (paths.runs)."
+    )

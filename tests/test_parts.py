@@ -107,15 +107,23 @@ def test_texts_whose_tokenizer_is_elsewhere_are_not_tokenised(checked) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("callbacks.inference_time=5", "callbacks.inference_time is 5; expected the section with its keys: queries, candid"),
         (
-            "callbacks.inference_time=null",
-            "callbacks.inference_time is null; expected the section with its keys: queries, candid",
+            "callbacks.inference_time={queries: 1}",  # in place of the section
+            "callbacks.inference_time lacks candidates, throughput_pairs, ",
         ),
         ("+callbacks.inference_time.round=1", "Did you mean 'callbacks.inference_time.rounds'?"),
         ("callbacks.inference_time.rounds=0", "callbacks.inference_time.rounds is 0; expected a whole number of at least 1."),
     ],
 )
 def test_wrong_settings_of_the_timing_are_told(override: str, message: str) -> None:
+    cfg = composed(
+        "+experiment=smoke", *(["callbacks.inference_time=null"] if "{" in override else []), f"++{override.lstrip('+')}"
+    )
     with pytest.raises(ValueError) as error:
-        parts.timing_settings(composed("+experiment=smoke", override))
+        parts.timing_settings(cfg)
     assert message in str(error.value)
+
+
+def test_a_timing_that_is_null_is_none() -> None:
+    assert parts.timing_settings(composed("+experiment=smoke", "callbacks.inference_time=null")) is None

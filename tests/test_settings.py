@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from support import MINILM, composed
+from support import CONF, MINILM, composed
 
 from rankdistil import networks, parts
 from rankdistil.inference import processor
-from rankdistil.settings import bind, build, check
+from rankdistil.settings import bind, build, check, check_evaluation
 
 SMOKE = "+experiment=smoke"
 
@@ -40,9 +41,9 @@ SMOKE = "+experiment=smoke"
         ("run_name=..", "run_name is '..'; expected a name of 1 to 64 letters"),
         ("run_name=a/b", "run_name is 'a/b'; expected a name"),
         ("plan=maybe", "plan is 'maybe'; expected one of run, show, check."),
-        ("seed=-1", "seed is -1; expected a whole number of at least 0."),
+        ("seed=-1", "seed is -1; expected a whole number of at least 0 and at most 4294967295."),
         ("resume=perhaps", "resume is 'perhaps'; expected true or false."),
-        ("teacher.seed=1.5", "teacher.seed is 1.5; expected a whole number of at least 0."),
+        ("teacher.seed=1.5", "teacher.seed is 1.5; expected a whole number of at least 0 and at most 4294967295."),
         ("follows_run=../other", "follows_run is '../other'; expected a name of 1 to 64 letters"),
         ("teacher.scores=[]", "teacher.scores is []; expected a folder of scores, a list of at least one, or null."),
         ("teacher.scores=[a,3]", "teacher.scores is ['a', 3]; expected a folder of scores, a list of at least one, or null."),
@@ -50,6 +51,25 @@ SMOKE = "+experiment=smoke"
         ("stage.teacher=none_at_all", "stage.teacher is 'none_at_all'; expected one of none, ranker, language_model."),
         ("+student.init_form=random", "there is no setting 'student.init_form'. Did you mean 'student.init_from'?"),
         ("+data.passage=x", "there is no setting 'data.passage'. Did you mean 'data.passages'?"),
+        ("+paths.run=x", "there is no setting 'paths.run'. Did you mean 'paths.runs'?"),
+        ("+recipe.relativ=x", "there is no setting 'recipe.relativ'. Did you mean 'recipe.relative'?"),
+        ("+recipe.weights.logit=1", "there is no setting 'recipe.weights.logit'. Did you mean 'recipe.weights.logits'?"),
+        ("+sizes={6l: {step: 5}}", "there is no setting 'sizes.6l.step'. Did you mean 'sizes.6l.steps'?"),
+        ("+sizes={7l: {steps: 5}}", "there is no setting 'sizes.7l'. Did you mean 'sizes.6l'?"),
+        ("+resum=true", "there is no setting 'resum'. Did you mean 'resume'?"),
+        ("lr=1e-4", "lr is 0.0001; expected the section with its keys: teacher, lm_distill, "),
+        ("steps=5", "steps is 5; expected the section with its keys: teacher, lm_distill, "),
+        ("recipe=x", "recipe is 'x'; expected the section with its keys: relative, attention, logits, weights. "),
+        ("stage.losses=null", "stage.losses is null; expected the section with its keys: "),
+        ("stage.losses.logits=null", "stage.losses.logits is null; expected the section with its keys: weight, loss. "),
+        ("stage.losses.logits.loss=null", "stage.losses.logits.loss is None; expected the section with its _target_ and keys."),
+        ("student.drop_losses=5", "student.drop_losses is 5; expected a list of losses: "),
+        ("run_name=null", "run_name is None; expected a name of 1 to 64 letters"),
+        (f"run_name={'x' * 300}", "expected a name of 1 to 64 letters"),
+        (
+            "teacher.run=../../x",
+            "teacher.run is '../../x'; expected a folder below the one of paths: each part of it a name of 1 ",
+        ),
     ],
 )
 def test_a_wrong_setting_gets_one_message(override: str, message: str) -> None:
@@ -61,6 +81,62 @@ def test_a_wrong_setting_gets_one_message(override: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("+data.train.querys=x", "there is no setting 'data.train.querys'. Did you mean 'data.train.queries'?"),
+        ("+data.more_tests=[{qrel: x}]", "there is no setting 'data.more_tests[0].qrel'. Did you mean "),
+        ("data.train.qrels=5", "data.train.qrels is 5; expected the name of a file or folder, or null."),
+        ("data.corpus=5", "data.corpus is 5; expected the name of a file or folder, or null."),
+    ],
+)
+def test_a_wrong_file_of_a_split_gets_one_message(override: str, message: str) -> None:
+    override = override if "more_tests" not in override else override.lstrip("+")
+    with pytest.raises(ValueError) as caught:
+        check(composed(SMOKE, "data=files", "data.root=x", override))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override", ["+trainer.devices=auto", "trainer.devices=-1", "trainer.devices=[0,1]", "+trainer.deterministic=warn"]
+)
+def test_what_lightning_takes_is_taken(override: str) -> None:
+    check(composed(SMOKE, override.lstrip("+") if "devices" in override else override))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+rescor=true", "there is no setting 'rescor'. Did you mean 'rescore'?"),
+        ("+against.teachr=x", "there is no setting 'against.teachr'. Did you mean 'against.teacher'?"),
+        ("+paths.runs=x", "there is no setting 'paths.runs'. Did you mean 'paths.evaluations'?"),
+        ("+trainer.device=2", "there is no setting 'trainer.device'. Did you mean 'trainer.devices'?"),
+        ("models=null", "models is None; expected a run, export, hub id, TREC run file or glob, or a list."),
+        ("models=[a,3]", "models is ['a', 3]; expected a run, "),
+        ("models=[]", "models is []; expected a run, "),
+        ("rescore=maybe", "rescore is 'maybe'; expected true or false."),
+        ("seed=-1", "seed is -1; expected a whole number of at least 0 and at most 4294967295."),
+        ("folder=../x", "folder is '../x'; expected a folder below"),
+        ("+logger={settings: {api_key: x}}", "logger.settings.api_key looks like a secret"),
+    ],
+)
+def test_a_wrong_setting_of_an_evaluation_gets_one_message(override: str, message: str) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("evaluate", overrides=["models=x", "folder=now", override])
+    with pytest.raises(ValueError) as caught:
+        check_evaluation(cfg)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stage.lr=true", "stage.lr is True; expected a number greater than 0."),
+        ("stage.lr=nan", "stage.lr is nan; expected a number greater than 0."),
+        ("stage.gradient_clip=abc", "stage.gradient_clip is 'abc'; expected a number greater than 0."),
+        ("stage.steps=true", "stage.steps is True; expected a whole number of at least 1."),
+        (
+            "stage.dropout=[1]",
+            "stage.dropout is [1]; expected a number in [0, 1), or null for that of the network's config.",
+        ),
+        ("stage.warmup_share=abc", "stage.warmup_share is 'abc'; expected a number in [0, 1)."),
         ("stage.lr=-1", "stage.lr is -1; expected a number greater than 0."),
         ("stage.lr=abc", "stage.lr is 'abc'; expected a number greater than 0."),
         ("stage.lr=", "stage.lr is ''; expected a number greater than 0."),

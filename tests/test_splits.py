@@ -65,7 +65,7 @@ def test_a_comparison_takes_the_first_split_or_the_one_named() -> None:
         chosen(ids(), test="d")
     assert str(caught.value) == (
         "data.test_relevance_level=[2, 2, 1] is of the run's own test splits. Give the one of d: "
-        "+data.test_relevance_level=<grade>."
+        "data.test_relevance_level=<grade>."
     )
 
 

@@ -16,11 +16,13 @@ from rankdistil import ranks
 from rankdistil.signals import Stopped, drop_closed_outputs, ended_by_signals
 from rankdistil.slurm import queue_again
 from rankdistil.usage import asked_for_help
+from rankdistil.words import first_choice, key_of, readable, several, unreadable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 FULL = "HYDRA_FULL_ERROR"
+AMBIGUOUS = "Ambiguous value for argument '"
 SEARCH_PATH = "\nConfig search path:"  # Hydra closes its list of options with it; the list is what helps
 
 MESSAGES = "RANKDISTIL_MESSAGES"  # environment: a program of ours set ``FULL``, not the user; a batch system hands both on
@@ -76,7 +78,8 @@ def answer(task: Callable[[DictConfig], float | None], cfg: DictConfig, config_n
             _fail(message)
         hydra = HydraConfig.get()
         if hydra.mode == RunMode.MULTIRUN:
-            raise JobFailedError(f"{' '.join(hydra.overrides.task)}: {message.splitlines()[0]}") from error
+            words = " ".join(word.removeprefix("++") for word in hydra.overrides.task)  # see ``rankdistil.words``
+            raise JobFailedError(f"{words}: {message.splitlines()[0]}") from error
         sys.exit(1)
 
 
@@ -94,6 +97,7 @@ def one_message(main: Callable[[], None], config_name: str, help_of: Callable[[P
     """
     if help_of is not None and (status := asked_for_help(sys.argv[1:], help_of(conf_folder()))) is not None:
         sys.exit(status)
+    sys.argv[1:] = readable(sys.argv[1:], config_name, conf_folder())
     if not wanted_full:
         os.environ[MESSAGES] = "1"
     os.environ[FULL] = "1"  # Hydra then lets errors through instead of printing its own account of them
@@ -148,11 +152,15 @@ def _fail(message: str) -> None:
 
 def describe(error: Exception, config_name: str) -> str:
     """Say in one message what went wrong."""
-    from hydra.errors import ConfigCompositionException, HydraException
+    from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     if isinstance(error, ConfigCompositionException) and str(error).startswith("Could not override '"):
-        return unknown_key(str(error).split("'")[1], known_keys(config_name))
+        return _not_overridden(str(error).split("'")[1], config_name)
+    if isinstance(error, OverrideParseException):
+        return unreadable(error.override)
+    if isinstance(error, HydraException) and str(error).startswith(AMBIGUOUS):
+        return several(str(error).partition(AMBIGUOUS)[2].partition("'\n")[0])
     if isinstance(error, MissingMandatoryValue):
         key = error.full_key or str(error).splitlines()[0].rpartition(": ")[2]
         return f"{key} is not set. Give it on the command line: {key}=<value>."
@@ -176,25 +184,34 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
     return f"there is no setting {key!r}.{listed}"
 
 
+def _not_overridden(key: str, config_name: str) -> str:
+    """Say why Hydra couldn't set a key: there is none, or another word has put something else in its section's place."""
+    known = known_keys(config_name)
+    if key not in known:
+        return unknown_key(key, known)
+    above = next((word for word in sys.argv[1:] if key.startswith(f"{key_of(word)}.")), "another part of the config")
+    return f"{key} can't be set beside {above}, which leaves nothing there to set it in. Leave one of them out."
+
+
 def conf_folder() -> Path:
     """Return the folder of configs: it lies beside the script."""
     return Path(sys.argv[0]).resolve().parent / "conf"
 
 
 def known_keys(config_name: str) -> list[str]:
-    """List the keys of the config that the command line's groups select."""
+    """List the keys of the config that the command line's groups select, of a sweep's the first; none where they make none."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
 
     folder = conf_folder()
-    groups = [
-        word
-        for word in sys.argv[1:]
-        if "=" in word and "," not in word and (folder / word.partition("=")[0].lstrip("+")).is_dir()
-    ]
+    groups = [first_choice(word) for word in sys.argv[1:] if "=" in word and (folder / key_of(word)).is_dir()]
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(folder), version_base="1.3"):
-        cfg = compose(config_name, overrides=groups)
+    try:
+        with initialize_config_dir(str(folder), version_base="1.3"):
+            cfg = compose(config_name, overrides=groups)
+    except HydraException:
+        return []
 
     def walk(node: DictConfig, prefix: str) -> Iterable[str]:
         for key in node:

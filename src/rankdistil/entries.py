@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from glob import glob
+from glob import escape, glob
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
 from rankdistil.lineage import changed_settings, read_record
+from rankdistil.locks import holder
 from rankdistil.runfolder import run_label
 
 SEED_NAME = re.compile(r"seed\d+")
@@ -24,6 +25,7 @@ class Entry(NamedTuple):
         label: name of its files.
         run: the run's folder, for a run or an export inside of one.
         record: the run's ``run.json``.
+        size: of its network, as its row has it; empty for what is no run.
     """
 
     path: str
@@ -32,6 +34,7 @@ class Entry(NamedTuple):
     label: str
     run: Path | None = None
     record: dict[str, Any] | None = None
+    size: str = ""
 
     @property
     def export(self) -> str:
@@ -50,71 +53,87 @@ def find_entries(models: Sequence[str]) -> tuple[list[Entry], list[str]]:
 
     Raises:
         FileNotFoundError: for a glob that matches nothing.
-        ValueError: for something named outright that can't be compared, or two things whose files would share a name.
+        ValueError: for something named outright that can't be compared, as a run that isn't finished, or two things whose
+            files would share a name.
     """
     found: dict[str, Entry] = {}
     notes: list[str] = []
     for model in models:
         globbed = any(sign in model for sign in "*?[") and not Path(model).exists()  # a name may hold them
-        matches = sorted(glob(model)) if globbed else [model]
+        matches = sorted(glob(_pattern(model))) if globbed else [model]
         if not matches:
             raise FileNotFoundError(f"models={model} matches nothing. Name run folders or export folders.")
         for match in matches:
-            entry = _entry(match)
-            problem = _problem(entry)
-            if problem and not globbed:
-                raise ValueError(problem)
-            if problem:
-                notes.append(f"left out: {problem}")
-            elif entry.label in found:
+            try:
+                entry = _entry(match)
+            except ValueError as error:
+                if not globbed:
+                    raise
+                notes.append(f"left out: {error}")
+                continue
+            if entry.label in found:
                 other = found[entry.label].path
                 raise ValueError(
                     f"models names {entry.label} twice: {other} and {match}. Their results would share a folder. "
                     "Name one of them."
                 )
-            else:
-                found[entry.label] = entry
+            found[entry.label] = entry
     if not found:
         raise ValueError("models names nothing that ranks:\n  " + "\n  ".join(notes))
     ordered = sorted(found.values(), key=lambda entry: entry.record is None or entry.record["stage"] != "teacher")
     return _apart(ordered, notes), notes
 
 
+def _pattern(model: str) -> str:
+    """Make a glob of which the folders that exist are themselves, whatever signs they hold."""
+    parts = Path(model).parts
+    there = max((number for number in range(1, len(parts)) if Path(*parts[:number]).is_dir()), default=0)
+    return str(Path(escape(str(Path(*parts[:there]))), *parts[there:])) if there else model
+
+
 def _entry(path: str) -> Entry:
+    """Describe what a path names.
+
+    Raises:
+        ValueError: for what can't be compared.
+    """
     place = Path(path)
     run = next((folder for folder in (place, place.parent) if (folder / "run.json").is_file()), None)
     if run is not None and (place == run or place.name == "export"):
         record = read_record(run)
-        return Entry(path, "run", _row(run, record), run_label(run), run, record)
+        _require_ranking(run, record)
+        row, size = _row(run, record)
+        return Entry(path, "run", row, run_label(run), run, record, size)
     if place.is_file():
         return Entry(path, "ranking", place.name, place.name)
+    if place.is_dir() and not (place / "config.json").is_file():
+        raise ValueError(f"{path} is neither a run (run.json) nor an export (config.json).")
     return Entry(path, "export", run_label(place), run_label(place))
 
 
-def _row(run: Path, record: dict[str, Any]) -> str:
-    """Name a run's row by method and size; by its run name too, where that isn't its seed's."""
+def _row(run: Path, record: dict[str, Any]) -> tuple[str, str]:
+    """Name a run's row by method and size; by its run name too, where that isn't its seed's. Return the size beside it."""
     cfg = OmegaConf.load(run / ".hydra" / "config.yaml")
     size = cfg.teacher.name if record["stage"] == "teacher" else cfg.student.name
     name = f"{cfg.method} {size}"
-    return name if SEED_NAME.fullmatch(cfg.run_name) else f"{name} {cfg.run_name}"
+    return name if SEED_NAME.fullmatch(str(cfg.run_name)) else f"{name} {cfg.run_name}", size
 
 
-def _problem(entry: Entry) -> str | None:
-    if entry.kind == "export" and Path(entry.path).is_dir() and not (Path(entry.path) / "config.json").is_file():
-        return f"{entry.path} is neither a run (run.json) nor an export (config.json)."
-    if entry.record is None:
-        return None
-    if entry.record["status"] != "finished":
-        return f"{entry.run} is not finished. Run its command again with resume=true first."
-    if entry.record["settings"].get("stage.learns") == "nothing":
-        what = f"a teacher's scores (stage {entry.record['stage']}), not a ranker"
-        return f"{entry.run} holds {what}. Name the students that learnt from them."
-    if not entry.record.get("ranks", True):
-        return (
-            f"{entry.run} is a language model (stage {entry.record['stage']}) and can't rank yet. Name a run that starts from "
+def _require_ranking(run: Path, record: dict[str, Any]) -> None:
+    """Refuse a run that isn't finished, or that ranks nothing."""
+    status = record.get("status")
+    if status != "finished":
+        going = holder(run) is not None
+        how = "It is under way." if going else "Run its command again, with resume=true if it left a checkpoint."
+        raise ValueError(f"{run} is not finished ({status}). {how}")
+    if record["settings"].get("stage.learns") == "nothing":
+        what = f"a teacher's scores (stage {record['stage']}), not a ranker"
+        raise ValueError(f"{run} holds {what}. Name the students that learnt from them.")
+    if not record.get("ranks", True):
+        raise ValueError(
+            f"{run} is a language model (stage {record['stage']}) and can't rank yet. Name a run that starts from "
             "it: finetune or ranker_distill."
         )
-    return None
 
 
 def _apart(entries: list[Entry], notes: list[str]) -> list[Entry]:

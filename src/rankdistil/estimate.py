@@ -84,6 +84,8 @@ def run_flops(cfg: DictConfig, tested: int | None) -> float | None:
 
 def _timed_pairs(cfg: DictConfig) -> float:
     timing = parts.timing_settings(cfg)
+    if timing is None:
+        return 0
     pairs = sum(timing.queries * depth for depth in timing.candidates) + timing.throughput_pairs
     return pairs * (timing.rounds + timing.warmup) * len(timing.variants)
 

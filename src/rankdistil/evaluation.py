@@ -33,12 +33,13 @@ from rankdistil.report.data import data_notes
 from rankdistil.report.document import write_report
 from rankdistil.report.frontier import draw_frontier
 from rankdistil.report.result import Result, Tied, read_first_stage, read_result
-from rankdistil.report.speed import Timing, is_busy, measured_row, speed, speed_columns
+from rankdistil.report.speed import Timing, is_busy, measured_row, speed, speed_columns, timing_notes
 from rankdistil.report.table import print_plain
 from rankdistil.report.verdict import depth_note, likely_cures
-from rankdistil.settings import check_data, plain
+from rankdistil.settings import check_data, check_evaluation, plain
 from rankdistil.splits import choose_test, each_test, listed
 from rankdistil.testing import split_folder
+from rankdistil.unread import unread_by_test
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -58,6 +59,7 @@ def evaluate(cfg: DictConfig) -> None:
 
 
 def _evaluate(cfg: DictConfig, out: Path) -> None:
+    check_evaluation(cfg)
     timed = parts.timing_settings(cfg)
     entries, notes = find_entries(plain(cfg.models) if isinstance(cfg.models, ListConfig) else [str(cfg.models)])
     screen = console()
@@ -85,8 +87,8 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
 
 
 def _report(
-    cfg: DictConfig, rows: Sequence[Row], teacher: str | None, baseline: str, task: RerankingTask, depth: int, timing: Timing,
-    notes: Sequence[str], sources: Mapping[str, Sequence[str]], out: Path,
+    cfg: DictConfig, rows: Sequence[Row], teacher: str | None, baseline: str, task: RerankingTask, depth: int,
+    timing: Timing | None, notes: Sequence[str], sources: Mapping[str, Sequence[str]], out: Path,
 ) -> None:  # fmt: skip
     """Print the tables and the verdicts, write report and plot (with the notes that were printed before), log the same."""
     screen, title = console(), f"{task.name}, {len(task.qrels)} queries"
@@ -98,32 +100,49 @@ def _report(
         screen.print(table)
         screen.print()
     lines = [*legend(rows, teacher, baseline, len(task.qrels), task.topics, timing), *depth_note(depth)]
-    write_json(out / "latency.json", timing)
-    pictures = draw_frontier(rows[1:], rows[0], out, passages=measured_row(timing)["passages"])
+    setup, pictures = None, []
+    if timing is not None:
+        setup = timing["setup"]
+        write_json(out / "latency.json", timing)
+        pictures = draw_frontier(rows[1:], rows[0], out, passages=measured_row(timing)["passages"])
+    elif cfg.callbacks.inference_time is None:
+        lines += timing_notes(None)
     if is_busy(timing):
         lines.append("frontier: not drawn, as it shows quality over time.")
-    write_report(out, rows, teacher, baseline, title, [*notes, *lines], timing["setup"], origin(), sources, pictures, times)
-    files = f"files: {out}/  report.md  report.json  latency.json  {'  '.join(file.name for file in pictures)}"
-    print_plain(screen, [*lines, files.rstrip(), *(f"verdict: {line}" for row in rows for line in row.verdict)])
+    write_report(out, rows, teacher, baseline, title, [*notes, *lines], setup, origin(), sources, pictures, times)
+    named = ["report.md", "report.json", *(["latency.json"] if timing else []), *(file.name for file in pictures)]
+    files = f"files: {out}/  {'  '.join(named)}"
+    print_plain(screen, [*lines, files, *(f"verdict: {line}" for row in rows for line in row.verdict)])
     _log(cfg, markdown(rows, teacher, baseline), rows, pictures, out)
 
 
 def _test_settings(cfg: DictConfig, entries: Sequence[Entry]) -> DictConfig:
     """The data that the first run was tested on (the default collection if there is none), changed by what the command says."""
     run = next((entry.run for entry in entries if entry.run), None)
-    base = OmegaConf.load(run / ".hydra" / "config.yaml") if run else hydra.compose("train", overrides=["stage=teacher"])
+    base = OmegaConf.load(run / ".hydra" / "config.yaml") if run else _default()
     given = cfg.get("data") or OmegaConf.create()
     settings = choose_test(base.data, given)
     check_data(settings)
+    if complaints := unread_by_test(HydraConfig.get().overrides.task, settings):
+        raise ValueError("\n".join(complaints))
+    if all(entry.kind == "ranking" for entry in entries):
+        settings.store = settings.max_tokens = None  # nothing is tokenised
     return OmegaConf.create({"data": settings})
 
 
 def _tokens(entries: Sequence[Entry]) -> tuple[Any, int]:
-    """Tokenizer and positions of the first ranker; those of one vocabulary share them."""
+    """Tokenizer and positions of the first ranker; those of one vocabulary share them.
+
+    Files that rank need none: where there are only such, those of the default teacher stand in, and nothing is tokenised.
+    """
     source = next((entry.export for entry in entries if entry.kind != "ranking"), None)
     if source is None:
-        raise ValueError("models names ranking files only. Name at least one ranker, whose test gives queries and judgments.")
+        source = str(_default().teacher.path)
     return load_tokenizer(source), read_config(source).max_position_embeddings
+
+
+def _default() -> DictConfig:
+    return hydra.compose("train", overrides=["stage=teacher"])
 
 
 def _tested(cfg: DictConfig, entry: Entry, data: RankingDataModule, settings: DictConfig, out: Path) -> Path | None:
@@ -156,11 +175,13 @@ def _what_is_tested(data: DictConfig) -> dict[str, Any]:
 
 
 def _time(
-    cfg: DictConfig, timing: TimingSettings, entries: Sequence[Entry], settings: DictConfig, data: RankingDataModule
-) -> Timing:
-    """Time one ranker of every row, all of them interleaved in this process."""
+    cfg: DictConfig, timing: TimingSettings | None, entries: Sequence[Entry], settings: DictConfig, data: RankingDataModule
+) -> Timing | None:
+    """Time one ranker of every row, all of them interleaved in this process; None where there is none, or none is to be."""
     device = torch.device("cuda" if cfg.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     chosen = {entry.row: entry for entry in reversed(entries) if entry.kind != "ranking"}
+    if timing is None or not chosen:
+        return None
     rankers = {row: Timed(entry.export, parts.build_encoder(settings.data, *_tokens([entry]))) for row, entry in chosen.items()}
     print_plain(
         console(), [f"timing {len(rankers)} rankers side by side, {timing.queries} queries, for about {timing.seconds:.0f} s"]
@@ -228,7 +249,7 @@ def _member(entry: Entry, folder: Path | None, first_stage: Member, data: Rankin
         )
     result, ranking = read_result(folder, entry.row, timed=False), passage_ids(read_run(folder / "test.run"))
     cures = likely_cures(entry.record["settings"]["stage.learns"], entry.record["started_from"]) if entry.record else ()
-    return Member(entry.row, result, ranking, start=_start(folder), cures=cures)
+    return Member(entry.row, result, ranking, start=_start(folder), cures=cures, size=entry.size)
 
 
 def _start(folder: Path) -> Result | None:

@@ -1,4 +1,4 @@
-"""Writing in one step: a reader sees the old content or the new, never half of it. And telling that a file has changed."""
+"""Writing in one step: a reader sees the old content or the new, never half of it. Reading JSON; telling that a file changed."""
 
 import fcntl
 import hashlib
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 ENDS = 1 << 16  # bytes at either end that tell contents apart
 MARK = ".rankdistil-"  # in the name of what isn't whole yet
@@ -96,6 +97,25 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write JSON, indented; NaN is refused."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, fix: str) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Args:
+        path: the file.
+        fix: what to do if it is damaged, for the message.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}). {fix}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged (it holds no object). {fix}")
+    return found
 
 
 def move(source: Path, target: Path) -> None:

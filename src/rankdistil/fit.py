@@ -4,11 +4,14 @@ import logging
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
@@ -28,6 +31,7 @@ from rankdistil.data.stream_module import StreamDataModule
 from rankdistil.files import write_json
 from rankdistil.inference.export import write_export
 from rankdistil.lineage import begun, failure_recorded, read_record
+from rankdistil.models.bert import parameter_count
 from rankdistil.models.compiled import compile_layers
 from rankdistil.models.load import load_tokenizer, require_fitting
 from rankdistil.modules import StageModule
@@ -36,7 +40,7 @@ from rankdistil.report.data import data_notes
 from rankdistil.report.summary import conclude, conclude_language_model
 from rankdistil.report.table import print_plain
 from rankdistil.roles import asks_teacher, place_name, score_folders, start_in_words
-from rankdistil.settings import plain
+from rankdistil.secrets import recorded
 from rankdistil.testing import START, open_splits, score_splits, teacher_validation
 from rankdistil.trainer import build_trainer
 
@@ -87,18 +91,21 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     started = time.monotonic()
     if rank_zero_only.rank == 0:
         write_json(folder / "run.json", record)
-    with ended_together(), failure_recorded(folder, record):
-        record |= _fit(cfg, folder, module, data, validated)
-        ranks = module.losses.trains_head
-        del module, teacher  # with the optimiser's state, several times the network: nothing of it is needed any more
+    ranks = module.losses.trains_head
+    with _logging(cfg, folder) as logger:
+        with ended_together(), failure_recorded(folder, record):
+            record |= _fit(cfg, folder, module, data, validated, logger)
+            del module, teacher  # with the optimiser's state, several times the network: nothing of it is needed any more
+            if ranks:
+                tested = score_splits(cfg, folder, splits, networks.teacher_source(cfg) if asks_teacher(cfg) else None)
+        if rank_zero_only.rank != 0:
+            return  # one process speaks for all
         if ranks:
-            tested = score_splits(cfg, folder, splits, networks.teacher_source(cfg) if asks_teacher(cfg) else None)
-    if rank_zero_only.rank != 0:
-        return  # one process speaks for all
-    if ranks:
-        conclude(cfg, folder, record, tested, console)
-    else:
-        conclude_language_model(cfg, folder, record, console)
+            measured = conclude(cfg, folder, record, tested, console)
+            if not isinstance(logger, CSVLogger):  # metrics.csv tells how training went; metrics.json has the test
+                logger.log_metrics(measured, record["steps"]["trained"])
+        else:
+            conclude_language_model(cfg, folder, record, console)
     ended, seconds = time.strftime("%Y-%m-%d %H:%M:%S"), time.monotonic() - started
     record |= {"status": "finished", "finished": ended, "wall_s": round(seconds, 1)}
     write_json(folder / "run.json", record)
@@ -116,7 +123,7 @@ def quieten() -> None:
 
 
 def _fit(
-    cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataModule, validated: Ranking | None
+    cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataModule, validated: Ranking | None, logger: Logger
 ) -> dict[str, Any]:
     """Train and export; return steps and time, what the best checkpoint is judged by, and its value (0 if it has collapsed)."""
     patience = cfg.stage.patience
@@ -124,10 +131,7 @@ def _fit(
     best = RunCheckpoint(folder / "checkpoints", "best", monitor=monitor, mode=mode, enable_version_counter=False)
     checkpoints = folder / "checkpoints"
     resume = checkpoints / "last.ckpt" if (checkpoints / "last.ckpt").is_file() else None
-    if resume is not None and (folder / "metrics.csv").is_file():
-        (folder / "metrics.csv").replace(folder / f"metrics.before-{time.strftime('%Y%m%d-%H%M%S')}.csv")
-    logger = parts.build_logger(cfg, folder)
-    logger.log_hyperparams(plain(cfg))
+    logger.log_hyperparams(recorded(cfg))
     due = validation_steps(cfg.stage.steps, cfg.stage.validations)
     progress = ProgressReport(f"{cfg.method} {cfg[cfg.stage.learns].name}", due)
     stop = GracefulStop(checkpoints / "last.ckpt")
@@ -166,12 +170,25 @@ def _fit(
         late_ranks.begin("waits for the export")
         trainer.strategy.barrier()  # the others would look for the export before the first process has written it
     finally:
-        logger.finalize("success" if trainer.state.finished else "failed")
-        finish_wandb()
+        logger.save()  # what a logger keeps back isn't lost should the test fail
     data.trainer = None
     value = None if best.best_model_score is None else float(best.best_model_score)
     steps = {"of": cfg.stage.steps, "trained": trainer.global_step}
     return {"steps": steps, "train_s": round(progress.seconds, 1), "validation": {"measure": measure, "best": value}}
+
+
+@contextmanager
+def _logging(cfg: DictConfig, folder: Path) -> Iterator[Logger]:
+    """Keep a run's logger open from its first step to its test; W&B would begin another run for what comes later."""
+    if (folder / "checkpoints" / "last.ckpt").is_file() and (folder / "metrics.csv").is_file():
+        (folder / "metrics.csv").replace(folder / f"metrics.before-{time.strftime('%Y%m%d-%H%M%S')}.csv")
+    logger, status = parts.build_logger(cfg, folder), "failed"
+    try:
+        yield logger
+        status = "success"
+    finally:
+        logger.finalize(status)
+        finish_wandb()
 
 
 def finish_wandb() -> None:
@@ -191,7 +208,8 @@ def _described(cfg: DictConfig, module: StageModule, data: StreamDataModule, par
         **data.names,
         "data": data.account(),
         "losses": list(module.losses.losses),
-        "shape": {"layers": shape.num_hidden_layers, "width": shape.hidden_size, "heads": shape.num_attention_heads},
+        "shape": {"layers": shape.num_hidden_layers, "width": shape.hidden_size, "heads": shape.num_attention_heads}
+        | {"parameters": parameter_count(module.ranker)},
     }
 
 

@@ -18,12 +18,12 @@ import torch
 from omegaconf import DictConfig
 
 from rankdistil.data.scores import read_header
-from rankdistil.files import write_json
+from rankdistil.files import read_json, write_json
 from rankdistil.inference.machine import processor
 from rankdistil.inference.processor import resolve_precision
 from rankdistil.models.locate import locate
 from rankdistil.roles import asks_teacher, named_source
-from rankdistil.settings import plain
+from rankdistil.secrets import recorded
 from rankdistil.signals import Stopped
 
 # The settings of ``data`` (patterns of keys) that decide what becomes of passages read as text: validation is a mean over
@@ -55,16 +55,16 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
     Returns:
         Value by dotted key.
     """
-    parts: dict[str, Any] = {"stage": plain(cfg.stage), "data": _data(cfg)}
+    parts: dict[str, Any] = {"stage": recorded(cfg.stage), "data": _data(cfg)}
     if cfg.stage.learns != "nothing":  # a score is the same whatever the seed, in float32, on any number of devices
-        parts |= {"seed": cfg.seed, "trainer": _trainer(plain(cfg.trainer))}
+        parts |= {"seed": cfg.seed, "trainer": _trainer(recorded(cfg.trainer))}
     if not asks_teacher(cfg):  # else it is a parent
         parts["teacher"] = {"weights": identity(named_source(cfg))}
     if cfg.stage.learns == "student":
         of_stage = ("steps", "lr", "layer_map")
-        student = {key: value for key, value in plain(cfg.student).items() if key not in of_stage}
+        student = {key: value for key, value in recorded(cfg.student).items() if key not in of_stage}
         # A start without its path: what stands there counts (see ``identity``), not where.
-        parts |= {"student": student | {"init_from": student["init_from"].partition(":")[0]}, "follows": cfg.follows}
+        parts |= {"student": student | {"init_from": cfg.student.init_from.partition(":")[0]}, "follows": cfg.follows}
     parts["parents"] = parents
     return flattened(parts)
 
@@ -140,10 +140,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     file = folder / "run.json"
     if not file.is_file():
         return None
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is damaged ({error}). Remove the folder {folder} to run afresh.") from None
+    return read_json(file, f"Remove the folder {folder} to run afresh.")
 
 
 def begun(cfg: DictConfig, settings: dict[str, Any], parents: dict[str, Any]) -> dict[str, Any]:
@@ -188,7 +185,8 @@ def _digest(file: Path, size: int, modified: int) -> bytes:
 
 def _data(cfg: DictConfig) -> dict[str, Any]:
     """Choose the settings of ``data`` that decide an outcome."""
-    data = plain(cfg.data) | {"store": cfg.data.store is not None}  # not where it is; with one, batches are grouped by tokens
+    data = recorded(cfg.data)
+    data |= {"store": cfg.data.store is not None}  # not where it is; with one, batches are grouped by tokens
     counted: Sequence[str] = ("*",)
     if cfg.stage.reads == "passages":
         counted = READ_AS_TEXT

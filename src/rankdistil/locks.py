@@ -21,7 +21,7 @@ def holder(folder: Path) -> str | None:
         return None
     with file.open("rb") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            _flock(lock.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB, file)
         except BlockingIOError:
             told = json.loads(lock.read().decode() or "{}")
             return f"pid {told.get('pid', 'unknown')} since {told.get('since', 'unknown')}"
@@ -47,6 +47,7 @@ def locked(folder: Path, wait: bool, choice: str = "run_name", ours: bool = Fals
     Raises:
         RuntimeError: if another process holds it.
         PermissionError: if the folder can't be written.
+        OSError: if its file system has no locks.
     """
     made, file = [folder] if ours else [], folder / LOCK
     try:
@@ -89,7 +90,7 @@ def _acquire(folder: Path, wait: bool, choice: str, made: list[Path]) -> int:
         except FileNotFoundError:  # a holder that left nothing removed the folder just now
             continue
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB, file)
             if _is(descriptor, file):
                 return descriptor
             os.close(descriptor)  # a holder that left nothing removed the file: who holds it now holds nothing
@@ -103,6 +104,18 @@ def _acquire(folder: Path, wait: bool, choice: str, made: list[Path]) -> int:
         except BaseException:
             os.close(descriptor)
             raise
+
+
+def _flock(descriptor: int, how: int, file: Path) -> None:
+    try:
+        fcntl.flock(descriptor, how)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise OSError(
+            f"{file} can't be locked ({error.strerror}): its file system has no locks, which keep two processes out of one "
+            "folder. Choose one on another disk (paths.runs)."
+        ) from None
 
 
 def _is(descriptor: int, file: Path) -> bool:

@@ -41,15 +41,19 @@ def optim_settings(stage: DictConfig) -> OptimSettings:
     Raises:
         ValueError: for a value out of range, naming its key.
     """
-    if (dropout := stage.dropout) is not None and (isinstance(dropout, bool | str) or not 0 <= dropout < 1):
+    dropout, share = plain(stage.dropout), plain(stage.warmup_share)
+    if dropout is not None and not _is_share(dropout):
         raise ValueError(
             f"stage.dropout is {dropout!r}; expected a number in [0, 1), or null for that of the network's config."
         )
-    share = stage.warmup_share
-    if not isinstance(share, int | float) or not 0 <= share < 1:
+    if not _is_share(share):
         raise ValueError(f"stage.warmup_share is {share!r}; expected a number in [0, 1).")
     steps = stage.steps if isinstance(stage.steps, int) else 0
     return OptimSettings(stage.lr, stage.steps, round(share * steps), stage.weight_decay, stage.gradient_clip)
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
 
 
 def student_size(student: DictConfig) -> StudentSize:

@@ -28,11 +28,12 @@ class OptimSettings:
     def __post_init__(self) -> None:
         for name in ("lr", "gradient_clip"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 < value < float("inf"):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
                 raise ValueError(f"stage.{name} is {value!r}; expected a number greater than 0.")
-        if not isinstance(self.weight_decay, int | float) or not 0 <= self.weight_decay < 1:
-            raise ValueError(f"stage.weight_decay is {self.weight_decay!r}; expected a number in [0, 1).")
-        if not isinstance(self.steps, int) or self.steps < 1:
+        decay = self.weight_decay
+        if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 <= decay < 1:
+            raise ValueError(f"stage.weight_decay is {decay!r}; expected a number in [0, 1).")
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
             raise ValueError(f"stage.steps is {self.steps!r}; expected a whole number of at least 1.")
         if not isinstance(self.warmup_steps, int) or not 0 <= self.warmup_steps <= self.steps:
             raise ValueError(

@@ -50,14 +50,18 @@ def tolerance(data: DictConfig) -> Tolerance:
     return Tolerance(**{name: data[name] for name in names(Tolerance) if name in data})
 
 
-def timing_settings(cfg: DictConfig) -> TimingSettings:
-    """Read the plain settings of ``callbacks.inference_time``.
+def timing_settings(cfg: DictConfig) -> TimingSettings | None:
+    """Read the plain settings of ``callbacks.inference_time``; None where it is null, and nothing is timed.
 
     Raises:
-        ValueError: for a key that nothing reads, or a value out of range, naming its key.
+        ValueError: for a key that nothing reads or that is missing, or a value out of range, naming its key.
     """
-    section = cfg.callbacks.inference_time
-    require_known(section, names(TimingSettings), "callbacks.inference_time")
+    section, known = cfg.callbacks.inference_time, names(TimingSettings)
+    if section is None:
+        return None
+    require_known(section, known, "callbacks.inference_time")
+    if missing_keys := [key for key in known if key not in section]:
+        raise ValueError(f"callbacks.inference_time lacks {', '.join(missing_keys)}: don't set it to null beside keys of it.")
     return TimingSettings(**plain(section))
 
 

@@ -20,13 +20,16 @@ from rankdistil.fit import run_stage
 from rankdistil.lineage import read_record
 from rankdistil.locks import locked
 from rankdistil.models.locate import locate, on_hub_only
+from rankdistil.ranges import check_folder
 from rankdistil.report.check import print_check
 from rankdistil.report.table import print_plain
 from rankdistil.roles import named_source, start_of
 from rankdistil.runfolder import state
 from rankdistil.score import run_scoring
+from rankdistil.secrets import refuse_secrets
 from rankdistil.settings import check
 from rankdistil.slurm import restarted
+from rankdistil.unread import unread
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -43,6 +46,7 @@ def train(cfg: DictConfig) -> float | None:
         ValueError: for a wrong setting, or a folder that holds another run.
         RuntimeError: if a folder is in use, or a parent fails.
     """
+    check_folder(cfg)
     ranks.require_whole()
     rank = ranks.current()
     if rank is None:
@@ -64,12 +68,14 @@ def train(cfg: DictConfig) -> float | None:
 
 def _lead(cfg: DictConfig, group: Announcements | None) -> float | None:
     """Do what ``train`` does, alone or as rank 0 of a group."""
+    refuse_secrets(HydraConfig.get().job.env_set, "hydra.job.env_set")
     _check(cfg)
     if cfg.plan == "check":
         print_check(parts.check_data(cfg), cfg.data.on_bad, console())
         return None
     _check_sources(cfg)
     steps = plan.make_plan(cfg, lambda overrides: hydra.compose("train", overrides=overrides))
+    _tell_unread([step.cfg for step in steps])
     left = [step for step in steps if step.state.name != "finished"]
     if cfg.plan == "show":
         times, total = expected(steps)
@@ -88,6 +94,14 @@ def _lead(cfg: DictConfig, group: Announcements | None) -> float | None:
     for step in steps:
         _carry_out(step, step is not steps[-1], group)
     return (read_record(steps[-1].folder) or {}).get("validation", {}).get("best")
+
+
+def _tell_unread(plan: Sequence[DictConfig]) -> None:
+    """Refuse settings that nothing reads; a sweep, whose procedures share its settings, is only told."""
+    complaints = unread(HydraConfig.get().overrides.task, plan)
+    if HydraConfig.get().mode == RunMode.RUN and (grave := [one.text for one in complaints if one.grave]):
+        raise ValueError("\n".join(grave))
+    print_plain(console(), [f"note: {one.text}" for one in complaints])
 
 
 def _show_missing(steps: Sequence[plan.Step]) -> None:
@@ -114,7 +128,7 @@ def _check(cfg: DictConfig) -> None:
     check(cfg)
     parts.data_settings(cfg.data)
     timing = parts.timing_settings(cfg)
-    if "torch" not in timing.backends or "float32" not in timing.dtypes:  # no device lacks these two
+    if timing is not None and ("torch" not in timing.backends or "float32" not in timing.dtypes):  # no device lacks these two
         raise ValueError(
             f"callbacks.inference_time has backends={list(timing.backends)}, dtypes={list(timing.dtypes)}; a run is timed when "
             "it has no graphs yet, and maybe on a device that computes nothing else. Add torch and float32; evaluate.py times "
@@ -169,6 +183,8 @@ def _carry_out(step: plan.Step, parent: bool, group: Announcements | None) -> No
             raise ValueError(
                 f"{step.folder} {now.reason}. Add resume=true to continue it, or remove the folder to start again."
             )
+        if now.name == "to run" and step.cfg.resume and not parent:
+            print_plain(console(), [f"resume=true: {step.folder} holds nothing to continue ({now.reason}): it begins afresh."])
         if (last := step.folder / "checkpoints" / "last.ckpt").is_file():
             require_whole(last)
         jobs.prepare(step.folder, step.cfg, step.settings, step.parents, None if parent else HydraConfig.get())

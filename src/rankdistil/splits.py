@@ -56,7 +56,7 @@ def choose_test(data: DictConfig, given: DictConfig) -> DictConfig:
         if not levels:
             raise ValueError(
                 f"data.test_relevance_level={changed['test_relevance_level']} is of the run's own test splits. Give the one of "
-                f"{test}: +data.test_relevance_level=<grade>."
+                f"{test}: data.test_relevance_level=<grade>."
             )
         changed["test_relevance_level"] = levels[0]
     return each_test(_of_one(changed, test, changed["test_relevance_level"]))[0]

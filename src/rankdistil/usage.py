@@ -46,6 +46,7 @@ often added:
 {{row_baseline}}
 {{row_rescore}}
 {{row_data}}
+{{row_untimed}}
 
 {HYDRA}.
 All keys: conf/evaluate.yaml; all else: README.md.
@@ -60,7 +61,8 @@ ROWS = {
     "two": ("models=[runs/a/6l/seed0,b.run]", "a list: here a run and a TREC run file"),
     "baseline": ("against.baseline=<row>", "the row that all others are compared with; the first stage by default"),
     "rescore": ("rescore=true", "test runs again instead of reading their own test"),
-    "data": ("+data.test=<split>", "another test than the first run's own"),
+    "data": ("data.test=<split>, data.depth=100", "another test than the first run's own"),
+    "untimed": ("callbacks.inference_time=null", "no inference times: quality alone, which takes seconds"),
 }
 
 

@@ -183,6 +183,22 @@ def test_a_sweep_over_students_leaves_a_complete_folder_each_and_trains_no_paren
     assert (runs / "smoke_teacher/minilm/seed0/run.json").read_text() == teacher
 
 
+@pytest.mark.slow
+def test_a_run_that_is_not_timed_logs_its_test_and_no_value_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HIDDEN", "hunter2")
+    words = ["+experiment=finetune_6l", "scale=smoke", "student=2l", "logger=wandb", "data.name=${oc.env:HIDDEN}"]
+    done = command("train.py", *words, "callbacks.inference_time=null", f"paths.runs={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "\nno inference time: callbacks.inference_time is null." in done.stdout
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert "latency.json" not in {path.name for path in files}
+    assert not [path for path in files if b"hunter2" in path.read_bytes()]
+    (logged,) = (path.read_bytes() for path in files if path.suffix == ".wandb")
+    assert all(name in logged for name in (b"test/nDCG@10", b"test/first_stage_nDCG@10", b"${oc.env:HIDDEN}"))
+
+
 def test_a_sweep_goes_on_after_a_failing_job_and_names_it(runs: Path) -> None:
     done = command("train.py", "-m", "+experiment=smoke", "stage.lr=-1,0.0001", f"paths.runs={runs}")
     assert done.returncode == 1

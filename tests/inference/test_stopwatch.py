@@ -15,7 +15,7 @@ from rankdistil.data.records import Pair
 from rankdistil.inference import processor, stopwatch
 from rankdistil.inference.export import write_export
 from rankdistil.inference.others import Usage
-from rankdistil.inference.stopwatch import Budget, Processes, Timed, summarise, time_rankers, wanted_queries
+from rankdistil.inference.stopwatch import Budget, Pace, Processes, Timed, summarise, time_rankers, wanted_queries
 from rankdistil.inference.timing_settings import TimingSettings
 from rankdistil.metrics.timing import Sample
 from rankdistil.models.bert import CrossEncoder
@@ -198,3 +198,23 @@ def test_a_dtype_that_the_processor_computes_is_timed_and_one_that_it_cannot_is_
     assert [row["dtype"] for row in found["rows"]] == ["float32"]
     assert [one["reason"].partition(" needs")[0] for one in found["setup"]["left_out"]] == ["dtype=bfloat16", "dtype=int8"]
     assert all(row["latency_ms_p50"] > 0 for row in found["rows"])
+
+
+def test_while_it_times_it_says_how_long_the_rest_will_take() -> None:
+    said, now = [], iter([0.0, 10.0, 20.0])  # a call takes 10 s; 4 calls a round, at least 2 rounds of at most 2
+    about = {"measured": "latency", "candidates": 3}
+    pace = Pace(about, 4, SETTINGS, seconds=5, ends=45, say=lambda line: said.append(line()), clock=lambda: next(now))
+    call = pace.counted(lambda pairs: Sample(0.1, 0.2))
+    assert [call([]), call([])] == [Sample(0.1, 0.2)] * 2
+    assert said == [  # (8 - 1) * 10 s, (8 - 2) * 10 s, and 40 s for what is measured after it
+        "timing single queries of 3 passages: 1 calls made, about 1:50 left",
+        "timing single queries of 3 passages: 2 calls made, about 1:40 left",
+    ]
+
+
+def test_rounds_beyond_the_least_count_only_as_far_as_the_time_allows() -> None:
+    now = iter([0.0, 4.0])
+    pace = Pace({"candidates": None}, 1, replace(SETTINGS, rounds=100), 9, 9, lambda line: None, lambda: next(now))
+    for _ in range(4):
+        pace.counted(lambda pairs: Sample(0.1, 0.2))([])
+    assert pace.left() == 5  # of 9 s; the other 96 calls would take 96

@@ -187,3 +187,33 @@ def test_the_tokenizer_of_minilm_reads_a_pair_as_query_and_passage():
     encoded = load_tokenizer(MINILM)("a b", "c")
     assert encoded["input_ids"] == [101, 1037, 1038, 102, 1039, 102]
     assert encoded["token_type_ids"] == [0, 0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("config.json", b'{"model_type": "be', "Unterminated string starting at: line 1 column 16 (char 15)"),
+        ("config.json", b"\xff\xfe", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+        ("config.json", b"[1]", "it holds no object"),
+        ("model.safetensors", b"abc", "header too small"),
+    ],
+)
+def test_a_damaged_file_is_named(folder, name, content, told):
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError) as caught:
+        load_ranker(str(folder))
+    assert str(caught.value).lower().startswith(f"{folder / name} is damaged (".lower())
+    assert told.lower().replace(" ", "") in str(caught.value).lower().replace(" ", "")
+    assert str(caught.value).endswith("Copy the checkpoint again.")
+
+
+def test_a_damaged_tokenizer_is_named(folder):
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match=r"tokenizer\.json is damaged \("):
+        load_tokenizer(str(folder))
+
+
+def test_a_value_of_the_wrong_type_in_a_config_is_told_with_its_checkpoint(folder):
+    _edit_config(folder, hidden_size="wide")
+    with pytest.raises(ValueError, match=rf"^{folder}: its config\.json can't be used: "):
+        read_config(str(folder))

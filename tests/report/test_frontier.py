@@ -16,8 +16,8 @@ from rankdistil.report.frontier import draw_frontier, pareto
 
 
 def row(name: str, quality: float, latency: float | None, spread: float | None = None) -> Row:
-    speed = {} if latency is None else {"latency_ms_p50": latency}
-    return Row(name, 1, {"nDCG@10": quality}, {"nDCG@10": spread} if spread else {}, None, None, None, None, speed)
+    speed, size = {} if latency is None else {"latency_ms_p50": latency}, name.partition(" ")[2]
+    return Row(name, 1, {"nDCG@10": quality}, {"nDCG@10": spread} if spread else {}, None, None, None, None, speed, size=size)
 
 
 BM25 = row("BM25", 0.558, None)
@@ -107,6 +107,15 @@ def test_legends_hold_each_procedure_and_each_size_once(drawn: Figure) -> None:
     procedures, sizes = ([text.get_text() for text in legend.get_texts()] for legend in drawn.legends)
     assert procedures == ["teacher", *(f"way_{n}" for n in range(9))]
     assert sizes == ["minilm", "6l", "3l"]
+
+
+def test_a_run_s_name_is_no_size_and_tells_its_points_from_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: (figures.append(self), path.touch()))
+    rows = [row(name, 0.5, 3.0)._replace(size=size) for name, size in (("a 6l", "6l"), ("a 6l 4l", "6l"), ("my run.txt", ""))]
+    draw_frontier(rows, None, tmp_path)
+    procedures, sizes = ([text.get_text() for text in legend.get_texts()] for legend in figures[0].legends)
+    assert (procedures, sizes) == (["a", "a 4l", "my run.txt"], ["6l"])
 
 
 def test_the_axis_is_logarithmic_with_plain_numbers_and_faster_to_the_left(drawn: Figure) -> None:

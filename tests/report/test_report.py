@@ -88,7 +88,7 @@ def test_a_teacher_tested_on_other_candidates_is_not_the_same_test(tmp_path: Pat
 
 
 def test_the_model_card_holds_the_measured_numbers_and_how_to_load(tmp_path: Path) -> None:
-    shape = {"layers": 2, "width": 96, "heads": 12}
+    shape = {"layers": 2, "width": 96, "heads": 12, "parameters": 3_000_000}
     origin = {"commit": "abc", "versions": {"rankdistil": "0.1.0"}}
     run = {
         "origin": origin,

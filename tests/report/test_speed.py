@@ -1,10 +1,11 @@
 """One speed of each ranker for the tables, chosen among all that were timed; the rest in a table of their own."""
 
+import pytest
 from support import latency_row as row
 from support import timing
 
 from rankdistil.report.columns import to_markdown
-from rankdistil.report.speed import measured_row, reference, speed, speed_columns, time_columns, timing_notes
+from rankdistil.report.speed import beside_teacher, measured_row, reference, speed, speed_columns, time_columns, timing_notes
 
 BOTH = timing(
     row("ranker", 2.0, "bfloat16"), row("teacher", 20.0, "bfloat16"), row("ranker", 4.0), row("teacher", 80.0),
@@ -101,3 +102,17 @@ def test_percentiles_have_a_column_where_a_row_has_them_and_a_note() -> None:
     assert speed_columns(many, NAMES, None)[2].cells == ["6.0", "-"]
     assert timing_notes(many)[0].startswith("ms / query: median, fastest and slowest and 95th percentile of 4 queries")
     assert [column.header for column in time_columns([speed(many, "ranker"), {}], None)][1:3] == ["min..max", "p95"]
+
+
+def test_times_of_runs_that_were_timed_apart_compare_as_shares_of_the_teacher_beside_each() -> None:
+    quiet, loaded = timing(row("teacher", 90.0), row("ranker", 30.0)), timing(row("teacher", 900.0), row("ranker", 300.0))
+    assert beside_teacher(quiet)["latency_ms_p50"] == beside_teacher(loaded)["latency_ms_p50"] == pytest.approx(1 / 3)
+    assert beside_teacher(quiet, "ranker")["latency_ms_p50"] == 1
+    assert beside_teacher(timing(row("ranker", 30.0))) == {}
+
+
+def test_where_nothing_was_timed_no_time_is_shown() -> None:
+    assert (speed(None, "ranker"), speed_columns(None, {"ranker": "x"}, None), time_columns([{}, {}], None)) == ({}, [], [])
+    assert timing_notes(None) == [
+        "no inference time: callbacks.inference_time is null. Measure it later: python evaluate.py models=<run>"
+    ]

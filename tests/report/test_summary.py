@@ -15,7 +15,8 @@ from rankdistil.report import summary  # pytest would take Tested for a class of
 RECORD = {
     "started_from": "random weights", "precision": "32-true", "learnt_from": "t", "train": "d/train", "test": "d/test",
     "losses": ["logits"],
-    "origin": {"commit": "abc", "versions": {"rankdistil": "0.1.0"}}, "shape": {"layers": 2, "width": 96, "heads": 12},
+    "origin": {"commit": "abc", "versions": {"rankdistil": "0.1.0"}},
+    "shape": {"layers": 2, "width": 96, "heads": 12, "parameters": 4_000_000},
 }  # fmt: skip
 TIMES = timing(row("teacher", 90.0) | {"parameters": 20_000_000}, row("ranker", 30.0) | {"parameters": 4_000_000})
 
@@ -34,14 +35,21 @@ def write_test(folder: Path, value: float, **metrics: Any) -> Path:
     return folder
 
 
-def concluded(run: Path, times: dict[str, Any], *further: summary.Tested) -> tuple[list[str], str]:
+def concluded(run: Path, times: dict[str, Any] | None, *further: summary.Tested) -> tuple[list[str], str]:
     """Return the lines that are printed, and the card."""
-    (run / "latency.json").write_text(json.dumps(times))
-    (run / "export").mkdir()
     console = Console(width=140, file=io.StringIO())
-    tested = [summary.Tested("d/test", run, run / "teacher", run / "start" if (run / "start").is_dir() else None), *further]
-    summary.conclude(composed("+experiment=smoke", "data.depth=100"), run, RECORD, tested, console)
+    conclude(run, times, console, *further)
     return console.file.getvalue().splitlines(), (run / "export/README.md").read_text()
+
+
+def conclude(run: Path, times: dict[str, Any] | None, console: Console, *further: summary.Tested) -> dict[str, float]:
+    """Return what a logger is told; without times, of a run that wasn't timed."""
+    (run / "export").mkdir()
+    if times is not None:
+        (run / "latency.json").write_text(json.dumps(times))
+    untimed = ["callbacks.inference_time=null"] if times is None else []
+    tested = [summary.Tested("d/test", run, run / "teacher", run / "start" if (run / "start").is_dir() else None), *further]
+    return summary.conclude(composed("+experiment=smoke", "data.depth=100", *untimed), run, RECORD, tested, console)
 
 
 @pytest.fixture
@@ -103,3 +111,22 @@ def test_each_further_split_has_a_table_and_a_verdict_by_its_name(run: Path) -> 
     ]  # fmt: skip
     assert "no different from BM25 (+0.0000, p 1.000)" in lines[-1]
     assert "no different" not in card
+
+
+def test_without_timing_no_column_note_or_verdict_is_about_time_and_the_card_has_the_size(run: Path) -> None:
+    lines, card = concluded(run, None)
+    told = "no inference time: callbacks.inference_time is null. Measure it later: python evaluate.py models=<run>"
+    assert told in lines
+    assert f"- {told}\n" in card
+    assert "4,000,000 parameters" in card
+    assert "| ranker | nDCG@10 |\n" in card
+    assert not any(word in text for word in ("ms / query", "faster", "latency.json") for text in [*lines, card])
+
+
+def test_a_logger_is_told_the_test_of_ranker_first_stage_and_teacher_and_the_time(run: Path) -> None:
+    other = write_test(run / "tests/2-other", 0.2)
+    assert conclude(run, TIMES, Console(quiet=True), summary.Tested("d/other", other, None)) == {
+        "test/nDCG@10": 0.5, "test/first_stage_nDCG@10": 0.2, "test/teacher_nDCG@10": 0.6,
+        "test/d/other/nDCG@10": 0.2, "test/d/other/first_stage_nDCG@10": 0.2,
+        "test/latency_ms_p50": 30.0, "test/passages_per_second": 1000 / 30,
+    }  # fmt: skip

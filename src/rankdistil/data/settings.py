@@ -1,6 +1,7 @@
 """Plain settings of ``data``: sizes and depths."""
 
 from dataclasses import dataclass
+from math import isfinite
 
 from rankdistil.data.groups import TRAIN_ON
 
@@ -60,7 +61,8 @@ class DataSettings:
             raise ValueError(f"data.train_on is {self.train_on!r}; expected one of {', '.join(TRAIN_ON)}.")
         if (self.negatives_margin is None) != (self.negatives_scores is None):
             raise ValueError("data.negatives_margin and data.negatives_scores belong together: set both, or neither.")
-        if isinstance(self.negatives_margin, bool) or not isinstance(self.negatives_margin, int | float | None):
+        margin = self.negatives_margin
+        if isinstance(margin, bool) or not isinstance(margin, int | float | None) or not isfinite(margin or 0):
             raise ValueError(f"data.negatives_margin is {self.negatives_margin!r}; expected a number of logits, or null.")
         for name, value in vars(self).items():
             if name in NO_COUNT or (name in ("test_queries", "max_tokens") and value is None):

@@ -20,6 +20,7 @@ from rankdistil.inference.timing_settings import LEAST_ROUNDS, TimingSettings
 from rankdistil.metrics.timing import Sample, measure, summary
 from rankdistil.models.bert import parameter_count
 from rankdistil.models.load import load_cross_encoder
+from rankdistil.progress import Now, clock_time
 
 ALL = "all"
 
@@ -96,11 +97,12 @@ def time_rankers(
     machine, rows = describe_machine(), []  # before anything is computed, for the load
     engines, left_out = _open(rankers, device, settings, processes)
     parameters = {name: parameter_count(load_cross_encoder(ranker.path)) for name, ranker in rankers.items()}
-    others = meter()
+    others, say = meter(), Now()
     blocks, ends = _measured(queries, settings), time.monotonic() + settings.seconds
     for number, (about, calls) in enumerate(blocks):
-        timed = {variant: _timed(engine) for variant, engine in engines.items()}
-        another = Budget((ends - time.monotonic()) / (len(blocks) - number), processes.gather)
+        seconds = (ends - time.monotonic()) / (len(blocks) - number)
+        another, pace = Budget(seconds, processes.gather), Pace(about, len(calls) * len(engines), settings, seconds, ends, say)
+        timed = {variant: pace.counted(_timed(engine)) for variant, engine in engines.items()}
         samples = measure(timed, calls, settings.rounds, settings.warmup, processes.together, another)
         for variant, own in samples.items():
             rounds, everywhere = len(own) // len(calls), processes.gather(own)
@@ -137,6 +139,50 @@ class Budget:
         if done < LEAST_ROUNDS:
             return True
         return all(self._gather(now + (now - self._began) / done <= self._ends))
+
+
+class Pace:
+    """Says how long the calls that are left will take, at the pace of those made.
+
+    Args:
+        about: what is measured, see ``time_rankers``.
+        calls: of one round, of all rankers.
+        settings: what is timed.
+        seconds: that this measurement may take.
+        ends: when all of them are to end.
+        say: prints a line now and then.
+        clock: tells seconds.
+    """
+
+    def __init__(
+        self, about: Mapping[str, Any], calls: int, settings: TimingSettings, seconds: float, ends: float,
+        say: Callable[[Callable[[], str]], None], clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        size = about["candidates"]
+        self._what = "many queries in one call" if size is None else f"single queries of {size} passages"
+        self._calls, self._rounds, self._say, self._clock = calls, settings.rounds, say, clock
+        self._began, self._done = clock(), 0
+        self._ends = self._began + seconds
+        self._later = max(ends - self._ends, 0.0)
+
+    def counted(self, call: Callable[[list[Pair]], Sample]) -> Callable[[list[Pair]], Sample]:
+        """Count the calls of a ranker, outside of what is measured."""
+
+        def made(pairs: list[Pair]) -> Sample:
+            sample = call(pairs)
+            self._done += 1
+            self._say(lambda: f"timing {self._what}: {self._done} calls made, about {clock_time(self.left())} left")
+            return sample
+
+        return made
+
+    def left(self) -> float:
+        """Seconds until all is measured: ``LEAST_ROUNDS`` in any case, then what the time allows."""
+        now = self._clock()
+        each = (now - self._began) / max(self._done, 1)
+        least = (min(LEAST_ROUNDS, self._rounds) * self._calls - self._done) * each
+        most = min((self._rounds * self._calls - self._done) * each, self._ends - now)
+        return max(least, most, 0.0) + self._later
 
 
 def wanted_queries(settings: TimingSettings) -> tuple[int, int]:

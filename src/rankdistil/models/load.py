@@ -3,12 +3,14 @@
 The library is imported by the functions that read with it: it takes seconds, which ``import rankdistil`` need not.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
 
+from rankdistil.files import read_json
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.locate import locate
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import BertConfig, BertTokenizerFast
 
 RANKER = "BertForSequenceClassification"
+COPY = "Copy the checkpoint again."
 NEW_HEAD = {"classifier.weight", "classifier.bias"}
 POOLER = {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
 
@@ -33,12 +36,15 @@ def read_config(path: str) -> "BertConfig":
         file = source / "config.json"
         if not file.is_file():
             raise FileNotFoundError(f"{source} holds no config.json: it is no checkpoint folder.")
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        raw = read_json(file, COPY)
         if "auto_map" in raw:
             raise ValueError(f"{file} asks for code of its own (auto_map); such checkpoints are refused.")
         if raw.get("model_type") != "bert":
             raise ValueError(f"{file}: model_type is {raw.get('model_type')!r}, expected 'bert'.")
-    config = BertConfig.from_pretrained(source, local_files_only=isinstance(source, Path))
+    try:
+        config = BertConfig.from_pretrained(source, local_files_only=isinstance(source, Path))
+    except (StrictDataclassError, ValueError, TypeError) as error:  # which the library tells without its file
+        raise ValueError(f"{path}: its config.json can't be used: {error}") from None
     if config.model_type != "bert":
         raise ValueError(f"{path}: model_type is {config.model_type!r}, expected 'bert'.")
     return config
@@ -191,7 +197,7 @@ def _require_bert_tokenizer(folder: Path) -> None:
     if not files:
         raise FileNotFoundError(f"{folder} holds no tokenizer.json and no vocab.txt. Copy the checkpoint's tokenizer there.")
     if files[0].suffix == ".json":
-        kind = json.loads(files[0].read_text(encoding="utf-8")).get("model", {}).get("type")
+        kind = (read_json(files[0], COPY).get("model") or {}).get("type")
         if kind != "WordPiece":
             raise ValueError(f"{files[0]} is a tokenizer of type {kind!r}; expected BERT's 'WordPiece'.")
 
@@ -204,6 +210,16 @@ def _renew(head: torch.nn.Linear, spread: float, seed: int) -> None:
         head.bias.zero_()
 
 
+def _require_whole(folder: Path) -> None:
+    """Refuse a damaged file of weights by its name, which the library doesn't tell."""
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{file} is damaged ({error}). {COPY}") from None
+
+
 def _load(path: str, config: "BertConfig", allowed_missing: set[str], new_head_seed: int | None = None) -> CrossEncoder:
     from transformers import BertForSequenceClassification
     from transformers.utils import logging as transformers_logging
@@ -211,6 +227,8 @@ def _load(path: str, config: "BertConfig", allowed_missing: set[str], new_head_s
     source = locate(path)
     transformers_logging.set_verbosity_error()  # what is missing is said below, once and exactly
     transformers_logging.disable_progress_bar()
+    if isinstance(source, Path):
+        _require_whole(source)
     bert, info = BertForSequenceClassification.from_pretrained(
         source,
         config=config,

@@ -26,7 +26,7 @@ class StudentSize:
     def __post_init__(self) -> None:
         for field in ("layers", "hidden_size", "heads", "intermediate_size"):
             value = getattr(self, field)
-            if not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"student.{field} is {value!r}; expected a whole number of at least 1.")
         if self.hidden_size % self.heads:
             near = self.hidden_size // self.heads * self.heads or self.heads

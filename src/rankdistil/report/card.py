@@ -92,8 +92,8 @@ def write_plain_card(export: Path, cfg: DictConfig, run: dict[str, Any]) -> None
 
 
 def write_card(
-    export: Path, cfg: DictConfig, results: Sequence[Result], timed: Mapping[str, str], run: dict[str, Any], timing: Timing,
-    verdict: Sequence[str],
+    export: Path, cfg: DictConfig, results: Sequence[Result], timed: Mapping[str, str], run: dict[str, Any],
+    timing: Timing | None, verdict: Sequence[str],
 ) -> None:  # fmt: skip
     """Write ``README.md`` into an export folder.
 
@@ -103,7 +103,7 @@ def write_card(
         results: rows of the table; the last one is the export itself.
         timed: the rankers that were timed: as timed -> as the table calls them.
         run: the run's record.
-        timing: content of ``latency.json``.
+        timing: content of ``latency.json``; None if nothing was timed.
         verdict: lines that say whether it was worth it.
     """
     own, shape = results[-1], run["shape"]
@@ -111,7 +111,7 @@ def write_card(
     times = to_markdown(speed_columns(timing, timed, slowest))
     text = TEMPLATE.format(
         title=f"{cfg.method} {own.name}", version=run["origin"]["versions"]["rankdistil"], commit=run["origin"]["commit"],
-        stage=cfg.stage.name, seed=cfg.seed, **shape, parameters=own.speed["parameters"],
+        stage=cfg.stage.name, seed=cfg.seed, **shape,
         learnt_from=run["learnt_from"], train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps,
         precision=run["precision"], query_tokens=cfg.data.query_tokens, passage_tokens=cfg.data.passage_tokens,
         test=run["test"], queries=len(own.per_query), verdict="\n\n".join(verdict), times=times and f"{times}\n",

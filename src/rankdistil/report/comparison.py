@@ -25,6 +25,7 @@ class Member(NamedTuple):
         own_candidates: whether it ranks other candidates than the rest, as a supplied TREC run may; it has no agreement then.
         start: the same ranker before its training; None where that wasn't tested.
         cures: likely ones, should it rank badly.
+        size: of its network, as the row's name has it; empty where it has none.
     """
 
     row: str
@@ -33,6 +34,7 @@ class Member(NamedTuple):
     own_candidates: bool = False
     start: Result | None = None
     cures: Sequence[str] = ()
+    size: str = ""
 
 
 class Difference(NamedTuple):
@@ -57,6 +59,7 @@ class Row(NamedTuple):
         overlap: share of the first ten passages in common with the teacher; None as ``tau``.
         speed: of one ranker of the row, added once all are timed side by side; empty if none was.
         verdict: lines that say whether it was worth it, added then too; none for the first stage.
+        size: of its rankers' networks, as the name has it; empty where it has none.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Row(NamedTuple):
     overlap: float | None
     speed: dict[str, float] = {}  # noqa: RUF012 - never written to
     verdict: Sequence[str] = ()
+    size: str = ""
 
 
 def compare(
@@ -157,6 +161,7 @@ def _row(result: Result, row: list[Member], above: Difference | None, beside: Di
         against_baseline=beside,
         tau=_agreement(row, teachers, kendall_tau),
         overlap=_agreement(row, teachers, overlap),
+        size=row[0].size,
     )
 
 

@@ -68,7 +68,7 @@ def draw_frontier(
     timed = [row for row in rows if TIME in row.speed]
     if not timed:
         return []
-    procedures, sizes = ({_split(row.name)[part]: None for row in timed} for part in (0, 1))
+    procedures, sizes = ({_split(row)[part]: None for row in timed} for part in (0, 1))
     figure = Figure(figsize=(9, max(6.4, 0.23 * (len(procedures) + len(sizes) + 4))), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     points = [(row.speed[TIME], row.measures[measure]) for row in timed]
@@ -97,10 +97,10 @@ def draw_frontier(
     return [_save(figure, folder / f"frontier.{kind}") for kind in ("png", "svg")]
 
 
-def _split(name: str) -> tuple[str, str]:
-    """Procedure and size: ``lm_ranker_distill 6l`` -> ``lm_ranker_distill``, ``6l``; a name without a space has no size."""
-    procedure, _, size = name.rpartition(" ")
-    return (procedure, size) if procedure else (size, "")
+def _split(row: Row) -> tuple[str, str]:
+    """Procedure and size: ``lm_distill 6l`` -> ``lm_distill``, ``6l``; what follows the size is the procedure's."""
+    before, _, after = row.name.partition(f" {row.size}") if row.size else (row.name, "", "")
+    return before + after, row.size
 
 
 def _frame(axes: "Axes", costs: Sequence[float], measure: str, passages: float) -> None:
@@ -132,7 +132,7 @@ def _draw_points(
         looks[name] |= {"markerfacecolor": "white"}
     shapes = {name: MARKERS[number % len(MARKERS)] for number, name in enumerate(sizes)}
     for row in rows:
-        procedure, size = _split(row.name)
+        procedure, size = _split(row)
         look = looks[procedure]
         edge = look["color"] if "markerfacecolor" in look else "white"
         look = look | {"marker": shapes[size], "markersize": 6, "markeredgecolor": edge, "markeredgewidth": 0.7}

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from rankdistil.files import read_json
 from rankdistil.metrics.measures import MAIN
 from rankdistil.report.speed import speed
 
@@ -108,4 +109,4 @@ def _chance(rows: dict[str, dict[str, Any]]) -> dict[str, float] | None:
 def _json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"{file} is not there: the run or evaluation didn't end. Run it again.")
-    return json.loads(file.read_text(encoding="utf-8"))
+    return read_json(file, "Test the run again.")

@@ -11,18 +11,21 @@ from rankdistil.inference.others import shown_share
 from rankdistil.report.columns import Column
 
 Timing = Mapping[str, Any]
-"""Content of ``latency.json``, see ``rankdistil.inference.stopwatch.time_rankers``."""
+"""Content of ``latency.json``, see ``rankdistil.inference.stopwatch.time_rankers``; None stands for nothing timed."""
+UNTIMED = "no inference time: callbacks.inference_time is null. Measure it later: python evaluate.py models=<run>"
 ALL = "all"
 BUSY = "busy, not comparable"
 TIME = "latency_ms_p50"
 
 
-def speed(timing: Timing, ranker: str) -> dict[str, float]:
+def speed(timing: Timing | None, ranker: str) -> dict[str, float]:
     """Return a ranker's numbers of latency, of the first size that was timed, and ``parameters``.
 
     ``passages_per_second`` is of many queries in one call, if that was timed. Empty if the ranker wasn't timed as the others;
     ``parameters`` alone if the machine was busy.
     """
+    if timing is None:
+        return {}
     how = reference(timing)
     rows = [row for row in _summed(timing) if row["ranker"] == ranker and _how(row) == how]
     single = next((row for row in rows if row["measured"] == "latency"), None)
@@ -35,19 +38,39 @@ def speed(timing: Timing, ranker: str) -> dict[str, float]:
     return numbers if rate is None else numbers | {"passages_per_second": rate}
 
 
-def is_busy(timing: Timing) -> bool:
+def beside_teacher(timing: Timing, teacher: str = "teacher") -> dict[str, float]:
+    """Return the times of a run's ranker as shares of the latency of the teacher that was timed beside it.
+
+    Runs that were timed at different hours can be compared by these, and by nothing else: a machine's load differs.
+
+    Args:
+        timing: what was measured.
+        teacher: as timed; ``ranker`` for a teacher's own run, whose latency then is 1.
+
+    Returns:
+        By key of ``speed``; empty where one of them has no time.
+    """
+    own, above = speed(timing, "ranker"), speed(timing, teacher)
+    if TIME not in own or TIME not in above:
+        return {}
+    return {key: value / above[TIME] for key, value in own.items() if "_ms_" in key}
+
+
+def is_busy(timing: Timing | None) -> bool:
     """Whether other processes used so much of the machine that its times compare nothing; where it isn't known, they don't."""
-    return bool(timing["setup"].get("busy"))
+    return timing is not None and bool(timing["setup"].get("busy"))
 
 
 def time_columns(speeds: Sequence[Mapping[str, float]], base: Mapping[str, float] | None) -> list[Column]:
-    """Make the columns of the one speed of each row of a table.
+    """Make the columns of the one speed of each row of a table; none where no row was timed.
 
     Args:
         speeds: of each row, see ``speed``.
         base: the speed that speed-ups are relative to; no such column without it.
     """
-    busy = any(speeds) and not any(TIME in one for one in speeds)
+    if not any(speeds):
+        return []
+    busy = not any(TIME in one for one in speeds)
     columns = [Column("ms / query", [BUSY if one and TIME not in one else _shown(one, TIME, ".0f") for one in speeds])]
     if not busy:
         ends = [tuple(_shown(one, f"latency_ms_{end}", ".0f") for end in ("min", "max")) for one in speeds]
@@ -73,8 +96,10 @@ def measured_row(timing: Timing) -> Timing:
     return next(row for row in _summed(timing) if row["measured"] == "latency" and _how(row) == reference(timing))
 
 
-def timing_notes(timing: Timing) -> list[str]:
+def timing_notes(timing: Timing | None) -> list[str]:
     """Say how times were measured, and what was left out."""
+    if timing is None:
+        return [UNTIMED]
     setup, row = timing["setup"], measured_row(timing)
     together = f" in each of {setup['processes']} processes" if setup["processes"] > 1 else ""
     used = f"others used {shown_share(setup['others'])} of its {setup['cores']} cores meanwhile"
@@ -97,17 +122,17 @@ def timing_notes(timing: Timing) -> list[str]:
     return lines + _left_out(setup["left_out"])
 
 
-def speed_columns(timing: Timing, names: Mapping[str, str], slowest: str | None) -> list[Column]:
+def speed_columns(timing: Timing | None, names: Mapping[str, str], slowest: str | None) -> list[Column]:
     """Make the table of all backends, dtypes and sizes; no columns if there is but one of each, which other tables show.
 
-    None either for a busy machine.
+    None either for a busy machine, or where nothing was timed.
 
     Args:
         timing: what was measured.
         names: of the rankers shown, in their order: as timed -> as tables call them.
         slowest: the ranker, as timed, that speed-ups are relative to; none are given without it.
     """
-    rows = [row for row in _summed(timing) if row["ranker"] in names]
+    rows = [] if timing is None else [row for row in _summed(timing) if row["ranker"] in names]
     single = {(row["ranker"], _how(row), row["candidates"]): row for row in rows if row["measured"] == "latency"}
     sizes = list(dict.fromkeys(size for *_, size in single))
     keys = [(name, how) for how in dict.fromkeys(map(_how, rows)) for name in names if (name, how, sizes[0]) in single]

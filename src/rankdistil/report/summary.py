@@ -11,7 +11,7 @@ from rich.console import Console
 from rankdistil.report.card import write_card, write_plain_card
 from rankdistil.report.columns import to_table
 from rankdistil.report.result import Result, read_first_stage, read_result
-from rankdistil.report.speed import speed, speed_columns, timing_notes
+from rankdistil.report.speed import TIME, speed, speed_columns, timing_notes
 from rankdistil.report.table import print_plain, results_table
 from rankdistil.report.verdict import Verdict, depth_note, likely_cures, verdict
 from rankdistil.roles import teacher_name
@@ -54,7 +54,9 @@ class Ranked(NamedTuple):
         return ({"teacher": self.teacher.name} if self.teacher else {}) | {"ranker": self.own.name}
 
 
-def conclude(cfg: DictConfig, folder: Path, record: dict[str, Any], tested: Sequence[Tested], console: Console) -> None:
+def conclude(
+    cfg: DictConfig, folder: Path, record: dict[str, Any], tested: Sequence[Tested], console: Console
+) -> dict[str, float]:
     """Print the tables and the verdicts, and write the model card.
 
     Args:
@@ -63,18 +65,37 @@ def conclude(cfg: DictConfig, folder: Path, record: dict[str, Any], tested: Sequ
         record: its record.
         tested: its test on each split; rankers are timed on the first.
         console: where to print.
+
+    Returns:
+        What a logger is told: ``test/nDCG@10`` and so on of the ranker, ``test/first_stage_...`` and ``test/teacher_...``, and
+        its time, ``test/latency_ms_p50`` and ``test/passages_per_second``; of a further split ``test/<split>/...``.
     """
-    timing = json.loads((folder / "latency.json").read_text(encoding="utf-8"))
+    timed = cfg.callbacks.inference_time is not None
+    timing = json.loads((folder / "latency.json").read_text(encoding="utf-8")) if timed else None
     ranked = [_ranked(cfg, test, record, timing if number == 0 else None) for number, test in enumerate(tested)]
     cures = likely_cures(cfg.stage.learns, record["started_from"])
     verdicts = [verdict(*one, cures) for one in ranked]
     for test, rows in zip(tested, ranked, strict=True):
         _print(rows, test.split, timing if test is tested[0] else None, console)
+    if timing is None:
+        print_plain(console, timing_notes(None))
     print_plain(console, [f"trained in {record['precision']}, tested in float32"])
     further = ["tests/"] if len(tested) > 1 else []
     notes = depth_note(cfg.data.depth)
-    print_plain(console, [*notes, f"files: {folder}/  {'  '.join([FILES, *further])}", *_verdict_lines(tested, verdicts)])
+    files = FILES if timed else FILES.replace("latency.json  ", "")
+    print_plain(console, [*notes, f"files: {folder}/  {'  '.join([files, *further])}", *_verdict_lines(tested, verdicts)])
     write_card(folder / "export", cfg, ranked[0].rows, ranked[0].timed, record, timing, [*verdicts[0].lines, *notes])
+    return _logged(tested, ranked)
+
+
+def _logged(tested: Sequence[Tested], ranked: Sequence[Ranked]) -> dict[str, float]:
+    values = {}
+    for test, rows in zip(tested, ranked, strict=True):
+        where = "test" if test is tested[0] else f"test/{test.split}"
+        for role, row in (("", rows.own), ("first_stage_", rows.first), ("teacher_", rows.teacher)):
+            values |= {f"{where}/{role}{name}": value for name, value in (row.measures if row else {}).items()}
+    speed = {key: value for key, value in ranked[0].own.speed.items() if key in (TIME, "passages_per_second")}
+    return values | {f"test/{key}": value for key, value in speed.items()}
 
 
 def _verdict_lines(tested: Sequence[Tested], verdicts: Sequence[Verdict]) -> list[str]:

@@ -1,0 +1,107 @@
+"""The words of a command line: made into what Hydra can read where its grammar or its order forbids, or told how to type them.
+
+Hydra reads no part of a key that begins with a digit (``sizes.6l.steps``), adds no key to an empty section (``data.depth`` of
+``evaluate.py``, ``data.columns={...}``), and reads the words of a sweep once without the groups that it sweeps. What is added
+so is still checked: a key that nothing reads is refused by ``rankdistil.settings``.
+"""
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+SETTING = re.compile(r"(\+{0,2})([\w$][\w$./@-]*)=(.*)", re.DOTALL)
+PLAIN = re.compile(r"[\w./:%+@?*$\\ -]*", re.ASCII)  # a value that needs no quotes
+OPEN = {"evaluate": "data"}  # root config -> its section that takes keys without having them
+
+
+def readable(words: Sequence[str], config_name: str, conf: Path) -> list[str]:
+    """Rewrite the words that Hydra couldn't read; the others stay as they are.
+
+    Args:
+        words: of the command line, options among them.
+        config_name: the root config.
+        conf: the folder of configs, whose folders are the groups.
+    """
+    swept = any(_sweeps_group(word, conf) for word in words)
+    return [_readable(word, OPEN.get(config_name), swept) for word in words]
+
+
+def unreadable(word: str) -> str:
+    """Say how to type a word that Hydra can't read."""
+    key, sign, value = word.partition("=")
+    if not sign:
+        return f"{word!r} is no setting. Expected <key>=<value>."
+    if not SETTING.fullmatch(word) and not word.startswith("~"):
+        return f"{word!r} is no setting: {key!r} is no key. Expected <key>=<value>."
+    if value[:1] in ("[", "{"):
+        return (
+            f"{word} can't be read: a bracket is not closed, or an item has signs that need quotes. Quote the item, and the "
+            """whole for the shell: 'models=["runs/a, b","runs/c"]'."""
+        )
+    signs = " ".join(dict.fromkeys(PLAIN.sub("", value))) or '"'
+    needs = f"a value with {signs} in it needs quotes, inside of those of the shell"
+    return f"{word} can't be read: {needs}. Type: {_quoted(key, value)}"
+
+
+def several(word: str) -> str:
+    """Say what a comma in a value may mean, for a command that is no sweep."""
+    key, _, value = word.partition("=")
+    return (
+        f"{word} names several values, and this is no sweep. For one text type {_quoted(key, value)}, for a list "
+        f"{shlex.quote(f'{key}=[{value}]')}; for a sweep add -m."
+    )
+
+
+def key_of(word: str) -> str:
+    """Return the key that a word sets."""
+    return word.partition("=")[0].lstrip("+~")
+
+
+def first_choice(word: str) -> str:
+    """Return the word with the first of its choices, where it has several."""
+    key, sign, value = word.partition("=")
+    return f"{key}{sign}{value.partition(',')[0]}"
+
+
+def _readable(word: str, section: str | None, swept: bool) -> str:
+    found = SETTING.fullmatch(word)
+    if found is None:
+        return word
+    plus, key, value = found.groups()
+    if "." not in key or key.startswith("hydra."):
+        return word
+    parts = key.split(".")
+    number = next((place for place, part in enumerate(parts) if part[:1].isdigit()), 0)
+    if number:
+        return f"++{'.'.join(parts[:number])}={_nested(parts[number:], value)}"
+    added = parts[0] == section or value.startswith("{") or (swept and not plus and _choices(value) == [value])
+    return f"++{key}={value}" if added else word
+
+
+def _nested(parts: Sequence[str], value: str) -> str:
+    """Write a key and its value, or each of its choices, as nested dicts."""
+    opened, closed = "".join(f"{{{part}: " for part in parts), "}" * len(parts)
+    return ",".join(f"{opened}{choice}{closed}" for choice in _choices(value) or [value])
+
+
+def _choices(value: str) -> list[str]:
+    """List what a sweep takes of a value: the value alone where it is no sweep, nothing where that can't be told."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        override = OverridesParser.create().parse_override(f"x={value}")
+        return list(override.sweep_string_iterator()) if override.is_sweep_override() else [value]
+    except HydraException:  # what can't be read; a glob, whose files aren't known here; an interval of a search
+        return []
+
+
+def _sweeps_group(word: str, conf: Path) -> bool:
+    found = SETTING.fullmatch(word)
+    return found is not None and (conf / found[2]).is_dir() and _choices(found[3]) != [found[3]]
+
+
+def _quoted(key: str, value: str) -> str:
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', value)
+    return shlex.quote(f'{key}="{escaped}"')
