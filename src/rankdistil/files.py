@@ -1,4 +1,4 @@
-"""Writing in one step: a reader sees the old content or the new, never half of it. Reading JSON; telling that a file changed."""
+"""Writing in one step: a reader sees the old content or the new, never half of it. Reading JSON, and telling a changed file."""
 
 import fcntl
 import hashlib
