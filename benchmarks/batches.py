@@ -71,7 +71,7 @@ class Parts(NamedTuple):
         queries, passages = self.reader.queries, self.reader.find(batch.passage_ids)
         return self.encoder.tokenizer(
             [queries[key] for key in batch.query_ids], [passages[key] for key in batch.passage_ids],
-            padding=True, truncation="only_second", max_length=self.encoder.max_tokens, return_tensors="pt",
+            padding=True, truncation="longest_first", max_length=self.encoder.max_length, return_tensors="pt",
         )  # fmt: skip
 
 

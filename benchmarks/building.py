@@ -69,18 +69,19 @@ def build(setting: Setting, sizes: Sizes, words: Words, direct: bool) -> Times:
 
 def _write_drawn(setting: Setting, sizes: Sizes, words: Words) -> None:
     origin = setting.reader().origin("passages")
-    fingerprint, budget = tokenizer_fingerprint(setting.encoder().tokenizer), setting.passage_tokens
+    encoder = setting.encoder()
+    fingerprint, room = tokenizer_fingerprint(encoder.tokenizer), encoder.room
 
     def chunks() -> Iterator[tuple[list[str], Segment]]:
         for ids, drawn, lengths in passages(words, sizes):
             tokens = words.tokens(drawn, lengths)
-            if tokens.lengths.max() > budget:
-                raise ValueError(f"a passage has {tokens.lengths.max()} tokens, more than {budget}. Use --store tokenise.")
+            if tokens.lengths.max() > room:
+                raise ValueError(f"a passage has {tokens.lengths.max()} tokens, more than {room}. Use --store tokenise.")
             yield ids.astype(str).tolist(), tokens
 
     ensure(
         origin.folder(setting.store, "passages"),
-        {"tokenizer": fingerprint, "budget": budget, SOURCE: origin.source},
+        {"tokenizer": fingerprint, "tokens": room, SOURCE: origin.source},
         lambda building: write_ragged(building, chunks(), np.dtype(np.uint16)) | {"cut": 0, "empty": 0},
         RaggedStore,
     )
@@ -103,7 +104,6 @@ def tokenising(setting: Setting, sample: int) -> dict[str, float]:
             Path(folder) / "sample",
             lambda: islice(reader.passages(), sample),
             encoder,
-            encoder.passage_tokens,
             {"sample": sample},
         )
         wall, core = time.perf_counter() - wall, time.process_time() - core

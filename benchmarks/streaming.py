@@ -69,7 +69,7 @@ def measure(setting: Setting, batches: int, seconds: float) -> dict[str, Any]:
 
 def _data(setting: Setting) -> RankingDataModule:
     settings = DataSettings(
-        batch_size=32, eval_batch_size=256, query_tokens=setting.query_tokens, passage_tokens=setting.passage_tokens,
+        batch_size=32, eval_batch_size=256, max_length=setting.max_length,
         train_on="docpairs", negatives_depth=100, relevance_level=1, depth=1000, valid_depth=100, valid_queries=500,
         store=str(setting.store),
     )  # fmt: skip

@@ -20,7 +20,6 @@ from rankdistil.data.stream import WINDOW, GroupStream, Size
 from rankdistil.models.load import load_tokenizer
 
 LENGTH = 128  # tokens of a pair at most, and what the naive step pads to
-QUERY_TOKENS = 12
 TRIPLES = 8  # of a batch: 16 pairs
 
 
@@ -78,13 +77,12 @@ def draw_work(batches: int, tokens: int | None, seed: int) -> Work:
         seed: of all.
     """
     tokenizer = load_tokenizer(TOKENIZER)
-    encoder = PairEncoder(tokenizer, QUERY_TOKENS, LENGTH - QUERY_TOKENS - 3)
+    encoder = PairEncoder(tokenizer, LENGTH)
     groups = TRIPLES if tokens is None else max(1, tokens // LENGTH)
     count = max(batches, WINDOW) * groups
     words, sizes = Words(tokenizer), Sizes(passages=2 * count, queries=count, seed=seed)
     asked, answers = (
-        StoredTexts(words, list(drawn), budget)
-        for drawn, budget in ((queries(words, sizes), QUERY_TOKENS), (passages(words, sizes), encoder.passage_tokens))
+        StoredTexts(words, list(drawn), encoder.room) for drawn in (queries(words, sizes), passages(words, sizes))
     )
     first = np.arange(count)
     rows = np.stack([first, first, first + count], axis=1)

@@ -18,8 +18,8 @@ TEACHER = 6, 384, 1536
 STUDENT = 2, 96, 384  # student=2l at scale=smoke
 
 
-def counted(shape: tuple[int, int, int], tokens: int) -> float:
-    return estimate.forward_flops(*shape, estimate.FILL * tokens)
+def counted(shape: tuple[int, int, int], fill: float = estimate.FILL) -> float:
+    return estimate.forward_flops(*shape, 155 * fill)
 
 
 def test_a_forward_pass_is_counted_by_hand() -> None:
@@ -30,19 +30,19 @@ def test_a_forward_pass_is_counted_by_hand() -> None:
 
 def test_fine_tuning_is_three_passes_a_pair_and_its_validations_test_and_timing_are_one() -> None:
     cfg = composed("+experiment=finetune_6l", "scale=smoke", "student=2l")
-    student = counted(STUDENT, 24 + 128 + 3)
+    student = counted(STUDENT)
     training, validations, test, timing = 6 * 4 * 3, 3 * 7 * 4, 10 * 10, (10 + 20) * 3
     assert estimate.run_flops(cfg, 10) == pytest.approx((training + validations + test + timing) * student)
 
 
 def test_a_live_teacher_adds_a_pass_in_training_and_timing_and_one_validation() -> None:
-    student, teacher = (counted(shape, 24 + 128 + 3) for shape in (STUDENT, TEACHER))
+    student, teacher = (counted(shape) for shape in (STUDENT, TEACHER))
     both = (9 * 4 * 3 + 3 * 28 + 100 + 90) * student + (9 * 4 + 28 + 90) * teacher
     assert estimate.run_flops(composed("+experiment=smoke"), 10) == pytest.approx(both)
 
 
 def test_a_language_model_reads_passages_and_has_no_test() -> None:
-    student, teacher = (counted(shape, 128 + 3) for shape in (STUDENT, TEACHER))
+    student, teacher = (counted(shape, estimate.FILL_ALONE) for shape in (STUDENT, TEACHER))
     cfg = composed("+experiment=lm_distill_6l", "scale=smoke", "student=2l")
     assert estimate.run_flops(cfg, None) == pytest.approx((6 * 4 * 3 + 3 * 4) * student + (6 * 4 + 3 * 4) * teacher)
 

@@ -42,7 +42,7 @@ def run(tmp_path: Path) -> Path:
     (folder / ".hydra").mkdir(parents=True)
     OmegaConf.save(composed("+experiment=smoke"), folder / ".hydra" / "config.yaml")
     (folder / "run.json").write_text("{}")
-    write_export(folder / "export", ranker, tokenizer, 64, query_tokens=16)
+    write_export(folder / "export", ranker, tokenizer, 64)
     (folder / "export" / "README.md").write_text("# The card\n")
     return folder
 

@@ -75,14 +75,14 @@ def checked(tmp_path: Path) -> Callable[..., Check]:
 
 
 def test_a_check_tells_what_re_ranking_can_gain_and_how_many_texts_are_cut(checked, tmp_path: Path) -> None:
-    assert checked("data.query_tokens=4", "data.depth=11").facts == [  # a training query is held out for validation
+    assert checked("data.max_length=11", "data.depth=11").facts == [  # a training query is held out for validation
         f"valid ({tmp_path.name}/queries.train.tsv (only 1 held-out queries)): the first 4 candidates (BM25) hold 100.0% of "
         "the relevant passages, at least one for 100.0% of the queries: best possible nDCG@10 1.0000 (1 queries).",
         f"test ({tmp_path.name}/queries.test.tsv): the first 11 candidates (BM25) hold 100.0% of the relevant passages, at "
         "least one for 100.0% of the queries: best possible nDCG@10 1.0000 (1 queries).",
-        "corpus.tsv: 0.0% of 3 passages are cut at data.passage_tokens=128.",
-        "queries.train.tsv: 0.0% of 2 queries are cut at data.query_tokens=4.",
-        "queries.test.tsv: 100.0% of 1 queries are cut at data.query_tokens=4.",
+        "corpus.tsv: 33.3% of 3 passages are cut beside a query of 4 tokens (the median) at data.max_length=11.",
+        "queries.train.tsv: 0.0% of 2 queries are cut by a long passage at data.max_length=11.",
+        "queries.test.tsv: 100.0% of 1 queries are cut by a long passage at data.max_length=11.",
     ]
 
 

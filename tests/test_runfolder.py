@@ -184,7 +184,7 @@ def test_the_student_does_not_decide_what_a_teacher_becomes() -> None:
 def test_how_rankings_are_tested_does_not_decide_what_a_language_model_becomes() -> None:
     base, tested, read = (
         outcome_settings(composed("+experiment=lm_distill_6l", *override), {})
-        for override in ([], ["data.depth=3", "data.test_queries=5"], ["data.passage_tokens=50"])
+        for override in ([], ["data.depth=3", "data.test_queries=5"], ["data.max_length=50"])
     )
     assert base == tested
     assert base != read
@@ -218,8 +218,8 @@ def test_what_cannot_change_a_score_leaves_a_teacher_s_scores_as_they_are(overri
     [
         "data.root=y", "data.corpus=other.tsv", "data.train.queries=other.tsv", "data.train.qrels=o", "data.train.triples=null",
         "data.train.candidates=run", "data.candidates=run", "+data.columns.corpus={id: docno}", "data.train_on=sampled",
-        "data.negatives=3", "data.negatives_depth=7", "data.negatives_skip=2", "data.relevance_level=2", "data.query_tokens=9",
-        "data.passage_tokens=9", "data.on_bad=skip", "data.store=stores", "data.valid=null", "data.test=null",
+        "data.negatives=3", "data.negatives_depth=7", "data.negatives_skip=2", "data.relevance_level=2", "data.max_length=9",
+        "data.on_bad=skip", "data.store=stores", "data.valid=null", "data.test=null",
     ],
 )  # fmt: skip
 def test_what_decides_which_pairs_are_scored_or_what_is_read_of_them_makes_other_scores(override: str) -> None:

@@ -31,7 +31,7 @@ def run(tiny_ranker: CrossEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     write_export(tmp_path / "teacher", tiny_ranker, tokenizer, 38)
     cfg = composed(
         "+experiment=score_teacher", "scale=smoke", "data=files", f"data.root={tmp_path}", "data.corpus=corpus.tsv",
-        f"data.train={SPLIT}", "data.query_tokens=8", "data.passage_tokens=16", "data.holdout=1",
+        f"data.train={SPLIT}", "data.max_length=27", "data.holdout=1",
         f"teacher.export={tmp_path}/teacher",
     )  # fmt: skip
 

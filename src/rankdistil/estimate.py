@@ -26,8 +26,8 @@ from rankdistil.splits import each_test
 # Of one thread's best product times the threads. Calibrated by a teacher (6x384) on two cores with AVX2, 84 GFLOP/s each: its
 # 300 steps and 3 validations, 37.9 TFLOP, took 445 s (0.51), its test and timing, 17.6 TFLOP, 187 s (0.56).
 EFFICIENCY = 0.5
-FILL = 0.63  # tokens of a pair with its padding, of those that the budgets allow: 97 of 155 in the embedded collection
-SPECIAL = 3  # tokens of a pair
+# Tokens with their padding, of data.max_length: in the embedded collection 97 of 155 of a pair, 82 of a passage alone.
+FILL, FILL_ALONE = 0.63, 0.53
 BACKWARD = 2  # forward passes that the gradients cost
 PACE = (  # settings that don't change a run's seconds per step, nor its test
     "seed", "stage.lr", "stage.steps", "stage.warmup_share", "stage.weight_decay", "stage.gradient_clip",
@@ -62,7 +62,7 @@ def run_flops(cfg: DictConfig, tested: int | None) -> float | None:
         return None
     data, stage = cfg.data, cfg.stage
     passages = stage.reads == "passages"
-    tokens = FILL * (data.passage_tokens + SPECIAL + (0 if passages else data.query_tokens))
+    tokens = data.max_length * (FILL_ALONE if passages else FILL)
     student = forward_flops(*own, tokens)
     teacher = 0.0 if above is None else forward_flops(*above, tokens)
     live = 0.0 if reads_scores(cfg) else teacher

@@ -165,8 +165,7 @@ def _tested(cfg: DictConfig, entry: Entry, data: RankingDataModule, settings: Di
 def _what_is_tested(data: DictConfig) -> dict[str, Any]:
     """The settings of ``data`` that a test depends on."""
     names = (
-        "root", "corpus", "columns", "test", "candidates", "test_queries", "depth", "query_tokens", "passage_tokens",
-        "test_relevance_level",
+        "root", "corpus", "columns", "test", "candidates", "test_queries", "depth", "max_length", "test_relevance_level",
     )  # fmt: skip
     tested = {name: plain(data.get(name)) for name in names}
     if isinstance(tested["test"], dict):  # a file that isn't named and one that is null are the same

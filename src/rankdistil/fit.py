@@ -214,7 +214,7 @@ def _described(cfg: DictConfig, module: StageModule, data: StreamDataModule, par
 
 
 def _write_start(folder: Path, module: StageModule, own: PairEncoder) -> None:
-    write_export(folder / START / "export", module.ranker, own.tokenizer, own.max_tokens, query_tokens=own.query_tokens)
+    write_export(folder / START / "export", module.ranker, own.tokenizer, own.max_length)
 
 
 def _followed(parents: dict[str, Any]) -> str:

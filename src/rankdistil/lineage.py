@@ -30,13 +30,13 @@ from rankdistil.signals import Stopped
 # batches, so their size counts.
 READ_AS_TEXT = (
     "root", "corpus", "columns.corpus.*", "train", "train.triples_text", "columns.triples_text.*", "passages", "valid_passages",
-    "batch_size", "eval_batch_size", "query_tokens", "passage_tokens", "max_tokens", "on_bad", "store",
+    "batch_size", "eval_batch_size", "max_length", "max_tokens", "on_bad", "store",
 )  # fmt: skip
 # Those that decide which pairs a teacher scores, and what it reads of them: with a store, pairs have another order, in which
 # shards are cut.
 SCORED = (
     "root", "corpus", "columns.*", "train", "train.*", "candidates", "train_on", "relevance_level", "negatives", "negatives_*",
-    "held_out_queries", "query_tokens", "passage_tokens", "on_bad", "store",
+    "held_out_queries", "max_length", "on_bad", "store",
 )  # fmt: skip
 ELSEWHERE = ("workers", "negatives_scores")  # the scores are a parent
 PACKAGES = ("rankdistil", "torch", "lightning", "transformers", "ir-datasets", "ir-measures", "bm25s", "numpy")

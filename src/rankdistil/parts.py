@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import lightning as L
@@ -147,9 +148,9 @@ def build_encoder(data: DictConfig, tokenizer: PreTrainedTokenizerFast, position
     """Build the encoder of pairs.
 
     Raises:
-        ValueError: for budgets that the network has no positions for.
+        ValueError: for a length that the network has no positions for.
     """
-    return PairEncoder(tokenizer, data.query_tokens, data.passage_tokens, positions)
+    return PairEncoder(tokenizer, data.max_length, positions)
 
 
 def build_data(
@@ -215,20 +216,24 @@ def _tell_ceilings(check: Check, splits: Sequence[Split]) -> None:
 
 
 def _tell_cuts(check: Check, cfg: DictConfig) -> None:
-    """Say how many texts are longer than their budgets, where the tokenizer is on this machine."""
+    """Say how many texts are cut, where the tokenizer is on this machine."""
     if not check.texts:
         return
     source = named_source(cfg)
     if on_hub_only(source):
         check.facts.append(f"how many texts are cut is not told: the tokenizer of {source} is not on this machine.")
         return
-    encoder = PairEncoder(load_tokenizer(source), cfg.data.query_tokens, cfg.data.passage_tokens, sys.maxsize)
-    for file, kind, found in check.texts:
-        lengths = [len(ids) for ids in encoder.token_ids(found.sample, found.budget + 1)]
-        share = sum(length > found.budget for length in lengths) / len(lengths)
+    encoder = PairEncoder(load_tokenizer(source), cfg.data.max_length, sys.maxsize)
+    lengths = [[len(ids) for ids in encoder.token_ids(found.sample, encoder.room + 1)] for _, _, found in check.texts]
+    asked = [length for own, (_, kind, _) in zip(lengths, check.texts, strict=True) if kind == "query" for length in own]
+    beside = int(median(asked)) if asked else 0  # tokens of the query that a passage shares its pair with
+    for own, (file, kind, found) in zip(lengths, check.texts, strict=True):
+        most = encoder.room // 2 if kind == "query" else encoder.room - min(beside, encoder.room // 2)
         plural = {"passage": "passages", "query": "queries"}[kind]
-        whole = f"{len(lengths)} {plural}" if len(lengths) == len(found.ids) else f"{len(lengths)} sampled {plural}"
-        check.facts.append(f"{file}: {share:.1%} of {whole} are cut at data.{kind}_tokens={found.budget}.")
+        whole = f"{len(own)} {plural}" if len(own) == len(found.ids) else f"{len(own)} sampled {plural}"
+        where = "by a long passage" if kind == "query" else f"beside a query of {beside} tokens (the median)"
+        share = sum(length > most for length in own) / len(own)
+        check.facts.append(f"{file}: {share:.1%} of {whole} are cut {where} at data.max_length={encoder.max_length}.")
 
 
 LONGEST_S = 604_800  # a week

@@ -97,8 +97,7 @@ def _made_of(cfg: DictConfig, tokenizer: PreTrainedTokenizerFast) -> dict[str, A
     return {
         "teacher": identity(networks.teacher_source(cfg)),
         "tokenizer": tokenizer_fingerprint(tokenizer),
-        "query_tokens": cfg.data.query_tokens,
-        "passage_tokens": cfg.data.passage_tokens,
+        "max_length": cfg.data.max_length,
         "dtype": "float32",
     }
 

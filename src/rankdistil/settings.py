@@ -70,7 +70,7 @@ def require_known(keys: Any, known: Iterable[str], section: str) -> None:
         found = "null" if keys is None else repr(keys)
         raise ValueError(f"{section} is {found}; expected the section with its keys: {', '.join(known)}. Leave it as it is.")
     for key in keys:
-        if SECRET.search(str(key)) and key not in known:  # query_tokens and the like are known
+        if SECRET.search(str(key)) and key not in known:  # max_tokens is known
             raise ValueError(f"{prefix}{key} looks like a secret, and settings are written to files. Use the environment.")
         if key not in known:
             raise ValueError(unknown_key(f"{prefix}{key}", [f"{prefix}{name}" for name in known]))

@@ -42,7 +42,7 @@ def open_splits(cfg: DictConfig, data: RankingDataModule) -> Splits:
     opened = [(first, data)]
     for settings in others:
         other, encoder = OmegaConf.create(plain(cfg) | {"data": plain(settings)}), data.encoder
-        further = parts.build_data(other, encoder.tokenizer, encoder.max_tokens, cfg.seed, train=False)
+        further = parts.build_data(other, encoder.tokenizer, encoder.max_length, cfg.seed, train=False)
         further.open_test()
         opened.append((settings, further))
     readers = [*data.readers, *(reader for _, further in opened[1:] for reader in further.readers)]

@@ -116,7 +116,7 @@ def test_the_command_line_beats_the_experiment_and_the_experiment_beats_the_scal
     cfg = composed("+experiment=smoke", "student=4l", "data=files", "data.root=x", "stage.lr=0.5", "data.depth=3")
     assert (cfg.student.name, cfg.data.name, cfg.stage.lr, cfg.data.depth) == ("4l", "files", 0.5, 3)
     assert cfg.steps.ranker_distill == 9  # the experiment's, not the scale's
-    assert cfg.data.query_tokens == 24  # the scale's, for any collection
+    assert cfg.data.max_length == 155  # the scale's, for any collection
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda path: path.stem)

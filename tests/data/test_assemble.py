@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rankdistil.data.assemble import Segment, assemble
+from rankdistil.data.assemble import Segment, assemble, cut_pairs
 
 TEXTS = [[5, 6, 7], [], [8], [9, 10], [], [11]]
 
@@ -22,3 +22,13 @@ def test_tokens_of_any_width_are_laid_out_the_same(dtype):
     assert mask.tolist() == [[1] * 6, [1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 0, 0]]
     assert types.tolist() == [[0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 0], [0, 0, 0, 1, 0, 0]]
     assert str(ids.dtype) == str(mask.dtype) == str(types.dtype) == "torch.int64"
+
+
+@pytest.mark.parametrize("room", [0, 1, 2, 7, 8])
+def test_pairs_that_fit_stay_whole_and_others_are_cut_to_the_room_the_longer_first(room):
+    first, second = (each.reshape(-1) for each in np.meshgrid(np.arange(12), np.arange(12)))
+    kept = cut_pairs(first, second, room)
+    assert np.array_equal(kept[0] + kept[1], np.minimum(first + second, room))
+    for own, other, whole in ((*kept, first), (*kept[::-1], second)):
+        assert (own <= whole).all()
+        assert (own[own < whole] >= other[own < whole] - 1).all()

@@ -16,7 +16,7 @@ from rankdistil.data.settings import DataSettings
 from rankdistil.files import content
 
 SETTINGS = DataSettings(
-    batch_size=2, eval_batch_size=3, query_tokens=4, passage_tokens=5, train_on="docpairs", negatives_depth=10,
+    batch_size=2, eval_batch_size=3, max_length=8, train_on="docpairs", negatives_depth=10,
     relevance_level=1, depth=10, valid_depth=2, valid_queries=10,
 )  # fmt: skip
 COLUMNS = "(query_id<TAB>positive_id<TAB>negative_id)"
@@ -45,8 +45,8 @@ def complaints(check: Check) -> list[str]:
 
 def test_each_file_is_counted(collection, looked):
     assert told(looked(collection())) == {
-        "corpus.tsv": "5 passages; words: 5 median, 5 at 95 %, 6 at most; 1 of more than 5 words, cut to 5 tokens",
-        "queries.tsv": "3 queries; words: 4 median, 4 at 95 %, 5 at most; 1 of more than 4 words, cut to 4 tokens",
+        "corpus.tsv": "5 passages; words: 5 median, 5 at 95 %, 6 at most; 1 of more than 5 words, cut to 5 tokens or fewer",
+        "queries.tsv": "3 queries; words: 4 median, 4 at 95 %, 5 at most",
         "qrels.txt": "4 judgments of 3 queries; grades 0: 1, 1: 2, 2: 1",
         "triples.tsv": "4 triples of 3 queries",
         "run.txt": "7 candidates of 3 queries; 2 to 3 each",

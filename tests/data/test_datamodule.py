@@ -14,7 +14,7 @@ from rankdistil.data.readers import Reader
 from rankdistil.data.settings import DataSettings
 
 SETTINGS = DataSettings(
-    batch_size=2, eval_batch_size=3, query_tokens=8, passage_tokens=16, train_on="docpairs", negatives_depth=10,
+    batch_size=2, eval_batch_size=3, max_length=27, train_on="docpairs", negatives_depth=10,
     relevance_level=1, depth=10, valid_depth=2, valid_queries=10, valid_passages=1,
 )  # fmt: skip
 
@@ -25,7 +25,7 @@ OPEN = (*NO_COUNT, "test_queries", "max_tokens")
 
 @pytest.fixture(scope="module")
 def encoder(tokenizer) -> PairEncoder:
-    return PairEncoder(tokenizer, SETTINGS.query_tokens, SETTINGS.passage_tokens)
+    return PairEncoder(tokenizer, SETTINGS.max_length)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def build(collection, tokenizer) -> Callable[..., RankingDataModule]:
     ) -> RankingDataModule:
         split = collection(**(files or {}))
         reader = Reader(split)
-        encoder = PairEncoder(tokenizer, SETTINGS.query_tokens, SETTINGS.passage_tokens)
+        encoder = PairEncoder(tokenizer, SETTINGS.max_length)
         data = RankingDataModule(Reader(split, holdout), reader, reader, encoder, replace(SETTINGS, **settings), 0, scores)
         data.open()
         return data
@@ -65,7 +65,7 @@ def test_scores_for_a_margin_that_belong_to_other_texts_are_refused_by_their_key
 
 
 def test_scores_for_a_margin_may_be_those_of_another_tokenizer(build, write) -> None:
-    folder = write(tokenizer="other", query_tokens="99")
+    folder = write(tokenizer="other", max_length="99")
     assert len(build(negatives_margin=0.5, negatives_scores=str(folder))._source) == 2
 
 

@@ -1,5 +1,8 @@
 """Pairs to token ids, against the tokenizer's own encoding of pairs."""
 
+from itertools import product
+
+import numpy as np
 import pytest
 import torch
 
@@ -20,34 +23,40 @@ def words(tokenizer, batch, row=0):
 
 @pytest.mark.parametrize("name", ["input_ids", "attention_mask", "token_type_ids"])
 def test_uncut_pairs_are_encoded_as_by_the_tokenizer(tokenizer, name):
-    batch = PairEncoder(tokenizer, query_tokens=30, passage_tokens=60).batch(PAIRS)
+    batch = PairEncoder(tokenizer, 93).batch(PAIRS)
     expected = tokenizer([p.query for p in PAIRS], [p.passage for p in PAIRS], padding=True, return_tensors="pt")
     assert torch.equal(getattr(batch, name), expected[name])
 
 
-def test_query_and_passage_are_cut_to_budgets_of_their_own(tokenizer):
-    encoder = PairEncoder(tokenizer, query_tokens=2, passage_tokens=3)
-    batch = encoder.batch([Pair("1", "a", "where do apples grow", "Apples grow on trees.")])
-    assert words(tokenizer, batch) == ["[CLS]", "where", "do", "[SEP]", "apples", "grow", "on", "[SEP]"]
-    assert batch.input_ids.shape == (1, encoder.max_tokens)
+@pytest.mark.parametrize("length", [5, 6, 7, 8, 24, 25])
+def test_pairs_are_cut_as_by_the_tokenizer_whichever_text_is_long(tokenizer, length):
+    random = np.random.default_rng(length)
+    lengths = [*product(range(5), range(5)), *random.integers(0, 30, (200, 2)).tolist()]
+    texts = [(" ".join(["tree"] * first), " ".join(["grow"] * second)) for first, second in lengths]
+    batch = PairEncoder(tokenizer, length).batch([Pair("1", "a", *pair) for pair in texts])
+    settings = {"truncation": "longest_first", "max_length": length, "padding": True, "return_tensors": "pt"}
+    expected = tokenizer(*map(list, zip(*texts, strict=True)), **settings)
+    assert all(torch.equal(getattr(batch, name), expected[name]) for name in expected)
 
 
-def test_long_passage_leaves_the_query_whole_and_the_other_way_round(tokenizer):
-    encoder = PairEncoder(tokenizer, query_tokens=3, passage_tokens=3)
-    batch = encoder.batch([Pair("1", "a", "grow", "tree " * 900), Pair("2", "b", "tree " * 900, "grow")])
-    assert words(tokenizer, batch, 0) == ["[CLS]", "grow", "[SEP]", "tree", "tree", "tree", "[SEP]"]
-    assert words(tokenizer, batch, 1) == ["[CLS]", "tree", "tree", "tree", "[SEP]", "grow", "[SEP]"]
+def test_the_longer_text_gives_way_first_and_two_long_ones_share_the_room(tokenizer):
+    encoder = PairEncoder(tokenizer, 10)  # seven tokens of text
+    long, short = f"tree {'grow ' * 5}", "why not"
+    batch = encoder.batch([Pair("1", "a", short, long), Pair("2", "b", long, short), Pair("3", "c", long, long)])
+    assert words(tokenizer, batch, 0) == ["[CLS]", "why", "not", "[SEP]", "tree", *["grow"] * 4, "[SEP]"]
+    assert words(tokenizer, batch, 1) == ["[CLS]", "tree", *["grow"] * 4, "[SEP]", "why", "not", "[SEP]"]
+    assert words(tokenizer, batch, 2) == ["[CLS]", "tree", "grow", "grow", "[SEP]", "tree", "grow", "grow", "grow", "[SEP]"]
 
 
 def test_token_types_turn_behind_the_first_separator_and_end_with_the_second(tokenizer):
     pairs = [Pair("1", "a", "one two", "three"), Pair("2", "b", "one", "two three four")]
-    batch = PairEncoder(tokenizer, query_tokens=5, passage_tokens=5).batch(pairs)
+    batch = PairEncoder(tokenizer, 13).batch(pairs)
     assert batch.token_type_ids.tolist() == [[0, 0, 0, 0, 1, 1, 0], [0, 0, 0, 1, 1, 1, 1]]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1, 1]]
 
 
 def test_company_in_a_batch_changes_only_the_padding(tokenizer):
-    encoder = PairEncoder(tokenizer, query_tokens=30, passage_tokens=60)
+    encoder = PairEncoder(tokenizer, 93)
     together, alone = encoder.batch(PAIRS), encoder.batch(PAIRS[:1])
     length = alone.input_ids.shape[1]
     assert torch.equal(together.input_ids[:1, :length], alone.input_ids)
@@ -56,37 +65,35 @@ def test_company_in_a_batch_changes_only_the_padding(tokenizer):
 
 
 def test_empty_query_is_encoded_as_no_token(tokenizer):
-    batch = PairEncoder(tokenizer, query_tokens=5, passage_tokens=5).batch([Pair("1", "a", "", "tree")])
+    batch = PairEncoder(tokenizer, 13).batch([Pair("1", "a", "", "tree")])
     assert words(tokenizer, batch) == ["[CLS]", "[SEP]", "tree", "[SEP]"]
 
 
 def test_ids_travel_with_their_pairs_each_a_group_of_its_own(tokenizer):
-    batch = PairEncoder(tokenizer, query_tokens=30, passage_tokens=60).batch(PAIRS)
+    batch = PairEncoder(tokenizer, 93).batch(PAIRS)
     assert batch.groups.tolist() == [0, 1, 2]
     assert (batch.query_ids, batch.passage_ids) == (("1", "1", "2"), ("a", "b", "b"))
 
 
-def test_budgets_that_just_fit_are_accepted(tokenizer):
-    assert PairEncoder(tokenizer, query_tokens=100, passage_tokens=409, max_positions=512).max_tokens == 512
+def test_a_length_that_just_fits_is_accepted(tokenizer):
+    assert PairEncoder(tokenizer, 512, max_positions=512).room == 509
 
 
-def test_budgets_beyond_the_positions_say_what_to_lower(tokenizer):
-    with pytest.raises(ValueError, match="positions") as caught:
-        PairEncoder(tokenizer, query_tokens=100, passage_tokens=410, max_positions=512)
-    assert str(caught.value) == (
-        "data.query_tokens=100 and data.passage_tokens=410 need 513 positions with 3 special tokens; "
-        "the network has 512. Lower one of them."
-    )
-
-
-@pytest.mark.parametrize("name", ["query_tokens", "passage_tokens"])
-def test_budget_below_one_names_its_key(tokenizer, name):
-    with pytest.raises(ValueError, match=f"^data.{name} is 0; expected at least 1.$"):
-        PairEncoder(tokenizer, **{"query_tokens": 5, "passage_tokens": 5, name: 0})
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        (513, "data.max_length is 513, but the network has 512 positions. Lower it."),
+        (4, "data.max_length is 4; expected at least 5: 3 special tokens, and one of each text."),
+    ],
+)
+def test_a_length_that_can_not_be_names_its_key(tokenizer, length, expected):
+    with pytest.raises(ValueError) as caught:
+        PairEncoder(tokenizer, length, max_positions=512)
+    assert str(caught.value) == expected
 
 
 def test_what_the_tokenizer_was_used_for_before_leaves_no_trace(tokenizer):
-    encoder = PairEncoder(tokenizer, query_tokens=30, passage_tokens=60)
+    encoder = PairEncoder(tokenizer, 93)
     texts = ["tree", "apples grow on trees [SEP] and elsewhere", ""]
     before = encoder.token_ids(texts, 60)
     tokenizer(texts, padding="max_length", truncation=True, max_length=3)

@@ -16,7 +16,7 @@ PAIRS = np.array(sorted(TRAINED))
 @pytest.fixture
 def member():
     """Make a teacher's scores of pairs of rows."""
-    texts = Collection(*(LiveTexts(lambda ids: dict.fromkeys(ids, ""), None, 1) for _ in range(2)))
+    texts = Collection(*(LiveTexts(lambda ids: dict.fromkeys(ids, ""), None) for _ in range(2)))
     for each, letter in zip(texts, "qp", strict=True):
         each.rows([f"{letter}{number}" for number in range(3)])
 

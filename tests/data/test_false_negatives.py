@@ -15,7 +15,7 @@ TRIPLES = np.array([(0, 0, 1), (0, 0, 2), (0, 0, 3), (1, 4, 5), (1, 4, 6)], np.i
 
 @pytest.fixture
 def scores() -> TeacherScores:
-    texts = Collection(*(LiveTexts(lambda ids: dict.fromkeys(ids, ""), None, 1) for _ in range(2)))
+    texts = Collection(*(LiveTexts(lambda ids: dict.fromkeys(ids, ""), None) for _ in range(2)))
     pairs = np.array(list(SCORES))
     return TeacherScores(keys_of(pairs[:, 0], pairs[:, 1]), np.array(list(SCORES.values()), np.float32), texts, "scores")
 

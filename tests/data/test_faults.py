@@ -21,7 +21,7 @@ from rankdistil.data.store.ragged import read_header
 from rankdistil.metrics.measures import means, per_query
 
 SETTINGS = DataSettings(
-    batch_size=4, eval_batch_size=32, query_tokens=8, passage_tokens=16, train_on="docpairs", negatives_depth=10,
+    batch_size=4, eval_batch_size=32, max_length=27, train_on="docpairs", negatives_depth=10,
     relevance_level=1, depth=10, valid_depth=10, valid_queries=10,
 )  # fmt: skip
 SKIP = Tolerance(on_bad="skip")
@@ -31,7 +31,7 @@ COLUMNS = "(query_id<TAB>positive_id<TAB>negative_id)"
 
 @pytest.fixture
 def encoder(tokenizer) -> PairEncoder:
-    return PairEncoder(tokenizer, SETTINGS.query_tokens, SETTINGS.passage_tokens)
+    return PairEncoder(tokenizer, SETTINGS.max_length)
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_a_repeated_passage_is_trained_on_once_and_one_with_another_text_is_a_ba
 ):
     folder = tmp_path / "store" if store else None
     settings = {"store": folder and str(folder)}
-    longer = "word " * 20  # the difference lies behind the budget of tokens
+    longer = "word " * 20  # the difference lies behind
     rows = f"a\t{longer}\nb\ttwo\na\t{longer}\nc\tthree\nd\tfour\ne\tfive\n"
     reader = Reader(collection(corpus=rows), store=folder)
     assert [key for key, _ in reader.passages()] == list("abcde")
@@ -219,23 +219,23 @@ class Listening:
 
 def test_a_passage_of_five_megabytes_reaches_the_tokenizer_cut(tokenizer):
     listening = Listening(tokenizer)
-    encoder = PairEncoder(listening, SETTINGS.query_tokens, SETTINGS.passage_tokens)
-    (row,) = encoder.passages(["word " * 1_000_000]).rows()
-    assert max(listening.lengths) == CHARACTERS * (SETTINGS.passage_tokens + 1)
-    assert row == tokenizer(" ".join(["word"] * SETTINGS.passage_tokens), add_special_tokens=False)["input_ids"]
+    encoder = PairEncoder(listening, SETTINGS.max_length)
+    (row,) = encoder.segment(["word " * 1_000_000]).rows()
+    assert max(listening.lengths) == CHARACTERS * (encoder.room + 1)
+    assert row == tokenizer(" ".join(["word"] * encoder.room), add_special_tokens=False)["input_ids"]
 
 
 def test_characters_are_cut_where_no_token_is_lost(tokenizer):
-    encoder = PairEncoder(tokenizer, SETTINGS.query_tokens, SETTINGS.passage_tokens)
+    encoder = PairEncoder(tokenizer, SETTINGS.max_length)
     text = " ".join(["x" * (CHARACTERS - 1)] * 40)  # one token each at the most characters that a token can have
-    (row,) = encoder.passages([text]).rows()
-    assert row == tokenizer(text, add_special_tokens=False, truncation=True, max_length=SETTINGS.passage_tokens)["input_ids"]
+    (row,) = encoder.segment([text]).rows()
+    assert row == tokenizer(text, add_special_tokens=False, truncation=True, max_length=encoder.room)["input_ids"]
 
 
-def test_a_query_beyond_its_budget_leaves_the_passage_its_own(encoder):
+def test_a_query_that_is_too_long_leaves_half_the_room_to_the_passage(encoder):
     batch = encoder.batch([Pair("1", "a", "tree " * 900, "grow " * 900)])
     tokens = encoder.tokenizer.convert_ids_to_tokens(batch.input_ids[0].tolist())
-    assert tokens == ["[CLS]", *["tree"] * 8, "[SEP]", *["grow"] * 16, "[SEP]"]
+    assert tokens == ["[CLS]", *["tree"] * 12, "[SEP]", *["grow"] * 12, "[SEP]"]
 
 
 def test_allowed_unknown_passages_count_for_the_ideal_ranking(collection, build):
@@ -350,8 +350,8 @@ def test_triples_that_lost_their_last_row_are_refused(collection, build, tmp_pat
     )
 
 
-def test_a_store_of_other_budgets_is_refused_with_the_difference(collection, tokenizer, tmp_path):
+def test_a_store_of_another_length_is_refused_with_the_difference(collection, tokenizer, tmp_path):
     reader = Reader(collection())
-    open_collection(reader, PairEncoder(tokenizer, 8, 16), tmp_path / "store")
-    message = complaint(open_collection, reader, PairEncoder(tokenizer, 8, 17), tmp_path / "store")
-    assert "was built with other settings (there -> asked for):\n  budget: 16 -> 17\nName another folder" in message
+    open_collection(reader, PairEncoder(tokenizer, 27), tmp_path / "store")
+    message = complaint(open_collection, reader, PairEncoder(tokenizer, 28), tmp_path / "store")
+    assert "was built with other settings (there -> asked for):\n  tokens: 24 -> 25\nName another folder" in message

@@ -33,7 +33,7 @@ KEYS = range(50)
 @pytest.fixture
 def texts() -> Collection:
     """Texts of any id: what they say doesn't matter here."""
-    return Collection(*(LiveTexts(lambda ids: dict.fromkeys(ids, ""), None, 1) for _ in range(2)))
+    return Collection(*(LiveTexts(lambda ids: dict.fromkeys(ids, ""), None) for _ in range(2)))
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def opened(tokenizer, read, tmp_path):
         reader: Reader, train_on: str, level: int = 1, depth: int = 10, epochs: int = 1, **more
     ) -> list[tuple[str, ...]]:
         store = more.pop("store", None)
-        texts = open_collection(reader, PairEncoder(tokenizer, 8, 16), store)
+        texts = open_collection(reader, PairEncoder(tokenizer, 27), store)
         settings = {"skip": 0, "negatives": 1} | more
         source = open_source(reader, texts, train_on, level, depth, **settings, store=store)
         return [group for epoch in range(epochs) for group in read(source, 0, epoch, texts)]

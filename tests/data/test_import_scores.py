@@ -33,8 +33,8 @@ def words(folder: Path, content: str, name: str = "triples.tsv", **settings: str
 
 def loaded(folder: Path) -> tuple[TeacherScores, Collection]:
     """Load scores for training, with settings that imported ones say nothing of."""
-    texts = Collection(*(LiveTexts(lambda ids: dict.fromkeys(ids, ""), None, 1) for _ in range(2)))
-    return load_scores(folder, texts, {"tokenizer": "t", "query_tokens": 8, "passage_tokens": 16}), texts
+    texts = Collection(*(LiveTexts(lambda ids: dict.fromkeys(ids, ""), None) for _ in range(2)))
+    return load_scores(folder, texts, {"tokenizer": "t", "max_length": 27}), texts
 
 
 def in_folder(folder: Path) -> dict[tuple[str, str], float]:

@@ -34,7 +34,7 @@ def test_files_of_one_name_in_folders_of_one_name_have_stores_of_their_own(colle
         for name, content in FILES.items():
             (folder / name).write_text(f"a\t{text}\n" if name == "corpus.tsv" else content)
         reader = Reader(replace(collection(), root=str(folder)), store=store)
-        open_collection(reader, PairEncoder(tokenizer, 8, 16), store)
+        open_collection(reader, PairEncoder(tokenizer, 27), store)
         found[parent] = reader
     assert [reader.texts(["a"])["a"] for reader in found.values()] == ["Apples.", "Pears."]
     assert len(list(store.glob("msmarco-corpus.tsv-*-passages"))) == len(list(store.glob("msmarco-queries.tsv-*-queries"))) == 2

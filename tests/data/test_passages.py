@@ -20,7 +20,7 @@ from rankdistil.data.settings import DataSettings
 from rankdistil.data.stream import Size
 
 SETTINGS = DataSettings(
-    batch_size=2, eval_batch_size=3, query_tokens=6, passage_tokens=30, train_on="docpairs", negatives_depth=10,
+    batch_size=2, eval_batch_size=3, max_length=33, train_on="docpairs", negatives_depth=10,
     relevance_level=1, depth=10, valid_depth=2, valid_queries=10, valid_passages=4,
 )  # fmt: skip
 LENGTHS = range(1, 41)
@@ -31,7 +31,7 @@ PLACES = [(world, workers) for world in (1, 2, 3) for workers in (0, 2)]
 
 @pytest.fixture(scope="module")
 def encoder(tokenizer) -> PairEncoder:
-    return PairEncoder(tokenizer, SETTINGS.query_tokens, SETTINGS.passage_tokens)
+    return PairEncoder(tokenizer, SETTINGS.max_length)
 
 
 @pytest.fixture
@@ -85,10 +85,11 @@ def test_the_segments_of_a_passage_join_to_its_tokens(encoder):
 
 
 def test_the_first_segment_is_as_long_as_a_query_at_most_and_never_longer_than_the_second(encoder):
-    batch = encode_passages(encoder, [(str(n), "word " * n) for n in [*LENGTHS] * 10], (0, 0))
-    lengths = [tuple(len(part) for part in segments(encoder, batch, row)) for row in range(400)]
-    assert all(min(2, (first + second) // 2) <= first <= min(6, second) for first, second in lengths)
-    assert {first for first, _ in lengths} == {0, 1, 2, 3, 4, 5, 6}
+    longer = PairEncoder(encoder.tokenizer, 83)
+    batch = encode_passages(longer, [(str(n), "word " * (n % 80)) for n in range(800)], (0, 0))
+    lengths = [tuple(len(part) for part in segments(encoder, batch, row)) for row in range(800)]
+    assert all(min(2, (first + second) // 2) <= first <= min(24, second) for first, second in lengths)
+    assert {first for first, _ in lengths} == set(range(25))
 
 
 def test_token_types_turn_behind_the_first_separator_and_padding_has_neither_mask_nor_type(encoder):

@@ -11,14 +11,14 @@ from rankdistil.data.readers import Reader
 from rankdistil.data.scores import Shard, load_scores, shard_name, texts_scored, write_shard
 from rankdistil.data.texts import LiveTexts
 
-MADE_OF = {"teacher": "abc", "tokenizer": "t", "query_tokens": 8, "passage_tokens": 16, "dtype": "float32"}
+MADE_OF = {"teacher": "abc", "tokenizer": "t", "max_length": 27, "dtype": "float32"}
 PAIRS = [("q1", "a", 1.5), ("q1", "b", -0.25), ("q2", "a", 3.0e-7), ("q2", "c", -7.125)]
 
 
 @pytest.fixture
 def texts() -> Collection:
     """Texts of all ids but those that begin with x."""
-    return Collection(*(LiveTexts(lambda ids: {key: "" for key in ids if key[0] != "x"}, None, 1) for _ in range(2)))
+    return Collection(*(LiveTexts(lambda ids: {key: "" for key in ids if key[0] != "x"}, None) for _ in range(2)))
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_a_pair_without_a_score_is_named(folder, texts):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("teacher", "other"), ("tokenizer", "u"), ("query_tokens", 9), ("passage_tokens", 99), ("dtype", "bfloat16")],
+    [("teacher", "other"), ("tokenizer", "u"), ("max_length", 99), ("dtype", "bfloat16")],
 )
 def test_scores_made_with_other_settings_are_refused_with_the_difference(folder, texts, key, value):
     place = folder()

@@ -9,7 +9,7 @@ from rankdistil.data.texts import LiveTexts
 def test_passages_get_their_rows_in_the_order_of_the_judgments_in_every_process() -> None:
     """Shards of scores are cut by rows: processes that numbered passages differently would leave out some and repeat others."""
     reader = Reader("rankdistil/almanac/train")
-    texts = Collection(*(LiveTexts(lambda ids: dict.fromkeys(ids, ""), None, 1) for _ in range(2)))
+    texts = Collection(*(LiveTexts(lambda ids: dict.fromkeys(ids, ""), None) for _ in range(2)))
     open_source(reader, texts, "sampled", 1, 10, 0, 1)
     judged = list(dict.fromkeys(passage for row in reader.qrels.values() for passage in row))
     assert list(texts.passages.names(texts.passages.rows(judged))) == judged

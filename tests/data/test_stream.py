@@ -26,7 +26,7 @@ PLACES = [(world, workers) for world in (1, 2, 3) for workers in (0, 2)]
 
 @pytest.fixture(scope="module")
 def encoder(tokenizer) -> PairEncoder:
-    return PairEncoder(tokenizer, query_tokens=8, passage_tokens=50)
+    return PairEncoder(tokenizer, 61)
 
 
 @pytest.fixture
@@ -171,6 +171,15 @@ def test_a_token_budget_below_every_group_is_refused_with_the_size_of_the_larges
         f"data.max_tokens=3 has no effect: the smallest of the first 3 groups{which} takes {least} tokens, the largest "
         f"{3 * least}. Set data.max_tokens to at least {3 * least}{fix}."
     )
+
+
+def test_batches_of_a_token_budget_count_long_pairs_as_they_are_cut(reader, tokenizer, tmp_path):
+    encoder = PairEncoder(tokenizer, 13)  # ten tokens of text, the question one of them
+    collected = open_collection(reader, encoder, tmp_path / "store")
+    stream = GroupStream(ListedGroups(listed(collected)), *collected, encoder, Size(20, 52), 5)
+    batches = list(islice(stream, 40))
+    assert all(batch.input_ids.numel() <= 52 for batch in batches)
+    assert any(batch.input_ids.shape == (4, 13) for batch in batches)  # two groups of cut pairs fill it
 
 
 def test_a_group_holds_its_negatives_behind_its_positive(reader, collected, encoder):

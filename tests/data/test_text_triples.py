@@ -22,7 +22,7 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def encoder(tokenizer) -> PairEncoder:
-    return PairEncoder(tokenizer, 8, 16)
+    return PairEncoder(tokenizer, 27)
 
 
 @pytest.fixture

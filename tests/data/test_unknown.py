@@ -23,7 +23,7 @@ def opened(request, tokenizer, tmp_path):
 
     def opened(reader: Reader, train_on: str = "docpairs") -> list[tuple[str, ...]]:
         store: Path | None = tmp_path / "store" if request.param else None
-        texts = open_collection(reader, PairEncoder(tokenizer, 8, 16), store)
+        texts = open_collection(reader, PairEncoder(tokenizer, 27), store)
         rows = next(open_source(reader, texts, train_on, 1, 10, 0, 1, store).epoch(0, 0))
         named = (texts.queries.names(rows[:, 0]), *(texts.passages.names(rows[:, place]) for place in (1, 2)))
         return sorted(zip(*named, strict=True))
@@ -33,7 +33,7 @@ def opened(request, tokenizer, tmp_path):
 
 @pytest.fixture
 def passages(tokenizer):
-    return lambda reader: open_collection(reader, PairEncoder(tokenizer, 8, 16), None).passages
+    return lambda reader: open_collection(reader, PairEncoder(tokenizer, 27), None).passages
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_store_tells_what_it_was_built_without_and_is_refused_where_nothing_ma
     split, told = collection(triples="1\ta\te\n1\ta\tzz\n"), []
     for tolerance in (SKIP, SKIP):
         reader = Reader(split, tolerance=tolerance)
-        texts = open_collection(reader, PairEncoder(tokenizer, 8, 16), tmp_path / "store")
+        texts = open_collection(reader, PairEncoder(tokenizer, 27), tmp_path / "store")
         open_source(reader, texts, "docpairs", 1, 10, 0, 1, tmp_path / "store")
         told.append(reader.bad.account())
     assert told[0] == told[1] != {}

@@ -85,7 +85,7 @@ def make_export(folder: Path) -> None:
         for name, value in ranker.named_parameters():
             if "LayerNorm" not in name and "embeddings" not in name:
                 value.normal_(std=0.2)  # fresh weights give all pairs nearly the same score
-    write_export(folder, ranker, tokenizer, 128, query_tokens=32)
+    write_export(folder, ranker, tokenizer, 128)
     write_graphs(ranker, {"onnx", "openvino"}, folder, [], weights(folder))
 
 

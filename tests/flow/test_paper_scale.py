@@ -17,7 +17,7 @@ from rankdistil.models.load import load_tokenizer
 WORDS = ["apple", "bee", "cat", "dog", "elm", "fox", "goat", "hen", "ivy", "jay", "kite", "lion", "moth", "newt", "owl", "pig"]
 SMALL = [
     "trainer=cpu", "steps={teacher: 4, ranker_distill: 4}", "validations=1", "data.batch_size=2", "data.eval_batch_size=16",
-    "data.valid_queries=3", "data.query_tokens=8", "data.passage_tokens=16", "data.workers=0",
+    "data.valid_queries=3", "data.max_length=27", "data.workers=0",
     "student.hidden_size=12", "student.heads=2", "student.intermediate_size=24",
     "callbacks.inference_time={queries: 1, candidates: [4, 8], throughput_pairs: 12, rounds: 1, warmup: 1}",
 ]  # fmt: skip

@@ -131,7 +131,7 @@ def column(file: Path, name: str) -> list[float]:
     ("arguments", "expected"),
     [
         (["+experiment=ranker_distill_6l"], ["stage.losses.", "teacher.scores"]),
-        (["stage=logit_distill", "student.init_from=random", "data.passage_tokens=64"], ["passage_tokens: 128 -> 64"]),
+        (["stage=logit_distill", "student.init_from=random", "data.max_length=64"], ["max_length: 155 -> 64"]),
     ],
     ids=["layers need the live teacher", "other input"],
 )

@@ -47,8 +47,8 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, value in ranker.named_parameters():
             if "LayerNorm" not in name and "embeddings" not in name:
                 value.normal_(std=0.2)  # fresh weights give all pairs nearly the same score
-    write_export(folder, ranker, tokenizer, 64, query_tokens=16)
-    encoder = PairEncoder(tokenizer, 16, 45)
+    write_export(folder, ranker, tokenizer, 64)
+    encoder = PairEncoder(tokenizer, 64)
     batches = text_batches([Pair("", "", *pair) for pair in PAIRS], encoder, 128)
     try:
         require_packages(KINDS)
@@ -242,7 +242,7 @@ def test_a_graph_is_put_in_place_and_removed_with_its_weights(tmp_path: Path) ->
 
 def opened(path: object, backend: str, precision: str = "float32", device: str = "cpu") -> str:
     """Return the message that opening a network ends with."""
-    encoder = PairEncoder(load_tokenizer(MINILM), 16, 45)
+    encoder = PairEncoder(load_tokenizer(MINILM), 64)
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
         open_network(backend, str(path), encoder, torch.device(device), precision)
     return str(caught.value)

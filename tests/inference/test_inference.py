@@ -43,7 +43,7 @@ def ranker(tiny_ranker: CrossEncoder, tokenizer: object) -> CrossEncoder:
 def test_scores_come_in_the_order_of_the_pairs_and_equal_the_plain_network(
     ranker: CrossEncoder, tokenizer: object, budget: int
 ) -> None:
-    encoder = PairEncoder(tokenizer, 10, 25, 40)
+    encoder = PairEncoder(tokenizer, 38, 40)
     network = TorchNetwork(ranker, encoder, torch.device("cpu"), budget=budget)
     scores, sample = Engine(network, encoder).score(PAIRS)
     alone = [ranker(*encoder.batch([pair])[:3]).logits.item() for pair in PAIRS]
@@ -54,7 +54,7 @@ def test_scores_come_in_the_order_of_the_pairs_and_equal_the_plain_network(
 
 def test_an_export_loads_back_bit_by_bit_and_in_transformers(tmp_path: Path, ranker: CrossEncoder, tokenizer: object) -> None:
     write_export(tmp_path / "export", ranker, tokenizer, 38)
-    batch = PairEncoder(load_tokenizer(str(tmp_path / "export")), 10, 25, 40).batch(PAIRS)
+    batch = PairEncoder(load_tokenizer(str(tmp_path / "export")), 38, 40).batch(PAIRS)
     ours = ranker(*batch[:3]).logits.detach()
     loaded = load_ranker(str(tmp_path / "export"))
     assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in ranker.state_dict().items())

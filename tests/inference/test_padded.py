@@ -22,7 +22,7 @@ def test_padding_counts_and_a_batch_has_one_pair_at_least(budget: int, sizes: li
 
 
 def test_every_pair_stands_in_one_batch() -> None:
-    encoder = PairEncoder(load_tokenizer(MINILM), 10, 25)
+    encoder = PairEncoder(load_tokenizer(MINILM), 38)
     first, second = Segment.of([[7], [7], [8, 9]]), Segment.of([[10], [11, 12], [13, 14, 15]])
     batches = list(padded_batches(first, second, encoder, 14))
     assert [batch["input_ids"].shape for batch in batches] == [(2, 6), (1, 8)]
@@ -33,7 +33,7 @@ def test_every_pair_stands_in_one_batch() -> None:
 
 
 def test_few_lengths_occur_where_they_are_rounded_up() -> None:
-    encoder = PairEncoder(load_tokenizer(MINILM), 10, 25)
+    encoder = PairEncoder(load_tokenizer(MINILM), 38)
     first, second = Segment.of([[7]] * 5), Segment.of([[10] * size for size in (1, 2, 4, 5, 25)])
     batches = list(padded_batches(first, second, encoder, 10_000, 8))
     assert [batch["input_ids"].shape for batch in batches] == [(5, 32)]
@@ -41,7 +41,7 @@ def test_few_lengths_occur_where_they_are_rounded_up() -> None:
     assert [batch["input_ids"].shape for batch in batches] == [(3, 8), (1, 16), (1, 32)]
     assert batches[0]["attention_mask"].sum(1).tolist() == [5, 6, 8]
     assert batches[0]["input_ids"][0].tolist() == [101, 7, 102, 10, 102, 0, 0, 0]
-    full = PairEncoder(encoder.tokenizer, 1, 25)
+    full = PairEncoder(encoder.tokenizer, 29)
     (batch,) = padded_batches(first.take(np.array([4])), second.take(np.array([4])), full, 32, 8)
     assert batch["input_ids"].shape == (1, 29), "not beyond what the network may have positions for"
 

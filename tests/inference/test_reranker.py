@@ -44,9 +44,14 @@ def ranker(tiny_ranker: CrossEncoder) -> CrossEncoder:
 
 @pytest.fixture
 def export(tmp_path: Path, ranker: CrossEncoder) -> Path:
-    """Write an export whose queries were cut to 10 tokens, its pairs to 38."""
-    write_export(tmp_path / "export", ranker, load_tokenizer(MINILM), 38, query_tokens=10)
+    """Write an export whose pairs are cut to 38 tokens."""
+    write_export(tmp_path / "export", ranker, load_tokenizer(MINILM), 38)
     return tmp_path / "export"
+
+
+def columns(pairs: list[tuple[str, str]]) -> list[list[str]]:
+    """Return the queries, and the passages."""
+    return list(map(list, zip(*pairs, strict=True)))
 
 
 def edit(file: Path, **values: object) -> None:
@@ -82,32 +87,34 @@ def test_a_process_that_was_forked_from_one_with_a_ranker_says_so_where_it_would
 
 @torch.inference_mode()
 def test_a_ranker_scores_as_in_transformers(export: Path) -> None:
-    edit(export / "config.json", rankdistil={})  # which cuts a long passage as training did: where its own budget ends
     tokenizer, network = AutoTokenizer.from_pretrained(export), AutoModelForSequenceClassification.from_pretrained(export)
-    rows = tokenizer([QUERY] * 5, PASSAGES, padding=True, truncation="only_second", max_length=38, return_tensors="pt")
-    expected = network.eval()(**rows).logits[:, 0].tolist()
+    expected = network.eval()(**tokenizer(*columns(PAIRS), padding=True, truncation=True, return_tensors="pt")).logits[:, 0]
     found = Reranker(export, device="cpu").score(PAIRS)
-    assert found == pytest.approx(expected, abs=1e-5)
+    assert found == pytest.approx(expected.tolist(), abs=1e-5)
     assert max(found) - min(found) > 0.1
 
 
-@torch.inference_mode()
-def test_another_s_ranker_reads_a_long_query_whole_where_the_pair_fits(export: Path) -> None:
-    edit(export / "config.json", rankdistil={})
-    pairs = [("honey nectar flowers " * 9, "wings beat"), ("honey nectar " * 10, LONG[:70])]
-    tokenizer, network = AutoTokenizer.from_pretrained(export), AutoModelForSequenceClassification.from_pretrained(export)
-    rows = tokenizer(*map(list, zip(*pairs, strict=True)), padding=True, return_tensors="pt")
-    assert rows["input_ids"].shape[1] <= 38
-    expected = network.eval()(**rows).logits[:, 0].tolist()
-    assert Reranker(export, device="cpu").score(pairs) == pytest.approx(expected, abs=1e-5)
+def test_long_pairs_score_as_in_sentence_transformers(export: Path) -> None:
+    peer = pytest.importorskip("sentence_transformers").CrossEncoder(str(export), device="cpu")
+    long = "where do honey bees find nectar and flowers " * 6
+    pairs = [(long, "wings beat"), (QUERY, LONG), (long, LONG), (LONG, long), (long, ""), (QUERY, ""), (LONG[:70], LONG[:80])]
+    found = Reranker(export, device="cpu").score(pairs)
+    assert found == pytest.approx(peer.predict(pairs).tolist(), abs=1e-4)
+    assert len(set(found)) == len(pairs)
 
 
-@pytest.mark.parametrize("given", [{"query_tokens": 0}, {"query_tokens": 35}, {"passage_tokens": -1}])
-def test_budgets_that_do_not_fit_are_named(export: Path, given: dict[str, int]) -> None:
-    ((name, value),) = given.items()
+def test_pairs_are_cut_to_the_length_of_the_export_or_to_less(export: Path) -> None:
+    own, shorter = Reranker(export, device="cpu"), Reranker(export, device="cpu", max_length=11)
+    assert [each._engine.encoder.max_length for each in (own, shorter)] == [38, 11]
+    (cut,) = shorter.score([("one two three four five six", "wings beat fast and the air")])
+    assert cut == pytest.approx(*own.score([("one two three four", "wings beat fast and")]), abs=1e-6)
+
+
+@pytest.mark.parametrize("length", [4, 39])
+def test_a_length_that_the_export_does_not_read_is_named(export: Path, length: int) -> None:
     with pytest.raises(ValueError) as caught:
-        Reranker(export, device="cpu", **given)
-    assert str(caught.value) == f"{name} is {value}; expected 1 to 34: {export} reads 35 tokens of a pair."
+        Reranker(export, device="cpu", max_length=length)
+    assert str(caught.value) == f"max_length is {length}; expected 5 to 38, which {export} reads of a pair."
 
 
 def test_passages_are_ordered_and_cut_to_the_best(export: Path) -> None:
@@ -118,15 +125,6 @@ def test_passages_are_ordered_and_cut_to_the_best(export: Path) -> None:
     assert sorted(hit.index for hit in hits) == [0, 1, 2, 3, 4]
     assert ranker.rerank(QUERY, PASSAGES, top_k=2) == hits[:2]
     assert [hit.index for hit in ranker.rerank(QUERY, ["same"] * 4)] == [0, 1, 2, 3]
-
-
-def test_budgets_are_those_of_training_unless_others_are_asked_for(export: Path) -> None:
-    own, other = Reranker(export, device="cpu"), Reranker(export, device="cpu", query_tokens=2, passage_tokens=3)
-    encoders = [each._engine.encoder for each in (own, other)]
-    assert [(each.query_tokens, each.passage_tokens) for each in encoders] == [(10, 25), (2, 3)]
-    edit(export / "config.json", rankdistil={})
-    foreign = Reranker(export, device="cpu")._engine.encoder
-    assert (foreign.query_tokens, foreign.passage_tokens) == (17, 18)
 
 
 @pytest.mark.parametrize("dtype", [pytest.param("bfloat16", marks=needs_bfloat16), "int8"])

@@ -52,7 +52,7 @@ class Recorder:
 
 @pytest.fixture(scope="module")
 def encoder() -> PairEncoder:
-    return PairEncoder(load_tokenizer(MINILM), 10, 25, 40)
+    return PairEncoder(load_tokenizer(MINILM), 38, 40)
 
 
 @pytest.fixture

@@ -35,12 +35,12 @@ OPTIM = OptimSettings(lr=1e-3, steps=10, warmup_steps=1)
 
 @pytest.fixture(scope="module")
 def encoder() -> PairEncoder:
-    return PairEncoder(load_tokenizer(MINILM), 8, 12)
+    return PairEncoder(load_tokenizer(MINILM), 23)
 
 
 @pytest.fixture(scope="module")
 def texts(encoder: PairEncoder) -> Collection:
-    return Collection(*(LiveTexts(lambda ids: {key: TEXTS[key] for key in ids}, encoder, 12) for _ in range(2)))
+    return Collection(*(LiveTexts(lambda ids: {key: TEXTS[key] for key in ids}, encoder) for _ in range(2)))
 
 
 def ranker(seed: int, layers: int) -> CrossEncoder:

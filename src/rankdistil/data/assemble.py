@@ -33,6 +33,10 @@ class Segment(NamedTuple):
         before = np.arange(len(self.tokens)) - np.repeat(ends - self.lengths, self.lengths) < np.repeat(cuts, self.lengths)
         return Segment(self.tokens[before], cuts), Segment(self.tokens[~before], self.lengths - cuts)
 
+    def keep(self, counts: NDArray[np.int64]) -> "Segment":
+        """Keep the first ``counts`` tokens of each text, (N,)."""
+        return self.split(counts)[0]
+
     def take(self, rows: NDArray[np.int64]) -> "Segment":
         """Take some texts, (M,), each as often as it is named."""
         lengths, starts = self.lengths[rows], (self.lengths.cumsum() - self.lengths)[rows]
@@ -51,6 +55,24 @@ class Segment(NamedTuple):
     def rows(self) -> Iterable[list[int]]:
         """Return the token ids of each text."""
         return (row.tolist() for row in np.split(self.tokens, self.lengths.cumsum()[:-1]))
+
+
+def cut_pairs(first: NDArray[np.int64], second: NDArray[np.int64], room: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Say how many tokens of two texts are kept that may be too long together: the longer is cut first.
+
+    This is ``longest_first`` of the Hugging Face tokenizers. A text of up to half the room stays whole, the other has the rest.
+    Two longer ones have half of it each; the token that an odd one leaves is the longer's, or the second's.
+
+    Args:
+        first: tokens of first texts, (N,).
+        second: tokens of the texts beside them, (N,).
+        room: tokens that both may have together.
+
+    Returns:
+        Tokens of each that are kept, (N,) twice.
+    """
+    kept = np.minimum(first, np.maximum(room - second, room // 2 + (first > second) * (room % 2)))
+    return kept, np.minimum(second, room - kept)
 
 
 def assemble(first: Segment, second: Segment, cls: int, sep: int, pad: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,6 +14,7 @@ from rankdistil.data.check_files import ANYTHING, Listing, Listings, TextsFound,
 from rankdistil.data.check_records import Judged, Named, Numbered, Ranked, count_candidates, count_judgments, count_triples
 from rankdistil.data.check_scores import margin_note
 from rankdistil.data.datamodule import spread
+from rankdistil.data.encode import SPECIAL_TOKENS
 from rankdistil.data.fetch import missing
 from rankdistil.data.folder import HANDLERS, FolderSplit
 from rankdistil.data.handlers import FileScoredDocs
@@ -86,6 +87,7 @@ class Check:
         self.problems: list[str] = []
         self.listings = Listings()
         self._settings, self._on_bad = settings, on_bad
+        self._room = settings.max_length - SPECIAL_TOKENS
         self._read: dict[tuple[Any, ...], tuple[Row, Any]] = {}
         self._queries: dict[str, TextsFound] = {}
         self._texts: dict[int, Texts] = {}
@@ -154,7 +156,7 @@ class Check:
                 )
 
     def _folder(self, split: Split, source: FolderSplit) -> None:
-        files, settings = source.files, self._settings
+        files = source.files
         if not self._try(source.require_root):
             return
         if source.triples_text is not None:
@@ -164,9 +166,9 @@ class Check:
         def read(kind: str, count: Count, *by: object) -> Any:
             return self._once(split.name, getattr(source, kind), files[kind], count, (kind, str(source.columns.get(kind)), *by))
 
-        def texts(kind: str, what: str, budget: int) -> TextsFound | None:
+        def texts(kind: str, what: str) -> TextsFound | None:
             def count(path: Path, _: Listing) -> tuple[str, TextsFound]:
-                found = TextsFound(budget, keep=kind == "queries")
+                found = TextsFound(self._room, keep=kind == "queries")
                 return read_texts(path, source.columns.get(kind), self._complaints(path), found).told(what), found
 
             return read(kind, count)
@@ -175,8 +177,8 @@ class Check:
             where = self._complaints(files[kind]) if listings is None else listings
             return HANDLERS[kind](files[kind], source.columns.get(kind), where).numbered()
 
-        passages = texts("corpus", "passages", settings.passage_tokens)
-        queries = texts("queries", "queries", settings.query_tokens)
+        passages = texts("corpus", "passages")
+        queries = texts("queries", "queries")
         self._keep(source.corpus, "passage", passages)
         self._keep(source.queries, "query", queries)
         if queries is not None:
@@ -244,11 +246,11 @@ class Check:
             )
 
     def _text_triples(self, split: Split, source: FolderSplit) -> None:
-        settings, columns = self._settings, source.columns.get("triples_text")
+        columns = source.columns.get("triples_text")
 
         def count(path: Path, _: Listing) -> tuple[str, tuple[TextsFound, TextsFound]]:
             first, again = (TextDocPairs(path, columns, where) for where in (self._complaints(path), Listings()))
-            return count_text_triples(first, again, settings.query_tokens, settings.passage_tokens)
+            return count_text_triples(first, again, self._room)
 
         found = self._once(split.name, source.name, source.files["triples"], count, ("triples_text", str(columns)))
         if found is not None:

@@ -6,6 +6,7 @@ import ir_datasets
 
 from rankdistil.data import almanac
 from rankdistil.data.check_files import TextsFound
+from rankdistil.data.encode import SPECIAL_TOKENS
 from rankdistil.data.readers import Reader
 from rankdistil.data.settings import DataSettings
 from rankdistil.data.unknown import training_triples
@@ -33,7 +34,8 @@ def read_dataset(reader: Reader, settings: DataSettings) -> DatasetFound:
         counts = {kind: row.get("count", "an unknown number of") for kind, row in dataset.metadata().items() if kind in PARTS}
         told = [f"{count} {PARTS[kind]}" for kind, count in counts.items()]
         return DatasetFound("\n".join(told), None, None, _place(source))
-    passages, queries = TextsFound(settings.passage_tokens), TextsFound(settings.query_tokens, keep=True)
+    room = settings.max_length - SPECIAL_TOKENS
+    passages, queries = TextsFound(room), TextsFound(room, keep=True)
     for found, texts in ((passages, reader.passages()), (queries, reader.queries.items())):
         for key, text in texts:
             found.add(key, text)

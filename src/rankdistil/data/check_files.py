@@ -141,7 +141,7 @@ class TextsFound:
     """The texts of a file.
 
     Args:
-        budget: tokens that each is cut to.
+        room: tokens that each has at most.
         keep: keep hashes of the texts too.
 
     Attributes:
@@ -149,15 +149,14 @@ class TextsFound:
         empty: ids of texts without a word.
         by_text: id by hash of the text, case and white space aside.
         sample: up to ``SAMPLED`` of the texts, each as likely as any other.
-        budget: as given.
     """
 
-    def __init__(self, budget: int, keep: bool = False) -> None:
+    def __init__(self, room: int, keep: bool = False) -> None:
         self.ids, self.empty = Ids(), set()
         self.by_text: dict[int, str] = {}
         self.sample: list[str] = []
         self._random = Random(0)
-        self.budget, self._keep = budget, keep
+        self._room, self._keep = room, keep
         self._words, self._overlong = array("I"), 0
 
     def add(self, key: str, text: str) -> None:
@@ -165,7 +164,7 @@ class TextsFound:
         words = text.split()
         self.ids.add(key)
         self._words.append(len(words))
-        self._overlong += len(text) > CHARACTERS * (self.budget + 1)
+        self._overlong += len(text) > CHARACTERS * (self._room + 1)
         if len(self.sample) < SAMPLED:
             self.sample.append(text)
         elif (place := self._random.randrange(len(self.ids))) < SAMPLED:
@@ -179,12 +178,12 @@ class TextsFound:
         """Say what was counted; ``what`` the texts are."""
         if not self._words:
             return f"0 {what}"
-        words, budget = np.array(self._words), self.budget
+        words, room = np.array(self._words), self._room
         middle, most = (int(np.percentile(words, share, method="lower")) for share in (50, 95))
         counts = {
             "empty": len(self.empty),
-            f"of more than {budget} words, cut to {budget} tokens": int((words > budget).sum()),
-            f"of more than {CHARACTERS * (budget + 1)} characters, cut there first": self._overlong,
+            f"of more than {room} words, cut to {room} tokens or fewer": int((words > room).sum()),
+            f"of more than {CHARACTERS * (room + 1)} characters, cut there first": self._overlong,
         }
         parts = [f"{len(words)} {what}", f"words: {middle} median, {most} at 95 %, {words.max()} at most"]
         return "; ".join(parts + [f"{count} {which}" for which, count in counts.items() if count])
@@ -205,21 +204,18 @@ def read_texts(path: Path, columns: parse.Columns | None, listings: Listings, fo
     return found
 
 
-def count_text_triples(
-    rows: TextDocPairs, again: TextDocPairs, query_tokens: int, passage_tokens: int
-) -> tuple[str, tuple[TextsFound, TextsFound]]:
+def count_text_triples(rows: TextDocPairs, again: TextDocPairs, room: int) -> tuple[str, tuple[TextsFound, TextsFound]]:
     """Count triples of texts.
 
     Args:
         rows: the file, with its complaints.
         again: the same without them.
-        query_tokens: that each query is cut to.
-        passage_tokens: that each passage is cut to.
+        room: tokens that a text has at most.
 
     Returns:
         What was counted, in words; the queries, and the passages.
     """
-    queries, passages = TextsFound(query_tokens, keep=True), TextsFound(passage_tokens)
+    queries, passages = TextsFound(room, keep=True), TextsFound(room)
     for key, text in rows.texts(0):
         queries.add(key, text)
     for key, text in again.texts(1, 2):

@@ -28,19 +28,18 @@ def open_collection(reader: Reader, encoder: PairEncoder, store: Path | None) ->
     """
     if store is None:
         fetch = _Queries(reader)
-        queries = LiveTexts(fetch, encoder, encoder.query_tokens)
-        return Collection(queries, LiveTexts(reader.find, encoder, encoder.passage_tokens))
+        return Collection(LiveTexts(fetch, encoder), LiveTexts(reader.find, encoder))
     origin = reader.origin("queries")
     texts = lambda: reader.all_queries.items()  # noqa: E731 - they are read only where their store must be built
-    queries = open_tokens(origin.folder(store, "queries"), texts, encoder, encoder.query_tokens, origin.source)
+    queries = open_tokens(origin.folder(store, "queries"), texts, encoder, origin.source)
     return Collection(queries, open_passages(reader, encoder, store))
 
 
 def open_passages(reader: Reader, encoder: PairEncoder, store: Path) -> RaggedStore:
     """Open the token store of a collection's passages."""
     origin = reader.origin("passages")
-    folder, budget = origin.folder(store, "passages"), encoder.passage_tokens
-    return open_tokens(folder, reader.passages, encoder, budget, origin.source, reader.passages_tally)
+    folder = origin.folder(store, "passages")
+    return open_tokens(folder, reader.passages, encoder, origin.source, reader.passages_tally)
 
 
 class _Queries:

@@ -91,7 +91,8 @@ class RankingDataModule(StreamDataModule):
         texts, source = self.open_training()
         if self.settings.max_tokens is not None:
             first = next(cut_windows(source.epoch(self._seed, 0), WINDOW * self._size.groups))
-            self._larger = self._size.larger(longest_pairs(*texts, first), first.shape[1] - 1, "groups")
+            lengths = np.minimum(longest_pairs(*texts, first), self.encoder.room)  # as they are cut
+            self._larger = self._size.larger(lengths, first.shape[1] - 1, "groups")
         self._rows("valid")
         self.open_test()
 
@@ -108,8 +109,8 @@ class RankingDataModule(StreamDataModule):
             settings.negatives_skip, settings.negatives, self._store, self._margin(),
         )  # fmt: skip
         if self._score_folders:
-            asked = {"query_tokens": settings.query_tokens, "passage_tokens": settings.passage_tokens}
-            asked |= {"tokenizer": tokenizer_fingerprint(self.encoder.tokenizer)} | texts_scored(self._train)
+            asked = {"max_length": settings.max_length, "tokenizer": tokenizer_fingerprint(self.encoder.tokenizer)}
+            asked |= texts_scored(self._train)
             found = [load_scores(folder, self._texts, asked) for folder in self._score_folders]
             self._scores = found[0] if len(found) == 1 else mean_on_one_scale(found, self._source.pairs())
         return self._texts, self._source

@@ -1,8 +1,4 @@
-"""Texts to token ids: query and passage have budgets of their own, so that neither can push the other out.
-
-The library's truncation strategies were rejected: ``only_second`` raises when the query alone is too long, ``longest_first``
-lets a long passage cut the query.
-"""
+"""Texts to token ids, and pairs of them to batches: a pair that is too long is cut by one rule wherever it is scored."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from rankdistil.data.assemble import Segment, assemble
+from rankdistil.data.assemble import Segment, assemble, cut_pairs
 from rankdistil.data.batch import PairBatch
 from rankdistil.data.records import Pair
 
@@ -18,36 +14,38 @@ if TYPE_CHECKING:  # the library takes seconds to import
     from transformers import PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = 3  # [CLS] query [SEP] passage [SEP]
+FEWEST_TOKENS = SPECIAL_TOKENS + 2
 CHARACTERS = 100  # per token: BERT's word pieces make one token of any longer word
 
 
 class PairEncoder:
     """Encodes query-passage pairs for a BERT.
 
+    A pair has at most ``max_length`` tokens, cut as the library's ``longest_first`` does (see ``cut_pairs``), so that an export
+    scores alike in all tools that read it. Budgets of query and passage were rejected: no other tool has them.
+
     Args:
         tokenizer: the tokenizer of the teacher, which its students share.
-        query_tokens: budget of a query, without special tokens.
-        passage_tokens: budget of a passage, without special tokens.
+        max_length: tokens of a pair at most, the special ones among them.
         max_positions: positions that the networks have.
 
+    Attributes:
+        room: tokens of query and passage together at most.
+
     Raises:
-        ValueError: if a budget is below 1 or the sum doesn't fit.
+        ValueError: if there is no room for a token of each, or more than there are positions.
     """
 
-    def __init__(
-        self, tokenizer: "PreTrainedTokenizerFast", query_tokens: int, passage_tokens: int, max_positions: int = 512
-    ) -> None:
-        for name, value in (("query_tokens", query_tokens), ("passage_tokens", passage_tokens)):
-            if value < 1:
-                raise ValueError(f"data.{name} is {value}; expected at least 1.")
-        self.max_tokens = query_tokens + passage_tokens + SPECIAL_TOKENS
-        if self.max_tokens > max_positions:
+    def __init__(self, tokenizer: "PreTrainedTokenizerFast", max_length: int, max_positions: int = 512) -> None:
+        if max_length < FEWEST_TOKENS:
             raise ValueError(
-                f"data.query_tokens={query_tokens} and data.passage_tokens={passage_tokens} need {self.max_tokens} positions "
-                f"with {SPECIAL_TOKENS} special tokens; the network has {max_positions}. Lower one of them."
+                f"data.max_length is {max_length}; expected at least {FEWEST_TOKENS}: {SPECIAL_TOKENS} special tokens, and one "
+                "of each text."
             )
+        if max_length > max_positions:
+            raise ValueError(f"data.max_length is {max_length}, but the network has {max_positions} positions. Lower it.")
         self.tokenizer = tokenizer
-        self.query_tokens, self.passage_tokens = query_tokens, passage_tokens
+        self.max_length, self.room = max_length, max_length - SPECIAL_TOKENS
         self._special = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id  # slow to look up per batch
 
     def token_ids(self, texts: Sequence[str], budget: int) -> list[list[int]]:
@@ -61,18 +59,22 @@ class PairEncoder:
         encoded = own.encode_batch_fast([text[: CHARACTERS * (budget + 1)] for text in texts], add_special_tokens=False)
         return [each.ids[:budget] for each in encoded]
 
-    def queries(self, texts: Sequence[str]) -> Segment:
-        """Tokenise queries, cut to their budget."""
-        return Segment.of(self.token_ids(texts, self.query_tokens))
+    def segment(self, texts: Sequence[str]) -> Segment:
+        """Tokenise texts, each cut to what the longest pair has room for."""
+        return Segment.of(self.token_ids(texts, self.room))
 
-    def passages(self, texts: Sequence[str]) -> Segment:
-        """Tokenise passages, cut to their budget."""
-        return Segment.of(self.token_ids(texts, self.passage_tokens))
+    def cut(self, first: Segment, second: Segment) -> tuple[Segment, Segment]:
+        """Cut the pairs that are too long."""
+        if not len(first.lengths) or (first.lengths + second.lengths).max() <= self.room:
+            return first, second
+        kept = cut_pairs(first.lengths, second.lengths, self.room)
+        return first.keep(kept[0]), second.keep(kept[1])
 
     def batch(self, pairs: Sequence[Pair]) -> PairBatch:
-        """Encode pairs and pad them to the longest."""
+        """Encode pairs, cut and padded to the longest."""
+        texts = [pair.query for pair in pairs], [pair.passage for pair in pairs]
         return PairBatch(
-            *self.assemble(self.queries([pair.query for pair in pairs]), self.passages([pair.passage for pair in pairs])),
+            *self.assemble(*map(self.segment, texts)),
             labels=torch.zeros(len(pairs)),
             groups=torch.arange(len(pairs)),
             query_ids=tuple(pair.query_id for pair in pairs),
@@ -80,9 +82,9 @@ class PairEncoder:
         )
 
     def assemble(self, first: Segment, second: Segment) -> tuple[Tensor, Tensor, Tensor]:
-        """Lay out [CLS] first [SEP] second [SEP], padded to the longest.
+        """Lay out [CLS] first [SEP] second [SEP], cut where it is too long and padded to the longest.
 
         Returns:
             Token ids, attention mask and token types, int64, (B, T) each.
         """
-        return assemble(first, second, *self._special)
+        return assemble(*self.cut(first, second), *self._special)

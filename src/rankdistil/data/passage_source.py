@@ -54,7 +54,7 @@ class LiveWindow(NamedTuple):
     def take(self, places: NDArray[np.int64]) -> tuple[tuple[str, ...], Segment]:
         """Tokenise some of them."""
         keys, texts = zip(*(self.passages[place] for place in places.tolist()), strict=True)
-        return keys, self.encoder.passages(texts)
+        return keys, self.encoder.segment(texts)
 
 
 class LivePassages:

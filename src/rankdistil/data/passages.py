@@ -26,7 +26,7 @@ from rankdistil.data.stream import WINDOW, Size, own_share
 from rankdistil.data.stream_module import StreamDataModule
 
 SET_APART = 8  # one passage of so many may be set apart, by the hash of its id
-SHORTEST = 2  # tokens of the first segment
+SHORTEST, LONGEST = 2, 24  # tokens of the first segment: a question has as many
 
 
 class PassageStream(IterableDataset):
@@ -62,7 +62,7 @@ class PassageStream(IterableDataset):
             for number, window in enumerate(self._source.windows(WINDOW * self._size.groups, self._seed, epoch)):
                 random, lengths = np.random.default_rng([self._seed, epoch, number]), window.lengths
                 ordered = (lengths * random.uniform(0.9, 1.1, len(lengths))).argsort(kind="stable")
-                cut = np.split(ordered, self._size.cuts(lengths[ordered], 1))
+                cut = np.split(ordered, self._size.cuts(lengths[ordered], 1, self._encoder.room))
                 yield from ((window, cut[index]) for index in random.permutation(len(cut)))
 
 
@@ -152,14 +152,14 @@ def set_apart(passages: Iterable[Passage], limit: int) -> list[Passage]:
 def encode_passages(encoder: PairEncoder, passages: list[Passage], seed: tuple[int, ...] = ()) -> PairBatch:
     """Encode passages as two segments each; see ``cut_in_two``."""
     keys, texts = zip(*passages, strict=True)
-    return cut_in_two(encoder, keys, encoder.passages(texts), seed)
+    return cut_in_two(encoder, keys, encoder.segment(texts), seed)
 
 
 def cut_in_two(encoder: PairEncoder, keys: tuple[str, ...], tokens: Segment, seed: tuple[int, ...]) -> PairBatch:
     """Lay out passages as two segments each, cut at a random token.
 
     Args:
-        encoder: its budget for queries holds for the first segment.
+        encoder: lays them out.
         keys: ids.
         tokens: of each passage.
         seed: of the cuts, with each passage's id; the other passages of the batch have no say.
@@ -167,6 +167,6 @@ def cut_in_two(encoder: PairEncoder, keys: tuple[str, ...], tokens: Segment, see
     cuts = []
     for key, length in zip(keys, tokens.lengths.tolist(), strict=True):
         random, most = np.random.default_rng([*seed, crc32(key.encode())]), length // 2
-        cuts.append(int(random.integers(min(SHORTEST, most, encoder.query_tokens), min(encoder.query_tokens, most) + 1)))
+        cuts.append(int(random.integers(min(SHORTEST, most), min(LONGEST, most) + 1)))
     first, second = tokens.split(np.array(cuts))
     return PairBatch(*encoder.assemble(first, second), torch.zeros(len(keys)), torch.arange(len(keys)), keys, keys)

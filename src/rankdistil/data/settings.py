@@ -16,8 +16,7 @@ class DataSettings:
         batch_size: groups per training batch and process (triples, with one negative); as many passages as a batch has pairs,
             where these are read as text.
         eval_batch_size: pairs per batch in validation and test.
-        query_tokens: budget of a query.
-        passage_tokens: budget of a passage.
+        max_length: tokens of a pair at most, the special ones among them.
         train_on: ``auto``, ``docpairs`` or ``sampled``.
         negatives_depth: candidates that sampled negatives are drawn from.
         negatives_skip: how many of them are left out at the top.
@@ -38,8 +37,7 @@ class DataSettings:
 
     batch_size: int
     eval_batch_size: int
-    query_tokens: int
-    passage_tokens: int
+    max_length: int
     train_on: str
     negatives_depth: int
     relevance_level: int

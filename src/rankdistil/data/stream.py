@@ -36,17 +36,18 @@ class Size(NamedTuple):
     groups: int
     tokens: int | None = None
 
-    def cuts(self, lengths: NDArray[np.int64], pairs: int) -> list[int]:
+    def cuts(self, lengths: NDArray[np.int64], pairs: int, room: int) -> list[int]:
         """Say where batches begin, the first one left out.
 
         Args:
-            lengths: tokens of the longest pair of each group, without special tokens, (N,).
+            lengths: tokens of the longest pair of each group, uncut and without special tokens, (N,).
             pairs: in a group.
+            room: that a pair is cut to, without special tokens.
         """
         if self.tokens is None:
             return [*range(self.groups, len(lengths), self.groups)]
         cuts, start, longest = [], 0, 0
-        tokens = ((lengths + SPECIAL_TOKENS) * pairs).tolist()  # of a group in a batch whose longest it is
+        tokens = ((np.minimum(lengths, room) + SPECIAL_TOKENS) * pairs).tolist()  # of a group in a batch whose longest it is
         for index, each in enumerate(tokens):
             longest = max(longest, each)
             if index > start and longest * (index + 1 - start) > self.tokens:
@@ -58,7 +59,7 @@ class Size(NamedTuple):
         """Account for groups that alone take more tokens than a batch may hold: each is a batch by itself.
 
         Args:
-            lengths: as for ``cuts``, of the first groups of a run.
+            lengths: tokens of the longest pair of each of the first groups, cut and without special tokens, (N,).
             pairs: in a group.
             what: what groups are called.
 
@@ -138,7 +139,7 @@ class GroupStream(IterableDataset):
             for window, groups in enumerate(cut_windows(self._source.epoch(self._seed, epoch), WINDOW * self._size.groups)):
                 lengths = longest_pairs(self._queries, self._passages, groups)
                 order = lengths.argsort(kind="stable")
-                cut = np.split(groups[order], self._size.cuts(lengths[order], groups.shape[1] - 1))
+                cut = np.split(groups[order], self._size.cuts(lengths[order], groups.shape[1] - 1, self._encoder.room))
                 yield from (cut[index] for index in np.random.default_rng([self._seed, epoch, window]).permutation(len(cut)))
 
     def _encode(self, batches: Iterable[Rows]) -> Iterator[PairBatch]:

@@ -41,11 +41,10 @@ class LiveTexts:
     Args:
         fetch: text by id, for those of some ids that are there.
         encoder: gives the token ids.
-        budget: tokens that a text is cut to.
     """
 
-    def __init__(self, fetch: Callable[[Sequence[str]], Mapping[str, str]], encoder: PairEncoder, budget: int) -> None:
-        self._fetch, self._encoder, self._budget = fetch, encoder, budget
+    def __init__(self, fetch: Callable[[Sequence[str]], Mapping[str, str]], encoder: PairEncoder) -> None:
+        self._fetch, self._encoder = fetch, encoder
         self._row: dict[str, int] = {}
         self._ids: list[str] = []
 
@@ -69,7 +68,7 @@ class LiveTexts:
 
     def gather(self, rows: Rows) -> Segment:
         """Tokenise the texts of rows, (N,)."""
-        return Segment.of(self._encoder.token_ids(self._texts(rows), self._budget))
+        return self._encoder.segment(self._texts(rows))
 
     def _texts(self, rows: Rows) -> list[str]:
         ids = self.names(rows)

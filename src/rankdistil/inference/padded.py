@@ -44,7 +44,7 @@ def padded_batches(first: Segment, second: Segment, encoder: PairEncoder, budget
         multiple: of which batches have lengths, up to the longest that the encoder makes, so that there are few of them.
     """
     lengths = -(-(first.lengths + second.lengths + SPECIAL_TOKENS) // multiple) * multiple
-    lengths = np.minimum(lengths, encoder.max_tokens)
+    lengths = np.minimum(lengths, encoder.max_length)
     sizes, last = cut_padded(lengths, budget), -1
     fill = encoder.tokenizer.pad_token_id, 0, 0
     for size, *pair in zip(sizes, first.parts(sizes), second.parts(sizes), strict=True):
@@ -63,6 +63,7 @@ def text_batches(pairs: Sequence[Pair], encoder: PairEncoder, budget: int) -> li
         encoder: gives the tokens.
         budget: tokens of a batch, padding included.
     """
-    first, second = encoder.queries([pair.query for pair in pairs]), encoder.passages([pair.passage for pair in pairs])
+    texts = [pair.query for pair in pairs], [pair.passage for pair in pairs]
+    first, second = encoder.cut(*map(encoder.segment, texts))
     order = (first.lengths + second.lengths).argsort(kind="stable")
     return list(padded_batches(first.take(order), second.take(order), encoder, budget))

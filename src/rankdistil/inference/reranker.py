@@ -7,14 +7,12 @@ from typing import NamedTuple
 
 import torch
 
-from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder
+from rankdistil.data.encode import FEWEST_TOKENS, PairEncoder
 from rankdistil.data.records import Pair
 from rankdistil.inference.backend import open_network
 from rankdistil.inference.engine import CHUNK, Engine
 from rankdistil.inference.precisions import choose
 from rankdistil.models.load import load_tokenizer, require_fitting, require_labels
-
-QUERY_TOKENS = 64  # of a ranker that doesn't say how many it was trained with
 
 
 class Hit(NamedTuple):
@@ -43,8 +41,9 @@ class Reranker:
             changes nDCG@10 by less than 0.005 in the check that ``python -m rankdistil.export run=<run> to=int8`` left in the
             folder; without a check float32, on a GPU with bfloat16 that.
         backend: ``torch``, ``onnx`` or ``openvino``; the latter two read what ``python -m rankdistil.export`` wrote.
-        query_tokens: that a query is cut to; by default as in training, else 64 where the passage needs the rest.
-        passage_tokens: that a passage is cut to; by default as in training, else what the query leaves of the positions.
+        max_length: tokens of a pair at most, the three special ones among them; by default as many as the checkpoint says
+            (``model_max_length``, and no more than its positions). Of a pair that has more, the longer text is cut first, as
+            ``truncation="longest_first"`` does in transformers and sentence-transformers.
 
     Attributes:
         dtype: what the scores are computed in: what was asked for, or what ``auto`` chose.
@@ -56,22 +55,18 @@ class Reranker:
 
     def __init__(
         self, path: str, device: str | None = None, dtype: str = "float32", backend: str = "torch",
-        query_tokens: int | None = None, passage_tokens: int | None = None,
+        max_length: int | None = None,
     ) -> None:  # fmt: skip
         path = str(path)
         config, tokenizer = require_labels(path), load_tokenizer(path)
         require_fitting(path, tokenizer, config)
-        own = (getattr(config, "rankdistil", None) or {}).get("query_tokens")
-        most = min(tokenizer.model_max_length, config.max_position_embeddings) - SPECIAL_TOKENS
-        for name, value in (("query_tokens", query_tokens), ("passage_tokens", passage_tokens)):
-            if value is not None and not 1 <= value < most:
-                raise ValueError(f"{name} is {value}; expected 1 to {most - 1}: {path} reads {most} tokens of a pair.")
-        first = query_tokens or own or min(QUERY_TOKENS, most // 2)
-        encoder = PairEncoder(tokenizer, first, passage_tokens or most - first, config.max_position_embeddings)
-        spare = query_tokens is None and passage_tokens is None and own is None
+        own = min(tokenizer.model_max_length, config.max_position_embeddings)
+        if max_length is not None and not FEWEST_TOKENS <= max_length <= own:
+            raise ValueError(f"max_length is {max_length}; expected {FEWEST_TOKENS} to {own}, which {path} reads of a pair.")
+        encoder = PairEncoder(tokenizer, max_length or own, config.max_position_embeddings)
         place = _device(device, backend, dtype)
         self.dtype = choose(path, backend, place) if dtype == "auto" else dtype
-        self._engine = Engine(open_network(backend, path, encoder, place, self.dtype), encoder, spare)
+        self._engine = Engine(open_network(backend, path, encoder, place, self.dtype), encoder)
 
     def score(self, pairs: Iterable[tuple[str, str]]) -> list[float]:
         """Score pairs of query and passage.

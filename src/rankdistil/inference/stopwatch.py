@@ -250,12 +250,8 @@ def _timed(engine: Engine) -> Callable[[list[Pair]], Sample]:
 def _amount(engine: Engine, calls: Calls) -> dict[str, Any]:
     """Say how much a ranker was given."""
     pairs = [pair for call in calls for pair in call]
-    texts = (
-        engine.encoder.queries([pair.query for pair in pairs]),
-        engine.encoder.passages([pair.passage for pair in pairs]),
-    )
     return {
         "batch_tokens": getattr(engine.network, "budget", None),
         "passages": len(pairs) / len(calls),
-        "tokens_per_pair": sum(int(segment.lengths.sum()) for segment in texts) / len(pairs) + SPECIAL_TOKENS,
+        "tokens_per_pair": sum(int(segment.lengths.sum()) for segment in engine.tokens(pairs)) / len(pairs) + SPECIAL_TOKENS,
     }

@@ -32,7 +32,7 @@ A BERT cross-encoder that scores query-passage pairs; a higher logit means more 
 | losses | {losses} |
 | steps | {steps} |
 | precision | trained in {precision}, measured in float32 |
-| input | at most {query_tokens} query tokens and {passage_tokens} passage tokens |
+| input | [CLS] query [SEP] passage [SEP], at most {max_length} tokens; the longer text is cut first (`longest_first`) |
 
 The terms of the training data and of the starting checkpoint apply to these weights.
 
@@ -113,7 +113,7 @@ def write_card(
         title=f"{cfg.method} {own.name}", version=run["origin"]["versions"]["rankdistil"], commit=run["origin"]["commit"],
         stage=cfg.stage.name, seed=cfg.seed, **shape,
         learnt_from=run["learnt_from"], train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps,
-        precision=run["precision"], query_tokens=cfg.data.query_tokens, passage_tokens=cfg.data.passage_tokens,
+        precision=run["precision"], max_length=cfg.data.max_length,
         test=run["test"], queries=len(own.per_query), verdict="\n\n".join(verdict), times=times and f"{times}\n",
         table=to_markdown(results_columns(results, timed.get("teacher"))),
         notes="\n".join(f"- {note}" for note in timing_notes(timing)),

@@ -34,7 +34,7 @@ def stream(collection, tokenizer, tmp_path) -> GroupStream:
             triples="".join(f"q{n}\tp{n}\tp{n % 40 + 1}\n" for n in numbers),
         )
     )
-    encoder = PairEncoder(tokenizer, query_tokens=8, passage_tokens=50)
+    encoder = PairEncoder(tokenizer, 61)
     collected = open_collection(reader, encoder, tmp_path / "store")
     return GroupStream(ListedGroups(open_triples(tmp_path / "store", reader, collected)), *collected, encoder, Size(4), seed=5)
 
@@ -92,7 +92,7 @@ def test_triples_that_were_cut_off_after_they_were_opened_are_named(stream, tmp_
 def test_runs_that_hold_out_other_queries_never_read_each_others_triples(collection, tokenizer, tmp_path, monkeypatch):
     queries = "".join(f"{number}\tquestion {number}\n" for number in range(10))
     split = collection(queries=queries, triples="".join(f"{number}\ta\tb\n" for number in range(10)))
-    store, encoder = tmp_path / "store", PairEncoder(tokenizer, 8, 16)
+    store, encoder = tmp_path / "store", PairEncoder(tokenizer, 27)
 
     def opened(held_out: int) -> set[str]:
         reader = Reader(split, Holdout(held_out, inside=False), store=store)

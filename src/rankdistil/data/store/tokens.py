@@ -20,28 +20,27 @@ Passages = Callable[[], Iterable[tuple[str, str]]]
 
 
 def open_tokens(
-    folder: Path, texts: Passages, encoder: PairEncoder, budget: int, source: dict[str, Any], tally: Tally | None = None
+    folder: Path, texts: Passages, encoder: PairEncoder, source: dict[str, Any], tally: Tally | None = None
 ) -> RaggedStore:
     """Open a token store, built first where it is missing or its data have changed.
 
     Args:
         folder: where it is or goes.
         texts: gives (id, text) of every text.
-        encoder: gives the token ids, without special tokens.
-        budget: tokens that a text is cut to.
+        encoder: gives the token ids, without special tokens; each text is cut to the room of a pair.
         source: what tells the data from others.
         tally: see ``ensure``.
 
     Raises:
-        ValueError: if it was built with another tokenizer or budget; if an id occurs twice.
+        ValueError: if it was built with another tokenizer or length; if an id occurs twice.
     """
 
     def write(building: Path) -> dict[str, Any]:
         counts = {"cut": 0, "empty": 0}
         dtype = np.dtype(np.uint16 if len(encoder.tokenizer) <= 1 << 16 else np.uint32)
-        return write_ragged(building, _tokenised(texts(), encoder, budget, counts), dtype) | counts
+        return write_ragged(building, _tokenised(texts(), encoder, counts), dtype) | counts
 
-    made_of = {"tokenizer": tokenizer_fingerprint(encoder.tokenizer), "budget": budget, SOURCE: source}
+    made_of = {"tokenizer": tokenizer_fingerprint(encoder.tokenizer), "tokens": encoder.room, SOURCE: source}
     return ensure(folder, made_of, write, RaggedStore, tally)
 
 
@@ -60,9 +59,9 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
             own.enable_padding(**padding)
 
 
-def _tokenised(texts: Iterable[tuple[str, str]], encoder: PairEncoder, budget: int, counts: dict[str, int]) -> Chunks:
+def _tokenised(texts: Iterable[tuple[str, str]], encoder: PairEncoder, counts: dict[str, int]) -> Chunks:
     for chunk in in_chunks(texts, CHUNK):
-        rows = encoder.token_ids([text for _, text in chunk], budget + 1)
-        counts["cut"] += sum(len(row) > budget for row in rows)
+        rows = encoder.token_ids([text for _, text in chunk], encoder.room + 1)
+        counts["cut"] += sum(len(row) > encoder.room for row in rows)
         counts["empty"] += sum(not row for row in rows)
-        yield [key for key, _ in chunk], Segment.of([row[:budget] for row in rows])
+        yield [key for key, _ in chunk], Segment.of([row[: encoder.room] for row in rows])
