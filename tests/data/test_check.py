@@ -162,11 +162,6 @@ def test_empty_texts_and_odd_triples_are_counted(collection, looked):
     )
 
 
-def test_a_text_beyond_the_characters_that_are_read_is_counted(collection, looked):
-    found = told(looked(collection(corpus=f"a\t{'x' * 601}\nb\tb\nc\tc\nd\td\ne\te\n")))
-    assert found["corpus.tsv"].endswith("; 1 of more than 600 characters, cut there first")
-
-
 def test_missing_files_are_listed_and_the_others_read_all_the_same(collection, looked, tmp_path):
     split = collection(triples="1\ta\n")
     (tmp_path / "corpus.tsv").unlink()

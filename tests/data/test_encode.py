@@ -1,12 +1,15 @@
 """Pairs to token ids, against the tokenizer's own encoding of pairs."""
 
+from copy import copy
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
 
+from rankdistil.data.collection import open_passages
 from rankdistil.data.encode import PairEncoder
+from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair
 
 PAIRS = [
@@ -19,6 +22,13 @@ PAIRS = [
 def words(tokenizer, batch, row=0):
     length = int(batch.attention_mask[row].sum())
     return tokenizer.convert_ids_to_tokens(batch.input_ids[row, :length].tolist())
+
+
+def sided(tokenizer, length, side):
+    """Return an encoder whose tokenizer cuts texts at that side."""
+    own = copy(tokenizer)
+    own.truncation_side = side
+    return PairEncoder(own, length)
 
 
 @pytest.mark.parametrize("name", ["input_ids", "attention_mask", "token_type_ids"])
@@ -94,7 +104,46 @@ def test_a_length_that_can_not_be_names_its_key(tokenizer, length, expected):
 
 def test_what_the_tokenizer_was_used_for_before_leaves_no_trace(tokenizer):
     encoder = PairEncoder(tokenizer, 93)
-    texts = ["tree", "apples grow on trees [SEP] and elsewhere", ""]
+    texts = ["tree", "apples grow on trees [and elsewhere", ""]
     before = encoder.token_ids(texts, 60)
     tokenizer(texts, padding="max_length", truncation=True, max_length=3)
     assert encoder.token_ids(texts, 60) == before == tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("special", ["[SEP]", "[PAD]", "[MASK]", "[CLS]", "[UNK]"])
+def test_special_tokens_in_a_text_are_read_as_text(tokenizer, special):
+    batch = PairEncoder(tokenizer, 40).batch([Pair("1", "a", f"tree {special} grow", f"{special} tree")])
+    name = ["[", *tokenizer.tokenize(special[1:-1].lower()), "]"]
+    expected = ["[CLS]", "tree", *name, "grow", "[SEP]", *name, "tree", "[SEP]"]
+    assert words(tokenizer, batch) == expected
+
+
+FAR = {
+    "behind blanks": " " * 60_000 + "bees live six weeks",
+    "behind control characters": "\x00\x07" * 9000 + "bees live six weeks",
+    "far apart": (" " * 500).join(["bee"] * 400),
+    "behind words that are too long for a token": "x" * 150 + " " + " ".join(["y" * 150] * 20) + " bees",
+    "behind accents": "e" + "\u0301" * 5000 + " bees",
+    "one word": "bees" * 5000,
+}
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("text", FAR.values(), ids=FAR)
+def test_an_overlong_text_is_read_until_its_budget_is_full(tokenizer, text, side):
+    (found,) = sided(tokenizer, 24, side).segment([text]).rows()
+    whole = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert found == (whole[:21] if side == "right" else whole[-21:])
+
+
+def test_texts_are_cut_at_the_end_that_the_tokenizer_names(tokenizer):
+    text = ["one two three four", "five six seven eight nine ten"]
+    batch = sided(tokenizer, 9, "left").batch([Pair("1", "a", *text)])
+    assert words(tokenizer, batch) == ["[CLS]", "two", "three", "four", "[SEP]", "eight", "nine", "ten", "[SEP]"]
+
+
+def test_stores_of_the_two_ends_differ(tokenizer, collection, tmp_path):
+    reader = Reader(collection())
+    open_passages(reader, PairEncoder(tokenizer, 6), tmp_path)
+    with pytest.raises(ValueError, match=r"was built with other settings .there -> asked for.:\n  tokenizer: "):
+        open_passages(reader, sided(tokenizer, 6, "left"), tmp_path)

@@ -103,6 +103,23 @@ def test_long_pairs_score_as_in_sentence_transformers(export: Path) -> None:
     assert len(set(found)) == len(pairs)
 
 
+def test_marks_of_the_layout_in_a_text_are_text_as_in_sentence_transformers(export: Path) -> None:
+    peer = pytest.importorskip("sentence_transformers").CrossEncoder(str(export), device="cpu")
+    pairs = [(QUERY, "wings [SEP] beat"), (QUERY, "[PAD] wings"), ("how [MASK] fly", "wings"), (QUERY, "wings [ SEP ] beat")]
+    found = Reranker(export, device="cpu").score(pairs)
+    assert found == pytest.approx(peer.predict(pairs).tolist(), abs=1e-4)
+    assert found[0] == found[3]
+
+
+@pytest.mark.parametrize("passage", [" " * 20_000 + "bees live six weeks", LONG], ids=["blanks", "long"])
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_the_end_that_the_tokenizer_cuts_is_that_of_sentence_transformers(export: Path, side: str, passage: str) -> None:
+    edit(export / "tokenizer_config.json", truncation_side=side)
+    peer = pytest.importorskip("sentence_transformers").CrossEncoder(str(export), device="cpu")
+    found = Reranker(export, device="cpu").score([(QUERY, passage)])
+    assert found == pytest.approx(peer.predict([(QUERY, passage)]).tolist(), abs=1e-4)
+
+
 def test_pairs_are_cut_to_the_length_of_the_export_or_to_less(export: Path) -> None:
     own, shorter = Reranker(export, device="cpu"), Reranker(export, device="cpu", max_length=11)
     assert [each._engine.encoder.max_length for each in (own, shorter)] == [38, 11]

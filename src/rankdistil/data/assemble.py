@@ -33,9 +33,9 @@ class Segment(NamedTuple):
         before = np.arange(len(self.tokens)) - np.repeat(ends - self.lengths, self.lengths) < np.repeat(cuts, self.lengths)
         return Segment(self.tokens[before], cuts), Segment(self.tokens[~before], self.lengths - cuts)
 
-    def keep(self, counts: NDArray[np.int64]) -> "Segment":
-        """Keep the first ``counts`` tokens of each text, (N,)."""
-        return self.split(counts)[0]
+    def keep(self, counts: NDArray[np.int64], last: bool = False) -> "Segment":
+        """Keep ``counts`` tokens of each text, (N,): the first ones, or the last."""
+        return self.split(self.lengths - counts)[1] if last else self.split(counts)[0]
 
     def take(self, rows: NDArray[np.int64]) -> "Segment":
         """Take some texts, (M,), each as often as it is named."""

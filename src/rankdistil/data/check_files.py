@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from rankdistil.data import parse
 from rankdistil.data.badlines import BadLines, Tally, allowed
-from rankdistil.data.encode import CHARACTERS
 from rankdistil.data.repeats import distinct, repeated_hashes
 from rankdistil.data.text_triples import TextDocPairs
 
@@ -157,14 +156,13 @@ class TextsFound:
         self.sample: list[str] = []
         self._random = Random(0)
         self._room, self._keep = room, keep
-        self._words, self._overlong = array("I"), 0
+        self._words = array("I")
 
     def add(self, key: str, text: str) -> None:
         """Count a text."""
         words = text.split()
         self.ids.add(key)
         self._words.append(len(words))
-        self._overlong += len(text) > CHARACTERS * (self._room + 1)
         if len(self.sample) < SAMPLED:
             self.sample.append(text)
         elif (place := self._random.randrange(len(self.ids))) < SAMPLED:
@@ -183,7 +181,6 @@ class TextsFound:
         counts = {
             "empty": len(self.empty),
             f"of more than {room} words, cut to {room} tokens or fewer": int((words > room).sum()),
-            f"of more than {CHARACTERS * (room + 1)} characters, cut there first": self._overlong,
         }
         parts = [f"{len(words)} {what}", f"words: {middle} median, {most} at 95 %, {words.max()} at most"]
         return "; ".join(parts + [f"{count} {which}" for which, count in counts.items() if count])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the library takes seconds to import
 
 SPECIAL_TOKENS = 3  # [CLS] query [SEP] passage [SEP]
 FEWEST_TOKENS = SPECIAL_TOKENS + 2
-CHARACTERS = 100  # per token: BERT's word pieces make one token of any longer word
+CHARACTERS = 100  # per token that an overlong text is first read to: most texts have more tokens there than a pair has room for
 
 
 class PairEncoder:
@@ -44,20 +44,38 @@ class PairEncoder:
             )
         if max_length > max_positions:
             raise ValueError(f"data.max_length is {max_length}, but the network has {max_positions} positions. Lower it.")
-        self.tokenizer = tokenizer
+        self.tokenizer, self._left = tokenizer, tokenizer.truncation_side == "left"
         self.max_length, self.room = max_length, max_length - SPECIAL_TOKENS
         self._special = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id  # slow to look up per batch
 
     def token_ids(self, texts: Sequence[str], budget: int) -> list[list[int]]:
-        """Token ids of texts, without special tokens, cut to a budget.
+        """Token ids of texts, without special tokens, cut to a budget on the tokenizer's ``truncation_side``.
 
-        A text is first cut to ``CHARACTERS`` per token of the budget, so that an overlong line costs no time.
+        Text is text: a ``[SEP]`` in it is six characters as any others, and doesn't end a segment. An overlong text is read as
+        far as its budget needs, so that a line of megabytes costs no time.
         """
         own = self.tokenizer.backend_tokenizer  # the library's own call takes a fifth longer: it wraps every result
         own.no_truncation()  # as the tokenizer's last caller may have left it
         own.no_padding()
-        encoded = own.encode_batch_fast([text[: CHARACTERS * (budget + 1)] for text in texts], add_special_tokens=False)
-        return [each.ids[:budget] for each in encoded]
+        if not own.encode_special_tokens:
+            own.encode_special_tokens = True
+
+        def read(some: Sequence[str], reach: int) -> list[list[int]]:
+            parts = [text[-reach:] if self._left else text[:reach] for text in some]
+            return [each.ids for each in own.encode_batch_fast(parts, add_special_tokens=False)]
+
+        reach = CHARACTERS * (budget + 1)
+        rows = read(texts, reach)
+        enough = budget + own.model.max_input_chars_per_word  # a word that is cut in two has at most so many wrong tokens
+        while short := [at for at, row in enumerate(rows) if len(row) < enough and len(texts[at]) > reach]:
+            reach *= 2
+            for at, row in zip(short, read([texts[at] for at in short], reach), strict=True):
+                rows[at] = row
+        return [self.kept(row, budget) for row in rows]
+
+    def kept(self, ids: list[int], budget: int) -> list[int]:
+        """Cut token ids to a budget, of at least one."""
+        return ids[-budget:] if self._left else ids[:budget]
 
     def segment(self, texts: Sequence[str]) -> Segment:
         """Tokenise texts, each cut to what the longest pair has room for."""
@@ -68,7 +86,7 @@ class PairEncoder:
         if not len(first.lengths) or (first.lengths + second.lengths).max() <= self.room:
             return first, second
         kept = cut_pairs(first.lengths, second.lengths, self.room)
-        return first.keep(kept[0]), second.keep(kept[1])
+        return first.keep(kept[0], self._left), second.keep(kept[1], self._left)
 
     def batch(self, pairs: Sequence[Pair]) -> PairBatch:
         """Encode pairs, cut and padded to the longest."""

@@ -45,13 +45,14 @@ def open_tokens(
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Tell tokenizers apart by what they do to a text; the truncation and padding of the last call don't count."""
+    """Tell tokenizers apart by what they do to a text: which end of it they cut counts, the last call's truncation doesn't."""
     own = tokenizer.backend_tokenizer
     truncation, padding = own.truncation, own.padding
     own.no_truncation()
     own.no_padding()
     try:
-        return hashlib.sha256(own.to_str().encode()).hexdigest()[:16]
+        side = "" if tokenizer.truncation_side == "right" else tokenizer.truncation_side
+        return hashlib.sha256((own.to_str() + side).encode()).hexdigest()[:16]
     finally:
         if truncation:
             own.enable_truncation(**truncation)
@@ -64,4 +65,4 @@ def _tokenised(texts: Iterable[tuple[str, str]], encoder: PairEncoder, counts: d
         rows = encoder.token_ids([text for _, text in chunk], encoder.room + 1)
         counts["cut"] += sum(len(row) > encoder.room for row in rows)
         counts["empty"] += sum(not row for row in rows)
-        yield [key for key, _ in chunk], Segment.of([row[: encoder.room] for row in rows])
+        yield [key for key, _ in chunk], Segment.of([encoder.kept(row, encoder.room) for row in rows])
