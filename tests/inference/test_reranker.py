@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -28,6 +29,17 @@ QUERY = "how do bees fly"
 LONG = " ".join(["honey", "flowers", "nectar"] * 20)
 PASSAGES = ["", "wings", "wings beat fast and the air moves", LONG, "pollen is carried on the legs"]
 PAIRS = [(QUERY, passage) for passage in PASSAGES]
+TOP_K = "expected a whole number of at least 1, or None for all."
+LONE = "pair {}: the {} holds a lone surrogate ('\\ud83d', character {}), which is no text. Replace it."
+
+
+class Frame:
+    """A data frame, which iterates over the names of its columns."""
+
+    columns = ("passage",)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
 
 
 @pytest.fixture
@@ -127,11 +139,38 @@ def test_pairs_are_cut_to_the_length_of_the_export_or_to_less(export: Path) -> N
     assert cut == pytest.approx(*own.score([("one two three four", "wings beat fast and")]), abs=1e-6)
 
 
-@pytest.mark.parametrize("length", [4, 39])
-def test_a_length_that_the_export_does_not_read_is_named(export: Path, length: int) -> None:
+@pytest.mark.parametrize("length", [4, 39, True, 20.0, "20"])
+def test_a_length_that_the_export_does_not_read_is_named(export: Path, length: object) -> None:
     with pytest.raises(ValueError) as caught:
         Reranker(export, device="cpu", max_length=length)
-    assert str(caught.value) == f"max_length is {length}; expected 5 to 38, which {export} reads of a pair."
+    assert str(caught.value) == f"max_length is {length!r}; expected 5 to 38, which {export} reads of a pair."
+
+
+@pytest.mark.parametrize(("said", "expected"), [(1e30, 40), (10**30, 40), (None, 40), (12.0, 12), (12, 12)])
+def test_an_export_without_a_limit_is_read_to_its_positions(export: Path, said: float | None, expected: int) -> None:
+    edit(export / "tokenizer_config.json", model_max_length=said)
+    assert Reranker(export, device="cpu")._engine.encoder.max_length == expected
+
+
+@pytest.mark.parametrize("said", [0, -1, 4])
+def test_an_export_that_reads_nothing_is_refused(export: Path, said: int) -> None:
+    edit(export / "tokenizer_config.json", model_max_length=said)
+    with pytest.raises(ValueError) as caught:
+        Reranker(export)
+    assert str(caught.value) == (
+        f"{export}: model_max_length is {said} in its tokenizer_config.json; expected tokens of a pair, 5 at least."
+    )
+
+
+def test_devices_and_dtypes_of_torch_are_understood(export: Path) -> None:
+    found = Reranker(export, device=torch.device("cpu"), dtype=torch.float32)
+    assert (found.dtype, found._engine.network.device) == ("float32", torch.device("cpu"))
+    assert found.score(PAIRS) == Reranker(export, device="cpu").score(PAIRS)
+
+
+def test_an_array_of_texts_is_ranked_as_a_list(export: Path) -> None:
+    ranker = Reranker(export, device="cpu")
+    assert ranker.rerank(QUERY, np.array(PASSAGES), top_k=np.int64(2)) == ranker.rerank(QUERY, PASSAGES, top_k=2)
 
 
 def test_passages_are_ordered_and_cut_to_the_best(export: Path) -> None:
@@ -212,6 +251,10 @@ def test_two_labels_are_folded_into_one(tmp_path: Path, export: Path, ranker: Cr
     expected = two(**rows).logits.softmax(-1)[:, 1]
     found = torch.tensor(Reranker(tmp_path / "two", device="cpu").score(PAIRS)).sigmoid()
     assert torch.allclose(found, expected, atol=1e-5)
+    names = {"0": "relevant", "1": "not_relevant"}
+    edit(tmp_path / "two/config.json", id2label=names, label2id={name: int(label) for label, name in names.items()})
+    turned = torch.tensor(Reranker(tmp_path / "two", device="cpu").score(PAIRS)).sigmoid()
+    assert torch.allclose(turned, 1 - expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +269,18 @@ def test_two_labels_are_folded_into_one(tmp_path: Path, export: Path, ranker: Cr
         (lambda r: r.score([5]), TypeError, "pair 0 is 5; expected (query, passage)."),
         (lambda r: r.score(["ab"]), TypeError, "pair 0 is 'ab'; expected (query, passage)."),
         (lambda r: r.score([("a", "b", "c")]), TypeError, "pair 0 is ('a', 'b', 'c'); expected (query, passage)."),
-        (lambda r: r.rerank(QUERY, ["a"], top_k=0), ValueError, "top_k is 0; expected at least 1, or None for all."),
+        (lambda r: r.rerank(QUERY, ["a"], top_k=0), ValueError, f"top_k is 0; {TOP_K}"),
+        (lambda r: r.rerank(QUERY, ["a"], top_k=2.5), ValueError, f"top_k is 2.5; {TOP_K}"),
+        (lambda r: r.rerank(QUERY, ["a"], top_k="2"), ValueError, f"top_k is '2'; {TOP_K}"),
+        (lambda r: r.rerank(QUERY, ["a"], top_k=True), ValueError, f"top_k is True; {TOP_K}"),
+        (lambda r: r.rerank(QUERY, iter([5]), top_k=0), ValueError, f"top_k is 0; {TOP_K}"),
+        (lambda r: r.rerank(QUERY, {"d1": "bees"}), TypeError, "passages is a dict; expected a list of texts."),
+        (lambda r: r.rerank(QUERY, {"bees"}), TypeError, "passages is a set; expected a list of texts."),
+        (lambda r: r.rerank(QUERY, b"bees"), TypeError, "passages is a bytes; expected a list of texts."),
+        (lambda r: r.rerank(QUERY, None), TypeError, "passages is a NoneType; expected a list of texts."),
+        (lambda r: r.rerank(QUERY, Frame()), TypeError, "passages is a Frame; expected a list of texts."),
+        (lambda r: r.rerank(QUERY, ["a", "b\ud83d"]), ValueError, LONE.format(1, "passage", 1)),
+        (lambda r: r.rerank("\ud83d", ["a"]), ValueError, LONE.format(0, "query", 0)),
     ],
 )
 def test_what_cannot_be_scored_is_named(export: Path, ask, error: type[Exception], expected: str) -> None:
@@ -255,7 +309,7 @@ def test_folders_without_a_head_or_with_many_labels_are_refused(export: Path) ->
     edit(export / "config.json", id2label={"0": "a", "1": "b", "2": "c"}, label2id={"a": 0, "b": 1, "c": 2})
     with pytest.raises(ValueError) as caught:
         Reranker(export)
-    assert str(caught.value) == f"{export}: the head has 3 labels, expected 1, or 2 of which the second is relevance."
+    assert str(caught.value) == f"{export}: the head has 3 labels, expected 1, or 2 of which one is relevance."
     edit(export / "config.json", architectures=["BertModel"])
     with pytest.raises(ValueError, match="is a language model without a ranking head"):
         Reranker(export)
@@ -313,6 +367,10 @@ def test_a_column_is_ranked_by_place_not_by_its_index(export: Path) -> None:
             f"device is 'cuda:99', but torch sees {torch.cuda.device_count()} GPUs here. Use device='cpu'.",
         ),
         ({"device": "gpu"}, "device is 'gpu'; expected cpu, cuda or cuda:<n>."),
+        ({"device": 0}, "device is 0; expected cpu, cuda or cuda:<n>."),
+        ({"device": torch.device("meta")}, "device is 'meta'; expected cpu, cuda or cuda:<n>."),
+        ({"dtype": torch.float16}, "dtype is 'float16'; expected one of float32, bfloat16, int8."),
+        ({"dtype": None}, "dtype is None; expected one of float32, bfloat16, int8."),
     ],
 )
 def test_what_this_machine_or_library_does_not_have_is_named(export: Path, settings: dict, expected: str) -> None:

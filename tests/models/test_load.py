@@ -7,15 +7,18 @@ import torch
 from conftest import MINILM
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
+from transformers import BertConfig
 
 from rankdistil.models.load import (
     NEW_HEAD,
     is_language_model,
+    load_cross_encoder,
     load_language_model,
     load_ranker,
     load_tokenizer,
     read_config,
     refuse_ranker,
+    relevant_label,
 )
 from rankdistil.models.locate import locate
 
@@ -94,6 +97,60 @@ def test_another_architecture_is_refused(folder):
     _edit_config(folder, model_type="roberta")
     with pytest.raises(ValueError, match="model_type is 'roberta', expected 'bert'"):
         read_config(str(folder))
+
+
+def test_how_a_checkpoint_asks_to_be_computed_is_left_out(folder, tiny_ranker):
+    _edit_config(folder, attn_implementation="some/kernel", _attn_implementation="flash_attention_2")
+    loaded = load_ranker(str(folder))
+    assert loaded.config._attn_implementation == tiny_ranker.config._attn_implementation
+    assert torch.equal(loaded(*INPUTS).logits, tiny_ranker(*INPUTS).logits)
+
+
+@pytest.mark.parametrize("key", ["quantization_config", "compression_config"])
+def test_a_quantised_checkpoint_is_refused(folder, key):
+    _edit_config(folder, **{key: {"quant_method": "bitsandbytes", "load_in_8bit": True}})
+    with pytest.raises(ValueError) as caught:
+        load_ranker(str(folder))
+    assert str(caught.value) == (
+        f"{folder}/config.json: its weights are quantised ({key}); expected plain floats. Take the checkpoint that it was made "
+        "from; Reranker(dtype='int8') quantises by itself."
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "relevant"),
+    [
+        ("LABEL_0", "LABEL_1", 1), ("relevant", "not_relevant", 0), ("Not Relevant", "Relevant", 1), ("yes", "no", 0),
+        ("non-relevant", "relevant", 1), ("False", "True", 1), ("entailment", "not_entailment", 0), ("LABEL_1", "LABEL_0", 0),
+    ],
+)  # fmt: skip
+def test_the_relevant_label_is_found_by_its_name(folder, first, second, relevant):
+    _edit_config(folder, id2label={"0": first, "1": second}, label2id={first: 0, second: 1})
+    assert relevant_label("", read_config(str(folder))) == relevant
+
+
+@pytest.mark.parametrize(("first", "second"), [("cats", "dogs"), ("relevant", "LABEL_1"), ("yes", "yes")])
+def test_labels_whose_names_leave_relevance_open_are_refused(folder, first, second):
+    _edit_config(folder, id2label={"0": first, "1": second}, label2id={first: 0, second: 1})
+    with pytest.raises(ValueError) as caught:
+        load_cross_encoder(str(folder))
+    assert str(caught.value) == (
+        f"{folder}: id2label is {{0: {first!r}, 1: {second!r}}}, which doesn't say which label is relevance. Name them "
+        "not_relevant and relevant in its config.json, or LABEL_0 and LABEL_1, of which LABEL_1 is relevance."
+    )
+
+
+def test_a_hub_id_that_gives_nothing_may_have_been_meant_as_a_folder(monkeypatch):
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("We couldn't connect to 'https://huggingface.co'.\nCheck your connection.")
+
+    monkeypatch.setattr(BertConfig, "get_config_dict", offline)
+    with pytest.raises(FileNotFoundError) as caught:
+        read_config("runs/exprot")
+    assert str(caught.value) == (
+        "'runs/exprot' is no folder here, and no checkpoint came from the Hugging Face hub (We couldn't connect to "
+        "'https://huggingface.co'.) Give a folder with config.json, or a hub id owner/name."
+    )
 
 
 def test_a_folder_without_config_is_no_checkpoint(tmp_path):

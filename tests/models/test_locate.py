@@ -18,7 +18,7 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
     assert locate("~/model") == tmp_path / "model"
 
 
-@pytest.mark.parametrize("name", ["bert-base-uncased", "google-bert/bert-base-uncased", "some.owner/model_v1.0"])
+@pytest.mark.parametrize("name", ["google-bert/bert-base-uncased", "some.owner/model_v1.0"])
 def test_a_hub_id_is_passed_on(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert locate(name) == name
@@ -30,10 +30,12 @@ def test_a_url_is_refused(path):
         locate(path)
 
 
-@pytest.mark.parametrize("path", ["/no/such/folder", "./missing", "~/missing-checkpoint", "a/b/c"])
+@pytest.mark.parametrize("path", ["/no/such/folder", "./missing", "~/missing-checkpoint", "a/b/c", "export", "bert-base"])
 def test_a_missing_folder_is_named_and_never_taken_for_a_hub_id(path):
-    with pytest.raises(FileNotFoundError, match=f"no checkpoint folder at '{path}'"):
+    with pytest.raises(FileNotFoundError) as caught:
         locate(path)
+    expected = f"no checkpoint folder at {path!r}. Give a folder with config.json, or a hub id owner/name."
+    assert str(caught.value) == expected
 
 
 @pytest.mark.parametrize("path", ["", "two words", "owner/name!", "owner/"])

@@ -1,9 +1,11 @@
 """A ranker in the user's hands: texts in, scores or an order out."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from itertools import islice
-from typing import NamedTuple
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -13,6 +15,11 @@ from rankdistil.inference.backend import open_network
 from rankdistil.inference.engine import CHUNK, Engine
 from rankdistil.inference.precisions import choose
 from rankdistil.models.load import load_tokenizer, require_fitting, require_labels
+
+if TYPE_CHECKING:
+    from transformers import BertConfig, BertTokenizerFast
+
+UNORDERED = str, bytes, Mapping, Set  # what would be iterated over in other units than passages, or in no order
 
 
 class Hit(NamedTuple):
@@ -32,14 +39,16 @@ class Hit(NamedTuple):
 class Reranker:
     """Ranks passages with a cross-encoder: an export of ours, or any BERT ranker with one or two labels.
 
-    Two labels are folded into one logit, that of label 1 less that of label 0, which orders alike.
+    Two labels are folded into one logit, that of the relevant label less that of the other, which orders alike; which one is
+    relevant is read from their names (``id2label``). Text is text: a ``[SEP]`` in a passage doesn't end it.
 
     Args:
         path: a folder, or a hub id ``owner/name``.
-        device: ``cpu``, ``cuda`` or ``cuda:<n>``; by default a GPU if there is one that the backend and the dtype can use.
-        dtype: ``float32``, ``bfloat16``, ``int8`` (CPUs), or ``auto``: the fastest that this device computes by itself and that
-            changes nDCG@10 by less than 0.005 in the check that ``python -m rankdistil.export run=<run> to=int8`` left in the
-            folder; without a check float32, on a GPU with bfloat16 that.
+        device: ``cpu``, ``cuda`` or ``cuda:<n>``, or torch's; by default a GPU if there is one that the backend and the dtype
+            can use.
+        dtype: ``float32``, ``bfloat16`` (or torch's), ``int8`` (CPUs), or ``auto``: the fastest that this device computes by
+            itself and that changes nDCG@10 by less than 0.005 in the check that ``python -m rankdistil.export run=<run>
+            to=int8`` left in the folder; without a check float32, on a GPU with bfloat16 that.
         backend: ``torch``, ``onnx`` or ``openvino``; the latter two read what ``python -m rankdistil.export`` wrote.
         max_length: tokens of a pair at most, the three special ones among them; by default as many as the checkpoint says
             (``model_max_length``, and no more than its positions). Of a pair that has more, the longer text is cut first, as
@@ -54,16 +63,14 @@ class Reranker:
     """
 
     def __init__(
-        self, path: str, device: str | None = None, dtype: str = "float32", backend: str = "torch",
-        max_length: int | None = None,
+        self, path: str | Path, device: str | torch.device | None = None, dtype: str | torch.dtype = "float32",
+        backend: str = "torch", max_length: int | None = None,
     ) -> None:  # fmt: skip
         path = str(path)
         config, tokenizer = require_labels(path), load_tokenizer(path)
         require_fitting(path, tokenizer, config)
-        own = min(tokenizer.model_max_length, config.max_position_embeddings)
-        if max_length is not None and not FEWEST_TOKENS <= max_length <= own:
-            raise ValueError(f"max_length is {max_length}; expected {FEWEST_TOKENS} to {own}, which {path} reads of a pair.")
-        encoder = PairEncoder(tokenizer, max_length or own, config.max_position_embeddings)
+        encoder = PairEncoder(tokenizer, _length(path, tokenizer, config, max_length), config.max_position_embeddings)
+        dtype = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
         place = _device(device, backend, dtype)
         self.dtype = choose(path, backend, place) if dtype == "auto" else dtype
         self._engine = Engine(open_network(backend, path, encoder, place, self.dtype), encoder)
@@ -79,7 +86,7 @@ class Reranker:
 
         Raises:
             TypeError: for a query or passage that is no text.
-            ValueError: if there is no pair, or a query is empty.
+            ValueError: if there is no pair, a query is empty, or a text holds a lone surrogate.
         """
         scores = [score for chunk in _chunks(pairs) for score in self._engine.score(chunk)[0]]
         if not scores:
@@ -96,15 +103,17 @@ class Reranker:
 
         Raises:
             TypeError: for a query or passage that is no text.
-            ValueError: if there is no passage, the query is empty, or ``top_k`` is below 1.
+            ValueError: if there is no passage, the query is empty, a text holds a lone surrogate, or ``top_k`` is no whole
+                number of at least 1.
         """
-        if isinstance(passages, str):
-            raise TypeError("passages is a text; expected a list of texts.")
+        if isinstance(passages, UNORDERED) or hasattr(passages, "columns") or not isinstance(passages, Iterable):
+            what = "a text" if isinstance(passages, str) else f"a {type(passages).__name__}"
+            raise TypeError(f"passages is {what}; expected a list of texts.")
+        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, Integral) or top_k < 1):
+            raise ValueError(f"top_k is {top_k!r}; expected a whole number of at least 1, or None for all.")
         passages = list(passages)  # a data frame's column has an index of its own
         if not passages:
             raise ValueError("there are no passages to rank. Give at least one.")
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k is {top_k}; expected at least 1, or None for all.")
         scores = self.score((query, passage) for passage in passages)
         hits = [Hit(index, score, passages[index]) for index, score in enumerate(scores)]
         return sorted(hits, key=lambda hit: -hit.score)[:top_k]
@@ -123,15 +132,37 @@ def _pair(number: int, pair: tuple[str, str]) -> Pair:
     for what, text in (("query", query), ("passage", passage)):
         if not isinstance(text, str):
             raise TypeError(f"pair {number}: the {what} is {text!r} ({type(text).__name__}); expected a text.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            lone = f"a lone surrogate ({text[error.start]!r}, character {error.start}), which is no text"
+            raise ValueError(f"pair {number}: the {what} holds {lone}. Replace it.") from None
     if not query.strip():
         raise ValueError(f"pair {number}: the query is empty.")
     return Pair("", str(number), query, passage)
 
 
-def _device(name: str | None, backend: str, dtype: str) -> torch.device:
+def _length(path: str, tokenizer: "BertTokenizerFast", config: "BertConfig", asked: int | None) -> int:
+    """Return how many tokens of a pair are read: as many as the checkpoint says, or fewer if asked for."""
+    own = tokenizer.model_max_length
+    if isinstance(own, bool) or not isinstance(own, int | float) or not own >= FEWEST_TOKENS:
+        raise ValueError(
+            f"{path}: model_max_length is {own!r} in its tokenizer_config.json; expected tokens of a pair, {FEWEST_TOKENS} at "
+            "least."
+        )
+    most = int(min(own, config.max_position_embeddings))  # 1e30 stands for no limit
+    if asked is None:
+        return most
+    if isinstance(asked, bool) or not isinstance(asked, Integral) or not FEWEST_TOKENS <= asked <= most:
+        raise ValueError(f"max_length is {asked!r}; expected {FEWEST_TOKENS} to {most}, which {path} reads of a pair.")
+    return int(asked)
+
+
+def _device(name: str | torch.device | None, backend: str, dtype: str) -> torch.device:
     if name is None:
         return torch.device("cuda" if backend == "torch" and dtype != "int8" and torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+    name = str(name) if isinstance(name, torch.device) else name
+    if not isinstance(name, str) or not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise ValueError(f"device is {name!r}; expected cpu, cuda or cuda:<n>.")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

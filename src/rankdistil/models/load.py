@@ -3,8 +3,9 @@
 The library is imported by the functions that read with it: it takes seconds, which ``import rankdistil`` need not.
 """
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -20,34 +21,58 @@ if TYPE_CHECKING:
 RANKER = "BertForSequenceClassification"
 COPY = "Copy the checkpoint again."
 NEW_HEAD = {"classifier.weight", "classifier.bias"}
+QUANTISED = ("quantization_config", "compression_config")
+COMPUTED_BY = ("attn_implementation", "attn_implementation_internal", "experts_implementation")  # the hub's kernels among them
+# Names of two labels that say which of them is relevance, in any case; blanks and hyphens count as underscores.
+RELEVANT = {
+    "label_1": {"label_0"}, "1": {"0"}, "yes": {"no"}, "true": {"false"}, "entailment": {"not_entailment"},
+    "relevant": {"not_relevant", "non_relevant", "nonrelevant", "irrelevant"},
+}  # fmt: skip
 POOLER = {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
 
 
 def read_config(path: str) -> "BertConfig":
-    """Read a checkpoint's shape.
+    """Read a checkpoint's shape. How it asks to be computed is left out: attention is ours (see ``models.encoder``).
 
     Raises:
-        ValueError: if it is no BERT, or asks for code of its own.
+        FileNotFoundError: if there is none, here or on the hub.
+        ValueError: if it is no BERT, asks for code of its own, or is quantised.
     """
     from transformers import BertConfig
 
     source = locate(path)
     if isinstance(source, Path):
-        file = source / "config.json"
+        file: Path | str = source / "config.json"
         if not file.is_file():
             raise FileNotFoundError(f"{source} holds no config.json: it is no checkpoint folder.")
         raw = read_json(file, COPY)
-        if "auto_map" in raw:
-            raise ValueError(f"{file} asks for code of its own (auto_map); such checkpoints are refused.")
-        if raw.get("model_type") != "bert":
-            raise ValueError(f"{file}: model_type is {raw.get('model_type')!r}, expected 'bert'.")
+    else:
+        file, raw = f"{path} (config.json)", _hub_config(path)
+    if "auto_map" in raw:
+        raise ValueError(f"{file} asks for code of its own (auto_map); such checkpoints are refused.")
+    if raw.get("model_type") != "bert":
+        raise ValueError(f"{file}: model_type is {raw.get('model_type')!r}, expected 'bert'.")
+    if quantised := [key for key in QUANTISED if raw.get(key)]:
+        raise ValueError(
+            f"{file}: its weights are quantised ({quantised[0]}); expected plain floats. Take the checkpoint that it was made "
+            "from; Reranker(dtype='int8') quantises by itself."
+        )
     try:
-        config = BertConfig.from_pretrained(source, local_files_only=isinstance(source, Path))
+        return BertConfig.from_dict({key: value for key, value in raw.items() if not key.endswith(COMPUTED_BY)})
     except (StrictDataclassError, ValueError, TypeError) as error:  # which the library tells without its file
         raise ValueError(f"{path}: its config.json can't be used: {error}") from None
-    if config.model_type != "bert":
-        raise ValueError(f"{path}: model_type is {config.model_type!r}, expected 'bert'.")
-    return config
+
+
+def _hub_config(path: str) -> dict[str, Any]:
+    from transformers import BertConfig
+
+    try:
+        return BertConfig.get_config_dict(path)[0]
+    except OSError as error:
+        raise FileNotFoundError(
+            f"{path!r} is no folder here, and no checkpoint came from the Hugging Face hub ({str(error).splitlines()[0]}) "
+            "Give a folder with config.json, or a hub id owner/name."
+        ) from None
 
 
 def load_tokenizer(path: str) -> "BertTokenizerFast":
@@ -109,7 +134,7 @@ def load_ranker(path: str) -> CrossEncoder:
 
 
 def load_cross_encoder(path: str) -> CrossEncoder:
-    """Load a ranker of one or two labels; two are folded into one logit, that of label 1 less that of label 0.
+    """Load a ranker of one or two labels; two are folded into one logit, that of the relevant label less that of the other.
 
     The softmax of two logits is the sigmoid of their difference, so the order is the same.
 
@@ -119,13 +144,29 @@ def load_cross_encoder(path: str) -> CrossEncoder:
     config = require_labels(path)
     ranker = _load(path, config, allowed_missing=set())
     if config.num_labels == 2:
-        head = ranker.bert.classifier
+        head, relevant = ranker.bert.classifier, relevant_label(path, config)
         folded = torch.nn.Linear(head.in_features, 1)
         with torch.no_grad():
-            folded.weight.copy_(head.weight[1:] - head.weight[:1])
-            folded.bias.copy_(head.bias[1:] - head.bias[:1])
+            folded.weight.copy_(head.weight[relevant] - head.weight[1 - relevant])
+            folded.bias.copy_(head.bias[relevant] - head.bias[1 - relevant])
         ranker.bert.classifier, ranker.bert.num_labels, ranker.config.num_labels = folded, 1, 1
     return ranker.eval()
+
+
+def relevant_label(path: str, config: "BertConfig") -> int:
+    """Find which of two labels is relevance, 0 or 1, by their names in ``id2label`` (see ``RELEVANT``).
+
+    Raises:
+        ValueError: if the names leave it open.
+    """
+    names = [re.sub(r"[\s-]", "_", str(config.id2label.get(label)).lower()) for label in (0, 1)]
+    for label in (0, 1):
+        if names[1 - label] in RELEVANT.get(names[label], ()):
+            return label
+    raise ValueError(
+        f"{path}: id2label is {config.id2label}, which doesn't say which label is relevance. Name them not_relevant and "
+        "relevant in its config.json, or LABEL_0 and LABEL_1, of which LABEL_1 is relevance."
+    )
 
 
 def require_labels(path: str) -> "BertConfig":
@@ -138,7 +179,9 @@ def require_labels(path: str) -> "BertConfig":
     if is_language_model(config):
         require_ranker(path)
     if config.num_labels not in (1, 2):
-        raise ValueError(f"{path}: the head has {config.num_labels} labels, expected 1, or 2 of which the second is relevance.")
+        raise ValueError(f"{path}: the head has {config.num_labels} labels, expected 1, or 2 of which one is relevance.")
+    if config.num_labels == 2:
+        relevant_label(path, config)
     return config
 
 

@@ -30,9 +30,9 @@ def locate(path: str) -> Path | str:
     folder = Path(path).expanduser()
     if path and folder.is_dir():
         return folder
-    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+    if path.startswith((".", "/", "~")) or path.count("/") > 1 or re.fullmatch(r"[\w.-]+", path):
         raise FileNotFoundError(f"no checkpoint folder at {path!r}. Give a folder with config.json, or a hub id owner/name.")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", path):
         raise ValueError(f"{path!r} is neither a folder nor a hub id owner/name.")
     return path
 
