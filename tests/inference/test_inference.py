@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import MINILM, random_student
+from tokenizers import Tokenizer
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from rankdistil.data.encode import PairEncoder
@@ -86,7 +87,19 @@ def test_an_export_says_its_length_its_activation_and_its_special_tokens(
     assert config["architectures"] == ["BertForSequenceClassification"]
     assert config["sentence_transformers"] == {"activation_fn": "torch.nn.modules.linear.Identity"}
     assert AutoTokenizer.from_pretrained(tmp_path / "export").model_max_length == 38
+    assert json.loads((tmp_path / "export/sentence_bert_config.json").read_text())["max_seq_length"] == 38
     assert json.loads((tmp_path / "export/special_tokens_map.json").read_text())["cls_token"] == "[CLS]"
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_the_tokenizer_s_file_alone_cuts_pairs_as_training_did(tmp_path: Path, ranker: CrossEncoder, side: str) -> None:
+    tokenizer = load_tokenizer(MINILM)
+    tokenizer.truncation_side = side
+    tokenizer(["a"], padding="max_length", truncation="only_first", max_length=7)  # which leaves no trace
+    write_export(tmp_path / "export", ranker, tokenizer, 12)
+    texts = "one two three four five", "six seven eight nine ten eleven"
+    (expected,) = PairEncoder(tokenizer, 12).batch([Pair("1", "a", *texts)]).input_ids.tolist()
+    assert Tokenizer.from_file(str(tmp_path / "export/tokenizer.json")).encode(*texts).ids == expected
 
 
 def test_an_export_without_its_head_is_the_language_model_and_claims_no_ranking(

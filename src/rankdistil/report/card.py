@@ -34,6 +34,7 @@ A BERT cross-encoder that scores query-passage pairs; a higher logit means more 
 | precision | trained in {precision}, measured in float32 |
 | input | [CLS] query [SEP] passage [SEP], at most {max_length} tokens; the longer text is cut first (`longest_first`) |
 
+Texts are text: `[SEP]` in a passage doesn't end it, here and in tools that read `split_special_tokens`.
 The terms of the training data and of the starting checkpoint apply to these weights.
 
 ## Measured
