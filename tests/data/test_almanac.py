@@ -9,6 +9,7 @@ import pytest
 
 from rankdistil.data import almanac
 from rankdistil.data.almanac import topic
+from rankdistil.data.encode import PairEncoder
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.readers import Reader
 from rankdistil.data.unknown import training_triples
@@ -55,6 +56,13 @@ def test_576_passages_in_48_topics_of_12(passages):
 def test_passages_have_40_to_80_words(passages):
     lengths = [len(text.split()) for text in passages.values()]
     assert (min(lengths), median(lengths), max(lengths)) == (41, 67, 80)
+
+
+def test_no_question_or_passage_is_cut_at_the_laptop_s_length(tokenizer, passages, questions):
+    encoder = PairEncoder(tokenizer, 155)
+    longest = [int(encoder.segment([*texts.values()]).lengths.max()) for texts in (questions, passages)]
+    assert longest[0] <= 24
+    assert longest[1] <= 128
 
 
 def test_three_questions_per_passage_and_in_the_test_of_every_third_one(readers, passages, questions):
