@@ -26,7 +26,7 @@ class HeldOut(NamedTuple):
         qrels: judgments of these queries.
         relevance_level: lowest grade that RR and AP count as relevant.
         others: pairs of the validation split.
-        encoder: with the run's budgets.
+        encoder: with the run's length.
     """
 
     test: str

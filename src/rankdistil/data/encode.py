@@ -51,7 +51,7 @@ class PairEncoder:
     def token_ids(self, texts: Sequence[str], budget: int) -> list[list[int]]:
         """Token ids of texts, without special tokens, cut to a budget on the tokenizer's ``truncation_side``.
 
-        Text is text: a ``[SEP]`` in it is six characters as any others, and doesn't end a segment. An overlong text is read as
+        Text is text: a ``[SEP]`` in it is five characters as any others, and doesn't end a segment. An overlong text is read as
         far as its budget needs, so that a line of megabytes costs no time.
         """
         own = self.tokenizer.backend_tokenizer  # the library's own call takes a fifth longer: it wraps every result

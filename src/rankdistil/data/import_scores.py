@@ -20,7 +20,7 @@ repeats
 
 Scores are kept as they are, in float32; a pair that recurs with the same score is kept once. Memory stays below half a gigabyte
 for 40 million triples, which need 3 GB on disk meanwhile, beside the new folder; texts that ids are found by add some 200 bytes
-of memory each. A file doesn't tell which tokenizer and budgets its teacher had, so training doesn't compare them.
+of memory each. A file doesn't tell which tokenizer its teacher had, nor where pairs were cut, so training doesn't compare them.
 """
 
 import hashlib
