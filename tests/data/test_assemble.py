@@ -13,6 +13,13 @@ def test_parts_of_a_segment_hold_its_texts_in_their_order():
     assert parts == [[[5, 6, 7], []], [[8]], [[9, 10], [], [11]]]
 
 
+def test_how_long_texts_were_stays_with_them_until_they_are_cut_for_good():
+    cut = Segment.of(TEXTS[:4], np.array([9, 0, 1, 2]))
+    assert cut.take(np.array([3, 0])).whole.tolist() == [2, 9]
+    assert [part.whole.tolist() for part in cut.parts([1, 3])] == [[9], [0, 1, 2]]
+    assert cut.keep(np.array([1, 0, 1, 1])).whole is None
+
+
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.int64])
 def test_tokens_of_any_width_are_laid_out_the_same(dtype):
     first = Segment(np.array([30, 31, 65_000], dtype), np.array([2, 0, 1]))

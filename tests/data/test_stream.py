@@ -182,6 +182,17 @@ def test_batches_of_a_token_budget_count_long_pairs_as_they_are_cut(reader, toke
     assert any(batch.input_ids.shape == (4, 13) for batch in batches)  # two groups of cut pairs fill it
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_of_two_texts_that_each_fill_a_pair_the_longer_has_the_odd_token(collection, tokenizer, tmp_path, stored):
+    reader = Reader(collection(corpus=f"short\t{'word ' * 9}\nlong\t{'word ' * 11}\n", queries=f"q\t{'question ' * 10}\n"))
+    encoder = PairEncoder(tokenizer, 8)  # five tokens of text
+    collected = open_collection(reader, encoder, tmp_path / "store" if stored else None)
+    pairs = np.stack([collected.queries.rows(["q", "q"]), collected.passages.rows(["short", "long"])], axis=1)
+    (batch,) = CandidateStream(pairs, *collected, encoder, 2)
+    kept = dict(zip(batch.passage_ids, batch.token_type_ids.sum(1).tolist(), strict=True))
+    assert kept == {"short": 2 + 1, "long": 3 + 1}  # and [SEP]
+
+
 def test_a_group_holds_its_negatives_behind_its_positive(reader, collected, encoder):
     pools = {f"q{n}": [f"p{m}" for m in LENGTHS if m != n] for n in LENGTHS}
     source = sample_groups({f"q{n}": [f"p{n}"] for n in LENGTHS}, pools, 4, *collected)

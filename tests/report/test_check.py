@@ -10,7 +10,7 @@ from rankdistil.data.check import Check, Row
 from rankdistil.data.settings import DataSettings
 from rankdistil.report.check import print_check
 
-SETTINGS = DataSettings(2, 3, 4, 5, "docpairs", 10, 1, 10, 2, 10)
+SETTINGS = DataSettings(2, 3, 8, "docpairs", 10, 1, 10, 2, 10)
 
 
 @pytest.fixture

@@ -16,16 +16,18 @@ class Segment(NamedTuple):
     Attributes:
         tokens: of all texts, one after the other, (sum of lengths,).
         lengths: tokens of each text, int64, (N,).
+        whole: tokens that each text had before it was cut, (N,); None if none was cut.
     """
 
     tokens: NDArray[np.integer]
     lengths: NDArray[np.int64]
+    whole: NDArray[np.integer] | None = None
 
     @classmethod
-    def of(cls, rows: list[list[int]]) -> "Segment":
+    def of(cls, rows: list[list[int]], whole: NDArray[np.integer] | None = None) -> "Segment":
         """Lay lists of token ids end to end."""
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        return cls(np.fromiter(chain.from_iterable(rows), np.int64, lengths.sum()), lengths)
+        return cls(np.fromiter(chain.from_iterable(rows), np.int64, lengths.sum()), lengths, whole)
 
     def split(self, cuts: NDArray[np.int64]) -> tuple["Segment", "Segment"]:
         """Split each text after its first ``cuts`` tokens, (N,)."""
@@ -41,15 +43,16 @@ class Segment(NamedTuple):
         """Take some texts, (M,), each as often as it is named."""
         lengths, starts = self.lengths[rows], (self.lengths.cumsum() - self.lengths)[rows]
         before = lengths.cumsum() - lengths
-        return Segment(self.tokens[np.arange(lengths.sum()) + np.repeat(starts - before, lengths)], lengths)
+        whole = None if self.whole is None else self.whole[rows]
+        return Segment(self.tokens[np.arange(lengths.sum()) + np.repeat(starts - before, lengths)], lengths, whole)
 
     def parts(self, sizes: list[int]) -> Iterator["Segment"]:
         """Yield the first ``sizes[0]`` texts, the next ``sizes[1]`` and so on."""
         ends = self.lengths.cumsum()
         row = start = 0
         for size in sizes:
-            end = int(ends[row + size - 1])
-            yield Segment(self.tokens[start:end], self.lengths[row : row + size])
+            end, some = int(ends[row + size - 1]), slice(row, row + size)
+            yield Segment(self.tokens[start:end], self.lengths[some], None if self.whole is None else self.whole[some])
             row, start = row + size, end
 
     def rows(self) -> Iterable[list[int]]:
@@ -88,7 +91,7 @@ def assemble(first: Segment, second: Segment, cls: int, sep: int, pad: int) -> t
     Returns:
         Token ids, attention mask and token types, int64, (B, T) each.
     """
-    (tokens, lengths), (others, other_lengths) = first, second
+    (tokens, lengths, _), (others, other_lengths, _) = first, second
     middle = lengths + 1  # column of the first [SEP]
     end = middle + other_lengths + 1  # column of the last
     rows, columns = np.arange(len(lengths)), np.arange(int(end.max()) + 1)

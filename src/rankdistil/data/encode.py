@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,6 +55,18 @@ class PairEncoder:
         Text is text: a ``[SEP]`` in it is five characters as any others, and doesn't end a segment. An overlong text is read as
         far as its budget needs, so that a line of megabytes costs no time.
         """
+        return [self._kept(row, budget) for row in self._read(texts, budget)]
+
+    def segment(self, texts: Sequence[str]) -> Segment:
+        """Tokenise texts, each cut to what the longest pair has room for."""
+        rows = self._read(texts, self.room)
+        whole = np.fromiter(map(len, rows), np.int64, len(rows))
+        if not len(rows) or whole.max() <= self.room:
+            return Segment.of(rows)
+        return Segment.of([self._kept(row, self.room) for row in rows], whole)
+
+    def _read(self, texts: Sequence[str], budget: int) -> list[list[int]]:
+        """Token ids of whole texts; of an overlong one at least the budget's, on the side that is kept."""
         own = self.tokenizer.backend_tokenizer  # the library's own call takes a fifth longer: it wraps every result
         own.no_truncation()  # as the tokenizer's last caller may have left it
         own.no_padding()
@@ -71,21 +84,17 @@ class PairEncoder:
             reach *= 2
             for at, row in zip(short, read([texts[at] for at in short], reach), strict=True):
                 rows[at] = row
-        return [self.kept(row, budget) for row in rows]
+        return rows
 
-    def kept(self, ids: list[int], budget: int) -> list[int]:
-        """Cut token ids to a budget, of at least one."""
+    def _kept(self, ids: list[int], budget: int) -> list[int]:
         return ids[-budget:] if self._left else ids[:budget]
-
-    def segment(self, texts: Sequence[str]) -> Segment:
-        """Tokenise texts, each cut to what the longest pair has room for."""
-        return Segment.of(self.token_ids(texts, self.room))
 
     def cut(self, first: Segment, second: Segment) -> tuple[Segment, Segment]:
         """Cut the pairs that are too long."""
         if not len(first.lengths) or (first.lengths + second.lengths).max() <= self.room:
             return first, second
-        kept = cut_pairs(first.lengths, second.lengths, self.room)
+        # Of two texts that each fill the room, the one that was longer has the odd token.
+        kept = cut_pairs(*(part.lengths if part.whole is None else part.whole for part in (first, second)), self.room)
         return first.keep(kept[0], self._left), second.keep(kept[1], self._left)
 
     def batch(self, pairs: Sequence[Pair]) -> PairBatch:

@@ -10,7 +10,7 @@ import numpy as np
 
 from rankdistil.data.assemble import Segment
 from rankdistil.data.badlines import Tally
-from rankdistil.data.store.ragged import FORMAT, HEADER, read_header
+from rankdistil.data.store.ragged import FORMAT, HEADER, WHOLE, read_header
 from rankdistil.files import write_json
 from rankdistil.locks import locked
 
@@ -83,10 +83,12 @@ def write_ragged(folder: Path, chunks: Chunks, dtype: np.dtype) -> dict[str, Any
     """
     lengths: list[np.ndarray] = []
     ids: list[np.ndarray] = []
+    whole: list[np.ndarray] = []
     with (folder / "items.bin").open("wb") as file:
         for keys, segment in chunks:
             file.write(segment.tokens.astype(dtype).tobytes())
             lengths.append(segment.lengths)
+            whole += [] if segment.whole is None else [segment.whole]
             ids.append(np.array([key.encode() for key in keys], dtype=np.bytes_))
         file.flush()
         os.fsync(file.fileno())
@@ -98,8 +100,11 @@ def write_ragged(folder: Path, chunks: Chunks, dtype: np.dtype) -> dict[str, Any
     starts = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
     starts.tofile(folder / "starts.bin")
     names.tofile(folder / "ids.bin")
+    if whole:
+        np.concatenate(whole).astype(np.uint32).tofile(folder / WHOLE)
     order.astype(np.uint32).tofile(folder / "order.bin")
-    return {"count": len(names), "items": int(starts[-1]), "dtype": dtype.name, "id_bytes": names.dtype.itemsize}
+    said = {"count": len(names), "items": int(starts[-1]), "dtype": dtype.name, "id_bytes": names.dtype.itemsize}
+    return said | {"whole": bool(whole)}
 
 
 def in_chunks(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -16,6 +16,7 @@ from rankdistil.data.assemble import Segment
 FORMAT = 1
 HEADER = "header.json"
 ITEMS = "items.bin"
+WHOLE = "whole.bin"  # of sequences that were cut: how long they were
 SAID = {"count": int, "items": int, "dtype": str, "id_bytes": int}  # by the header, of the files
 MAPPED = 1 << 27  # bytes that are mapped; of a larger file rows are read, as a kernel maps far more than is touched
 
@@ -39,6 +40,8 @@ class RaggedStore:
             _require_same(folder, header)
         count, items, dtype = self.header["count"], self.header["items"], np.dtype(self.header["dtype"])
         sizes = {ITEMS: items * dtype.itemsize, "starts.bin": (count + 1) * 8, "order.bin": count * 4}
+        if self.header.get("whole"):
+            sizes[WHOLE] = count * 4
         for name, size in {**sizes, "ids.bin": count * self.header["id_bytes"]}.items():
             found = (folder / name).stat().st_size if (folder / name).is_file() else 0
             if found != size:
@@ -47,6 +50,7 @@ class RaggedStore:
         self._dtype = dtype
         self._starts = np.asarray(_map(folder / "starts.bin", np.dtype(np.int64)))
         self._ids = np.asarray(_map(folder / "ids.bin", np.dtype(f"S{self.header['id_bytes']}")))
+        self._whole = np.asarray(_map(folder / WHOLE, np.dtype(np.uint32))) if WHOLE in sizes else None
         self._order = np.asarray(_map(folder / "order.bin", np.dtype(np.uint32)))
         if header is not None:
             _require_same(folder, header)  # still: the files were opened without the lock
@@ -87,7 +91,8 @@ class RaggedStore:
         raw, sizes = b"".join(self._read(starts, ends)), ends - starts
         if len(raw) != sizes.sum():
             raise ValueError(f"{self.folder / ITEMS} was cut off while it was read. {_rebuild(self.folder)}")
-        return Segment(np.frombuffer(raw, self._dtype), sizes // size)
+        whole = None if self._whole is None else self._whole[rows].astype(np.int64)
+        return Segment(np.frombuffer(raw, self._dtype), sizes // size, whole)
 
 
 def read_header(folder: Path, **said: type) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from rankdistil.data.assemble import Segment
 from rankdistil.data.badlines import Tally
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.store.build import SOURCE, Chunks, ensure, in_chunks, write_ragged
@@ -62,7 +61,8 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
 
 def _tokenised(texts: Iterable[tuple[str, str]], encoder: PairEncoder, counts: dict[str, int]) -> Chunks:
     for chunk in in_chunks(texts, CHUNK):
-        rows = encoder.token_ids([text for _, text in chunk], encoder.room + 1)
-        counts["cut"] += sum(len(row) > encoder.room for row in rows)
-        counts["empty"] += sum(not row for row in rows)
-        yield [key for key, _ in chunk], Segment.of([encoder.kept(row, encoder.room) for row in rows])
+        found = encoder.segment([text for _, text in chunk])
+        whole = found.lengths if found.whole is None else found.whole
+        counts["cut"] += int((whole > encoder.room).sum())
+        counts["empty"] += int((whole == 0).sum())
+        yield [key for key, _ in chunk], found._replace(whole=whole)
