@@ -95,16 +95,17 @@ CHILD = (
     "import signal, sys, time\n"
     "signal.signal(signal.SIGTERM, lambda *_: sys.exit('child: saved'))\n"
     "signal.signal(signal.SIGINT, lambda *_: sys.exit('child: also heard it of the terminal'))\n"
-    "signal.signal(signal.SIGUSR2, lambda *_: sys.exit('child: saved'))\n"
+    "for signum in (signal.SIGHUP, signal.SIGUSR2): signal.signal(signum, lambda *_: sys.exit('child: saved'))\n"
     "print('child: begun', flush=True); time.sleep(30)"
 )
 WAIT = f"wait_for(lambda: subprocess.Popen([sys.executable, '-c', {CHILD!r}], start_new_session=True))\n"
 ASK = "def ask():\n    time.sleep(1.5); os.kill(os.getpid(), signal.{0})\nthreading.Thread(target=ask).start()\n"
 
 
-def test_a_child_hears_of_a_signal_and_the_parent_waits_for_it() -> None:
-    done, _ = run(ASK.format("SIGTERM") + WAIT)
-    assert (done.returncode, done.stdout, done.stderr) == (143, "child: begun\n", "child: saved\n")
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_child_hears_of_a_signal_and_the_parent_waits_for_it(name: str, status: int) -> None:
+    done, _ = run(ASK.format(name) + WAIT)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "child: begun\n", "child: saved\n")
 
 
 def test_a_batch_system_s_own_handler_has_its_turn_once_the_child_has_saved() -> None:
