@@ -120,7 +120,7 @@ def test_runs_that_are_only_prepared_or_under_way_are_left_out_of_a_glob_and_ref
             entries, notes = find_entries([f"{tmp_path}/runs/*/*/*"])
         assert [entry.row for entry in entries] == ["distill 6l"]
         assert notes == [f"left out: {prepared} is not finished ({status}). It is under way."]
-        with pytest.raises(ValueError, match=r"is not finished \(\w+\)\. Run its command again"):
+        with pytest.raises(ValueError, match=r"is not finished \(stopped\)\. Run its command again"):
             find_entries([str(prepared)])
 
 

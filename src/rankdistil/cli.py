@@ -126,8 +126,8 @@ def one_message(main: Callable[[], None], config_name: str, help_of: Callable[[P
 
 def _refuse_hydra_folder(config_name: str) -> None:
     """Refuse the key that would name Hydra's own folder of a job: it makes none, and what is written has other keys."""
-    for word in sys.argv[1:]:
-        if word.lstrip("+").startswith("hydra.run.dir="):
+    for word in (word.lstrip("+") for word in sys.argv[1:]):
+        if word.startswith("hydra.run.dir="):
             keys = "folder=<name> and paths.evaluations=<folder>" if config_name == "evaluate" else "run_name, paths.runs"
             raise ValueError(f"{word} names no folder here. Its place is named by {keys}.")
 

@@ -124,8 +124,9 @@ def _require_ranking(run: Path, record: dict[str, Any]) -> None:
     status = record.get("status")
     if status != "finished":
         going = holder(run) is not None
+        told = status if going or status == "failed" else "stopped"  # a killed one couldn't write that it was
         how = "It is under way." if going else "Run its command again, with resume=true if it left a checkpoint."
-        raise ValueError(f"{run} is not finished ({status}). {how}")
+        raise ValueError(f"{run} is not finished ({told}). {how}")
     if record["settings"].get("stage.learns") == "nothing":
         what = f"a teacher's scores (stage {record['stage']}), not a ranker"
         raise ValueError(f"{run} holds {what}. Name the students that learnt from them.")
