@@ -52,7 +52,7 @@ def test_what_another_word_puts_aside_has_no_effect() -> None:
 def test_a_size_counts_only_for_the_student_that_has_it() -> None:
     cfg = composed("+experiment=finetune_6l", "student=4l")
     assert unread(["++sizes={4l: {steps: 5}}"], [cfg]) == []
-    assert unread(["++sizes={2l: {steps: 5, lr: 1}}"], [cfg]) == [
+    assert [one.text for one in unread(["++sizes={2l: {steps: 5, lr: 1}}"], [cfg])] == [
         f"sizes.2l.{key} has no effect in this plan: none of its stages (finetune) uses it. Leave it out."
         for key in ("steps", "lr")
     ]
@@ -65,7 +65,8 @@ def test_a_parent_s_use_counts_and_null_is_no_setting() -> None:
 
 
 def test_triples_bring_their_own_negatives(tmp_path: Path) -> None:
-    (tmp_path / "t.tsv").touch()
+    for name in ("corpus.tsv", "queries.train.tsv", "qrels.train.txt", "t.tsv"):
+        (tmp_path / name).touch()
     word, triples = "data.negatives_skip=3", ["data=files", f"data.root={tmp_path}", "data.train.triples=t.tsv"]
     assert told(word, experiment="ranker_distill_6l") == []
     (complaint,) = unread([word], [composed("+experiment=finetune_6l", word, *triples)])
