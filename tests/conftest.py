@@ -1,8 +1,10 @@
 """What several tests share: the reference data outside of the repository, a tiny BERT, and no network."""
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported: a test that needs the hub is wrong
@@ -51,6 +53,20 @@ def procedures(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert "Warning" not in done.stderr, done.stderr
             printed.write_text(done.stdout)
     return runs
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, Path], Path]:
+    """Put a checkpoint into a cache of the Hugging Face hub, as the newest revision; return its folder there."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def put(name: str, commit: str, folder: Path) -> Path:
+        repository = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
+        (repository / "refs").mkdir(parents=True, exist_ok=True)
+        (repository / "refs/main").write_text(commit)
+        return Path(shutil.copytree(folder, repository / "snapshots" / commit))
+
+    return put
 
 
 @pytest.fixture

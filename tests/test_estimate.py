@@ -75,6 +75,7 @@ def finished(step: plan.Step, name: str, **record: object) -> None:
     settings = step.settings | {"seed": 9, "stage.steps": 60, "stage.lr": 0.5} | record.pop("settings", {})
     here = {"device": device(), "threads": torch.get_num_threads()}
     own = {"status": "finished", "finished": name, "settings": settings, "origin": here, "train_s": 30.0, "wall_s": 50.0}
+    own["tests"] = step.tests
     (folder / "run.json").write_text(json.dumps(own | record))
 
 
@@ -89,7 +90,7 @@ def test_a_finished_run_of_the_same_kind_gives_the_pace_of_its_steps_and_the_tim
     "other",
     [
         {"settings": {"data.batch_size": 3}}, {"settings": {"student.layers": 4}}, {"status": "failed"},
-        {"origin": {"device": "another", "threads": 1}},
+        {"origin": {"device": "another", "threads": 1}}, {"tests": []},
     ],
 )  # fmt: skip
 def test_a_run_of_another_kind_says_nothing_about_the_pace(step: plan.Step, other: dict[str, object]) -> None:
@@ -103,6 +104,11 @@ def test_without_one_the_operations_are_divided_by_what_the_machine_does(
     monkeypatch.setattr(estimate, "thread_rate", lambda: 1e9)
     rate = 1e9 * torch.get_num_threads() * estimate.EFFICIENCY
     assert estimate.seconds(step) == pytest.approx(estimate.run_flops(step.cfg, 10) / rate)
+
+
+def test_a_test_that_is_made_again_takes_as_long_as_all_that_came_after_training(step: plan.Step) -> None:
+    finished(step, step.folder.name)
+    assert estimate.seconds(step._replace(state=State("to test", ""))) == 20
 
 
 def test_a_gpu_without_a_finished_run_and_a_teacher_s_scores_have_no_time(tmp_path: Path) -> None:

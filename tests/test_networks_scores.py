@@ -9,8 +9,8 @@ from support import MINILM, composed
 
 from rankdistil import networks
 from rankdistil.inference.export import write_export
-from rankdistil.lineage import identity
 from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.checkpoint import identity
 from rankdistil.models.load import load_tokenizer
 from tests.test_networks import TINY
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from support import composed
 
 from rankdistil import plan
-from rankdistil.lineage import fingerprint, identity
+from rankdistil.lineage import fingerprint
 from rankdistil.roles import start_in_words, start_of
 
 PROCEDURES = {"LMD+FT": "lm_finetune_6l", "RD": "ranker_distill_6l", "LMD+RD": "lm_ranker_distill_6l"}
@@ -37,7 +37,7 @@ def finish(step: plan.Step) -> None:
     """Leave a folder as a finished run of a step leaves it."""
     (step.folder / "export").mkdir(parents=True)
     (step.folder / "export/config.json").touch()
-    record = {"status": "finished", "finished": "then", "settings": step.settings}
+    record = {"status": "finished", "finished": "then", "settings": step.settings, "tests": step.tests}
     (step.folder / "run.json").write_text(json.dumps(record))
 
 
@@ -198,6 +198,18 @@ def test_a_parent_made_with_other_settings_is_refused_with_the_key_that_differs(
     assert rest.startswith(f"{key}: {parent.settings[key]} -> {value}\nWays out: ")
 
 
+@pytest.mark.parametrize("override", ["data.depth=3", "data.test_queries=5", "data.test=rankdistil/almanac/valid"])
+def test_a_teacher_whose_test_would_be_another_is_used_as_a_parent_and_tested_again_for_itself(planned, override: str) -> None:
+    (teacher,) = planned("+experiment=teacher")
+    finish(teacher)
+    parent, _ = planned("+experiment=ranker_distill_6l", override)
+    (alone,) = planned("+experiment=teacher", override)
+    assert parent.state == ("finished", "finished then, same settings")
+    assert alone.state.name == "to test"
+    assert alone.state.reason.startswith("finished then; other test settings (data.")
+    assert alone.state.reason.endswith("): tested again")
+
+
 def test_an_experiment_that_starts_from_itself_is_refused_with_the_circle(planned) -> None:
     with pytest.raises(ValueError) as caught:
         plan.make_plan(circular("lm_finetune_6l"), lambda parent: circular(parent[0].removeprefix("+experiment=")))
@@ -231,12 +243,6 @@ def test_a_teacher_s_export_counts_by_its_weights_and_needs_no_run(planned, tmp_
     assert [len(steps) for steps in found] == [1, 1, 1]
     prints = [fingerprint(step.settings) for (step,) in found]
     assert prints[0] == prints[1] != prints[2]
-
-
-def test_a_hub_id_stands_for_itself_and_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
-    assert identity("some.owner/model") == "some.owner/model"
-    with pytest.raises(FileNotFoundError, match=r"holds no \.safetensors file: it is no checkpoint"):
-        identity(str(tmp_path))
 
 
 def test_a_teacher_trained_by_itself_is_the_one_that_a_student_asks_for(planned) -> None:

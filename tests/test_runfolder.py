@@ -1,5 +1,6 @@
 """Run folders: who may write, what state they are in, and what is left when nothing was written."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -7,16 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ir_datasets
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
 from support import composed
 
 from rankdistil import jobs, lineage
+from rankdistil import outcome as outcomes
 from rankdistil.inference import processor
-from rankdistil.lineage import changed_settings, fingerprint, outcome_settings, read_record
+from rankdistil.lineage import changed_settings, fingerprint, read_record
 from rankdistil.locks import locked
+from rankdistil.outcome import outcome_settings
 from rankdistil.runfolder import state
 
 SETTINGS = {"seed": 0, "stage.lr": 0.1}
@@ -75,6 +79,16 @@ def test_a_run_that_ended_before_its_first_checkpoint_leaves_nothing_and_one_tha
         jobs.discard_unstarted(tmp_path / name)
     assert not any((tmp_path / "early").iterdir())
     assert {path.name for path in (tmp_path / "late").iterdir()} == {".hydra", "run.json", "checkpoints"}
+
+
+def test_a_run_that_ended_before_its_first_scores_leaves_nothing(tmp_path: Path) -> None:
+    for name in ("early", "late"):
+        jobs.prepare(tmp_path / name, OmegaConf.create({"a": 1}), SETTINGS, {}, None)
+        (tmp_path / name / "scores").mkdir()
+    (tmp_path / "late/scores/part-00000.parquet").touch()
+    for name in ("early", "late"):
+        jobs.discard_unstarted(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir() if any(path.iterdir())] == ["late"]
 
 
 def test_what_a_run_did_not_write_stays_when_it_is_discarded(tmp_path: Path) -> None:
@@ -136,8 +150,10 @@ def test_a_run_that_is_just_starting_is_not_taken_for_something_else(tmp_path: P
 
 def test_the_first_record_holds_settings_and_parents_before_anything_ran(tmp_path: Path) -> None:
     parents = {"teacher": {"source": "a/export", "fingerprint": "f"}}
-    jobs.prepare(tmp_path, OmegaConf.create({"a": 1}), SETTINGS, parents, None)
+    tests = [{"data.depth": 20}]
+    jobs.prepare(tmp_path, OmegaConf.create({"a": 1}), SETTINGS, parents, None, tests)
     record = {"status": "prepared", "fingerprint": fingerprint(SETTINGS), "settings": SETTINGS, "parents": parents}
+    record |= {"tests": tests, "tests_fingerprint": fingerprint({"tests": tests})}
     assert read_record(tmp_path) == record
 
 
@@ -158,7 +174,7 @@ def test_folders_logging_and_timing_do_not_decide_an_outcome_and_the_rest_does()
     ):
         assert outcome_settings(composed("+experiment=smoke", override), {}) == base
     for override in (
-        "seed=1", "stage.lr=0.1", "data.depth=3", "student=4l", "stage.losses.logits.weight=2", "data.on_bad=skip",
+        "seed=1", "stage.lr=0.1", "data.valid_depth=3", "student=4l", "stage.losses.logits.weight=2", "data.on_bad=skip",
         "data.allow_unknown=true",
     ):  # fmt: skip
         changed = outcome_settings(composed("+experiment=smoke", override), {})
@@ -174,6 +190,24 @@ def test_the_precision_that_a_machine_computes_in_decides_an_outcome(able, expec
     )
     assert found["trainer.precision"] == expected
     assert fingerprint(found) == fingerprint(named)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [["trainer=ddp_cpu"], ["+trainer.accumulate_grad_batches=4"], ["trainer.devices=2"], ["trainer.accelerator=auto"]],
+)
+def test_how_a_step_is_shared_out_does_not_decide_an_outcome(override, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    base, shared = (outcome_settings(composed("+experiment=smoke", *more), {}) for more in ([], override))
+    assert base == shared
+
+
+def test_a_precision_counts_by_what_it_means() -> None:
+    short, long, default = (
+        outcome_settings(composed("+experiment=smoke", *more), {})
+        for more in (["trainer.precision=32"], ["trainer.precision=32-true"], ["~trainer.precision"])
+    )
+    assert short == long == default
 
 
 def test_the_student_does_not_decide_what_a_teacher_becomes() -> None:
@@ -194,58 +228,195 @@ def test_how_rankings_are_tested_does_not_decide_what_a_language_model_becomes()
     assert base != outcome_settings(composed("+experiment=lm_distill_6l", "data.eval_batch_size=5"), {})
 
 
-FILES = (
-    "data=files", "data.root=x", "data.train.triples=t.tsv",
-    "data.valid={queries: q, qrels: r, triples: null, candidates: null}",
-)  # fmt: skip
+def test_a_finished_run_whose_test_would_be_another_is_to_test_and_its_weights_are_still_good(tmp_path: Path) -> None:
+    record(tmp_path, "finished", finished="then", tests=[{"data.depth": 20, "data.test_queries": None}])
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export/config.json").touch()
+    asked = [{"data.depth": 10, "data.test_queries": None}]
+    assert state(tmp_path, SETTINGS, asked) == (
+        "to test", "finished then; other test settings (data.depth: 20 -> 10): tested again",
+    )  # fmt: skip
+    assert state(tmp_path, SETTINGS, asked * 2).reason == (
+        "finished then; other test settings (1 test splits -> 2): tested again"
+    )
+    assert state(tmp_path, SETTINGS).name == state(tmp_path, SETTINGS, [{"data.depth": 20, "data.test_queries": None}]).name
+
+
+def test_a_finished_run_keeps_its_record_when_it_is_tested_again_and_is_to_test_until_that_ends(tmp_path: Path) -> None:
+    record(tmp_path, "finished", finished="then", train_s=7, tests=[{"data.depth": 20}])
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export/config.json").touch()
+    jobs.prepare(tmp_path, OmegaConf.create({"a": 1}), SETTINGS, {}, None, [{"data.depth": 10}])
+    found = read_record(tmp_path)
+    assert [found[key] for key in ("status", "finished", "train_s", "tests")] == ["finished", "then", 7, [{"data.depth": 10}]]
+    reason = "finished then; its last test didn't end: tested again"
+    assert state(tmp_path, SETTINGS, [{"data.depth": 10}]) == ("to test", reason)
+
+
+SPLIT = "queries: q.{0}, qrels: r.{0}, triples: null, candidates: null"
+FILES = ("data=files", "data.train.queries=q.train", "data.train.qrels=r.train", "data.train.triples=t.tsv")
+FILES += tuple(f"data.{split}={{{SPLIT.format(split)}}}" for split in ("valid", "test"))
+BOTH = ["finetune_6l", "score_teacher"]
+NAMES = ("corpus.tsv", "q.train", "r.train", "t.tsv", "q.valid", "r.valid", "q.test", "r.test", "other", "run")
+
+
+@pytest.fixture
+def outcome(tmp_path: Path):
+    """What decides an experiment's outcome on files that hold their own names; ROOT stands for their folder."""
+    for name in NAMES:
+        (tmp_path / name).write_text(f"{name}\n")
+
+    def settings(experiment: str, *more: str, root: Path = tmp_path) -> dict[str, object]:
+        return outcome_settings(on_files(experiment, root, *more), {})
+
+    return settings
+
+
+@pytest.fixture
+def tested(outcome, tmp_path: Path):
+    """What decides an experiment's tests on the same files."""
+
+    def settings(experiment: str, *more: str) -> list[dict[str, object]]:
+        return outcomes.test_settings(on_files(experiment, tmp_path, *more))
+
+    return settings
+
+
+def on_files(experiment: str, root: Path, *more: str) -> DictConfig:
+    words = (word.replace("ROOT", str(root)) for word in more)
+    return composed(f"+experiment={experiment}", *FILES, f"data.root={root}", *words)
+
+
+def sha256(line: str) -> str:
+    return hashlib.sha256(f"{line}\n".encode()).hexdigest()[:16]
 
 
 @pytest.mark.parametrize(
     "override",
     [
-        "data.test.qrels=other.txt", "data.valid.qrels=other.txt", "data.test_queries=5", "data.depth=3", "data.valid_depth=3",
+        "data.test.qrels=other", "data.valid.qrels=other", "data.test_queries=5", "data.depth=3", "data.valid_depth=3",
         "data.valid_queries=3", "data.test_relevance_level=2", "data.eval_batch_size=5", "data.batch_size=5", "data.workers=2",
         "data.passages=x", "data.allow_unknown=true", "data.holdout=3", "seed=3", "trainer.precision=bf16-mixed",
     ],
 )  # fmt: skip
-def test_what_cannot_change_a_score_leaves_a_teacher_s_scores_as_they_are(override: str) -> None:
-    base, changed = (outcome_settings(composed("+experiment=score_teacher", *FILES, *more), {}) for more in ([], [override]))
-    assert base == changed
+def test_what_cannot_change_a_score_leaves_a_teacher_s_scores_as_they_are(outcome, override: str) -> None:
+    assert outcome("score_teacher") == outcome("score_teacher", override)
 
 
 @pytest.mark.parametrize(
     "override",
     [
-        "data.root=y", "data.corpus=other.tsv", "data.train.queries=other.tsv", "data.train.qrels=o", "data.train.triples=null",
-        "data.train.candidates=run", "data.candidates=run", "+data.columns.corpus={id: docno}", "data.train_on=sampled",
+        "data.corpus=other", "data.train.queries=other", "data.train.qrels=other", "data.train.triples=null",
+        "data.train.candidates=run", "data.candidates=ROOT/run", "+data.columns.corpus={id: docno}", "data.train_on=sampled",
         "data.negatives=3", "data.negatives_depth=7", "data.negatives_skip=2", "data.relevance_level=2", "data.max_length=9",
         "data.on_bad=skip", "data.store=stores", "data.valid=null", "data.test=null",
     ],
 )  # fmt: skip
-def test_what_decides_which_pairs_are_scored_or_what_is_read_of_them_makes_other_scores(override: str) -> None:
-    base, changed = (outcome_settings(composed("+experiment=score_teacher", *FILES, *more), {}) for more in ([], [override]))
-    assert changed_settings(base, changed)
+def test_what_decides_which_pairs_are_scored_or_what_is_read_of_them_makes_other_scores(outcome, override: str) -> None:
+    assert changed_settings(outcome("score_teacher"), outcome("score_teacher", override))
 
 
-def test_queries_that_are_set_apart_change_the_scores_by_their_number() -> None:
-    apart = [outcome_settings(composed("+experiment=score_teacher", *FILES, f"data.test={test}", "data.holdout=7"), {})
-             for test in ("null", "{queries: q, qrels: r, triples: null, candidates: null}")]  # fmt: skip
+def test_queries_that_are_set_apart_change_the_scores_by_their_number(outcome) -> None:
+    apart = [outcome("score_teacher", "data.holdout=7", *more) for more in (["data.test=null"], [])]
     assert changed_settings(*apart) == ["data.held_out_queries: 7 -> 0"]
 
 
 @pytest.mark.parametrize(
     ("override", "counts"),
     [
-        ("data.holdout=3", False), ("data.train.qrels=other.txt", False), ("data.train.triples=null", False),
-        ("data.train.queries=other.tsv", False), ("data.valid.qrels=other.txt", False),
-        ("+data.columns.qrels={grade: 2}", False),
-        ("data.root=y", True), ("data.corpus=other.tsv", True), ("+data.columns.corpus={id: docno}", True),
-        ("data.train.triples_text=t.tsv", True), ("data.passages=x", True), ("data.store=stores", True),
+        ("data.holdout=3", False), ("data.train.qrels=other", False), ("data.train.triples=null", False),
+        ("data.train.queries=other", False), ("data.valid.qrels=other", False), ("+data.columns.qrels={grade: 2}", False),
+        ("data.corpus=other", True), ("+data.columns.corpus={id: docno}", True), ("data.train.triples_text=t.tsv", True),
+        ("data.passages=rankdistil/almanac", True), ("data.store=stores", True),
     ],
 )  # fmt: skip
-def test_of_a_collection_only_its_passages_decide_what_a_language_model_becomes(override: str, counts: bool) -> None:
-    base, changed = (outcome_settings(composed("+experiment=lm_distill_6l", *FILES, *more), {}) for more in ([], [override]))
-    assert bool(changed_settings(base, changed)) is counts
+def test_of_a_collection_only_its_passages_decide_what_a_language_model_becomes(outcome, override: str, counts: bool) -> None:
+    assert bool(changed_settings(outcome("lm_distill_6l"), outcome("lm_distill_6l", override))) is counts
+
+
+@pytest.mark.parametrize("experiment", ["finetune_6l", "lm_distill_6l", "score_teacher"])
+def test_the_same_files_in_another_folder_make_the_same_run(outcome, tmp_path: Path, experiment: str) -> None:
+    there = tmp_path / "elsewhere"
+    there.mkdir()
+    for name in NAMES:
+        shutil.copy(tmp_path / name, there / name)
+    assert outcome(experiment) == outcome(experiment, root=there)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "stages"),
+    [
+        ("corpus.tsv", "data.corpus", BOTH), ("q.train", "data.train.queries", BOTH), ("r.train", "data.train.qrels", BOTH),
+        ("t.tsv", "data.train.triples", BOTH), ("run", "data.run 1", BOTH), ("q.valid", "data.valid.queries", BOTH[:1]),
+        ("r.valid", "data.valid.qrels", BOTH[:1]), ("corpus.tsv", "data.passages", ["lm_distill_6l"]),
+    ],
+)  # fmt: skip
+def test_a_file_that_holds_something_else_under_its_old_name_is_named(outcome, tmp_path, file, key, stages) -> None:
+    for experiment in stages:
+        before = outcome(experiment, "data.candidates=ROOT/run")
+        (tmp_path / file).write_text("other\n")
+        told = f"{key}: {file} has changed since (sha256 {sha256(file)} -> {sha256('other')})"
+        assert changed_settings(before, outcome(experiment, "data.candidates=ROOT/run")) == [told]
+        (tmp_path / file).write_text(f"{file}\n")
+
+
+TESTED = [
+    ("data.depth=3", "data.depth: 20 -> 3"), ("data.test_queries=5", "data.test_queries: None -> 5"),
+    ("data.test_relevance_level=2", "data.test_relevance_level: 1 -> 2"), ("data.passages=x", None),
+    ("data.valid_passages=9", None), ("data.eval_batch_size=5", None), ("data.holdout=9", None),
+    ("data.test.queries=q.valid", "data.test.queries: q.test sha256:"),
+    ("data.more_tests=[{queries: q.valid, qrels: r.valid}]", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("override", "told"), TESTED)
+def test_what_decides_a_test_alone_is_kept_apart_from_what_decides_the_weights(outcome, tested, override, told) -> None:
+    assert outcome("finetune_6l") == outcome("finetune_6l", override)
+    changed = changed_settings(tested("finetune_6l")[0], tested("finetune_6l", override)[0])
+    assert [row for row in changed if not (told and row.startswith(told))] == []
+    assert len(changed) == bool(told)
+
+
+def test_every_test_split_is_told(tested) -> None:
+    first, further = tested("finetune_6l", "data.more_tests=[{queries: q.valid, qrels: r.valid}]")
+    assert changed_settings(first, further) == [
+        f"data.test.{kind}: {name}.test sha256:{sha256(f'{name}.test')} -> {name}.valid sha256:{sha256(f'{name}.valid')}"
+        for kind, name in (("qrels", "r"), ("queries", "q"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [("corpus.tsv", "corpus"), ("q.test", "test.queries"), ("r.test", "test.qrels"), ("run", "run 1")],
+)  # fmt: skip
+def test_a_test_of_files_that_have_changed_is_another_test(tested, tmp_path: Path, file: str, key: str) -> None:
+    (before,) = tested("finetune_6l", "data.candidates=ROOT/run")
+    (tmp_path / file).write_text("other")
+    (after,) = tested("finetune_6l", "data.candidates=ROOT/run")
+    assert [row.partition(" (")[0] for row in changed_settings(before, after)] == [f"data.{key}: {file} has changed since"]
+
+
+def test_a_test_on_held_out_queries_is_told_by_which_they_are_and_keeps_others_from_training(outcome, tested) -> None:
+    held = ["data.test=null", "data.holdout=7"]
+    assert changed_settings(outcome("finetune_6l"), outcome("finetune_6l", *held)) == ["data.held_out_queries: 0 -> 7"]
+    (told,) = tested("finetune_6l", *held)
+    assert told["data.holdout"] == [7, True, 0]
+    assert told["data.test.queries"] == f"q.train sha256:{sha256('q.train')}"
+
+
+def test_stages_that_are_not_tested_have_no_test_and_their_validation_is_a_mean_over_batches(outcome, tested) -> None:
+    for experiment in ("lm_distill_6l", "lm_layer_distill", "score_teacher"):
+        assert tested(experiment, "follows=null") == []
+    base, other = (outcome("lm_layer_distill", "follows=null", *more) for more in ([], ["data.eval_batch_size=5"]))
+    assert changed_settings(base, other) == ["data.eval_batch_size: 32 -> 5"]
+
+
+def test_a_published_dataset_counts_by_its_version_and_rows() -> None:
+    settings = outcome_settings(composed("+experiment=finetune_6l", "data=msmarco_passage"), {})
+    told = f"msmarco-passage (ir_datasets {ir_datasets.__version__}, 8841823 rows)"
+    assert [settings[f"data.{split}.passages"] for split in ("train", "valid")] == [told] * 2
+    tests = outcomes.test_settings(composed("+experiment=finetune_6l", "data=msmarco_passage"))
+    assert [test["data.test.passages"] for test in tests] == [told] * 2
 
 
 def test_the_weights_that_are_learnt_from_count_by_content_and_not_by_place(tmp_path: Path) -> None:

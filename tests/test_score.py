@@ -1,5 +1,6 @@
 """A teacher's scores: stopped, failed and resumed. In this process, with a tiny teacher."""
 
+import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -10,11 +11,14 @@ from rich.console import Console
 from support import MINILM, composed
 
 from rankdistil import score
+from rankdistil.files import write_json
 from rankdistil.inference.export import write_export
 from rankdistil.inference.scoring_module import ScoringModule
-from rankdistil.lineage import outcome_settings, read_record
+from rankdistil.lineage import read_record
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_tokenizer
+from rankdistil.outcome import outcome_settings
+from rankdistil.runfolder import state
 from tests.data.conftest import FILES
 
 SPLIT = "{queries: queries.tsv, qrels: qrels.txt, triples: triples.tsv, candidates: run.txt}"
@@ -38,7 +42,9 @@ def run(tiny_ranker: CrossEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def run() -> Path:
         folder = tmp_path / "run"
         folder.mkdir(exist_ok=True)
-        score.run_scoring(cfg, folder, outcome_settings(cfg, {}), {}, Console(file=io.StringIO()))
+        settings = outcome_settings(cfg, {})
+        state(folder, settings)
+        score.run_scoring(cfg, folder, settings, {}, Console(file=io.StringIO()))
         return folder
 
     return run
@@ -48,6 +54,7 @@ def cut(folder: Path) -> Path:
     """Leave a run as one that was stopped in the middle leaves it."""
     (folder / "scores/part-00001.parquet").unlink()
     (folder / "scores/scores.json").unlink()
+    write_json(folder / "run.json", read_record(folder) | {"status": "running"})
     return folder
 
 
@@ -72,26 +79,16 @@ def test_scores_of_old_and_of_new_files_are_not_mixed(run, tmp_path: Path, file:
     changed.write_text(text + {"corpus.tsv": "f\tFigs.\n", "queries.tsv": "4\twhy\n"}.get(file, text.splitlines()[0] + "\n"))
     with pytest.raises(ValueError) as caught:
         run()
-    assert str(caught.value) == (
-        f"{folder}/scores: these files have changed since its first scores were written: {changed}. Old and new ones would be "
-        f"mixed. Put the files back as they were, or remove {folder} to score all pairs."
-    )
+    key = {"corpus.tsv": "data.corpus"}.get(file, f"data.train.{file.partition('.')[0]}")
+    assert f"made with other settings (there -> asked for):\n  {key}: {file} has changed since (sha256 " in str(caught.value)
     changed.write_text(text)
     run()
     assert (folder / "scores/part-00000.parquet").read_bytes() == left
     assert read_record(folder)["status"] == "finished"
 
 
-def test_files_may_change_as_long_as_nothing_is_scored(run, tmp_path: Path) -> None:
-    folder = run()
-    for shard in (folder / "scores").glob("*"):
-        if shard.name != score.READ:
-            shard.unlink()
-    before = json.loads((folder / "scores" / score.READ).read_text())
-    (tmp_path / "corpus.tsv").write_text((tmp_path / "corpus.tsv").read_text() + "f\tFigs.\n")
-    run()
-    after = json.loads((folder / "scores" / score.READ).read_text())
-    assert before.keys() == after.keys()
-    assert [file for file in before if before[file] != after[file]] == [f"{tmp_path}/corpus.tsv"]
-    header = json.loads((folder / "scores/scores.json").read_text())
-    assert header["made_of"]["passages"] == after[f"{tmp_path}/corpus.tsv"]
+def test_the_header_tells_the_texts_by_the_hash_of_their_files(run, tmp_path: Path) -> None:
+    made_of = json.loads((run() / "scores/scores.json").read_text())["made_of"]
+    assert [made_of[kind] for kind in ("passages", "queries")] == [
+        hashlib.sha256((tmp_path / file).read_bytes()).hexdigest()[:16] for file in ("corpus.tsv", "queries.tsv")
+    ]

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from rankdistil import networks, parts, ranks
 from rankdistil.data.fetch import missing
 from rankdistil.data.readers import Reader
+from rankdistil.inference.processor import on_cpu
 from rankdistil.lineage import device, read_record
 from rankdistil.models.load import read_config
 from rankdistil.models.locate import locate
@@ -69,7 +70,6 @@ def run_flops(cfg: DictConfig, tested: int | None) -> float | None:
     pairs = data.batch_size * (2 if passages else 1 + data.negatives)
     if data.max_tokens is not None:
         pairs = data.max_tokens / tokens
-    pairs *= cfg.trainer.get("accumulate_grad_batches", 1) * ranks.wanted(cfg.trainer)
     flops = stage.steps * pairs * (live + (1 + BACKWARD) * student)
     rounds = min(stage.validations, stage.steps)
     if not networks.build_losses(cfg, None).trains_head:
@@ -142,7 +142,8 @@ def _alike(step: Step, folder: Path, record: dict) -> bool:
         return {key: value for key, value in settings.items() if not any(fnmatchcase(key, each) for each in PACE)}
 
     origin = record["origin"]
-    if kept(record["settings"]) != kept(step.settings) or origin["device"] != device():
+    same = kept(record["settings"]) == kept(step.settings) and record.get("tests") == step.tests
+    if not same or origin["device"] != device():
         return False
     if origin["threads"] != torch.get_num_threads():
         return False
@@ -154,20 +155,17 @@ def seconds(step: Step) -> float | None:
     """How long a run will take, in seconds; None where that isn't known."""
     if step.cfg.stage.learns == "nothing":
         return None  # how many pairs a teacher scores is known once they have been chosen
+    if step.state.name == "to test":  # as long as all that came after its training
+        record = read_record(step.folder) or {}
+        return max(0.0, record["wall_s"] - record["train_s"]) if "train_s" in record else None
     if (known := finished_pace(step)) is not None:
         return known
-    if not on_cpu(step.cfg.trainer):
+    if not on_cpu(str(step.cfg.trainer.get("accelerator", "auto"))):
         return None
     ranking = networks.build_losses(step.cfg, None).trains_head
     flops = run_flops(step.cfg, tested_queries(step.cfg) if ranking else None)
     threads = max(torch.get_num_threads(), ranks.wanted(step.cfg.trainer))
     return None if flops is None else flops / (thread_rate() * threads * EFFICIENCY)
-
-
-def on_cpu(trainer: DictConfig) -> bool:
-    """Whether a run computes on the processor."""
-    accelerator = str(trainer.get("accelerator", "auto"))
-    return accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
 
 
 @cache

@@ -26,6 +26,7 @@ from rankdistil.locks import filled
 from rankdistil.metrics.measures import means, passage_ids, per_query, random_order, tied_queries, with_choice
 from rankdistil.metrics.trec import read_run
 from rankdistil.models.load import load_tokenizer, read_config
+from rankdistil.outcome import what_is_tested
 from rankdistil.report.columns import to_table
 from rankdistil.report.comparison import Member, Row, check_names, compare, judge
 from rankdistil.report.comparison_table import legend, markdown, tables
@@ -37,8 +38,8 @@ from rankdistil.report.speed import Timing, is_busy, measured_row, speed, speed_
 from rankdistil.report.table import print_plain
 from rankdistil.report.verdict import depth_note, likely_cures
 from rankdistil.settings import check_data, check_evaluation, plain
-from rankdistil.splits import choose_test, each_test, listed
-from rankdistil.testing import split_folder
+from rankdistil.splits import choose_test, listed
+from rankdistil.testing import find_split
 from rankdistil.unread import unread_by_test
 
 
@@ -75,7 +76,7 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     print_plain(screen, told)
     notes += told
     teacher, baseline = _against(cfg, entries, first_stage.row)
-    members = [_member(entry, _tested(cfg, entry, data, settings, out), first_stage, data, settings) for entry in entries]
+    members = [_member(entry, _tested(cfg, entry, settings, out), first_stage, data, settings) for entry in entries]
     rows = compare([first_stage, *members], teacher, baseline, seed=cfg.seed)
     timing = _time(cfg, timed, entries, settings, data)
     rows = [row._replace(speed=speed(timing, row.name)) for row in rows]
@@ -145,32 +146,21 @@ def _default() -> DictConfig:
     return hydra.compose("train", overrides=["stage=teacher"])
 
 
-def _tested(cfg: DictConfig, entry: Entry, data: RankingDataModule, settings: DictConfig, out: Path) -> Path | None:
+def _tested(cfg: DictConfig, entry: Entry, settings: DictConfig, out: Path) -> Path | None:
     """Return the folder with an entry's test: the run's own where the data are the same, else one made now."""
     if entry.kind == "ranking":
         return None
     if entry.run is not None and not cfg.rescore:
-        own = OmegaConf.load(entry.run / ".hydra" / "config.yaml")
-        for number, test in enumerate(each_test(own.data)):
-            if _what_is_tested(test) == _what_is_tested(settings.data):
-                return entry.run / split_folder(number, data)
+        now = what_is_tested(settings.data)
+        for number, made in enumerate(entry.record.get("tests", [])):
+            if made == now:
+                return find_split(entry.run, number)
     folder = out / entry.label
     fitting = parts.build_data(settings, *_tokens([entry]), cfg.seed, train=False)
     scoring.score_export(
         entry.export, fitting, folder, entry.label, settings.data.test_relevance_level, parts.trainer_arguments(cfg), None
     )
     return folder
-
-
-def _what_is_tested(data: DictConfig) -> dict[str, Any]:
-    """The settings of ``data`` that a test depends on."""
-    names = (
-        "root", "corpus", "columns", "test", "candidates", "test_queries", "depth", "max_length", "test_relevance_level",
-    )  # fmt: skip
-    tested = {name: plain(data.get(name)) for name in names}
-    if isinstance(tested["test"], dict):  # a file that isn't named and one that is null are the same
-        tested["test"] = {kind: file for kind, file in tested["test"].items() if file is not None}
-    return tested
 
 
 def _time(

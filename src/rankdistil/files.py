@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,21 @@ def stamp(path: Path) -> dict[str, str | int]:
 
 
 def content(path: Path) -> str:
-    """Tell a file from all others by what it holds, wherever it lies: the beginning of its SHA-256."""
+    """Tell a file from all others by what it holds, wherever it lies: the beginning of its SHA-256.
+
+    All of it is read, once for as long as it doesn't change: 10 GB take 5 to 30 s, as disk and processor are, beside hours of
+    training on them. Hashing the ends alone would miss a text that was mended in the middle.
+    """
+    told = path.stat()
+    return _content(path.resolve(), told.st_size, told.st_mtime_ns, told.st_ctime_ns)
+
+
+def named(path: Path) -> str:
+    """Say what a file holds without saying where it lies: its name and the hash of its content."""
+    return f"{path.name} sha256:{content(path)}"
+
+
+@cache
+def _content(path: Path, size: int, modified: int, changed: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

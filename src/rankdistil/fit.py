@@ -5,7 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,9 @@ from rankdistil.optim import validation_steps
 from rankdistil.report.data import data_notes
 from rankdistil.report.summary import conclude, conclude_language_model
 from rankdistil.report.table import print_plain
-from rankdistil.roles import asks_teacher, place_name, score_folders, start_in_words
+from rankdistil.roles import asks_teacher, kept_losses, place_name, score_folders, start_in_words
 from rankdistil.secrets import recorded
-from rankdistil.testing import START, open_splits, score_splits, teacher_validation
+from rankdistil.testing import START, forget_tests, open_splits, score_splits, teacher_validation
 from rankdistil.trainer import build_trainer
 
 RANKING = ("val/nDCG@10", "val/choice", "max")  # what a stage is judged by, and what the best validation is chosen by
@@ -49,7 +49,7 @@ NO_RANKING = ("val/loss", "val/loss", "min")  # without a ranking: its own loss 
 
 
 def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: dict[str, Any], console: Console) -> None:
-    """Run a stage whose folder is locked and prepared.
+    """Run a stage whose folder is locked and prepared; of a finished run, make the test again.
 
     Args:
         cfg: a checked config.
@@ -64,6 +64,8 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     quieten()
     late_ranks.watch(parts.trainer_arguments(cfg)["timeout"])
     late_ranks.begin("prepares its data")
+    before = read_record(folder) or {}
+    again = before.get("status") == "finished"
     L.seed_everything(cfg.seed, verbose=False)
     networks.check_scores(cfg)  # again: the teacher may have been trained just now
     teacher = networks.load_teacher(cfg)
@@ -83,18 +85,23 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     if cfg.trainer.get("compile", False):
         for network in filter(None, (module.ranker, getattr(module, "teacher", None))):
             compile_layers(network)
-    for name in sorted(set(cfg.stage.losses) - set(networks.kept_losses(cfg))):
+    for name in sorted(set(cfg.stage.losses) - set(kept_losses(cfg))):
         console.print(f"student {cfg.student.name} can't take the {name} loss: dropped (student.drop_losses).")
+    if again and rank_zero_only.rank == 0:
+        forget_tests(folder)
     if module.losses.trains_head and networks.start_ranks(cfg, parents) and rank_zero_only.rank == 0:
         _write_start(folder, module, data.encoder)
-    record = begun(cfg, settings, parents) | _described(cfg, module, data, parents)
+    record = before | data.names | {"data": data.account()}
+    if not again:
+        record |= begun(cfg, settings, parents) | _described(cfg, module, data, parents)
     started = time.monotonic()
     if rank_zero_only.rank == 0:
         write_json(folder / "run.json", record)
     ranks = module.losses.trains_head
-    with _logging(cfg, folder) as logger:
-        with ended_together(), failure_recorded(folder, record):
-            record |= _fit(cfg, folder, module, data, validated, logger)
+    with nullcontext() if again else _logging(cfg, folder) as logger:
+        with ended_together(), nullcontext() if again else failure_recorded(folder, record):
+            if not again:
+                record |= _fit(cfg, folder, module, data, validated, logger)
             del module, teacher  # with the optimiser's state, several times the network: nothing of it is needed any more
             if ranks:
                 tested = score_splits(cfg, folder, splits, networks.teacher_source(cfg) if asks_teacher(cfg) else None)
@@ -102,12 +109,14 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
             return  # one process speaks for all
         if ranks:
             measured = conclude(cfg, folder, record, tested, console)
-            if not isinstance(logger, CSVLogger):  # metrics.csv tells how training went; metrics.json has the test
+            if not isinstance(logger, CSVLogger | None):  # metrics.csv tells how training went; metrics.json has the test
                 logger.log_metrics(measured, record["steps"]["trained"])
         else:
             conclude_language_model(cfg, folder, record, console)
-    ended, seconds = time.strftime("%Y-%m-%d %H:%M:%S"), time.monotonic() - started
-    record |= {"status": "finished", "finished": ended, "wall_s": round(seconds, 1)}
+    record.pop("test_pending", None)
+    if not again:
+        ended, seconds = time.strftime("%Y-%m-%d %H:%M:%S"), time.monotonic() - started
+        record |= {"status": "finished", "finished": ended, "wall_s": round(seconds, 1)}
     write_json(folder / "run.json", record)
 
 

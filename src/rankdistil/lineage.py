@@ -1,4 +1,4 @@
-"""Where a run comes from: the settings that decide its outcome, and ``run.json``."""
+"""Where a run comes from: what tells its settings, parents, code and machine from others, and ``run.json``."""
 
 import hashlib
 import importlib.metadata
@@ -9,64 +9,21 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
+from rankdistil import ranks
 from rankdistil.data.scores import read_header
 from rankdistil.files import read_json, write_json
 from rankdistil.inference.machine import processor
-from rankdistil.inference.processor import resolve_precision
-from rankdistil.models.locate import locate
-from rankdistil.roles import asks_teacher, named_source
-from rankdistil.secrets import recorded
+from rankdistil.roles import named_source, place_name
 from rankdistil.signals import Stopped
 
-# The settings of ``data`` (patterns of keys) that decide what becomes of passages read as text: validation is a mean over
-# batches, so their size counts.
-READ_AS_TEXT = (
-    "root", "corpus", "columns.corpus.*", "train", "train.triples_text", "columns.triples_text.*", "passages", "valid_passages",
-    "batch_size", "eval_batch_size", "max_length", "max_tokens", "on_bad", "store",
-)  # fmt: skip
-# Those that decide which pairs a teacher scores, and what it reads of them: with a store, pairs have another order, in which
-# shards are cut.
-SCORED = (
-    "root", "corpus", "columns.*", "train", "train.*", "candidates", "train_on", "relevance_level", "negatives", "negatives_*",
-    "held_out_queries", "max_length", "on_bad", "store",
-)  # fmt: skip
-ELSEWHERE = ("workers", "negatives_scores")  # the scores are a parent
 PACKAGES = ("rankdistil", "torch", "lightning", "transformers", "ir-datasets", "ir-measures", "bm25s", "numpy")
-
-
-def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]:
-    """Flatten the settings that decide what a run computes.
-
-    Folders, logging and timing aren't among them, nor loader processes, nor the student in a stage that trains none, nor how a
-    ranking is tested where nothing ranks, nor anything but the pairs and what is read of them where a teacher scores.
-
-    Args:
-        cfg: a training config.
-        parents: fingerprint of each parent, by role.
-
-    Returns:
-        Value by dotted key.
-    """
-    parts: dict[str, Any] = {"stage": recorded(cfg.stage), "data": _data(cfg)}
-    if cfg.stage.learns != "nothing":  # a score is the same whatever the seed, in float32, on any number of devices
-        parts |= {"seed": cfg.seed, "trainer": _trainer(recorded(cfg.trainer))}
-    if not asks_teacher(cfg):  # else it is a parent
-        parts["teacher"] = {"weights": identity(named_source(cfg))}
-    if cfg.stage.learns == "student":
-        of_stage = ("steps", "lr", "layer_map")
-        student = {key: value for key, value in recorded(cfg.student).items() if key not in of_stage}
-        # A start without its path: what stands there counts (see ``identity``), not where.
-        parts |= {"student": student | {"init_from": cfg.student.init_from.partition(":")[0]}, "follows": cfg.follows}
-    parts["parents"] = parents
-    return flattened(parts)
+NAMED = re.compile("(?P<name>.+) sha256:(?P<hash>[0-9a-f]+)")  # as rankdistil.files.named
 
 
 def flattened(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -84,25 +41,6 @@ def fingerprint(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def identity(path: str) -> str:
-    """Tell checkpoints apart by content: the hash of a local folder's weights; a hub id stands for itself."""
-    folder = locate(path)
-    if not isinstance(folder, Path):
-        return path
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise FileNotFoundError(f"{folder} holds no .safetensors file: it is no checkpoint that can be started from.")
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(_digest(file, file.stat().st_size, file.stat().st_mtime_ns))
-    return digest.hexdigest()[:16]
-
-
-def is_content(name: str) -> bool:
-    """Whether what ``identity`` returned is a hash of weights."""
-    return re.fullmatch("[0-9a-f]{16}", name) is not None
-
-
 def scores_origin(folders: Sequence[Path], key: str) -> dict[str, str]:
     """Describe folders of teachers' scores, which a setting names: where they are, and what they were made of."""
     made_of = [read_header(folder, key)["made_of"] for folder in folders]
@@ -110,10 +48,17 @@ def scores_origin(folders: Sequence[Path], key: str) -> dict[str, str]:
 
 
 def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """List the settings that differ, as ``key: old -> new``."""
+    """List the settings that differ, as ``key: old -> new``; of a file whose content alone differs, that it has changed."""
     missing = "(absent)"
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key, missing) != new.get(key, missing))
-    return [f"{key}: {old.get(key, missing)} -> {new.get(key, missing)}" for key in keys]
+    return [_changed(key, old.get(key, missing), new.get(key, missing)) for key in keys]
+
+
+def _changed(key: str, old: Any, new: Any) -> str:
+    files = [NAMED.fullmatch(str(value)) for value in (old, new)]
+    if all(files) and files[0]["name"] == files[1]["name"]:
+        return f"{key}: {files[0]['name']} has changed since (sha256 {files[0]['hash']} -> {files[1]['hash']})"
+    return f"{key}: {old} -> {new}"
 
 
 def origin() -> dict[str, Any]:
@@ -153,7 +98,9 @@ def begun(cfg: DictConfig, settings: dict[str, Any], parents: dict[str, Any]) ->
         "settings": settings,
         "seed": cfg.seed,
         "precision": settings.get("trainer.precision", "32-true"),
+        "processes": ranks.processes(cfg.trainer),
         "parents": parents,
+        "checkpoint": place_name(named_source(cfg)),  # with its revision, if it is the hub's
         "origin": origin(),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
@@ -174,35 +121,6 @@ def failure_recorded(folder: Path, record: dict[str, Any]) -> Iterator[None]:
         if (read_record(folder) or {}).get("status") not in ("failed", "stopped"):
             write_json(folder / "run.json", record | ended)
         raise
-
-
-@cache
-def _digest(file: Path, size: int, modified: int) -> bytes:
-    """Hash a file, once for as long as it doesn't change."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").digest()
-
-
-def _data(cfg: DictConfig) -> dict[str, Any]:
-    """Choose the settings of ``data`` that decide an outcome."""
-    data = recorded(cfg.data)
-    data |= {"store": cfg.data.store is not None}  # not where it is; with one, batches are grouped by tokens
-    counted: Sequence[str] = ("*",)
-    if cfg.stage.reads == "passages":
-        counted = READ_AS_TEXT
-    elif cfg.stage.learns == "nothing":
-        counted = SCORED
-        data["held_out_queries"] = cfg.data.holdout * sum(cfg.data[split] is None for split in ("valid", "test"))
-    flat = {key: value for key, value in flattened(data).items() if key not in ELSEWHERE}
-    return {key: value for key, value in flat.items() if any(fnmatchcase(key, pattern) for pattern in counted)}
-
-
-def _trainer(settings: dict[str, Any]) -> dict[str, Any]:
-    """Choose the settings of ``trainer`` that decide an outcome, the precision as this machine resolves it."""
-    counted = {key: value for key, value in settings.items() if key != "timeout"}
-    if "precision" in counted:
-        counted["precision"] = resolve_precision(counted["precision"], counted.get("accelerator"))
-    return counted
 
 
 def _version(name: str) -> str:

@@ -7,9 +7,9 @@ from transformers import BertConfig, PreTrainedTokenizerFast
 
 from rankdistil.data.scores import read_header
 from rankdistil.data.stream_module import StreamDataModule
-from rankdistil.lineage import identity, is_content
 from rankdistil.losses import Projection, WeightedSum
 from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.checkpoint import identity, is_content
 from rankdistil.models.dropout import set_dropout
 from rankdistil.models.layers import LayerMap, map_layers
 from rankdistil.models.load import (
@@ -28,7 +28,16 @@ from rankdistil.models.trace import Layers
 from rankdistil.modules import DistillModule, FinetuneModule, StageModule
 from rankdistil.optim import OptimSettings
 from rankdistil.plan import teacher_folder
-from rankdistil.roles import asks_teacher, knows_ranker, named_source, reads_scores, score_folders, start_of, takes_export
+from rankdistil.roles import (
+    asks_teacher,
+    kept_losses,
+    knows_ranker,
+    named_source,
+    reads_scores,
+    score_folders,
+    start_of,
+    takes_export,
+)
 from rankdistil.settings import build, names, plain
 
 FITTED_ON = 128  # pairs that a subclone is fitted on, about
@@ -89,12 +98,6 @@ def start_ranks(cfg: DictConfig, parents: dict[str, Any]) -> bool:
     if start.kind in CUT:
         return knows_ranker(cfg)
     return start.kind == "export" and not is_language_model(read_config(start.path))
-
-
-def kept_losses(cfg: DictConfig) -> dict[str, DictConfig]:
-    """Return the losses of a stage that its student can take."""
-    dropped = plain(cfg.student.drop_losses) if cfg.stage.learns == "student" else []
-    return {name: node for name, node in cfg.stage.losses.items() if name not in dropped}
 
 
 def build_losses(cfg: DictConfig, projection: Projection | None) -> WeightedSum:
@@ -166,7 +169,8 @@ def check_language_models(cfg: DictConfig) -> None:
 def check_scores(cfg: DictConfig) -> None:
     """Refuse scores that another teacher gave than the one named beside them; of several, one must be that teacher's.
 
-    Imported scores don't say whose they are, and weights on the hub aren't known by content: those aren't compared.
+    Imported scores don't say whose they are, and what has yet to be fetched from the hub isn't known by content: those aren't
+    compared.
 
     Raises:
         ValueError: naming both teachers.

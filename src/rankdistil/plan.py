@@ -9,9 +9,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.table import Table
 
-from rankdistil.lineage import fingerprint, identity, outcome_settings, scores_origin
+from rankdistil.lineage import fingerprint, scores_origin
 from rankdistil.locks import holder
+from rankdistil.models.checkpoint import identity
 from rankdistil.models.starts import Start
+from rankdistil.outcome import outcome_settings, test_settings
 from rankdistil.roles import asks_teacher, score_folders, start_in_words, start_of
 from rankdistil.runfolder import State, state
 
@@ -26,6 +28,7 @@ class Step(NamedTuple):
         cfg: its config.
         folder: its run folder.
         settings: what decides its outcome.
+        tests: what decides its tests, one for each split.
         parents: what it learns or starts from, by role: ``source`` (export) and ``fingerprint``.
         state: what has to be done.
     """
@@ -33,6 +36,7 @@ class Step(NamedTuple):
     cfg: DictConfig
     folder: Path
     settings: dict[str, Any]
+    tests: list[dict[str, Any]]
     parents: dict[str, dict[str, str]]
     state: State
 
@@ -49,7 +53,7 @@ def make_plan(cfg: DictConfig, compose: Callable[[list[str]], DictConfig]) -> li
             starts from itself.
     """
     steps: dict[Path, Step] = {}
-    _add(cfg, compose, steps, ())
+    _add(cfg, compose, steps, (), asked=True)
     return list(steps.values())
 
 
@@ -75,8 +79,11 @@ def show(steps: list[Step], console: Console, expected: Sequence[str] = ()) -> N
     console.print(table)
 
 
-def _add(cfg: DictConfig, compose: Callable[[list[str]], DictConfig], steps: dict[Path, Step], below: tuple[str, ...]) -> Step:
-    """Add a run and, before it, its parents."""
+def _add(
+    cfg: DictConfig, compose: Callable[[list[str]], DictConfig], steps: dict[Path, Step], below: tuple[str, ...],
+    asked: bool = False,
+) -> Step:  # fmt: skip
+    """Add a run and, before it, its parents, of which weights alone count; one that is ``asked`` for itself is tested, too."""
     parents: dict[str, dict[str, str]] = {}
     if asks_teacher(cfg):
         if cfg.teacher.export is None:
@@ -104,8 +111,9 @@ def _add(cfg: DictConfig, compose: Callable[[list[str]], DictConfig], steps: dic
             "method=<name> for the run itself, teacher.run=teacher/<name>/<name> for its teacher, follows_run=<name> for "
             "the run that it follows."
         )
-    found, by = state(folder, settings), holder(folder)
-    step = Step(cfg, folder, settings, parents, found if by is None else State("running", f"in use by {by}"))
+    tests = test_settings(cfg)
+    found, by = state(folder, settings, tests if asked else None), holder(folder)
+    step = Step(cfg, folder, settings, tests, parents, found if by is None else State("running", f"in use by {by}"))
     return steps.setdefault(folder, step)
 
 

@@ -110,6 +110,15 @@ def wanted(trainer: Mapping[str, Any]) -> int:
         ) from None
 
 
+def processes(trainer: Mapping[str, Any]) -> int:
+    """Return how many processes a run wants on all machines.
+
+    Raises:
+        ValueError: for devices that aren't there.
+    """
+    return wanted(trainer) * trainer.get("num_nodes", 1)
+
+
 def require_fitting(trainer: Mapping[str, Any], rank: Rank | None) -> None:
     """See that as many processes were started as the settings ask for.
 

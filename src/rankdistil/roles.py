@@ -1,10 +1,11 @@
-"""What a stage asks of its teacher: the network, or scores that it wrote down before."""
+"""What a stage asks of its teacher (the network, or scores that it wrote down before), and what it makes of its student."""
 
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
 from rankdistil.models.starts import Start, read_start
+from rankdistil.settings import plain, target
 
 
 def reads_scores(cfg: DictConfig) -> bool:
@@ -45,6 +46,20 @@ def start_in_words(cfg: DictConfig, followed: str = "") -> str:
         "pretrained": f"the pretrained checkpoint {place_name(start.path)}",
         "experiment": f"{start.path}, {followed}",
     }[start.kind]
+
+
+def kept_losses(cfg: DictConfig) -> dict[str, DictConfig]:
+    """Return the losses of a stage that its student can take."""
+    dropped = plain(cfg.student.drop_losses) if cfg.stage.learns == "student" else []
+    return {name: node for name, node in cfg.stage.losses.items() if name not in dropped}
+
+
+def makes_ranker(cfg: DictConfig) -> bool:
+    """Whether a stage trains a ranking head, and so is tested (see ``WeightedSum.trains_head``)."""
+    if cfg.stage.learns == "nothing":
+        return False
+    counted = {name: node.loss for name, node in kept_losses(cfg).items() if node.weight}
+    return any(not target(node, f"stage.losses.{name}.loss").needs for name, node in counted.items())
 
 
 def takes_export(cfg: DictConfig) -> bool:

@@ -19,7 +19,7 @@ from rankdistil.estimate import expected
 from rankdistil.fit import run_stage
 from rankdistil.lineage import read_record
 from rankdistil.locks import locked
-from rankdistil.models.locate import locate, on_hub_only
+from rankdistil.models.locate import fetch, locate, on_hub_only, pinned
 from rankdistil.ranges import check_folder
 from rankdistil.report.check import print_check
 from rankdistil.report.table import print_plain
@@ -74,6 +74,7 @@ def _lead(cfg: DictConfig, group: Announcements | None) -> float | None:
         print_check(parts.check_data(cfg), cfg.data.on_bad, console())
         return None
     _check_sources(cfg)
+    _pin(cfg)
     steps = plan.make_plan(cfg, lambda overrides: hydra.compose("train", overrides=overrides))
     _tell_unread([step.cfg for step in steps])
     left = [step for step in steps if step.state.name != "finished"]
@@ -89,6 +90,8 @@ def _lead(cfg: DictConfig, group: Announcements | None) -> float | None:
     for step in steps[:-1]:
         _check(step.cfg)
         _check_sources(step.cfg)
+    for step in left:
+        _require_equal_shares(step.cfg)
     for step in left:
         parts.fetch_data(step.cfg, train=True)
     for step in steps:
@@ -119,8 +122,24 @@ def _show_missing(steps: Sequence[plan.Step]) -> None:
 def _models(cfg: DictConfig) -> list[str]:
     """List the checkpoints that a config names, folders or hub ids."""
     start = start_of(cfg) if cfg.stage.learns == "student" else None
-    pretrained = [start.path] if start and start.kind == "pretrained" else []
-    return [named_source(cfg), *pretrained]
+    return [named_source(cfg), *([start.path] if start and start.kind in ("export", "pretrained") else [])]
+
+
+def _pin(cfg: DictConfig) -> None:
+    """Name the revision of each checkpoint of the hub that a run and its parents read, so that all of them read the same.
+
+    What this machine lacks is fetched first, unless only a plan is asked for.
+    """
+    needed = dict.fromkeys([*_models(cfg), *([str(cfg.teacher.path)] if cfg.follows is not None else [])])
+    for path in needed:
+        if cfg.plan == "run" and on_hub_only(path):
+            fetch(path)
+    for key in ("path", "export"):
+        if cfg.teacher[key] in needed:
+            cfg.teacher[key] = pinned(cfg.teacher[key])
+    kind, _, path = str(cfg.student.init_from).partition(":")
+    if path in needed:
+        cfg.student.init_from = f"{kind}:{pinned(path)}"
 
 
 def _check(cfg: DictConfig) -> None:
@@ -147,6 +166,13 @@ def _check(cfg: DictConfig) -> None:
     if cfg.stage.learns != "nothing":
         networks.optim_settings(cfg.stage)
         networks.check_losses(cfg)
+
+
+def _require_equal_shares(cfg: DictConfig) -> None:
+    """See that the processes of a run can share out the groups of a step."""
+    if cfg.stage.learns != "nothing":
+        accumulated = cfg.trainer.get("accumulate_grad_batches", 1)
+        parts.data_settings(cfg.data).require_equal_shares(ranks.processes(cfg.trainer), accumulated)
 
 
 def _check_sources(cfg: DictConfig) -> None:
@@ -176,18 +202,21 @@ def _carry_out(step: plan.Step, parent: bool, group: Announcements | None) -> No
     number = ranks.wanted(step.cfg.trainer)
     alone = not parent and HydraConfig.get().mode == RunMode.RUN and number == 1
     with locked(step.folder, wait=parent) as lock:
-        now = state(step.folder, step.settings)  # another process may have finished it while this one waited
+        # Again: another process may have finished it while this one waited.
+        now = state(step.folder, step.settings, None if parent else step.tests)
         if now.name == "finished":
             return
+        if now.name == "to test":
+            print_plain(console(), [f"{step.folder}: {now.reason}."])
         if now.name == "to resume" and not (parent or step.cfg.resume or restarted()):
             raise ValueError(
                 f"{step.folder} {now.reason}. Add resume=true to continue it, or remove the folder to start again."
             )
         if now.name == "to run" and step.cfg.resume and not parent:
             print_plain(console(), [f"resume=true: {step.folder} holds nothing to continue ({now.reason}): it begins afresh."])
-        if (last := step.folder / "checkpoints" / "last.ckpt").is_file():
+        if now.name == "to resume" and (last := step.folder / "checkpoints" / "last.ckpt").is_file():
             require_whole(last)
-        jobs.prepare(step.folder, step.cfg, step.settings, step.parents, None if parent else HydraConfig.get())
+        jobs.prepare(step.folder, step.cfg, step.settings, step.parents, None if parent else HydraConfig.get(), step.tests)
         try:
             if group is not None:
                 group.announce(step.folder, step.cfg)
@@ -198,5 +227,6 @@ def _carry_out(step: plan.Step, parent: bool, group: Announcements | None) -> No
                 sys.stdout.flush()
                 jobs.run_in_fresh_process(step.folder, lock, number)
         except BaseException:
-            jobs.discard_unstarted(step.folder)
+            if now.name != "to test":
+                jobs.discard_unstarted(step.folder)
             raise

@@ -1,6 +1,5 @@
 """The stage that writes down a teacher's scores of all pairs that its students may be trained on."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,14 @@ from rankdistil import late_ranks, networks, parts
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.score_writer import ScoreWriter
 from rankdistil.data.extras import require
-from rankdistil.data.folder import FolderSplit
-from rankdistil.data.readers import Reader
 from rankdistil.data.scores import HEADER, SHARD, shard_name, texts_scored
 from rankdistil.data.store.tokens import tokenizer_fingerprint
 from rankdistil.data.stream import ShardStream
-from rankdistil.files import content, write_json
+from rankdistil.files import write_json
 from rankdistil.fit import quieten
 from rankdistil.inference.scoring_module import ScoringModule
-from rankdistil.lineage import begun, failure_recorded, identity
+from rankdistil.lineage import begun, failure_recorded
+from rankdistil.models.checkpoint import identity
 from rankdistil.models.load import load_ranker, load_tokenizer
 from rankdistil.report.data import data_notes
 from rankdistil.report.table import print_plain
@@ -30,7 +28,6 @@ from rankdistil.roles import teacher_name
 from rankdistil.scoring import build_runner
 
 FOLDER = "scores"
-READ = "read.json"  # in that folder: the files that were read, by the hash of their content
 
 
 def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: dict[str, Any], console: Console) -> None:
@@ -42,9 +39,6 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
         settings: what decides the outcome; written into ``run.json``.
         parents: the teacher; written too.
         console: where the closing lines go.
-
-    Raises:
-        ValueError: if a file of the training split has changed since the shards that are there were scored.
     """
     quieten()
     late_ranks.watch(parts.trainer_arguments(cfg)["timeout"])
@@ -54,9 +48,7 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
     tokenizer = load_tokenizer(networks.teacher_source(cfg))
     data = parts.build_data(cfg, tokenizer, teacher.config.max_position_embeddings, cfg.seed, train=True)
     target = folder / FOLDER
-    split = parts.open_reader(cfg.data, "train")
-    read, texts = _files_read(split), texts_scored(split)
-    _refuse_mixed(target, read)
+    texts = texts_scored(parts.open_reader(cfg.data, "train"))
     collection, source = data.open_training()
     pairs = source.pairs()
     shards = {number: pairs[at : at + SHARD] for number, at in enumerate(range(0, len(pairs), SHARD))}
@@ -66,7 +58,6 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
     if rank_zero_only.rank == 0:
         print_plain(console, data_notes(data.account()))
         write_json(folder / "run.json", record)
-        write_json(target / READ, read)
     if left:
         with failure_recorded(folder, record):
             writer = ScoreWriter(target, {number: len(rows) for number, rows in left.items()})
@@ -100,21 +91,3 @@ def _made_of(cfg: DictConfig, tokenizer: PreTrainedTokenizerFast) -> dict[str, A
         "max_length": cfg.data.max_length,
         "dtype": "float32",
     }
-
-
-def _files_read(split: Reader) -> dict[str, str]:
-    """Return the hash of every file that decides which pairs are scored, and what their texts are."""
-    files = [*split.source.files.values()] if isinstance(split.source, FolderSplit) else []
-    return {str(path): content(path) for path in dict.fromkeys([*files, *(Path(run).expanduser() for run in split.runs)])}
-
-
-def _refuse_mixed(target: Path, read: dict[str, str]) -> None:
-    """Refuse to go on with shards that were scored when files held something else."""
-    if not any(target.glob("*.parquet")):
-        return
-    before = json.loads((target / READ).read_text(encoding="utf-8")) if (target / READ).is_file() else {}
-    if changed := [file for file in read if before.get(file) != read[file]]:
-        raise ValueError(
-            f"{target}: these files have changed since its first scores were written: {', '.join(changed)}. Old and new ones "
-            f"would be mixed. Put the files back as they were, or remove {target.parent} to score all pairs."
-        )

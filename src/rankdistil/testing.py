@@ -22,6 +22,7 @@ from rankdistil.scoring import score_export
 from rankdistil.settings import plain
 from rankdistil.splits import each_test, listed
 
+TEST_FILES = ("metrics.json", "per_query.jsonl", "test.run", "latency.json")
 START = "start"  # folder of what a run started from: its export until it is tested, then its test
 
 Splits = Sequence[tuple[DictConfig, RankingDataModule]]
@@ -94,6 +95,19 @@ def score_splits(cfg: DictConfig, folder: Path, splits: Splits, teacher: str | N
         tested.append(Tested(_title(splits, number), target, above, start))
     shutil.rmtree(folder / START / "export", ignore_errors=True)  # as large as the export, and made again by any run
     return tested
+
+
+def forget_tests(folder: Path) -> None:
+    """Remove what the test of a run left, that of its start and of the teacher beside it included: another one is made."""
+    for name in TEST_FILES:
+        (folder / name).unlink(missing_ok=True)
+    for name in ("tests", "teacher", START):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def find_split(folder: Path, number: int) -> Path:
+    """Return where a run keeps the files of a test split; see ``split_folder``."""
+    return next((folder / "tests").glob(f"{number + 1}-*"), folder / "tests") if number else folder
 
 
 def split_folder(number: int, data: RankingDataModule) -> Path:

@@ -31,7 +31,7 @@ class Batches(StreamDataModule):
         super().__init__(workers=0)
         self._batch = batch
 
-    def training_stream(self, rank: int, world: int, start: int) -> list[PairBatch]:
+    def training_stream(self, rank: int, world: int, start: int, accumulated: int = 1) -> list[PairBatch]:
         return [self._batch] * 10
 
     val_dataloader = StreamDataModule.train_dataloader

@@ -9,7 +9,7 @@ from hydra.types import RunMode
 from support import CONF, composed
 from transformers import BertConfig
 
-from rankdistil import networks
+from rankdistil import networks, roles
 from rankdistil.models import load
 from rankdistil.settings import check, plain
 
@@ -28,9 +28,9 @@ def test_every_experiment_composes_and_binds_at_every_scale(experiment: str, sca
     if cfg.stage.learns == "nothing":
         return
     assert networks.optim_settings(cfg.stage).steps == cfg.stage.steps
-    weighted = {name for name, node in networks.kept_losses(cfg).items() if node.weight > 0}
+    weighted = {name for name, node in roles.kept_losses(cfg).items() if node.weight > 0}
     assert networks.build_losses(cfg, None).weights.keys() == weighted
-    assert weighted == set(networks.kept_losses(cfg)) - ({"attention"} if scale != "paper" else set())
+    assert weighted == set(roles.kept_losses(cfg)) - ({"attention"} if scale != "paper" else set())
 
 
 @pytest.mark.parametrize(
@@ -141,4 +141,4 @@ def test_a_cluster_s_jobs_are_queued_again_and_settings_of_the_launcher_are_left
 def test_a_size_that_cannot_take_the_attention_loss_drops_it_and_names_it() -> None:
     cfg = composed("+experiment=ranker_distill_6l", "student=2l", "scale=paper")
     assert "attention" in cfg.stage.losses
-    assert "attention" not in networks.kept_losses(cfg)
+    assert "attention" not in roles.kept_losses(cfg)

@@ -1,5 +1,6 @@
 """The DataModule over a small folder: what it trains on, what it re-ranks, which settings it refuses."""
 
+from collections import Counter
 from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
@@ -116,15 +117,42 @@ def test_resumed_stream_continues_behind_the_batches_trained(build):
     assert [batch.passage_ids for batch in islice(resumed.train_dataloader(), 2)] == whole[3:]
 
 
-def test_processes_share_training_batches_and_test_pairs(build):
+def place(rank: int, world: int, accumulated: int) -> SimpleNamespace:
+    return SimpleNamespace(global_rank=rank, world_size=world, accumulate_grad_batches=accumulated)
+
+
+def test_processes_share_test_pairs(build):
     shares = []
     for rank in range(2):
         data = build()
-        data.trainer = SimpleNamespace(global_rank=rank, world_size=2)
-        shares.append((next(iter(data.train_dataloader())).passage_ids, pairs_of(data.test_dataloader())))
-    whole = build()
-    assert [share[0] for share in shares] == [batch.passage_ids for batch in islice(whole.train_dataloader(), 2)]
-    assert sorted(shares[0][1] + shares[1][1]) == sorted(pairs_of(whole.test_dataloader()))
+        data.trainer = place(rank, 2, 1)
+        shares += pairs_of(data.test_dataloader())
+    assert sorted(shares) == sorted(pairs_of(build().test_dataloader()))
+
+
+@pytest.mark.parametrize(("world", "accumulated"), [(1, 1), (1, 4), (4, 1), (2, 2)])
+def test_a_step_reads_the_same_groups_on_any_number_of_processes_and_in_any_number_of_batches(build, world, accumulated):
+    whole = [Counter(batch.passage_ids) for batch in islice(build(batch_size=4).train_dataloader(), 3)]
+    steps = [Counter() for _ in whole]
+    for rank in range(world):
+        data = build(batch_size=4)
+        data.trainer = place(rank, world, accumulated)
+        for number, batch in enumerate(islice(data.train_dataloader(), 3 * accumulated)):
+            assert len(batch.query_ids) == 2 * 4 / world / accumulated
+            steps[number // accumulated].update(batch.passage_ids)
+    assert steps == whole
+
+
+def test_groups_of_a_step_that_can_not_be_shared_out_evenly_are_refused_with_a_number_that_can(build):
+    data = build(batch_size=8)
+    data.trainer = place(0, 3, 2)
+    with pytest.raises(ValueError) as caught:
+        data.train_dataloader()
+    assert str(caught.value) == (
+        "data.batch_size=8 is the size of a whole step, which can't be shared out evenly over 3 processes (trainer.devices x "
+        "trainer.num_nodes) x 2 accumulated batches (trainer.accumulate_grad_batches). Set it to a multiple of 6, for example "
+        "6."
+    )
 
 
 def test_test_task_has_the_candidates_and_judgments_of_the_split(build, tmp_path):

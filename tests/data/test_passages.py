@@ -252,13 +252,14 @@ def test_every_process_has_something_to_validate_on_and_together_they_have_all(b
     assert batches == [1, 1, 1, 1], "Lightning raises in a process without a batch"
 
 
-def test_processes_take_turns_in_training(build):
-    turns = []
+def test_processes_share_the_passages_of_a_step(build):
+    shares = []
     for rank in range(2):
         data = build()
-        data.trainer = SimpleNamespace(global_rank=rank, world_size=2)
-        turns.append(next(iter(data.train_dataloader())).passage_ids)
-    assert turns == [batch.passage_ids for batch in islice(build().train_dataloader(), 2)]
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=2, accumulate_grad_batches=1)
+        shares.append(next(iter(data.train_dataloader())).passage_ids)
+    assert [len(share) for share in shares] == [2, 2]
+    assert shares[0] + shares[1] == next(iter(build().train_dataloader())).passage_ids
 
 
 def test_a_resumed_module_continues_behind_the_batches_trained(build):

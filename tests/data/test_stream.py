@@ -120,6 +120,27 @@ def test_start_skips_exactly_that_many_batches_of_the_rank(stream, start, worker
     assert load(stream(rank=1, world=2, start=start), 4, workers) == whole[start:]
 
 
+@pytest.mark.parametrize("world", [2, 3, 6])
+def test_parts_of_a_batch_are_of_equal_size_and_join_to_it_and_only_an_epoch_s_last_begins_again(stream, collected, world):
+    size = Size(6)  # an epoch: six full batches and one of four triples
+    whole = [named(collected, rows) for rows in islice(stream(size=size).batches(), 14)]
+    ranks = [load(stream(rank, world, size=size._replace(parts=world)), 14) for rank in range(world)]
+    for batch, *parts in zip(whole, *ranks, strict=True):
+        assert len({len(part) for part in parts}) == 1
+        joined = list(chain.from_iterable(parts))
+        assert joined == [*batch, *batch][: len(joined)]
+        assert len(joined) == -(-len(batch) // world) * world
+
+
+@pytest.mark.parametrize("collected", ["token store"], indirect=True)
+@pytest.mark.parametrize("parts", [2, 4])
+def test_every_part_keeps_to_its_share_of_a_token_budget(stream, parts):
+    batches = list(islice(stream(size=Size(20, 800, parts)), 60))
+    assert all(batch.input_ids.numel() <= 800 / parts for batch in batches)
+    assert sum(batch.input_ids.numel() for batch in batches) > 0.5 * 800 / parts * len(batches)
+    assert set(chain.from_iterable(triples(batch) for batch in batches)) == set(TRIPLES)
+
+
 def test_order_depends_on_the_seed_and_on_nothing_else(stream):
     assert load(stream(), EPOCH) == load(stream(), EPOCH) != load(stream(seed=6), EPOCH)
 

@@ -46,6 +46,7 @@ def test_only_the_top_of_the_package_knows_hydra_and_omegaconf(path: object) -> 
         "cli",
         "fit",
         "lineage",
+        "outcome",
         "card",
         "summary",
         "evaluation",

@@ -6,8 +6,8 @@ from omegaconf import DictConfig
 from support import composed
 
 from rankdistil import jobs
-from rankdistil.lineage import outcome_settings
 from rankdistil.locks import locked
+from rankdistil.outcome import outcome_settings
 from rankdistil.run import carry_out_prepared
 
 STILL = [

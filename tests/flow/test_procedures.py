@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from support import REPOSITORY
 TEACHER, LM, STEP = "teacher/minilm/seed0", "lm_distill/2l/seed0", "lm_layer_distill/2l/seed0"
 RANKERS = ("lm_finetune/2l/seed0", "lm_two_step/2l/seed0", "ranker_distill/2l/seed0")
 SHAPE = [f"student.{key}=${{sizes.2l.{key}}}" for key in ("hidden_size", "heads", "intermediate_size")]
+KEPT = "export/model.safetensors", "metrics.csv"
 TESTED = {"metrics.json", "per_query.jsonl", "test.run", "latency.json"}
 
 
@@ -103,6 +105,22 @@ def test_the_same_sweep_again_trains_nothing(runs: Path) -> None:
     for name in RANKERS:
         assert any(line.startswith(f"{runs}/{name}: finished") and line.endswith("nothing to do.") for line in said)
     assert records(runs) == before
+
+
+def test_a_finished_run_whose_test_is_asked_to_be_another_is_tested_again_and_not_trained(runs: Path, tmp_path: Path) -> None:
+    again, name = tmp_path / "runs", RANKERS[2]
+    shutil.copytree(runs, again)
+    done = train("+experiment=ranker_distill_6l", "scale=smoke", "student=2l", "data.depth=3", f"paths.runs={again}")
+    assert done.returncode == 0, done.stderr
+    assert "; other test settings (data.depth: 10 -> 3): tested again.\n" in done.stdout
+    old, new = (record(folder / name) for folder in (runs, again))
+    assert {key for key in old if old[key] != new[key]} == {"tests", "tests_fingerprint"}
+    assert new["tests"][0]["data.depth"] == 3
+    for place in (name, f"{name}/start"):
+        pairs = [json.loads((folder / place / "metrics.json").read_text())["pairs"] for folder in (runs, again)]
+        assert pairs == [100, 30]
+    weights, events = ([(folder / name / file).read_bytes() for folder in (runs, again)] for file in KEPT)
+    assert (weights[0], events[0]) == (weights[1], events[1])
 
 
 def test_a_plan_shows_what_is_there_and_what_would_run_and_runs_nothing(runs: Path) -> None:

@@ -43,7 +43,7 @@ def test_a_run_in_two_processes_trains_exports_and_tests_as_one(tmp_path: Path) 
 
 def test_three_processes_measure_what_one_does_to_the_last_bit(tmp_path: Path) -> None:
     """The ten queries tested on have twenty batches, which 3 don't divide; the one validated on has 2: one process has none."""
-    queries = ["data.test_queries=10", "data.valid_queries=1"]
+    queries = ["data.test_queries=10", "data.valid_queries=1", "data.batch_size=3"]
     alone, together = (tmp_path / name / "finetune/2l/seed0" for name in ("one", "three"))
     measure(alone, 1, *queries)
     measure(together, 3, *queries, "trainer=ddp_cpu", "trainer.devices=3")

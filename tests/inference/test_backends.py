@@ -199,8 +199,8 @@ def test_a_graph_of_other_weights_is_refused(export: Path, tmp_path: Path, backe
     with pytest.raises(ValueError) as caught:
         Reranker(changed, device="cpu", backend=backend, dtype=precision)
     assert str(caught.value) == (
-        f"{changed / FILES[backend, precision]} was made of other weights than those that lie in {changed} now. Write it "
-        f"again: python -m rankdistil.export run={changed} to={backend}"
+        f"{changed / FILES[backend, precision]} was made of other weights, config or tokenizer than lie in {changed} now. "
+        f"Write it again: python -m rankdistil.export run={changed} to={backend}"
     )
 
 

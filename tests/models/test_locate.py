@@ -5,7 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from rankdistil.models.locate import locate
+from rankdistil.models.locate import fetch, locate, on_hub_only, pinned
+
+COMMITS = "0" * 39 + "1", "0" * 39 + "2"
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Write empty files under a checkpoint's names."""
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors", "vocab.txt"):
+        (folder / name).touch()
+    return folder
 
 
 def test_a_folder_is_itself(tmp_path):
@@ -22,6 +34,47 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
 def test_a_hub_id_is_passed_on(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert locate(name) == name
+
+
+def test_a_checkpoint_in_the_hub_s_cache_is_its_newest_revision_there_unless_one_is_named(hub, checkpoint):
+    old, new = (hub("some/model", commit, checkpoint) for commit in COMMITS)
+    assert (locate("some/model"), locate(f"some/model@{COMMITS[0]}"), locate("some/model@main")) == (new, old, new)
+    assert not on_hub_only("some/model")
+    assert locate("some/model@v2") == "some/model@v2"
+
+
+def test_the_revision_that_is_used_is_named_and_stays_when_a_newer_one_comes(hub, checkpoint):
+    old = hub("some/model", COMMITS[0], checkpoint)
+    named = pinned("some/model")
+    assert named == f"some/model@{COMMITS[0]}" == pinned(named)
+    hub("some/model", COMMITS[1], checkpoint)
+    assert locate(named) == old
+    assert [pinned(path) for path in (str(checkpoint), "not/here")] == [str(checkpoint), "not/here"]
+
+
+@pytest.mark.parametrize("lacking", ["config.json", "model.safetensors", "vocab.txt"])
+def test_a_checkpoint_that_is_only_in_part_in_the_cache_has_yet_to_be_fetched(hub, checkpoint, lacking):
+    (checkpoint / lacking).unlink()
+    hub("some/model", COMMITS[0], checkpoint)
+    assert locate("some/model") == "some/model"
+    assert on_hub_only("some/model")
+
+
+def test_weights_in_several_files_must_all_be_there(hub, checkpoint):
+    (checkpoint / "model.safetensors").unlink()
+    (checkpoint / "model.safetensors.index.json").write_text('{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}')
+    (checkpoint / "one.safetensors").touch()
+    folder = hub("some/model", COMMITS[0], checkpoint)
+    assert on_hub_only("some/model")
+    (folder / "two.safetensors").touch()
+    assert locate("some/model") == folder
+
+
+def test_a_checkpoint_that_can_not_be_fetched_is_named_with_what_to_do(hub):
+    with pytest.raises(ConnectionError) as caught:
+        fetch("no/such-model")
+    assert str(caught.value).startswith("the checkpoint no/such-model is not on this machine and can't be fetched from the ")
+    assert str(caught.value).endswith("See to the network and the name, or name a folder that holds it.")
 
 
 @pytest.mark.parametrize("path", ["https://example.org/model", "s3://bucket/model", "file:///tmp"])

@@ -161,9 +161,11 @@ class RankingDataModule(StreamDataModule):
         pairs = self.pairs("test", found)
         return [[pair for pair in pairs if pair.query_id == query] for query in found]
 
-    def training_stream(self, rank: int, world: int, start: int) -> GroupStream:
+    def training_stream(self, rank: int, world: int, start: int, accumulated: int = 1) -> GroupStream:
         """Return the stream of batches of groups."""
-        return GroupStream(self._source, *self._texts, self.encoder, self._size, self._seed, rank, world, start, self._scores)
+        self.settings.require_equal_shares(world, accumulated)
+        size = self._size._replace(parts=world * accumulated)
+        return GroupStream(self._source, *self._texts, self.encoder, size, self._seed, rank, world, start, self._scores)
 
     def val_dataloader(self) -> DataLoader:
         """Return the validation pairs."""

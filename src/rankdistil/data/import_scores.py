@@ -23,7 +23,6 @@ for 40 million triples, which need 3 GB on disk meanwhile, beside the new folder
 of memory each. A file doesn't tell which tokenizer its teacher had, nor where pairs were cut, so training doesn't compare them.
 """
 
-import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from rankdistil.data.score_folder import build_folder
 from rankdistil.data.score_formats import BY_ID, FORMATS, read_scores
 from rankdistil.data.score_records import Ids
 from rankdistil.data.text_ids import TextIds
+from rankdistil.files import content
 from rankdistil.signals import Stopped, ended_by_signals
 from rankdistil.usage import asked_for_help, module_help
 
@@ -133,9 +133,7 @@ def _made_of(settings: Settings) -> dict[str, Any]:
     made_of: dict[str, Any] = {"teacher": f"imported:{settings.format}:{settings.file.name}", "dtype": "float32"}
     for key in ("file", "corpus", "queries"):
         if (path := getattr(settings, key)) is not None:
-            with path.open("rb") as content:
-                digest = hashlib.file_digest(content, "sha256").hexdigest()
-            made_of[key] = {"file": path.name, "size": path.stat().st_size, "sha256": digest[:16]}
+            made_of[key] = {"file": path.name, "size": path.stat().st_size, "sha256": content(path)}
     return made_of | {"repeats": settings.repeats}
 
 

@@ -11,10 +11,12 @@ from ir_datasets.formats import BaseDocPairs, BaseDocs, BaseQrels, BaseQueries
 from ir_datasets.util.download import LocalDownload
 
 from rankdistil.data.parse import Columns
-from rankdistil.files import stamp
+from rankdistil.files import named, stamp
 
 DIGITS = 8  # of the hash in a folder's name; the header of a store tells in full what it holds
-KINDS = {"passages": "docs", "queries": "queries", "docpairs": "docpairs"}
+KINDS = {
+    "passages": "docs", "queries": "queries", "docpairs": "docpairs", "qrels": "qrels", "candidates": "scoreddocs",
+}  # fmt: skip
 """What ir_datasets calls them."""
 
 
@@ -44,6 +46,13 @@ class Origin(NamedTuple):
         told = json.dumps(self.place | place, sort_keys=True)
         return store / f"{self.label}-{sha256(told.encode()).hexdigest()[:DIGITS]}-{kind}"
 
+    def content(self) -> str:
+        """Say what is read, not where it lies: files by name and hash, a published part by version and count."""
+        dataset = self.place.get("dataset")
+        published = f"ir_datasets {self.source.get('ir_datasets')}, {self.source.get('count') or 'unknown'} rows"
+        held = ", ".join(map(named, self.files)) or published
+        return held if dataset is None else f"{dataset} ({held})"
+
 
 def of_file(path: Path, columns: Columns | None) -> Origin:
     """Return the origin of what a file holds.
@@ -64,7 +73,7 @@ def of_dataset(name: str, kind: str) -> Origin:
 
     Args:
         name: the id.
-        kind: ``queries``, ``passages`` or ``docpairs``.
+        kind: a key of ``KINDS``.
     """
     dataset, part = ir_datasets.load(name), KINDS[kind]
     parent = ir_datasets.parent_id(name, part)

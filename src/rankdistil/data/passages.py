@@ -57,13 +57,14 @@ class PassageStream(IterableDataset):
         return (cut_in_two(self._encoder, *window.take(places), (self._seed, number)) for number, (window, places) in share)
 
     def batches(self) -> Iterator[tuple[Window, NDArray[np.int64]]]:
-        """Yield a window and the places in it of every global batch. An epoch's last batch may be smaller."""
+        """Yield a window and the places in it of the batches of every process. An epoch's last ones may be smaller."""
         for epoch in count():
             for number, window in enumerate(self._source.windows(WINDOW * self._size.groups, self._seed, epoch)):
                 random, lengths = np.random.default_rng([self._seed, epoch, number]), window.lengths
                 ordered = (lengths * random.uniform(0.9, 1.1, len(lengths))).argsort(kind="stable")
                 cut = np.split(ordered, self._size.cuts(lengths[ordered], 1, self._encoder.room))
-                yield from ((window, cut[index]) for index in random.permutation(len(cut)))
+                for index in random.permutation(len(cut)):
+                    yield from ((window, places) for places in self._size.shares(cut[index]))
 
 
 class _Batches(IterableDataset):
@@ -86,7 +87,7 @@ class PassageDataModule(StreamDataModule):
     Args:
         reader: gives the passages.
         encoder: gives the token ids.
-        settings: sizes; a batch holds twice ``batch_size`` passages, as many texts as a batch of triples has pairs.
+        settings: sizes; a step reads twice ``batch_size`` passages, as many texts as one on triples has pairs.
         seed: seed of order and cuts.
     """
 
@@ -131,9 +132,11 @@ class PassageDataModule(StreamDataModule):
         """Say what was left out of the data, and how many passages don't fit into a batch."""
         return super().account() | ({"max_tokens": self._larger} if self._larger else {})
 
-    def training_stream(self, rank: int, world: int, start: int) -> PassageStream:
+    def training_stream(self, rank: int, world: int, start: int, accumulated: int = 1) -> PassageStream:
         """Return the stream of batches of passages."""
-        return PassageStream(self._source, self.encoder, self._size, self._seed, rank, world, start)
+        self.settings.require_equal_shares(world, accumulated)
+        size = self._size._replace(parts=world * accumulated)
+        return PassageStream(self._source, self.encoder, size, self._seed, rank, world, start)
 
     def val_dataloader(self) -> DataLoader:
         """Return the passages set apart, always cut at the same places."""

@@ -17,9 +17,10 @@ from rankdistil.data.candidates import RunFiles, rank
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.handlers import FileScoredDocs
 from rankdistil.data.holdout import Holdout
-from rankdistil.data.origin import Origin, of_dataset, of_file
+from rankdistil.data.origin import KINDS, Origin, of_dataset, of_file
 from rankdistil.data.records import Qrels, Ranking
 from rankdistil.data.store.texts import TextDocstore, open_texts
+from rankdistil.files import named
 
 
 class Reader:
@@ -104,6 +105,22 @@ class Reader:
         file = {"passages": "corpus", "queries": "queries", "docpairs": "triples"}[kind]
         columns = "triples_text" if self.source.triples_text else file
         return of_file(self.source.files[file], self.source.columns.get(columns))
+
+    def contents(self) -> dict[str, str]:
+        """Say what each of the split's parts holds (see ``Origin.content``), by kind: nothing of it is parsed.
+
+        Candidates of run files are among them whichever split they rank: which one that is shows only once queries are read.
+
+        Raises:
+            FileNotFoundError: if a file isn't there.
+        """
+        self.check()
+        if isinstance(self.source, FolderSplit):
+            whole = {"triples_text": self.source.files["triples"]} if self.source.triples_text else self.source.files
+            held = {kind: named(path) for kind, path in whole.items()}
+        else:
+            held = {kind: self.origin(kind).content() for kind, part in KINDS.items() if self.dataset.has(part)}
+        return held | {f"run {number}": named(Path(run).expanduser()) for number, run in enumerate(self.runs, 1)}
 
     @cached_property
     def all_queries(self) -> dict[str, str]:

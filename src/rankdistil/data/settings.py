@@ -13,8 +13,8 @@ class DataSettings:
     """Plain settings of ``data``.
 
     Attributes:
-        batch_size: groups per training batch and process (triples, with one negative); as many passages as a batch has pairs,
-            where these are read as text.
+        batch_size: groups in an optimiser step, over all processes and accumulated batches (triples, with one negative); as
+            many passages as these have pairs, where passages are read as text.
         eval_batch_size: pairs per batch in validation and test.
         max_length: tokens of a pair at most, the special ones among them.
         train_on: ``auto``, ``docpairs`` or ``sampled``.
@@ -24,7 +24,8 @@ class DataSettings:
         negatives_margin: leaves out negatives that ``negatives_scores`` don't put below the positive by this much; None
             leaves out none.
         negatives_scores: folder of a teacher's scores, for ``negatives_margin``.
-        max_tokens: tokens per training batch and process, padding included, in place of ``batch_size``; None counts groups.
+        max_tokens: tokens in an optimiser step, over all processes and accumulated batches, padding included, in place of
+            ``batch_size``; None counts groups.
         store: folder where texts are kept as token ids, tokenised once; None tokenises them each time.
         relevance_level: lowest grade that counts as relevant, for positives, RR and AP.
         depth: candidates re-ranked per test query.
@@ -70,3 +71,18 @@ class DataSettings:
                 raise ValueError(f"data.{name} is {value!r}; expected a whole number of at least {low}.")
         if self.max_tokens is not None and self.store is None:
             raise ValueError("data.max_tokens needs data.store=<folder>: without one, a text's tokens aren't known beforehand.")
+
+    def require_equal_shares(self, processes: int, accumulated: int) -> None:
+        """See that every process and accumulated batch has as many groups of a step as any other.
+
+        Raises:
+            ValueError: naming the settings, and a size that can be shared out.
+        """
+        parts = processes * accumulated
+        if self.batch_size % parts:
+            raise ValueError(
+                f"data.batch_size={self.batch_size} is the size of a whole step, which can't be shared out evenly over "
+                f"{processes} processes (trainer.devices x trainer.num_nodes) x {accumulated} accumulated batches "
+                f"(trainer.accumulate_grad_batches). Set it to a multiple of {parts}, for example "
+                f"{max(1, round(self.batch_size / parts)) * parts}."
+            )

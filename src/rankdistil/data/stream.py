@@ -1,7 +1,10 @@
 """The endless stream of training batches, and the finite one of pairs to score.
 
-Batches are numbered over all epochs. Local step s of rank r takes global batch s·world + r, and a rank's worker w its steps w,
-w + workers, ...: together they read each group exactly once, in an order that depends on (seed, epoch) only.
+The groups of an optimiser step are a batch, whichever processes share it and in however many parts they accumulate its
+gradients: these are of equal size, so the mean of their gradients is that of the whole. Parts are numbered over all epochs.
+Local batch s of rank r is part s·world + r, and a rank's worker w takes local batches w, w + workers, ...: together they read
+each group once an epoch, in an order that depends on (seed, epoch) only. An epoch's last batch may be smaller; where its parts
+would be of unequal size, its first groups are read again.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,16 +28,18 @@ AHEAD = 256  # pairs whose texts are fetched together: each fetch costs as much 
 
 
 class Size(NamedTuple):
-    """How large a training batch is.
+    """How large a training batch is, that of one optimiser step.
 
     Attributes:
         groups: groups in a batch.
         tokens: tokens in a batch, padding and special tokens included; None counts groups instead. With it ``groups`` only
             sets how many are grouped by length together.
+        parts: that processes and accumulation share a batch out in; each keeps to its share of the tokens.
     """
 
     groups: int
     tokens: int | None = None
+    parts: int = 1
 
     def cuts(self, lengths: NDArray[np.int64], pairs: int, room: int) -> list[int]:
         """Say where batches begin, the first one left out.
@@ -48,9 +53,10 @@ class Size(NamedTuple):
             return [*range(self.groups, len(lengths), self.groups)]
         cuts, start, longest = [], 0, 0
         tokens = ((np.minimum(lengths, room) + SPECIAL_TOKENS) * pairs).tolist()  # of a group in a batch whose longest it is
-        for index, each in enumerate(tokens):
+        for index in range(0, len(tokens), self.parts):
+            each = max(tokens[index : index + self.parts])
             longest = max(longest, each)
-            if index > start and longest * (index + 1 - start) > self.tokens:
+            if index > start and longest * (index + self.parts - start) > self.tokens:
                 cuts.append(index)
                 start, longest = index, each
         return cuts
@@ -84,18 +90,25 @@ class Size(NamedTuple):
         told: dict[str, int | str] = {"what": what, "larger": larger, "of": len(taken), "largest": most, "limit": self.tokens}
         return told if larger else None
 
+    def shares(self, batch: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Cut a batch into its parts, of equal size."""
+        if self.parts == 1:
+            return [batch]
+        each = -(-len(batch) // self.parts)
+        return np.split(batch[np.arange(each * self.parts) % len(batch)], self.parts)
+
 
 def own_share(batches: Iterable[Item], rank: int, world: int, start: int) -> Iterator[tuple[int, Item]]:
     """Pick the batches of this process and loader worker out of all.
 
     Args:
-        batches: every global batch, in order.
+        batches: those of every process, in order.
         rank: this process.
         world: number of processes.
         start: local batches to skip, for a run that resumes.
 
     Yields:
-        Number of the global batch, and the batch.
+        Number of the batch among all, and the batch.
     """
     info = get_worker_info()
     worker, workers = (info.id, info.num_workers) if info else (0, 1)
@@ -134,13 +147,14 @@ class GroupStream(IterableDataset):
         return self._encode(groups for _, groups in share)
 
     def batches(self) -> Iterator[Rows]:
-        """Yield the groups of every global batch, epoch after epoch. An epoch's last batch may be smaller."""
+        """Yield the groups of the batches of every process, epoch after epoch. An epoch's last ones may be smaller."""
         for epoch in count():
             for window, groups in enumerate(cut_windows(self._source.epoch(self._seed, epoch), WINDOW * self._size.groups)):
                 lengths = longest_pairs(self._queries, self._passages, groups)
                 order = lengths.argsort(kind="stable")
                 cut = np.split(groups[order], self._size.cuts(lengths[order], groups.shape[1] - 1, self._encoder.room))
-                yield from (cut[index] for index in np.random.default_rng([self._seed, epoch, window]).permutation(len(cut)))
+                for index in np.random.default_rng([self._seed, epoch, window]).permutation(len(cut)):
+                    yield from self._size.shares(cut[index])
 
     def _encode(self, batches: Iterable[Rows]) -> Iterator[PairBatch]:
         for groups, batch in encode_batches(self._encoder, self._queries, self._passages, batches, label=1.0):

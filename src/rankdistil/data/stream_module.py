@@ -33,12 +33,16 @@ class StreamDataModule(L.LightningDataModule):
         """Say what was left out of the data, for records; of what has been read so far."""
         return {"bad_lines": {file: told for reader in self.readers for file, told in reader.bad.account().items()}}
 
-    def training_stream(self, rank: int, world: int, start: int) -> IterableDataset:
-        """Return the endless stream of a process's training batches from batch ``start``."""
+    def training_stream(self, rank: int, world: int, start: int, accumulated: int = 1) -> IterableDataset:
+        """Return the endless stream of a process's training batches from batch ``start``; a step takes ``accumulated`` of them.
+
+        Raises:
+            ValueError: if the groups of a step can't be shared out evenly.
+        """
         raise NotImplementedError
 
     def first_batches(self, pairs: int) -> Sequence[PairBatch]:
-        """Return the first training batches, until they hold so many pairs; the same in every process."""
+        """Return the batches of the first steps, until they hold so many pairs; the same in any number of processes."""
         batches: list[PairBatch] = []
         for batch in self.training_stream(0, 1, 0):
             batches.append(batch)
@@ -49,23 +53,27 @@ class StreamDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Return the endless stream of training batches; ``open`` comes first."""
-        return self.loader(self.training_stream(*self.place(), self.trained_batches))
+        return self.loader(self.training_stream(*self.place(), self.trained_batches, self.accumulated()))
 
     def state_dict(self) -> dict[str, int]:
-        """Return the position in the stream: batches trained by each process, and how many processes there are."""
-        return {"trained_batches": self.trained_batches, "processes": self.place()[1]}
+        """Return the position in the stream: batches trained by each process, and into how many a step is cut."""
+        return {"trained_batches": self.trained_batches, "processes": self.place()[1], "accumulated": self.accumulated()}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Continue behind the batches trained.
 
         Raises:
-            ValueError: if another number of processes trained them: the batches of all would be others.
+            ValueError: if they were those of another number of processes, or of accumulated batches: the position would be
+                another, and not even the sums of gradients would be the same to the last bit.
         """
-        processes, now = state_dict.get("processes", self.place()[1]), self.place()[1]
-        if processes != now:
+        now = {"processes": self.place()[1], "accumulated": self.accumulated()}
+        saved = {key: state_dict.get(key, value) for key, value in now.items()}
+        if saved != now:
+            told = [f"{each['processes']} processes with {each['accumulated']} accumulated batches" for each in (saved, now)]
             raise ValueError(
-                f"the checkpoint was saved by {processes} processes, and {now} would continue it: they would train on other "
-                f"batches. Continue with trainer.devices x trainer.num_nodes = {processes}, or start again in another folder."
+                f"the checkpoint was saved by {told[0]}, and {told[1]} would continue it: not the same batches. Continue with "
+                f"trainer.devices x trainer.num_nodes = {saved['processes']} and "
+                f"trainer.accumulate_grad_batches={saved['accumulated']}, or start again in another folder."
             )
         self.trained_batches = state_dict["trained_batches"]
 
@@ -74,6 +82,10 @@ class StreamDataModule(L.LightningDataModule):
         return DataLoader(
             stream, batch_size=None, num_workers=self._workers, collate_fn=_as_it_is, worker_init_fn=_leave_signals
         )
+
+    def accumulated(self) -> int:
+        """Return the number of batches that make a step of a process."""
+        return self.trainer.accumulate_grad_batches if self.trainer else 1
 
     def place(self) -> tuple[int, int]:
         """Return this process's rank and the number of processes."""

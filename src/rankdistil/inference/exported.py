@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rankdistil.files import content
 from rankdistil.inference.processor import LEVELS, weight_bits
+from rankdistil.models.checkpoint import identity
 from rankdistil.models.locate import locate
 
 WEIGHTS = "rankdistil.weights"  # a graph's entry that tells of which weights it was made
@@ -50,8 +50,8 @@ def find_exported(path: str, backend: str, precision: str) -> Path:
 
 
 def weights(folder: Path) -> str:
-    """Tell the weights of an export from all others; a graph that was made of them holds it."""
-    return " ".join(content(file) for file in sorted(folder.glob("*.safetensors")))
+    """Tell what decides the scores of an export; a graph that was made of it holds it."""
+    return identity(str(folder))
 
 
 def require_one_logit(file: Path, shapes: Sequence[Sequence[object]]) -> None:
@@ -69,7 +69,7 @@ def require_one_logit(file: Path, shapes: Sequence[Sequence[object]]) -> None:
 
 
 def require_weights(file: Path, found: str | None, expected: str | None) -> None:
-    """See that a graph was made of an export's weights.
+    """See that a graph was made of an export's weights, shape and tokens.
 
     Args:
         file: the graph.
@@ -77,11 +77,11 @@ def require_weights(file: Path, found: str | None, expected: str | None) -> None
         expected: the export's; None not to look.
 
     Raises:
-        ValueError: if the weights changed since.
+        ValueError: if one of them changed since.
     """
     if None not in (found, expected) and found != expected:
         raise ValueError(
-            f"{file} was made of other weights than those that lie in {file.parents[1]} now. Write it again: "
+            f"{file} was made of other weights, config or tokenizer than lie in {file.parents[1]} now. Write it again: "
             f"python -m rankdistil.export run={file.parents[1]} to={file.parent.name}"
         )
 

@@ -126,3 +126,8 @@ def resolve_precision(precision: Any, accelerator: str | None) -> Any:
         return precision
     device = "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
     return "bf16-mixed" if computes_bfloat16(device) else "32-true"
+
+
+def on_cpu(accelerator: str) -> bool:
+    """Whether ``trainer.accelerator`` means the processor here."""
+    return accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())

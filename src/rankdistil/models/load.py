@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from rankdistil.files import read_json
 from rankdistil.models.bert import CrossEncoder
-from rankdistil.models.locate import locate
+from rankdistil.models.locate import hub_id, locate
 
 if TYPE_CHECKING:
     from transformers import BertConfig, BertTokenizerFast
@@ -67,7 +67,7 @@ def _hub_config(path: str) -> dict[str, Any]:
     from transformers import BertConfig
 
     try:
-        return BertConfig.get_config_dict(path)[0]
+        return BertConfig.get_config_dict(**_named(path))[0]
     except OSError as error:
         raise FileNotFoundError(
             f"{path!r} is no folder here, and no checkpoint came from the Hugging Face hub ({str(error).splitlines()[0]}) "
@@ -87,7 +87,7 @@ def load_tokenizer(path: str) -> "BertTokenizerFast":
     source = locate(path)
     if isinstance(source, Path):
         _require_bert_tokenizer(source)
-    return BertTokenizerFast.from_pretrained(source, local_files_only=isinstance(source, Path))
+    return BertTokenizerFast.from_pretrained(**_named(source))
 
 
 def require_fitting(path: str, tokenizer: "BertTokenizerFast", config: "BertConfig") -> None:
@@ -263,6 +263,14 @@ def _require_whole(folder: Path) -> None:
             raise ValueError(f"{file} is damaged ({error}). {COPY}") from None
 
 
+def _named(source: Path | str) -> dict[str, Any]:
+    """Name a folder or a hub id to the library."""
+    if isinstance(source, Path):
+        return {"pretrained_model_name_or_path": source, "local_files_only": True}
+    name, revision = hub_id(source)
+    return {"pretrained_model_name_or_path": name, "revision": revision, "local_files_only": False}
+
+
 def _load(path: str, config: "BertConfig", allowed_missing: set[str], new_head_seed: int | None = None) -> CrossEncoder:
     from transformers import BertForSequenceClassification
     from transformers.utils import logging as transformers_logging
@@ -273,11 +281,10 @@ def _load(path: str, config: "BertConfig", allowed_missing: set[str], new_head_s
     if isinstance(source, Path):
         _require_whole(source)
     bert, info = BertForSequenceClassification.from_pretrained(
-        source,
+        **_named(source),
         config=config,
         dtype=torch.float32,
         use_safetensors=True,
-        local_files_only=isinstance(source, Path),
         ignore_mismatched_sizes=True,  # reported and refused below, with the names of the keys
         output_loading_info=True,
     )
