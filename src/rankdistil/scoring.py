@@ -59,7 +59,7 @@ def score_export(
     folder.mkdir(parents=True, exist_ok=True)
     rankers = {"ranker": export} | ({"teacher": teacher} if teacher else {})
     callbacks = [
-        RankingMetrics(folder, relevance_level, tag=label.replace(" ", "_")),
+        RankingMetrics(folder, relevance_level, tag="_".join(label.split())),
         *([InferenceTime(folder, rankers, timing, origin())] if timing else []),
         ProgressReport(label),
     ]

@@ -121,6 +121,20 @@ def test_bytes_that_are_no_text_are_listed_and_the_file_is_read_on(collection, l
     assert (listing.fatal, listing.found, listing.lines) == (2, 1, 6)
 
 
+def test_ids_and_line_ends_are_looked_at_as_in_a_run(collection, looked, tmp_path):
+    split = collection(
+        corpus="a\tone\n b\ttwo\nc\tx\nd\tx\ne\tx\n", triples="1\ta\tc\xa0\n", run="1 Q0 a 1 2 t\r1 Q0 c 2 1 t\n"
+    )
+    rule = "in it: an id has neither white space nor control characters."
+    assert [line.removeprefix(f"{tmp_path}/") for line in complaints(looked(split))][:1] == [
+        f"corpus.tsv:2: id is ' b', with U+0020 (space) {rule}"
+    ]
+    assert {line.removeprefix(f"{tmp_path}/") for line in complaints(looked(split))} >= {
+        f"triples.tsv:1: negative_id is 'c\\xa0', with U+00A0 (no-break space) {rule}",
+        "run.txt:1: byte 13 is a carriage return (CR) without a line feed. End lines with LF or CR LF.",
+    }
+
+
 def test_what_can_be_left_out_does_not_stop_a_run_and_what_is_more_does(collection, looked, tmp_path):
     triples = "1\ta\tb\n" * 1500
     few, many = (looked(collection(triples=triples + "1\ta\n" * bad)).listings.of(tmp_path / "triples.tsv") for bad in (2, 3))

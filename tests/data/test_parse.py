@@ -1,5 +1,6 @@
 """Plain text files: what is accepted, and that every complaint names file and line."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -84,6 +85,50 @@ def test_triple_with_any_empty_id_is_refused(tmp_path, line):
     assert re.match(r":2: empty \w+_id: ", complaint(file(tmp_path, f"1\ta\tb\n{line}\n"), TRIPLES))
 
 
+SPACED = "in it: an id has neither white space nor control characters."
+
+
+@pytest.mark.parametrize(
+    ("key", "shown", "letter"),
+    [
+        (" a", "' a'", "U+0020 (space)"),
+        ("a ", "'a '", "U+0020 (space)"),
+        ("a\xa01", "'a\\xa01'", "U+00A0 (no-break space)"),
+        ("a\u30001", "'a\\u30001'", "U+3000 (ideographic space)"),
+        ("a\u2028", "'a\\u2028'", "U+2028 (line separator)"),
+        ("a\x851", "'a\\x851'", "U+0085 (control character)"),
+        ("a\ufeff", "'a\\ufeff'", "U+FEFF (zero width no-break space)"),
+    ],
+)
+def test_an_id_that_no_run_file_could_hold_is_refused_in_every_format(tmp_path, key, shown, letter):
+    rows = f"z\tone\n{key}\ttwo\n"
+    records = "".join(json.dumps({"_id": each, "text": "one"}) + "\n" for each in ("z", key))
+    triples = f"1\ta\tb\n1\t{key}\tb\n"
+    assert complaint(file(tmp_path, rows)) == f":2: id is {shown}, with {letter} {SPACED}"
+    assert complaint(file(tmp_path, records, "c.jsonl")) == f":2: _id is {shown}, with {letter} {SPACED}"
+    assert complaint(file(tmp_path, triples), TRIPLES) == f":2: positive_id is {shown}, with {letter} {SPACED}"
+
+
+@pytest.mark.parametrize(("letter", "name"), [("\xa0", "U+00A0 (no-break space)"), ("\x0c", "U+000C (control character)")])
+def test_columns_between_white_space_are_cut_at_blanks_and_tabs_only(tmp_path, letter, name):
+    path = file(tmp_path, f"1 0 a 1\n1 0{letter}b 1\n")
+    message = f":2: {name} in the line. Separate columns with blanks or tabs only: {f'1 0{letter}b 1'!r}"
+    assert complaint(path, QRELS) == message
+
+
+def test_each_of_several_files_that_were_joined_may_begin_with_a_byte_order_mark(tmp_path):
+    content = b"\xef\xbb\xbfa\tone\n\xef\xbb\xbfb\ttwo\n\xef\xbb\xbf\nc\tthree"
+    assert list(parse.texts(file(tmp_path, content))) == [("a", "one"), ("b", "two"), ("c", "three")]
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize(("content", "place"), [(b"a\tone\rb\ttwo\r", ":1: byte 6"), (b"a\tone\nb\tt\ro\r\n", ":2: byte 4")])
+def test_a_carriage_return_that_other_tools_end_a_line_at_is_refused(tmp_path, content, place, skip):
+    bad = badlines.BadLines("skip" if skip else "stop")
+    message = complaint(file(tmp_path, content), partial(parse.texts, bad=bad))
+    assert message == f"{place} is a carriage return (CR) without a line feed. End lines with LF or CR LF."
+
+
 def test_byte_that_is_not_utf8_is_located(tmp_path):
     path = file(tmp_path, b"a\tone\nb\tt\xffo\n")
     assert complaint(path) == ":2: byte 4 is not UTF-8. Convert the file to UTF-8."
@@ -128,6 +173,7 @@ def test_json_that_is_no_object_is_quoted(tmp_path, line):
 
 
 ID = "expected an id: a text or a whole number."
+RULE = "(control character) in it: an id has neither white space nor control characters."
 VALUES = [
     ('{"text": "one"}', "no '_id' among 'text'."),
     ('{"_id": "b"}', "no 'text' among '_id'."),
@@ -141,7 +187,7 @@ VALUES = [
     ('{"_id": ["b"], "text": "one"}', f'_id is ["b"], {ID}'),
     ('{"_id": true, "text": "one"}', f"_id is true, {ID}"),
     ('{"_id": 1.5, "text": "one"}', f"_id is 1.5, {ID}"),
-    ('{"_id": "b\\u0000", "text": "one"}', '_id is "b\\u0000", expected an id without the character zero.'),
+    ('{"_id": "b\\u0000", "text": "one"}', f"_id is 'b\\x00', with U+0000 {RULE}"),
     ('{"_id": "b", "text": "half \\ud800"}', "half a character (\\ud800 to \\udfff) in 'half \\ud800'."),
 ]
 
@@ -156,7 +202,7 @@ def test_a_value_of_json_that_is_no_id_or_no_text_is_named(tmp_path, line, fault
     [
         ('["a"]', f'positive_id is ["a"], {ID}'),
         ("false", f"positive_id is false, {ID}"),
-        ('"a\\u0000"', 'positive_id is "a\\u0000", expected an id without the character zero.'),
+        ('"a\\u0000"', f"positive_id is 'a\\x00', with U+0000 {RULE}"),
         ('" "', f'positive_id is " ", {ID}'),
     ],
 )

@@ -51,6 +51,9 @@ def test_mined_negatives_without_scores_say_which_file_has_them(tmp_path):
     )
 
 
+RULE = "in it: an id has neither white space nor control characters."
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -58,7 +61,7 @@ def test_mined_negatives_without_scores_say_which_file_has_them(tmp_path):
         ({"neg": {"bm25": 1}}, "bm25 is 1, expected a list."),
         ({"pos": None}, "pos is null, expected a list."),
         ({"qid": 7.0}, "qid is 7.0, expected an id: a text or a whole number."),
-        ({"qid": "7\0"}, 'qid is "7\\u0000", expected an id without the character zero.'),
+        ({"qid": "7\0"}, f"qid is '7\\x00', with U+0000 (control character) {RULE}"),
         ({"pos": [{"pid": " ", "ce-score": 1}]}, 'pid is " ", expected an id: a text or a whole number.'),
         ({"pos": [{"pid": 1, "ce-score": "1"}]}, 'ce-score is "1", expected a number.'),
         ({"pos": [{"pid": 1, "ce-score": True}]}, "ce-score is true, expected a number."),

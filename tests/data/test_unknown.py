@@ -40,7 +40,7 @@ def passages(tokenizer):
     ("line", "complaint"),
     [
         ("9\ta\tb", f"query '9' is not among the queries. {HINT}"),
-        ("1\ta \tb", f"passage 'a ' is not in the collection. {HINT}"),
+        ("1\tA\tb", f"passage 'A' is not in the collection. {HINT}"),
         ("1\ta\tzz", f"passage 'zz' is not in the collection. {HINT}"),
     ],
 )

@@ -51,6 +51,11 @@ def test_what_is_read_is_what_was_written_to_the_last_bit(tmp_path, scores, kind
     assert read_run(tmp_path / "run") == ranking
 
 
+def test_runs_that_were_joined_keep_the_first_candidate_of_each(tmp_path):
+    (tmp_path / "run").write_bytes(b"q1 Q0 d1 1 2.0 t\n\xef\xbb\xbfq2 Q0 d2 1 2.0 t\nq2 Q0 d3 2 1.0 t\n")
+    assert read_run(tmp_path / "run") == {"q1": [("d1", 2.0)], "q2": [("d2", 2.0), ("d3", 1.0)]}
+
+
 def test_scores_that_tell_nothing_apart_are_seen_by_a_reader(tmp_path):
     scores = {"q1": {f"p{number:02d}": -127.951900 for number in range(20)}, "q2": {"a": 1.0, "b": 0.0}}
     write_run(tmp_path / "run", ranked(scores), "tag")

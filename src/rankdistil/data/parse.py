@@ -7,6 +7,8 @@ name. What becomes of a bad line is up to ``badlines``.
 
 import json
 import math
+import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from rankdistil.data.badlines import STOP, BadLines
 from rankdistil.data.extras import require
 from rankdistil.data.openers import kind_of, raw_lines
 from rankdistil.data.repeats import distinct
-from rankdistil.data.values import id_of, scalar_of, text_of
+from rankdistil.data.values import character, id_fault, id_of, is_id, scalar_of, text_of
 
 Columns = Mapping[str, str | int]
 """Field -> name of its column, or number from 1."""
@@ -25,26 +27,32 @@ Record = dict[str, Any]
 Kind = Callable[[Any, str], str]
 """Takes a value of a record, and the name of its column."""
 
+ODD_BLANK = re.compile(r"[^\S \t]")  # white space that is neither a blank nor a tab
 TEXTS = ("query", "positive", "negative")  # fields that hold texts
 
 
 def lines(path: Path, bad: BadLines = STOP) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, line without its end); a BOM is stripped, empty lines are skipped.
+    """Yield (line number from 1, line without its end); empty lines are skipped.
+
+    A BOM at the beginning of any line is stripped: files that were joined each bring one.
 
     Raises:
         FileNotFoundError: if the file isn't there.
-        ValueError: for bytes that are no UTF-8, or zero.
+        ValueError: for bytes that are no UTF-8, or zero, and carriage returns that end no line: other tools cut a line there.
     """
     tally, number = bad.of(path), 0
     for number, raw in enumerate(raw_lines(path), 1):
         try:
-            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            line = raw.removeprefix(BOM_UTF8).decode().rstrip("\r\n")
         except UnicodeDecodeError as error:
             place = raw.index(error.object[error.start :]) + 1  # the decoder's own count leaves a BOM out
             tally.refuse(number, f"byte {place} is not UTF-8. Convert the file to UTF-8.")
             continue
         if "\0" in line:
             tally.refuse(number, f"byte {raw.index(0) + 1} is zero. The file is damaged, or not text in UTF-8.")
+        elif "\r" in line:
+            place = raw.index(b"\r") + 1
+            tally.refuse(number, f"byte {place} is a carriage return (CR) without a line feed. End lines with LF or CR LF.")
         elif line.strip():
             yield number, line
     tally.end(number)
@@ -63,14 +71,16 @@ def fields(
         bad: takes bad lines down.
 
     Raises:
-        ValueError: for a line with another number of columns, without a column, or with an empty id.
+        ValueError: for a line with another number of columns, without a column, or with an id that is none.
     """
     read = _named(path, names, columns, bad) if kind_of(path) in NAMED else _text(path, separator, names, columns, bad)
     ids = [place for place, name in enumerate(names) if name.endswith("id")]
     for number, parts in read:
         for place in ids:
-            if not parts[place].strip():
-                bad.of(path).add(number, f"empty {names[place]}: {(separator or ' ').join(parts)[:80]!r}")
+            if not is_id(parts[place]):
+                fault = id_fault(parts[place], names[place])
+                line = "" if parts[place].strip() else f": {(separator or ' ').join(parts)[:80]!r}"
+                bad.of(path).add(number, fault + line)
                 break
         else:
             yield number, parts
@@ -88,7 +98,9 @@ def _text(
         places = [_place(path, name, columns.get(name, at), header) for at, name in enumerate(names, 1)]
     for number, line in rows:
         parts = line.split(separator)
-        if places is None:
+        if separator is None and (odd := ODD_BLANK.search(line)):
+            tally.add(number, f"{character(odd[0])} in the line. Separate columns with blanks or tabs only: {line[:80]!r}")
+        elif places is None:
             if len(parts) == len(names):
                 yield number, parts
             else:

@@ -6,6 +6,7 @@ A reader holds no open file until it is used and can be pickled, because ir_data
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import ir_datasets
 from ir_datasets.indices.base import DocstoreOptions, FileAccess
@@ -14,8 +15,9 @@ from rankdistil.data import almanac
 from rankdistil.data.badlines import STRICT, BadLines, Tally, Tolerance
 from rankdistil.data.bm25 import Bm25, shared_index
 from rankdistil.data.candidates import RunFiles, rank
+from rankdistil.data.dataset_ids import with_ids
 from rankdistil.data.folder import FolderSplit
-from rankdistil.data.handlers import FileScoredDocs
+from rankdistil.data.handlers import FileScoredDocs, Lines
 from rankdistil.data.holdout import Holdout
 from rankdistil.data.origin import KINDS, Origin, of_dataset, of_file
 from rankdistil.data.records import Qrels, Ranking
@@ -127,7 +129,14 @@ class Reader:
         """Text by query id, of held-out queries and others."""
         if not self.dataset.has_queries():
             raise ValueError(f"{self.name} has no queries: name a split of it, for example {self.name}/train.")
-        return {query.query_id: query.default_text() for query in self.dataset.queries_iter()}
+        return {query.query_id: query.default_text() for query in self._rows("queries")}
+
+    def _rows(self, kind: str) -> Iterable[Any]:
+        """Return the dataset's ``docs``, ``queries``, ``qrels`` or ``scoreddocs``; files look at their ids themselves."""
+        rows = getattr(self.dataset, f"{kind}_iter")()
+        if isinstance(self.source, FolderSplit):
+            return rows
+        return (row for _, row in with_ids(rows, kind, self.bad.of(f"{self.source} {kind}")))
 
     @cached_property
     def queries(self) -> dict[str, str]:
@@ -140,7 +149,7 @@ class Reader:
         if not self.dataset.has_qrels():
             raise ValueError(f"{self.name} has no judgments (qrels). Name splits that have some: data.valid, data.test.")
         judged: Qrels = {}
-        for qrel in self.dataset.qrels_iter():
+        for qrel in self._rows("qrels"):
             if qrel.query_id in self.queries:
                 judged.setdefault(qrel.query_id, {})[qrel.doc_id] = max(qrel.relevance, 0)
         if not judged:
@@ -177,7 +186,7 @@ class Reader:
 
     def passages(self) -> Iterator[tuple[str, str]]:
         """Yield (id, text) of the whole collection."""
-        return ((doc.doc_id, doc.default_text()) for doc in self.dataset.docs_iter())
+        return ((doc.doc_id, doc.default_text()) for doc in self._rows("docs"))
 
     def require_docpairs(self) -> None:
         """See that the dataset has triples of its own.
@@ -230,9 +239,11 @@ class Reader:
             ValueError: if a candidate occurs twice, or candidates that nobody ordered would be cut.
         """
         wanted = self.queries if query_ids is None else {key: self.queries[key] for key in query_ids}
-        if self.scored is None:
+        scored = self.scored
+        if scored is None:
             return self._bm25.search(wanted, depth)
-        return rank(self.scored.scoreddocs_iter(), wanted, depth, self.run or self.name)
+        rows = scored.scoreddocs_iter() if isinstance(scored, Lines) else self._rows("scoreddocs")
+        return rank(rows, wanted, depth, self.run or self.name)
 
     @cached_property
     def _bm25(self) -> Bm25:

@@ -3,12 +3,13 @@
 A triple is never shortened, a candidate never exchanged for another passage: its line is a bad one.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from rankdistil.data.badlines import Tally
+from rankdistil.data.dataset_ids import with_ids
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.handlers import Lines
 from rankdistil.data.readers import Reader
@@ -46,7 +47,7 @@ def numbered(reader: Reader, kind: str) -> tuple[Tally, Iterator[tuple[int, Any]
     if isinstance(handler, Lines):
         return reader.bad.of(handler.path), handler.numbered()
     tally = reader.bad.of(f"{reader.source} {kind}")
-    return tally, _counted(getattr(handler, f"{kind}_iter")(), tally)
+    return tally, with_ids(getattr(handler, f"{kind}_iter")(), kind, tally)
 
 
 def judgments(reader: Reader, passages: Texts) -> Qrels:
@@ -136,13 +137,6 @@ def require_known(missing: Collection[str]) -> None:
             f"{len(missing)} passages named by triples, judgments or candidates are not in the collection, for example "
             f"{', '.join(sorted(missing)[:FIRST])}. Do the files belong together?"
         )
-
-
-def _counted(rows: Iterable[Any], tally: Tally) -> Iterator[tuple[int, Any]]:
-    number = 0
-    for number, row in enumerate(rows, 1):
-        yield number, row
-    tally.end(number)
 
 
 def _examples(rows: Sequence[tuple[int, str]]) -> str:
