@@ -97,7 +97,7 @@ def test_an_index_is_not_read_again_from_its_data(tmp_path):
 def test_splits_of_one_collection_share_one_index_while_they_are_in_use(collection, tmp_path, monkeypatch, store):
     built = []
     build = Bm25.build.__func__
-    monkeypatch.setattr(Bm25, "build", classmethod(lambda cls, passages: built.append(1) or build(cls, passages)))
+    monkeypatch.setattr(Bm25, "build", classmethod(lambda cls, *given: built.append(1) or build(cls, *given)))
     folder = tmp_path / "store" if store else None
     split = replace(collection(), candidates=None)
     readers = [Reader(split, store=folder) for _ in range(2)]
@@ -126,6 +126,29 @@ def test_ids_beyond_ascii_come_back_from_memory_and_from_disk(tmp_path):
     passages = [("é-1", "red apple"), ("日本", "red car")]
     for index in (Bm25.build(passages), Bm25.open(tmp_path / "store" / "one", lambda: passages, {"file": 1})):
         assert [hit.passage_id for hit in index.search({"q": "red"}, 2)["q"]] == ["日本", "é-1"]
+
+
+def test_a_long_id_does_not_widen_the_others(tmp_path):
+    passages = [*((f"p{number}", "red apple") for number in range(999)), ("x" * 5000, "red car")]
+    opened = Bm25.open(tmp_path / "store" / "one", lambda: passages, {"file": 1})
+    assert [hit.passage_id for hit in opened.search({"q": "car"}, 2)["q"]] == ["x" * 5000]
+    assert (tmp_path / "store" / "one" / "ids.npy").stat().st_size < 10_000
+    assert opened.search({"q": "red"}, 1000) == Bm25.build(passages).search({"q": "red"}, 1000)
+
+
+@pytest.mark.parametrize("text", ["the of and", "", "!!!", "a b c", "\U0001f41d"])
+def test_passages_of_which_none_has_a_term_are_refused_by_their_file(collection, text, tmp_path):
+    reader = Reader(replace(collection(corpus=f"a\t{text}\nb\t{text}\n"), candidates=None))
+    with pytest.raises(ValueError) as caught:
+        reader.candidates(10)
+    assert str(caught.value) == (
+        f"{tmp_path}/corpus.tsv: no passage holds a term that BM25 can index: a word of two letters or more that is no English "
+        "stop word. Name a run of candidates: data.candidates=<TREC run>."
+    )
+
+
+def test_passages_without_a_term_beside_others_are_never_found():
+    assert ids([("a", "the of"), ("b", ""), ("c", "red car")], "red the") == ["c"]
 
 
 def test_empty_collection_is_refused():

@@ -52,6 +52,16 @@ def test_ids_are_found_in_any_order_and_unknown_ones_have_no_row(store):
     assert store.names(np.array([4, 1, 2])) == ("11", "9", "a-long-one")
 
 
+def test_a_long_id_is_found_and_named_and_does_not_widen_the_table(tmp_path):
+    ids = ["x" * 5000, "short", "x" * 4999, "é" * 65]
+    store = built(tmp_path / "long", [(ids[:2], Segment.of(ROWS[:2])), (ids[2:], Segment.of(ROWS[2:4]))])
+    assert store.rows([*ids[::-1], "x" * 4998, "short"]).tolist() == [3, 2, 1, 0, -1, 1]
+    assert store.names(np.array([0, 3, 2, 1])) == (ids[0], ids[3], ids[2], ids[1])
+    assert (tmp_path / "long" / "ids.bin").stat().st_size <= 4 * ragged.WIDEST
+    with pytest.raises(ValueError, match=f"^id '{ids[0]}' occurs twice in the collection"):
+        built(tmp_path / "twice", [([ids[0]] * 2, Segment.of(ROWS[:2]))])
+
+
 def test_only_a_file_within_the_bound_is_mapped(store):
     fetched(store, [0, 4])
     mapped = f"{store.folder}/items.bin" in Path("/proc/self/maps").read_text()

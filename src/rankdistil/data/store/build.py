@@ -10,7 +10,7 @@ import numpy as np
 
 from rankdistil.data.assemble import Segment
 from rankdistil.data.badlines import Tally
-from rankdistil.data.store.ragged import FORMAT, HEADER, WHOLE, read_header
+from rankdistil.data.store.ragged import FORMAT, HEADER, LONG_IDS, WHOLE, read_header, table_keys
 from rankdistil.files import write_json
 from rankdistil.locks import locked
 
@@ -84,19 +84,25 @@ def write_ragged(folder: Path, chunks: Chunks, dtype: np.dtype) -> dict[str, Any
     lengths: list[np.ndarray] = []
     ids: list[np.ndarray] = []
     whole: list[np.ndarray] = []
+    long: dict[str, str] = {}
     with (folder / "items.bin").open("wb") as file:
         for keys, segment in chunks:
             file.write(segment.tokens.astype(dtype).tobytes())
             lengths.append(segment.lengths)
             whole += [] if segment.whole is None else [segment.whole]
-            ids.append(np.array([key.encode() for key in keys], dtype=np.bytes_))
+            known = table_keys(keys)
+            long |= {name.decode(): key for name, key in zip(known, keys, strict=True) if name[:1] == b"\1"}
+            ids.append(np.array(known, dtype=np.bytes_))
         file.flush()
         os.fsync(file.fileno())
     names = np.concatenate(ids) if ids else np.zeros(0, "S1")
     order = names.argsort(kind="stable")
     same = np.flatnonzero(names[order[1:]] == names[order[:-1]])
     if len(same):
-        raise ValueError(f"id {names[order[same[0]]].decode()!r} occurs twice in the collection. Keep one of the two.")
+        twice = names[order[same[0]]].decode()
+        raise ValueError(f"id {long.get(twice, twice)!r} occurs twice in the collection. Keep one of the two.")
+    if long:
+        write_json(folder / LONG_IDS, long)
     starts = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
     starts.tofile(folder / "starts.bin")
     names.tofile(folder / "ids.bin")

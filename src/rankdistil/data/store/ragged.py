@@ -4,6 +4,8 @@ import json
 import os
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from hashlib import sha256
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ HEADER = "header.json"
 ITEMS = "items.bin"
 WHOLE = "whole.bin"  # of sequences that were cut: how long they were
 SAID = {"count": int, "items": int, "dtype": str, "id_bytes": int}  # by the header, of the files
+LONG_IDS = "long_ids.json"
+WIDEST = 128  # bytes that each id takes at most: the table of ids is as wide as its longest one
 MAPPED = 1 << 27  # bytes that are mapped; of a larger file rows are read, as a kernel maps far more than is touched
 
 
@@ -63,7 +67,7 @@ class RaggedStore:
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """Find rows by id: int64, (N,), -1 for an id that isn't there."""
-        wanted = np.array([key.encode() for key in ids], dtype=np.bytes_)
+        wanted = np.array(table_keys(ids), dtype=np.bytes_)
         if not len(self) or not len(wanted):
             return np.full(len(wanted), -1)
         ascending = wanted.argsort()  # those that are near to each other are then sought in the same pages: three times as fast
@@ -74,7 +78,13 @@ class RaggedStore:
 
     def names(self, rows: NDArray[np.integer]) -> tuple[str, ...]:
         """Return the ids of rows, (N,)."""
-        return tuple(map(bytes.decode, self._ids[rows].tolist()))
+        found = map(bytes.decode, self._ids[rows].tolist())
+        return tuple(self._long.get(key, key) for key in found) if self._long else tuple(found)
+
+    @cached_property
+    def _long(self) -> dict[str, str]:
+        file = self.folder / LONG_IDS
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
     def lengths(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
         """Return the length of each row, the same shape."""
@@ -93,6 +103,14 @@ class RaggedStore:
             raise ValueError(f"{self.folder / ITEMS} was cut off while it was read. {_rebuild(self.folder)}")
         whole = None if self._whole is None else self._whole[rows].astype(np.int64)
         return Segment(np.frombuffer(raw, self._dtype), sizes // size, whole)
+
+
+def table_keys(ids: Sequence[str]) -> list[bytes]:
+    """Return what stands in the table for each id: itself in UTF-8, or a hash of a long one, behind a byte that no id holds."""
+    keys = [key.encode() for key in ids]
+    if max(map(len, keys), default=0) <= WIDEST:
+        return keys
+    return [key if len(key) <= WIDEST else b"\1" + sha256(key).hexdigest().encode() for key in keys]
 
 
 def read_header(folder: Path, **said: type) -> dict[str, Any]:
