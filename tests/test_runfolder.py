@@ -307,7 +307,7 @@ def test_what_cannot_change_a_score_leaves_a_teacher_s_scores_as_they_are(outcom
     "override",
     [
         "data.corpus=other", "data.train.queries=other", "data.train.qrels=other", "data.train.triples=null",
-        "data.train.candidates=run", "data.candidates=ROOT/run", "+data.columns.corpus={id: docno}", "data.train_on=sampled",
+        "data.train.candidates=run", "data.candidates=ROOT/run", "data.columns.corpus={id: docno}", "data.train_on=sampled",
         "data.negatives=3", "data.negatives_depth=7", "data.negatives_skip=2", "data.relevance_level=2", "data.max_length=9",
         "data.on_bad=skip", "data.store=stores", "data.valid=null", "data.test=null",
     ],
@@ -325,8 +325,8 @@ def test_queries_that_are_set_apart_change_the_scores_by_their_number(outcome) -
     ("override", "counts"),
     [
         ("data.holdout=3", False), ("data.train.qrels=other", False), ("data.train.triples=null", False),
-        ("data.train.queries=other", False), ("data.valid.qrels=other", False), ("+data.columns.qrels={grade: 2}", False),
-        ("data.corpus=other", True), ("+data.columns.corpus={id: docno}", True), ("data.train.triples_text=t.tsv", True),
+        ("data.train.queries=other", False), ("data.valid.qrels=other", False), ("data.columns.qrels={grade: 2}", False),
+        ("data.corpus=other", True), ("data.columns.corpus={id: docno}", True), ("data.train.triples_text=t.tsv", True),
         ("data.passages=rankdistil/almanac", True), ("data.store=stores", True),
     ],
 )  # fmt: skip

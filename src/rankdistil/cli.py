@@ -5,14 +5,16 @@ Imports little: a mistyped key should be answered before torch is loaded.
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from rankdistil import ranks
+from rankdistil.data.layout import file_name, validation_files
 from rankdistil.signals import Stopped, drop_closed_outputs, ended_by_signals
 from rankdistil.slurm import queue_again
 from rankdistil.usage import asked_for_help
@@ -28,6 +30,18 @@ SEARCH_PATH = "\nConfig search path:"  # Hydra closes its list of options with i
 MESSAGES = "RANKDISTIL_MESSAGES"  # environment: a program of ours set ``FULL``, not the user; a batch system hands both on
 
 OmegaConf.register_new_resolver("rankdistil.half", lambda number: number // 2, replace=True)  # conf/scale: two steps of a stage
+
+
+def _of_root(naming: Callable[..., Any]) -> Callable[..., Any]:
+    def named(*words: str, _root_: DictConfig) -> Any:
+        found = naming(OmegaConf.select(_root_, "data.root"), *words)  # None where it isn't set
+        return OmegaConf.create(found) if isinstance(found, dict) else found
+
+    return named
+
+
+for _name, _naming in {"file": file_name, "validation": validation_files}.items():  # conf/data/files.yaml: what nobody named
+    OmegaConf.register_new_resolver(f"rankdistil.{_name}", _of_root(_naming), replace=True)
 
 wanted_full = os.environ.get(FULL) == "1" and MESSAGES not in os.environ
 failed_jobs: list[str] = []  # of a sweep: overrides and message, for the end
@@ -156,7 +170,8 @@ def describe(error: Exception, config_name: str) -> str:
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     if isinstance(error, ConfigCompositionException) and str(error).startswith("Could not override '"):
-        return _not_overridden(str(error).split("'")[1], config_name)
+        below = re.search(r"full_key: (\S+)", str(error))  # of a key in a value of several: {corpus: {id: docno}}
+        return _not_overridden(below[1] if below else str(error).split("'")[1], config_name)
     if isinstance(error, OverrideParseException):
         return unreadable(error.override)
     if isinstance(error, HydraException) and str(error).startswith(AMBIGUOUS):

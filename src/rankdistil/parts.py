@@ -86,7 +86,11 @@ def open_reader(data: DictConfig, split: str) -> Reader:
     runs = listed(data.candidates)
     if not isinstance(source, DictConfig):
         return Reader(str(source), holdout, tolerance(data), runs, store_folder(data))
-    folder = FolderSplit(root=str(data.root), corpus=data.corpus, columns=plain(data.columns), **plain(source))
+    splits = [named for named in (data.train, data.valid, tests[0].test) if isinstance(named, DictConfig)]
+    lone = source.get("triples") or source.get("triples_text")
+    shares = not lone and sum(named.get("queries") == source.queries for named in splits) > 1
+    files = plain(source) | {"columns": plain(data.columns), "shares_queries": shares}
+    folder = FolderSplit(root=str(data.root), corpus=data.corpus, **files)
     return Reader(folder, holdout, tolerance(data), runs, store_folder(data))
 
 

@@ -13,6 +13,7 @@ from rankdistil import late_ranks, networks, parts
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.score_writer import ScoreWriter
 from rankdistil.data.extras import require
+from rankdistil.data.run_table import forget_run
 from rankdistil.data.scores import HEADER, SHARD, shard_name, texts_scored
 from rankdistil.data.store.tokens import tokenizer_fingerprint
 from rankdistil.data.stream import ShardStream
@@ -50,6 +51,7 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
     target = folder / FOLDER
     texts = texts_scored(parts.open_reader(cfg.data, "train"))
     collection, source = data.open_training()
+    forget_run()
     pairs = source.pairs()
     shards = {number: pairs[at : at + SHARD] for number, at in enumerate(range(0, len(pairs), SHARD))}
     target.mkdir(exist_ok=True)

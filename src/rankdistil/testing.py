@@ -12,6 +12,7 @@ from rankdistil.callbacks.ranking_metrics import VALIDATED
 from rankdistil.data.candidates import require_used
 from rankdistil.data.datamodule import RankingDataModule
 from rankdistil.data.records import Ranking
+from rankdistil.data.run_table import forget_run
 from rankdistil.metrics.trec import read_run
 from rankdistil.plan import teacher_folder
 from rankdistil.report.result import same_test
@@ -48,6 +49,7 @@ def open_splits(cfg: DictConfig, data: RankingDataModule) -> Splits:
         opened.append((settings, further))
     readers = [*data.readers, *(reader for _, further in opened[1:] for reader in further.readers)]
     require_used(listed(cfg.data.candidates), [reader.run for reader in readers])
+    forget_run()  # all candidates are read
     return opened
 
 

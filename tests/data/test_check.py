@@ -88,7 +88,7 @@ def test_every_bad_line_of_every_file_is_listed(collection, looked, tmp_path):
             "corpus.tsv:4: id 'a' has another text than in line 1. Keep one of them.",
             "queries.tsv:2: empty id: '\\ttwo'",
             "qrels.txt:2: grade is 'good', expected a whole number.",
-            "qrels.txt:3: query 1 judges passage a again (line 1). Keep one.",
+            "qrels.txt:3: query 1 judges passage a again, as 1; line 1 says 2. Keep one.",
             "qrels.txt:4: passage 'zz' is not there; data.allow_unknown=true would accept that.",
             "qrels.txt:4: query '9' is not there; data.allow_unknown=true would accept that.",
             f"triples.tsv:2: 2 columns, expected 3 {COLUMNS}: '1\\ta'",
@@ -119,6 +119,14 @@ def test_bytes_that_are_no_text_are_listed_and_the_file_is_read_on(collection, l
         ":5: 1 columns, expected 2 (id<TAB>text): 'no tab'",
     ]
     assert (listing.fatal, listing.found, listing.lines) == (2, 1, 6)
+
+
+def test_repeated_judgments_and_lines_of_names_are_told(collection, looked):
+    corpus = "id\ttext\n" + "".join(f"{key}\tone\n" for key in "abcde")
+    qrels = "query-id\tcorpus-id\tscore\n1\ta\t1\n1\ta\t1.0\n2\tb\t1\n3\tc\t1\n"
+    found = told(looked(collection(corpus=corpus, qrels=qrels)))
+    assert found["qrels.txt"] == "4 judgments of 3 queries; grades 1: 4; 1 repeated; line 1 names the columns"
+    assert found["corpus.tsv"] == "5 passages; words: 1 median, 1 at 95 %, 1 at most; line 1 names the columns"
 
 
 def test_ids_and_line_ends_are_looked_at_as_in_a_run(collection, looked, tmp_path):
@@ -318,6 +326,13 @@ def test_candidates_that_nobody_ordered_are_a_problem_where_they_would_be_cut(co
     assert check.ranking(Split("test", Reader(collection(run=run)), 1), 1, None) is None
     assert check.stops()
     assert "the 2 candidates of query 1 all have the score 1" in check.problems[0]
+
+
+def test_passages_that_bm25_finds_no_term_in_are_a_problem(collection, looked, tmp_path):
+    split = replace(collection(corpus="".join(f"{key}\tthe of\n" for key in "abcde")), candidates=None)
+    check = looked(split)
+    assert check.ranking(Split("test", Reader(split), 1), 1, None) is None
+    assert check.problems[0].startswith(f"{tmp_path}/corpus.tsv: no passage holds a term that BM25 can index: ")
 
 
 def test_an_index_over_many_passages_is_not_built_for_a_check(collection, looked, monkeypatch):

@@ -63,7 +63,7 @@ BAD_LINES = {
     "corpus ": ("a\tanother text\n", "id 'a' has another text than in line 1. Keep one of them."),
     "qrels": ("1 0 e\n", "3 columns, expected 4 (query_id 0 passage_id grade): '1 0 e'"),
     "qrels ": ("1 0 e 1.5\n", "grade is '1.5', expected a whole number."),
-    "qrels  ": ("1 0 a 2\n", "query 1 judges passage a again (line 1). Keep one."),
+    "qrels  ": ("1 0 a 1\n", "query 1 judges passage a again, as 1; line 1 says 2. Keep one."),
     "run": ("1 Q0 b 1\n", "4 columns, expected 6 (query_id Q0 passage_id rank score tag): '1 Q0 b 1'"),
     "run ": ("1 Q0 b 1 inf tag\n", "score is 'inf', expected a finite number."),
 }

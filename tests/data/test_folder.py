@@ -83,10 +83,13 @@ def test_missing_file_is_named_when_the_split_is_opened(collection, tmp_path, na
     assert str(caught.value) == f"{tmp_path}/{name} is not there. Set its name under data.*, or put the file in place."
 
 
-@pytest.mark.parametrize("grade", [1, 2])
-def test_second_judgment_of_a_passage_is_refused(collection, tmp_path, grade):
-    dataset = collection(qrels=f"1 0 a 2\n1 0 d 0\n1 0 a {grade}\n").open()
-    message = f"{tmp_path}/qrels.txt:3: query 1 judges passage a again (line 1). Keep one."
+def test_a_judgment_may_stand_twice(collection):
+    assert collection(qrels="1 0 a 2\n1 0 d 0\n1 0 a 2.0\n").open().qrels.asdict() == {"1": {"a": 2, "d": 0}}
+
+
+def test_another_grade_of_a_passage_is_refused(collection, tmp_path):
+    dataset = collection(qrels="1 0 a 2\n1 0 d 0\n1 0 a 1\n").open()
+    message = f"{tmp_path}/qrels.txt:3: query 1 judges passage a again, as 1; line 1 says 2. Keep one."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         list(dataset.qrels_iter())
 

@@ -60,6 +60,14 @@ def test_a_file_that_is_not_packed_as_it_is_called_is_named(tmp_path: Path, pack
         list(raw_lines(path))
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.TSV", ".tsv"), ("a.JSONL.Gz", ".jsonl"), ("a.ndjson.zst", ".jsonl"), ("a.PARQUET", ".parquet"), ("run.bm25", ".bm25")],
+)
+def test_the_kind_of_a_file_does_not_depend_on_capitals(name: str, kind: str) -> None:
+    assert kind_of(Path(name)) == kind
+
+
 def test_an_empty_file_has_no_lines(tmp_path: Path) -> None:
     (tmp_path / "some.tsv").touch()
     assert list(raw_lines(tmp_path / "some.tsv")) == []

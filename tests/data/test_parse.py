@@ -1,5 +1,6 @@
 """Plain text files: what is accepted, and that every complaint names file and line."""
 
+import gzip
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -237,6 +238,52 @@ def test_column_that_is_no_number_is_named(kind, what):
 def test_grade_is_no_fraction():
     with pytest.raises(ValueError, match=r"^qrels.txt:2: grade is '1.5', expected a whole number.$"):
         parse.number_in(Path("qrels.txt"), 2, "1.5", int, "grade")
+
+
+@pytest.mark.parametrize(("text", "value"), [("1.0", 1), ("2.000", 2), ("-1.0", -1), ("0", 0)])
+def test_a_grade_may_be_written_with_noughts_behind_the_point(text, value):
+    found = parse.number_in(Path("qrels.txt"), 1, text, int, "grade")
+    assert (found, type(found)) == (value, int)
+
+
+def test_a_title_in_a_column_of_text_is_put_in_front_as_in_json(tmp_path):
+    path, columns = file(tmp_path, "d1\tBees\tlive\nd2\t\tsleep\n"), {"id": 1, "title": 2, "text": 3}
+    assert list(parse.texts(path, columns)) == [("d1", "Bees live"), ("d2", "sleep")]
+    message = ":1: 3 columns, expected at least 4: 'd1\\tBees\\tlive'"
+    assert complaint(path, partial(parse.texts, columns=columns | {"title": 4})) == message
+
+
+@pytest.mark.parametrize("line", ["id\ttext", "_id\ttext", "query_id\tquery", "pid\tpassage", "docno\ttext"])
+def test_a_line_of_names_is_no_passage(tmp_path, line):
+    path, bad = file(tmp_path, f"{line}\na\tone\n"), badlines.BadLines()
+    assert list(parse.texts(path, bad=bad)) == [("a", "one")]
+    assert (bad.of(path).names_columns, bad.of(path).lines) == (True, 2)
+
+
+def test_a_line_of_names_that_are_not_all_known_is_refused(tmp_path):
+    assert complaint(file(tmp_path, "docno\tabstract\na\tone\n")) == (
+        ":1: 'docno' is the name of a column, no id. Remove the line, or say in data.columns which of its names are those of "
+        "id and text: 'docno', 'abstract'."
+    )
+
+
+def test_judgments_of_json_need_no_column_that_nothing_reads(tmp_path):
+    rows = '{"query_id": "q1", "passage_id": "d1", "grade": 1.0}\n{"query-id": "q2", "corpus-id": "d2", "score": 2}\n'
+    path, names = file(tmp_path, rows, "qrels.jsonl"), ("query_id", "0", "passage_id", "grade")
+    assert list(parse.fields(path, None, names)) == [(1, ["q1", "", "d1", "1.0"]), (2, ["q2", "", "d2", "2"])]
+
+
+def test_a_number_for_a_column_that_has_a_name_is_refused(tmp_path):
+    path = file(tmp_path, '{"_id": "a", "text": "one"}\n', "corpus.jsonl")
+    message = ": its columns have names, but data.columns says that text is number 2."
+    assert complaint(path, partial(parse.texts, columns={"text": 2})) == message
+
+
+@pytest.mark.parametrize("name", ["x.ndjson", "x.JSONL", "x.json", "x.jsonl.GZ"])
+def test_json_lines_are_known_by_any_of_their_endings(tmp_path, name):
+    line = b'{"_id":"d1",\t"text":"x"}\n'
+    path = file(tmp_path, gzip.compress(line) if name.endswith("GZ") else line, name)
+    assert list(parse.texts(path)) == [("d1", "x")]
 
 
 def test_half_a_character_in_an_id_of_json_is_refused(tmp_path):

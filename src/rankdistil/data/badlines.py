@@ -42,12 +42,14 @@ class Tally:
     Attributes:
         first: the first complaint, with file and line.
         lines: how many the file has; None until it has been read to its end.
+        names_columns: whether its first line was read as the names of its columns.
     """
 
     def __init__(self, file: str, on_bad: str) -> None:
         self.file, self._skips = file, on_bad == "skip"
         self.first: str | None = None
         self.lines: int | None = None
+        self.names_columns = False
         self._bad: set[int] = set()
         self._before: dict[str, Any] | None = None
 
@@ -116,15 +118,18 @@ class BadLines:
 
     Args:
         on_bad: one of ``ON_BAD``.
+
+    Attributes:
+        on_bad: as given.
     """
 
     def __init__(self, on_bad: str = "stop") -> None:
-        self._on_bad = on_bad
+        self.on_bad = on_bad
         self._files: dict[str, Tally] = {}
 
     def of(self, file: Path | str) -> Tally:
         """Return the tally of a file."""
-        return self._files.setdefault(str(file), Tally(str(file), self._on_bad))
+        return self._files.setdefault(str(file), Tally(str(file), self.on_bad))
 
     def account(self) -> dict[str, dict[str, Any]]:
         """Return what each file tells that has bad lines, for records."""

@@ -87,7 +87,7 @@ class RunFiles:
 
     def covering(self, queries: Collection[str]) -> str | None:
         """Return the file that ranks the most of some queries; None if none ranks any."""
-        counts = {file: len({row.query_id for row in self.rows(file).scoreddocs_iter()} & set(queries)) for file in self._files}
+        counts = {file: len(self.rows(file).table().queries & set(queries)) for file in self._files}
         best = max(counts, key=lambda file: counts[file], default=None)
         return best if best is not None and counts[best] else None
 

@@ -214,7 +214,8 @@ class Check:
         else:
             ranked = read("candidates", candidates, *same) if source.candidates else None
         if queries and passages and judged:
-            self._usable(split, len(queries.ids), judged, ranked)
+            own = len(judged.queries) if source.shares_queries else len(queries.ids)
+            self._usable(split, own, judged, ranked)
 
     def _usable(self, split: Split, queries: int, judged: Judged, ranked: Ranked | None) -> None:
         """Say what can't be trained on or ranked."""
@@ -300,6 +301,7 @@ class Check:
         listing, told, found, sha256 = self.listings.of(path), "can't be read", None, ""
         try:
             told, found = count(path, listing)
+            told += "; line 1 names the columns" if listing.names_columns else ""
             sha256 = content(path)
         except (ValueError, OSError) as error:
             listing.fail(str(error))

@@ -44,12 +44,13 @@ def count_judgments(rows: Numbered, named: Named, level: int, listing: Listing, 
     """
     counts: Counter[int] = Counter()
     unknown = {"passage": 0, "query": 0}
-    judged, answered = set(), set()
+    judged, answered, every = set(), set(), Ids()
     for chunk in in_chunks(rows, CHUNK):
         passages = named.passages.ids.rows([row.doc_id for _, row in chunk])
         queries = named.queries.ids.rows([row.query_id for _, row in chunk])
         for (line, row), passage, query in zip(chunk, passages.tolist(), queries.tolist(), strict=True):
             counts[row.relevance] += 1
+            every.add((row.query_id, row.doc_id))
             for what, key, place in (("passage", row.doc_id, passage), ("query", row.query_id, query)):
                 unknown[what] += place < 0
                 if place < 0 and not allow_unknown:
@@ -64,6 +65,7 @@ def count_judgments(rows: Numbered, named: Named, level: int, listing: Listing, 
     parts = {
         "of unknown passages": unknown["passage"],
         "of unknown queries": unknown["query"],
+        "repeated": every.repetitions(),
         "queries without a judgment": len(named.queries.ids) - len(judged),
         f"judged queries without a passage of grade {level} or more": len(judged - answered),
     }

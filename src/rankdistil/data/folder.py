@@ -10,8 +10,8 @@ from pathlib import Path
 
 import ir_datasets
 
-from rankdistil.data import parse
 from rankdistil.data.badlines import STOP, BadLines
+from rankdistil.data.columns import Columns, checked
 from rankdistil.data.handlers import FileDocPairs, FileDocs, FileQrels, FileQueries, FileScoredDocs
 from rankdistil.data.text_triples import TextDocPairs, open_text_triples
 
@@ -31,7 +31,11 @@ class FolderSplit:
         triples: ``query_id<TAB>positive_id<TAB>negative_id``; optional.
         triples_text: ``query<TAB>positive<TAB>negative``, in place of all other files of the split; optional.
         candidates: a TREC run, ``query_id Q0 passage_id rank score tag``; optional.
+        shares_queries: other splits have the same file of queries: this one's are those that its judgments name.
         columns: where fields stand that aren't where they are expected, by kind of file: ``{"corpus": {"id": "docno"}}``.
+
+    Raises:
+        ValueError: for columns of a kind of file or a field that there isn't, or a column that is neither a name nor a number.
     """
 
     root: str
@@ -40,8 +44,12 @@ class FolderSplit:
     qrels: str | None
     triples: str | None = None
     candidates: str | None = None
-    columns: Mapping[str, parse.Columns] = field(default_factory=dict)
+    columns: Mapping[str, Columns] = field(default_factory=dict)
     triples_text: str | None = None
+    shares_queries: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", checked(self.columns))
 
     def path(self, file: str) -> Path:
         """Return where a file of the folder is."""
@@ -50,7 +58,7 @@ class FolderSplit:
     @property
     def name(self) -> str:
         """The file that tells the split from others."""
-        return str(self.triples_text or self.queries)
+        return str(self.triples_text or (self.qrels if self.shares_queries else self.queries))
 
     @property
     def files(self) -> dict[str, Path]:

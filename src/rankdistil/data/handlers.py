@@ -24,6 +24,7 @@ from ir_datasets.indices import Docstore
 from rankdistil.data import parse
 from rankdistil.data.badlines import STOP, BadLines
 from rankdistil.data.repeats import Row, distinct, repeated
+from rankdistil.data.run_table import RunTable, run_table, scored_lines
 
 
 class MemoryDocstore(Docstore):
@@ -84,9 +85,6 @@ class Lines:
     def _fields(self) -> Iterator[tuple[int, list[str]]]:
         return parse.fields(self.path, self.separator, self.names, self._columns, self._bad)
 
-    def _number(self, line: int, text: str, kind: type[int] | type[float]) -> int | float | None:
-        return parse.number_in(self.path, line, text, kind, "grade" if kind is int else "score", self._bad)
-
 
 class FileQueries(Lines, BaseQueries):
     """Queries of a file."""
@@ -104,15 +102,17 @@ class FileQrels(Lines, BaseQrels):
         return (qrel for _, qrel in self.numbered())
 
     def numbered(self) -> Iterator[tuple[int, GenericQrel]]:
-        """Yield (line, judgment)."""
-        seen: dict[tuple[str, str], int] = {}
+        """Yield (line, judgment); one that stands twice comes twice."""
+        seen: dict[tuple[str, str], tuple[int, int]] = {}
         for line, (query, _, passage, grade) in self._fields():
-            first = seen.setdefault((query, passage), line)
-            if first != line:
-                complaint = f"query {query} judges passage {passage} again (line {first}). Keep one."
-                self._bad.of(self.path).add(line, complaint)
-            elif (value := self._number(line, grade, int)) is not None:
+            if (value := parse.number_in(self.path, line, grade, int, "grade", self._bad)) is None:
+                continue
+            first, before = seen.setdefault((query, passage), (line, value))
+            if before == value:
                 yield line, GenericQrel(query, passage, value)
+            else:
+                complaint = f"query {query} judges passage {passage} again, as {value}; line {first} says {before}. Keep one."
+                self._bad.of(self.path).add(line, complaint)
 
     def qrels_defs(self) -> dict[int, str]:
         return {}
@@ -134,13 +134,13 @@ class FileDocPairs(Lines, BaseDocPairs):
 class FileScoredDocs(Lines, BaseScoredDocs):
     """A TREC run of a file."""
 
-    names = ("query_id", "Q0", "passage_id", "rank", "score", "tag")
-
     def scoreddocs_iter(self) -> Iterator[GenericScoredDoc]:
         return (hit for _, hit in self.numbered())
 
     def numbered(self) -> Iterator[tuple[int, GenericScoredDoc]]:
         """Yield (line, candidate)."""
-        for line, (query, _, passage, _, score, _) in self._fields():
-            if (value := self._number(line, score, float)) is not None:
-                yield line, GenericScoredDoc(query, passage, value)
+        return scored_lines(self.path, self._columns, self._bad)
+
+    def table(self) -> RunTable:
+        """Return all candidates, read once for whoever asks."""
+        return run_table(self.path, self._columns, self._bad)

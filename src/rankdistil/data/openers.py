@@ -10,6 +10,7 @@ from rankdistil.data.extras import require
 
 CHUNK = 1 << 16
 COMPRESSED = (".gz", ".zst")
+SAME = {".ndjson": ".jsonl", ".jsonlines": ".jsonl", ".json": ".jsonl", ".pq": ".parquet"}  # other endings of one kind
 
 
 def raw_lines(path: Path) -> Iterator[bytes]:
@@ -22,10 +23,11 @@ def raw_lines(path: Path) -> Iterator[bytes]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there. Set its name under data.*, or put the file in place.")
     damaged: tuple[type[Exception], ...] = (EOFError,)
-    if path.suffix == ".gz":
+    packed = path.suffix.lower()
+    if packed == ".gz":
         damaged += (zlib.error, gzip.BadGzipFile)
         rows = _unpacked_lines(path, gzip.open)
-    elif path.suffix == ".zst":
+    elif packed == ".zst":
         zstandard = require("zstandard", str(path))
         damaged += (zstandard.ZstdError,)
         rows = _zstandard_lines(path, zstandard.ZstdDecompressor())
@@ -59,5 +61,9 @@ def _zstandard_lines(path: Path, decompressor: Any) -> Iterator[bytes]:
 
 
 def kind_of(path: Path) -> str:
-    """Return a file's suffix, that of its content where it is compressed: ``.tsv`` of ``corpus.tsv.gz``."""
-    return path.with_suffix("").suffix if path.suffix in COMPRESSED else path.suffix
+    """Return the kind of a file, that of its content where it is compressed: ``.tsv`` of ``corpus.tsv.gz``.
+
+    Capitals don't count; ``.ndjson``, ``.jsonlines`` and ``.json`` are ``.jsonl``, ``.pq`` is ``.parquet``.
+    """
+    suffix = (path.with_suffix("") if path.suffix.lower() in COMPRESSED else path).suffix.lower()
+    return SAME.get(suffix, suffix)

@@ -9,18 +9,17 @@ import json
 import math
 import re
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from rankdistil.data.badlines import STOP, BadLines
+from rankdistil.data.columns import OPTIONAL, UNREAD, Columns, named_alike, places
 from rankdistil.data.extras import require
 from rankdistil.data.openers import kind_of, raw_lines
 from rankdistil.data.repeats import distinct
 from rankdistil.data.values import character, id_fault, id_of, is_id, scalar_of, text_of
-
-Columns = Mapping[str, str | int]
-"""Field -> name of its column, or number from 1."""
 
 NAMED = (".jsonl", ".parquet")  # formats whose columns have names
 Record = dict[str, Any]
@@ -28,7 +27,8 @@ Kind = Callable[[Any, str], str]
 """Takes a value of a record, and the name of its column."""
 
 ODD_BLANK = re.compile(r"[^\S \t]")  # white space that is neither a blank nor a tab
-TEXTS = ("query", "positive", "negative")  # fields that hold texts
+NOUGHT = re.compile(r"(?<=\d)\.0+$")
+TEXTS = ("text", "title", "query", "positive", "negative")  # fields that hold texts
 
 
 def lines(path: Path, bad: BadLines = STOP) -> Iterator[tuple[int, str]]:
@@ -61,13 +61,14 @@ def lines(path: Path, bad: BadLines = STOP) -> Iterator[tuple[int, str]]:
 def fields(
     path: Path, separator: str | None, names: tuple[str, ...], columns: Columns | None = None, bad: BadLines = STOP
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, the fields of ``names``).
+    """Yield (line number, the fields of ``names``); those that a file needn't have are empty where it hasn't.
 
     Args:
         path: the file.
-        separator: of text: a tab, or None for any white space.
-        names: the fields expected, in the order of the columns where ``columns`` doesn't say otherwise.
-        columns: where fields stand; naming one makes all others optional columns that aren't read, unless named too.
+        separator: of text: a tab, or None for blanks and tabs.
+        names: the fields expected, in the order of the columns where neither ``columns`` nor a line of names says otherwise;
+            those that a file needn't have are last.
+        columns: where fields stand; saying it of one makes all others optional columns that aren't read, unless said too.
         bad: takes bad lines down.
 
     Raises:
@@ -75,11 +76,12 @@ def fields(
     """
     read = _named(path, names, columns, bad) if kind_of(path) in NAMED else _text(path, separator, names, columns, bad)
     ids = [place for place, name in enumerate(names) if name.endswith("id")]
+    shown = len(names) - sum(name in OPTIONAL for name in names)
     for number, parts in read:
         for place in ids:
             if not is_id(parts[place]):
                 fault = id_fault(parts[place], names[place])
-                line = "" if parts[place].strip() else f": {(separator or ' ').join(parts)[:80]!r}"
+                line = "" if parts[place].strip() else f": {(separator or ' ').join(parts[:shown])[:80]!r}"
                 bad.of(path).add(number, fault + line)
                 break
         else:
@@ -90,41 +92,35 @@ def _text(
     path: Path, separator: str | None, names: tuple[str, ...], columns: Columns | None, bad: BadLines
 ) -> Iterator[tuple[int, list[str]]]:
     rows, tally = lines(path, bad), bad.of(path)
-    places: list[int] | None = None
-    if columns:
-        header: list[str] = []
-        if any(isinstance(column, str) for column in columns.values()):
-            header = next(rows, (1, ""))[1].split(separator)
-        places = [_place(path, name, columns.get(name, at), header) for at, name in enumerate(names, 1)]
-    for number, line in rows:
+    head = list(islice(rows, 1))
+    found, tally.names_columns = places(path, names, columns, head[0][1].split(separator) if head else [])
+    expected = [name for name in names if name not in OPTIONAL]
+    least = max((place for place in found or () if place is not None), default=0)
+    for number, line in rows if tally.names_columns else chain(head, rows):
         parts = line.split(separator)
         if separator is None and (odd := ODD_BLANK.search(line)):
             tally.add(number, f"{character(odd[0])} in the line. Separate columns with blanks or tabs only: {line[:80]!r}")
-        elif places is None:
-            if len(parts) == len(names):
-                yield number, parts
+        elif found is not None:
+            if len(parts) > least:
+                yield number, ["" if place is None else parts[place] for place in found]
             else:
-                wanted = ("<TAB>" if separator else " ").join(names)
-                tally.add(number, f"{len(parts)} columns, expected {len(names)} ({wanted}): {line[:80]!r}")
-        elif len(parts) <= max(places):
-            tally.add(number, f"{len(parts)} columns, expected at least {max(places) + 1}: {line[:80]!r}")
+                tally.add(number, f"{len(parts)} columns, expected at least {least + 1}: {line[:80]!r}")
+        elif len(parts) == len(expected):
+            yield number, parts + [""] * (len(names) - len(expected))
         else:
-            yield number, [parts[place] for place in places]
-
-
-def _place(path: Path, name: str, column: str | int, header: list[str]) -> int:
-    if isinstance(column, int):
-        return column - 1
-    if column not in header:
-        raise ValueError(f"{path}:1: no column {column!r} for {name}; the line of names has {', '.join(map(repr, header))}.")
-    return header.index(column)
+            wanted = ("<TAB>" if separator else " ").join(expected)
+            tally.add(number, f"{len(parts)} columns, expected {len(expected)} ({wanted}): {line[:80]!r}")
 
 
 def _named(path: Path, names: tuple[str, ...], columns: Columns | None, bad: BadLines) -> Iterator[tuple[int, list[str]]]:
-    wanted = [((columns or {}).get(name, name), _kind(name)) for name in names]
+    said = {name: (columns or {}).get(name) for name in names}
+    for name, column in said.items():
+        if isinstance(column, int):
+            raise ValueError(f"{path}: its columns have names, but data.columns says that {name} is number {column}.")
+    wanted = [(name, (column,) if column else named_alike(name), _kind(name)) for name, column in said.items()]
     for number, record in records(path, bad):
         try:
-            parts = _picked(record, wanted)
+            parts = [_picked(record, *each) for each in wanted]
         except ValueError as fault:
             bad.of(path).add(number, str(fault))
         else:
@@ -135,16 +131,23 @@ def _kind(name: str) -> Kind:
     return id_of if name.endswith("id") else text_of if name in TEXTS else scalar_of
 
 
-def _picked(record: Record, wanted: Iterable[tuple[str | int, Kind]]) -> list[str]:
-    """Return some fields of a record.
+def _picked(record: Record, field: str, columns: Sequence[str], kind: Kind) -> str:
+    """Return a field of a record, as text; empty if it isn't there and needn't be.
 
     Raises:
-        ValueError: saying what is wrong, if one is missing, null, or no value of its kind.
+        ValueError: saying what is wrong, if it is missing, null, or no value of its kind.
     """
-    for key, _ in wanted:
-        if record.get(key) is None:
-            raise ValueError(f"no {key!r} among {', '.join(map(repr, record))}.")
-    return [kind(record[key], str(key)) for key, kind in wanted]
+    if field in UNREAD:
+        return ""
+    column = columns[0]
+    if len(columns) > 1:
+        column = next((name for name in columns if name in record), column)
+    value = record.get(column)
+    if value in (None, "") and field in OPTIONAL:
+        return ""
+    if value is None:
+        raise ValueError(f"no {column!r} among {', '.join(map(repr, record))}.")
+    return kind(value, column)
 
 
 def records(path: Path, bad: BadLines = STOP) -> Iterator[tuple[int, Record]]:
@@ -186,7 +189,8 @@ def texts(
 ) -> Iterator[tuple[str, str]]:
     """Yield (id, text).
 
-    Text is read as id<TAB>text; JSON lines and Parquet in BEIR's layout: _id, text and an optional title, put in front.
+    Text is read as id<TAB>text; JSON lines and Parquet in BEIR's layout: _id and text. A title, where there is one, is put in
+    front.
 
     Args:
         path: the file.
@@ -203,23 +207,8 @@ def texts(
 
 def numbered_texts(path: Path, columns: Columns | None = None, bad: BadLines = STOP) -> Iterator[tuple[int, str, str]]:
     """Yield (line number, id, text) as ``texts`` does, repeated ids included."""
-    if kind_of(path) in NAMED:
-        return _titled(path, columns, bad)
-    return ((number, key, text) for number, (key, text) in fields(path, "\t", ("id", "text"), columns, bad))
-
-
-def _titled(path: Path, columns: Columns | None, bad: BadLines) -> Iterator[tuple[int, str, str]]:
-    names = {"id": "_id", "text": "text", "title": "title"} | dict(columns or {})
-    wanted, title = [(names["id"], id_of), (names["text"], text_of)], (names["title"], text_of)
-    for number, record in records(path, bad):
-        try:
-            key, text = _picked(record, wanted)
-            if record.get(title[0]) not in (None, ""):
-                text = f"{_picked(record, [title])[0]} {text}"
-        except ValueError as fault:
-            bad.of(path).add(number, str(fault))
-        else:
-            yield number, key, text
+    for number, (key, text, title) in fields(path, "\t", ("id", "text", "title"), columns, bad):
+        yield number, key, f"{title} {text}" if title else text
 
 
 def number_in(
@@ -238,9 +227,9 @@ def number_in(
 
 
 def _number(text: str, kind: type[int] | type[float]) -> int | float | None:
-    """Read a number; None if the text is no finite one."""
+    """Read a number; None if the text is no finite one. A whole number may be written as 1.0."""
     try:
-        value = kind(text)
+        value = kind(NOUGHT.sub("", text) if kind is int else text)
         return value if math.isfinite(value) and "_" not in text else None  # Python reads 1_0 as 10
     except (ValueError, OverflowError):
         return None

@@ -17,7 +17,7 @@ from rankdistil.data.bm25 import Bm25, shared_index
 from rankdistil.data.candidates import RunFiles, rank
 from rankdistil.data.dataset_ids import with_ids
 from rankdistil.data.folder import FolderSplit
-from rankdistil.data.handlers import FileScoredDocs, Lines
+from rankdistil.data.handlers import FileScoredDocs
 from rankdistil.data.holdout import Holdout
 from rankdistil.data.origin import KINDS, Origin, of_dataset, of_file
 from rankdistil.data.records import Qrels, Ranking
@@ -141,7 +141,11 @@ class Reader:
     @cached_property
     def queries(self) -> dict[str, str]:
         """Text by query id."""
-        return self.all_queries if self.holdout is None else self.holdout.of(self.all_queries)
+        own = self.all_queries
+        if isinstance(self.source, FolderSplit) and self.source.shares_queries:
+            judged = {qrel.query_id for qrel in self._rows("qrels")}
+            own = {key: text for key, text in own.items() if key in judged}
+        return own if self.holdout is None else self.holdout.of(own)
 
     @cached_property
     def qrels(self) -> Qrels:
@@ -242,7 +246,7 @@ class Reader:
         scored = self.scored
         if scored is None:
             return self._bm25.search(wanted, depth)
-        rows = scored.scoreddocs_iter() if isinstance(scored, Lines) else self._rows("scoreddocs")
+        rows = scored.table().of(wanted) if isinstance(scored, FileScoredDocs) else self._rows("scoreddocs")
         return rank(rows, wanted, depth, self.run or self.name)
 
     @cached_property

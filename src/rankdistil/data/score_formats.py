@@ -74,7 +74,7 @@ def read_scores(name: str, path: Path, ids: Ids) -> Iterator[Score]:
         FileNotFoundError: if the file isn't there.
         ValueError: for a pickle, a bad line, or a score that isn't finite in float32.
     """
-    if kind_of(path).lower() in PICKLES:
+    if kind_of(path) in PICKLES:
         raise ValueError(
             f"{path} is a pickle: it can run any code when it is read, so it isn't read. sentence-transformers' cross-encoder "
             "scores are in JSON lines too: sbert.net/datasets/msmarco-hard-negatives.jsonl.gz, format=sentence_transformers."
