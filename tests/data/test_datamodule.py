@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from rankdistil.data.batch import PairBatch
+from rankdistil.data.bm25 import Bm25
 from rankdistil.data.datamodule import RankingDataModule, spread
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.holdout import Holdout
@@ -223,6 +224,16 @@ def test_pairs_carry_the_texts_of_their_ids(build):
 def test_pairs_that_are_timed_are_those_of_the_first_queries_at_a_depth_of_their_own(build):
     found = build().timed_pairs(queries=2, depth=1)
     assert [[(pair.query_id, pair.passage_id) for pair in pairs] for pairs in found] == [[("1", "a")], [("2", "b")]]
+
+
+def test_what_is_timed_beyond_the_depth_of_the_test_is_asked_for_and_no_more(build, collection, encoder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Bm25, "search", lambda self, queries, depth: asked.append(depth) or {key: [] for key in queries})
+    reader = Reader(replace(collection(), candidates=None))
+    data = RankingDataModule(None, None, reader, encoder, replace(SETTINGS, depth=3), 0)
+    monkeypatch.setitem(data._tasks, "test", build().task("test"))
+    assert (len(data.timed_pairs(2, 3)), asked) == (2, [])
+    assert (data.timed_pairs(2, 50), asked) == ([[], []], [50])
 
 
 def test_candidate_that_is_not_in_the_collection_is_answered_when_opened(build):

@@ -1,6 +1,5 @@
 """The DataModule: training triples, and the candidates that validation and test re-rank."""
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,9 +154,12 @@ class RankingDataModule(StreamDataModule):
 
     def timed_pairs(self, queries: int, depth: int) -> list[list[Pair]]:
         """Return the pairs of each of the first test queries in id order that have candidates, for measuring time."""
-        able = [query for query, row in self.task("test").candidates.items() if row]
-        whole = self._ranked("test", sys.maxsize, sorted(able)[:queries])
-        found = {query: row[:depth] for query, row in whole.items()}  # any of them will do, ordered or not
+        candidates = self.task("test").candidates
+        able = sorted(query for query, row in candidates.items() if row)[:queries]
+        if depth <= self.settings.depth:
+            found = {query: candidates[query][:depth] for query in able}
+        else:
+            found = self._ranked("test", depth, able)
         pairs = self.pairs("test", found)
         return [[pair for pair in pairs if pair.query_id == query] for query in found]
 
