@@ -140,12 +140,14 @@ def check_data(data: DictConfig) -> None:
         ValueError: for a key that nothing reads, or what can't be a file.
     """
     from rankdistil.data.badlines import Tolerance
+    from rankdistil.data.columns import checked
     from rankdistil.data.folder import FolderSplit
     from rankdistil.data.settings import DataSettings
 
     require_known(data, [*names(DataSettings), *names(Tolerance), *SOURCES], "data")
     files = {f"data.{key}": data.get(key) for key in FILES}
-    of_split = [name for name in names(FolderSplit) if name not in ("root", "corpus", "columns")]
+    checked(plain(data.get("columns")) or {})
+    of_split = [name for name in names(FolderSplit) if name not in ("root", "corpus", "columns", "shares_queries")]
     further = [(f"more_tests[{number}]", node) for number, node in enumerate(_listed(plain(data.get("more_tests")) or []))]
     for split, node in [(split, plain(data.get(split))) for split in ("train", "valid", "test")] + further:
         if isinstance(node, dict) or split not in ("train", "valid", "test"):

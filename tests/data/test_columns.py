@@ -24,6 +24,8 @@ def test_what_is_not_set_is_left_out() -> None:
             {"corpuss": {"id": 1}},
             "data.columns.corpuss is no kind of file; expected one of corpus, queries, qrels, triples, tri",
         ),
+        (5, "data.columns is 5; expected columns by kind of file: {corpus: {id: docno, text: 3}}."),
+        ({"corpus": "docno"}, "data.columns.corpus is 'docno'; expected columns by field, as in {id: docno, text: 3}."),
         ({"corpus": {"docid": 1}}, "data.columns.corpus.docid is no field; expected one of id, text, title."),
         ({"qrels": {"0": 1}}, "data.columns.qrels.0 is no field; expected one of query_id, passage_id, grade."),
         *(

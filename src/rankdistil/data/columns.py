@@ -59,9 +59,13 @@ def checked(columns: Mapping[str, Any]) -> dict[str, Columns]:
         ValueError: for a kind or field that there isn't, or what is neither a number from 1 nor a name.
     """
     found: dict[str, Columns] = {}
+    if not isinstance(columns, Mapping):
+        raise ValueError(f"data.columns is {columns!r}; expected columns by kind of file: {{corpus: {{id: docno, text: 3}}}}.")
     for kind, fields in columns.items():
         if kind not in FIELDS:
             raise ValueError(f"data.columns.{kind} is no kind of file; expected one of {', '.join(FIELDS)}.")
+        if not isinstance(fields, Mapping | None):
+            raise ValueError(f"data.columns.{kind} is {fields!r}; expected columns by field, as in {{id: docno, text: 3}}.")
         for field, column in (fields or {}).items():
             if field not in FIELDS[kind]:
                 raise ValueError(f"data.columns.{kind}.{field} is no field; expected one of {', '.join(FIELDS[kind])}.")

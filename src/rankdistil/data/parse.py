@@ -79,7 +79,8 @@ def fields(
     shown = len(names) - sum(name in OPTIONAL for name in names)
     for number, parts in read:
         for place in ids:
-            if not is_id(parts[place]):
+            key = parts[place]
+            if not (key.isalnum() or is_id(key)):  # of most ids that is a third of the time
                 fault = id_fault(parts[place], names[place])
                 line = "" if parts[place].strip() else f": {(separator or ' ').join(parts[:shown])[:80]!r}"
                 bad.of(path).add(number, fault + line)
@@ -98,7 +99,7 @@ def _text(
     least = max((place for place in found or () if place is not None), default=0)
     for number, line in rows if tally.names_columns else chain(head, rows):
         parts = line.split(separator)
-        if separator is None and (odd := ODD_BLANK.search(line)):
+        if separator is None and not line.isprintable() and (odd := ODD_BLANK.search(line)):
             tally.add(number, f"{character(odd[0])} in the line. Separate columns with blanks or tabs only: {line[:80]!r}")
         elif found is not None:
             if len(parts) > least:
