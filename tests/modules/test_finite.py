@@ -21,7 +21,7 @@ from rankdistil.modules.finite import require_finite
 from rankdistil.optim import OptimSettings
 
 WHY = "stopped before the update, which would spoil all weights."
-FIX = "Lower stage.lr, or look at the batch (it depends on the seed only)"
+FIX = "Lower stage.lr, or look at the batch, which the seed alone decides"
 
 
 class Root(torch.nn.Module):
@@ -65,14 +65,14 @@ def test_an_infinite_gradient_of_a_finite_loss_changes_no_weight(tiny_ranker: Cr
 @pytest.mark.parametrize(("norm", "loss"), [(math.inf, 0.5), (math.nan, math.nan), (1.0, math.inf)])
 def test_the_message_names_step_norm_loss_and_queries(norm: float, loss: float) -> None:
     assert complaint(norm, (("q1", "q1", "q2"), loss), trainer=around()) == (
-        f"step 8 of 300: the gradient's norm is {norm:g}, the loss {loss:g}: {WHY} {FIX}, of q1, q2. No checkpoint was saved."
+        f"step 8 of 300: the gradient's norm is {norm:g}, the loss {loss:g}: {WHY} {FIX}: q1, q2. No checkpoint was saved."
     )
 
 
 def test_of_accumulated_batches_those_with_a_finite_loss_are_left_out_if_there_are_others() -> None:
     parts = (("q1",), 0.5), (("q2",), math.nan), (("q3",), 0.5)
-    assert ", of q2. " in complaint(math.nan, *parts, trainer=around())
-    assert ", of q1, q3. " in complaint(math.nan, parts[0], parts[2], trainer=around())
+    assert "decides: q2. " in complaint(math.nan, *parts, trainer=around())
+    assert "decides: q1, q3. " in complaint(math.nan, parts[0], parts[2], trainer=around())
 
 
 def test_of_many_queries_the_first_fifty_are_named() -> None:
@@ -85,7 +85,7 @@ def test_the_last_checkpoint_whose_weights_are_finite_is_named(tmp_path: Path) -
         torch.save({"global_step": step, "state_dict": {"weight": torch.tensor([0.0, weight])}}, tmp_path / f"{step}.ckpt")
     there = around(*(tmp_path / name for name in ("6.ckpt", "5.ckpt", "3.ckpt", "none.ckpt")))
     told = complaint(math.inf, (("q1",), 0.5), trainer=there)
-    assert told.endswith(f" of q1. The last finite checkpoint is {tmp_path}/5.ckpt, of step 5.")
+    assert told.endswith(f"decides: q1. The last finite checkpoint is {tmp_path}/5.ckpt, of step 5.")
 
 
 def test_finite_numbers_pass() -> None:

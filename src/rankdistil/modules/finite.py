@@ -44,7 +44,7 @@ def require_finite(norm: Tensor, parts: Sequence[Part], trainer: L.Trainer) -> N
     raise RuntimeError(
         f"step {trainer.global_step + 1} of {trainer.max_steps}: the gradient's norm is {norm.item():g}, the loss "
         f"{' '.join(f'{loss:g}' for _, loss in bad[:4])}: stopped before the update, which would spoil all weights. Lower "
-        f"stage.lr, or look at the batch (it depends on the seed only), of {', '.join(names[:NAMED])}{more}. "
+        f"stage.lr, or look at the batch, which the seed alone decides: {', '.join(names[:NAMED])}{more}. "
         f"{_last_finite(trainer)}"
     )
 
