@@ -85,6 +85,9 @@ def test_a_wrong_setting_gets_one_message(override: str, message: str) -> None:
         ("+data.more_tests=[{qrel: x}]", "there is no setting 'data.more_tests[0].qrel'. Did you mean "),
         ("data.train.qrels=5", "data.train.qrels is 5; expected the name of a file or folder, or null."),
         ("data.corpus=5", "data.corpus is 5; expected the name of a file or folder, or null."),
+        ("++data.columns={corpuss: {id: 1}}", "data.columns.corpuss is no kind of file; expected one of corpus, queries, "),
+        ("data.columns.corpus.id=0", "data.columns.corpus.id is 0; expected a column's number, from 1, or name."),
+        ("+data.train.shares_queries=true", "there is no setting 'data.train.shares_queries'."),
     ],
 )
 def test_a_wrong_file_of_a_split_gets_one_message(override: str, message: str) -> None:

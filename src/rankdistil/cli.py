@@ -5,7 +5,6 @@ Imports little: a mistyped key should be answered before torch is loaded.
 
 import difflib
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -170,8 +169,7 @@ def describe(error: Exception, config_name: str) -> str:
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     if isinstance(error, ConfigCompositionException) and str(error).startswith("Could not override '"):
-        below = re.search(r"full_key: (\S+)", str(error))  # of a key in a value of several: {corpus: {id: docno}}
-        return _not_overridden(below[1] if below else str(error).split("'")[1], config_name)
+        return _not_overridden(str(error).split("'")[1], config_name)
     if isinstance(error, OverrideParseException):
         return unreadable(error.override)
     if isinstance(error, HydraException) and str(error).startswith(AMBIGUOUS):
