@@ -3,7 +3,7 @@
 import pytest
 from support import CONF
 
-from rankdistil.words import first_choice, readable, several, unreadable
+from rankdistil.words import first_choice, keys_of, readable, several, unreadable
 
 
 def read(*words: str, config: str = "train") -> list[str]:
@@ -72,6 +72,11 @@ def test_a_comma_outside_of_a_sweep_has_three_meanings() -> None:
         "data.root=/a,b names several values, and this is no sweep. For one text type 'data.root=\"/a,b\"', for a list "
         "'data.root=[/a,b]'; for a sweep add -m."
     )
+
+
+def test_the_keys_of_a_word_are_those_inside_of_its_braces_too() -> None:
+    assert keys_of("++data.columns={corpus:{id:docno,text: 'a b'}}") == ["data.columns.corpus.id", "data.columns.corpus.text"]
+    assert (keys_of("stage.lr=${lr.teacher}"), keys_of("~stage.losses.logits")) == (["stage.lr"], [])
 
 
 def test_the_first_of_several_choices_stands_for_them() -> None:

@@ -13,11 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rankdistil import networks, parts
 from rankdistil.data.source import lists_groups
-from rankdistil.lineage import flattened
 from rankdistil.roles import asks_teacher, reads_scores
 from rankdistil.settings import plain
 from rankdistil.splits import each_test
-from rankdistil.words import key_of
+from rankdistil.words import keys_of
 
 
 class Reader(NamedTuple):
@@ -139,13 +138,7 @@ def unread_by_test(typed: Sequence[str], data: DictConfig) -> list[str]:
 
 
 def _keys(typed: Sequence[str]) -> list[str]:
-    """List the keys that words set, those inside of ``{...}`` one by one."""
-    found = []
-    for word in typed:
-        value = word.partition("=")[2]
-        inner = flattened(plain(OmegaConf.create(value))) if value.startswith("{") else {"": value}
-        found += [".".join(filter(None, (key_of(word), key))) for key in inner if not word.startswith("~")]
-    return found
+    return [key for word in typed for key in keys_of(word)]
 
 
 def _matches(key: str, patterns: Sequence[str]) -> bool:

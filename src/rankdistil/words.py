@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 SETTING = re.compile(r"(\+{0,2})([\w$][\w$./@-]*)=(.*)", re.DOTALL)
 PLAIN = re.compile(r"[\w./:%+@?*$\\ -]*", re.ASCII)  # a value that needs no quotes
@@ -56,6 +57,21 @@ def several(word: str) -> str:
 def key_of(word: str) -> str:
     """Return the key that a word sets."""
     return word.partition("=")[0].lstrip("+~")
+
+
+def keys_of(word: str) -> list[str]:
+    """List the keys that a word sets, those inside of ``{...}`` one by one; none for a word that takes one away."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    if word.startswith("~"):
+        return []
+    return _inner(key_of(word), OverridesParser.create().parse_override(word).value())
+
+
+def _inner(key: str, value: Any) -> list[str]:
+    if not isinstance(value, dict):
+        return [key]
+    return [found for name, child in value.items() for found in _inner(f"{key}.{name}", child)]
 
 
 def first_choice(word: str) -> str:
