@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from support import composed
 
 from rankdistil import jobs
-from rankdistil.lineage import outcome_settings
+from rankdistil.outcome import outcome_settings
 from rankdistil.secrets import recorded, refuse_secrets
 from rankdistil.settings import check, plain
 

@@ -98,7 +98,14 @@ def test_a_wrong_file_of_a_split_gets_one_message(override: str, message: str) -
 
 
 @pytest.mark.parametrize(
-    "override", ["+trainer.devices=auto", "trainer.devices=-1", "trainer.devices=[0,1]", "+trainer.deterministic=warn"]
+    "override",
+    [
+        "+trainer.devices=auto",
+        "trainer.devices=-1",
+        "trainer.devices=[0,1]",
+        "+trainer.deterministic=warn",
+        "trainer.precision=32",
+    ],
 )
 def test_what_lightning_takes_is_taken(override: str) -> None:
     check(composed(SMOKE, override.lstrip("+") if "devices" in override else override))

@@ -42,8 +42,9 @@ def check_values(cfg: DictConfig) -> None:
     """
     for key, expected in CHOICES.items():
         value = OmegaConf.select(cfg, key, default=NOT_THERE)
-        half = key == "trainer.precision" and str(value).startswith("16")  # which has an answer of its own
-        if value is NOT_THERE or half or any(value == one and type(value) is type(one) for one in expected):
+        # Half precision has an answer of its own, and Lightning's short names are resolved.
+        other = key == "trainer.precision" and (str(value).startswith("16") or str(value) in ("32", "64", "bf16"))
+        if value is NOT_THERE or other or any(value == one and type(value) is type(one) for one in expected):
             continue
         told = ", ".join("null" if one is None else str(one).lower() for one in expected)
         raise ValueError(f"{key} is {value!r}; expected {'true or false' if expected == TRUTH else f'one of {told}'}.")
