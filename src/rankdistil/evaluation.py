@@ -50,6 +50,7 @@ def evaluate(cfg: DictConfig) -> None:
         FileNotFoundError: if a model isn't there.
         ValueError: if models were tested on different queries, or can't rank.
     """
+    check_evaluation(cfg)
     quieten()
     ranks.require_alone(cfg.trainer)
     out, job = Path(cfg.paths.evaluations, cfg.folder), HydraConfig.get()
@@ -60,7 +61,6 @@ def evaluate(cfg: DictConfig) -> None:
 
 
 def _evaluate(cfg: DictConfig, out: Path) -> None:
-    check_evaluation(cfg)
     timed = parts.timing_settings(cfg)
     entries, notes = find_entries(plain(cfg.models) if isinstance(cfg.models, ListConfig) else [str(cfg.models)])
     screen = console()
