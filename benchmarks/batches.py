@@ -55,7 +55,7 @@ class Parts(NamedTuple):
         """Open a collection whose stores are built."""
         reader, encoder = setting.reader(), setting.encoder()
         collection = open_collection(reader, encoder, setting.store)
-        return cls(reader, collection, ListedGroups(open_triples(setting.store, reader, collection)), encoder)
+        return cls(reader, collection, ListedGroups(*open_triples(setting.store, reader, collection)), encoder)
 
     def groups(self, rows: int, seed: int = 0) -> GroupStream:
         """Return the stream of training batches of so many rows."""

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
+from rankdistil.data.trained_on import Leak
 from rankdistil.entries import Entry
-from rankdistil.evaluation import _member, _without_first_stage
+from rankdistil.evaluation import _member, _unknown_training, _without_first_stage
 from rankdistil.report.comparison import Member
 from rankdistil.report.result import Result, Tied
 
@@ -48,3 +49,10 @@ def test_a_ranking_file_whose_scores_are_all_equal_is_told_from_one_with_an_orde
     tied = ordered._replace(path=str(tmp_path / "run.tied.txt"))
     found = [_member(each, None, FIRST, data, settings).result.tied for each in (ordered, tied)]
     assert found == [Tied(0, 1), Tied(1, 1)]
+
+
+def test_rows_whose_training_nobody_knows_are_named() -> None:
+    known = FIRST._replace(row="finetune 6l", result=FIRST.result._replace(leak=Leak(0, 3, [], 0)))
+    assert _unknown_training([known]) == []
+    unknown = [FIRST._replace(row="export"), FIRST._replace(row="x.run", own_candidates=True)]
+    assert _unknown_training([known, *unknown]) == ["not known whether test queries were trained on: export."]

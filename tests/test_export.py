@@ -78,6 +78,7 @@ def test_graphs_lie_beside_the_other_files_and_the_card_says_how_close_they_are(
     card = (run / "export" / "README.md").read_text()
     assert card.startswith(
         "# The card\n\n## Other runtimes and precisions\n\nScores of 100 pairs of 10 queries of rankdistil/almanac/test, "
+        "against torch in float32; kept by "
     )
     rows = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("| ")][2:]
     bf16 = computes_bfloat16()
@@ -122,7 +123,7 @@ def test_a_graph_that_ranks_otherwise_is_not_kept(run, capsys, monkeypatch):
     monkeypatch.setattr(checked_export, "open_graph", lambda *given: Reversed(honest(*given)))
     assert main([f"run={run}", "to=onnx", "pairs=100"]) == 1
     told = capsys.readouterr().err
-    assert told.startswith("error: onnx float32 changes nDCG@10 by ")
+    assert told.startswith("error: onnx float32 changes the validation's nDCG@10 by ")
     assert told.endswith(f"); allowed are 0.0001. {old} was removed. The graph computes something else: please report it.\n")
     assert files(run / "export") == []
     assert "0.0001 (exceeded) |" in (run / "export" / "README.md").read_text()
@@ -141,18 +142,39 @@ def test_an_export_without_a_package_says_so_and_writes_nothing(run, capsys, mon
     assert (run / "export" / "README.md").read_text() == "# The card\n"
 
 
-def test_pairs_are_whole_queries_from_all_over_the_test_and_others_are_not_of_the_test(run):
-    data = open_held_out(run, str(run / "export"), 40, 50)
-    sizes = [sum(pair.query_id == query for pair in data.pairs) for query in data.qrels]
-    assert sum(sizes) == len(data.pairs) <= 100
+def test_pairs_are_whole_queries_from_all_over_a_split(run):
+    data, whole = open_held_out(run, str(run / "export"), 40, 0), open_held_out(run, str(run / "export"), 10**6, 0)
+    sizes = [sum(pair.query_id == query for pair in data.test.pairs) for query in data.test.qrels]
+    assert sum(sizes) == len(data.test.pairs) <= 100
     assert len({*sizes}) == 1
-    whole = open_held_out(run, str(run / "export"), 10**6, 0)
-    assert [*data.qrels] != [*whole.qrels][: len(data.qrels)]
-    assert {*data.qrels} < {*whole.qrels}
-    assert 0 < len(data.others) <= 50
-    assert not {pair.query_id for pair in data.others} & {*whole.qrels}
+    assert [*data.test.qrels] != [*whole.test.qrels][: len(data.test.qrels)]
+    assert {*data.test.qrels} < {*whole.test.qrels}
+    assert not {*whole.valid.qrels} & {*whole.test.qrels}
     assert whole.others == []
-    assert [*open_held_out(run, str(run / "export"), 1, 0).qrels] == [*whole.qrels][:1]
+    assert [*open_held_out(run, str(run / "export"), 1, 0).test.qrels] == [*whole.test.qrels][:1]
+
+
+def test_what_8_bit_ranges_are_found_on_decides_nothing(run):
+    data, whole = open_held_out(run, str(run / "export"), 10**6, 20), open_held_out(run, str(run / "export"), 10**6, 0)
+    fitted = {pair.query_id for pair in data.others}
+    assert 0 < len(data.others) <= 20
+    assert fitted | {*data.valid.qrels} == {*whole.valid.qrels}
+    assert not fitted & {*data.valid.qrels}
+
+
+def test_validation_decides_and_the_test_is_reported(run, monkeypatch):
+    changes = checked_export.check_int8(run / "export", run, 100)
+    reported = [row["test_change"] for row in read_precisions(str(run / "export"))]
+    honest, asked = checked_export._score, []
+
+    def score(network, data, split):
+        asked.append(split.name)
+        turned = split == data.test and asked.count(split.name) > 1  # after the reference
+        return [-score if turned else score for score in honest(network, data, split)]
+
+    monkeypatch.setattr(checked_export, "_score", score)
+    assert checked_export.check_int8(run / "export", run, 100) == changes
+    assert [row["test_change"] for row in read_precisions(str(run / "export"))][1:] != reported[1:]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +232,7 @@ def test_eight_bits_that_change_too_much_are_not_kept_and_the_exact_graph_is(run
     monkeypatch.setattr(checked_export, "open_graph", open_graph)
     assert main([f"run={run}", "to=openvino,int8", "pairs=100"]) == 1
     told = capsys.readouterr().err
-    assert told.startswith("error: openvino int8 changes nDCG@10 by ")
+    assert told.startswith("error: openvino int8 changes the validation's nDCG@10 by ")
     assert told.endswith(f"{run / 'export' / ALL[2]} was removed. Use another precision, or allow more: bound=<number>.\n")
     assert files(run / "export") == [str(Path(ALL[1]).with_suffix(".bin")), ALL[1]]
 

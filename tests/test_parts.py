@@ -75,7 +75,9 @@ def checked(tmp_path: Path) -> Callable[..., Check]:
 
 
 def test_a_check_tells_what_re_ranking_can_gain_and_how_many_texts_are_cut(checked, tmp_path: Path) -> None:
-    assert checked("data.max_length=11", "data.depth=11").facts == [  # a training query is held out for validation
+    assert checked("data.max_length=11", "data.depth=11").facts == [
+        "data.holdout: train has 1 queries, 1 of them with a passage of grade 1 or more.",
+        "data.holdout: valid has 1 queries, 1 of them with a passage of grade 1 or more.",
         f"valid ({tmp_path.name}/queries.train.tsv (only 1 held-out queries)): the first 4 candidates (BM25) hold 100.0% of "
         "the relevant passages, at least one for 100.0% of the queries: best possible nDCG@10 1.0000 (1 queries).",
         f"test ({tmp_path.name}/queries.test.tsv): the first 11 candidates (BM25) hold 100.0% of the relevant passages, at "

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support import MINILM, composed
 
-from rankdistil.roles import place_name, teacher_name
+from rankdistil.roles import learnt_from, place_name, teacher_name
 
 
 @pytest.fixture
@@ -40,3 +40,10 @@ def test_a_teacher_that_is_named_outright_is_called_by_its_folder_and_the_run_by
     assert teacher_name(composed("+experiment=smoke", f"teacher.export={run}/export")) == "teacher/minilm/seed0"
     assert teacher_name(composed("+experiment=smoke")) == "minilm"
     assert teacher_name(composed("+experiment=finetune_6l", f"teacher.export={mine}")) == "minilm"  # it has no teacher
+
+
+def test_what_a_run_learnt_from_are_the_runs_of_its_teacher_its_start_and_its_scores() -> None:
+    parents = {role: {"source": f"runs/{role}/export"} for role in ("teacher", "student")} | {"negatives": {"source": "n"}}
+    cfg = composed("stage=logit_distill", "teacher.scores=[a/scores,b/scores]")
+    assert learnt_from(cfg, parents) == [Path("runs/teacher"), Path("runs/student"), Path("a"), Path("b")]
+    assert learnt_from(composed("+experiment=teacher"), {}) == []

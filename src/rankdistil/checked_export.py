@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from rankdistil.cli import console
-from rankdistil.held_out import MEASURE, HeldOut, open_held_out
+from rankdistil.held_out import MEASURE, HeldOut, JudgedPairs, open_held_out
 from rankdistil.inference.backend import open_graph
 from rankdistil.inference.engine import Engine, Network
 from rankdistil.inference.exported import FILES, weights
@@ -21,7 +21,7 @@ from rankdistil.inference.torch_network import TorchNetwork
 from rankdistil.metrics.fidelity import kendall_tau
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.load import load_ranker
-from rankdistil.report.export_check import Check, check_table, write_checks
+from rankdistil.report.export_check import Check, Quality, check_table, write_checks
 from rankdistil.report.table import print_plain
 
 CPU = torch.device("cpu")
@@ -37,16 +37,15 @@ def export(folder: Path, run: Path, kinds: Collection[str], pairs: int, bound: f
         folder: the export.
         run: gives the data.
         kinds: what to write, some of ``onnx``, ``openvino`` and ``int8``; ``int8`` alone writes no graph.
-        pairs: test pairs that are scored, at most.
-        bound: largest change of nDCG@10 in bfloat16 and int8.
+        pairs: of validation and of test that are scored, each at most.
+        bound: largest change of the validation's nDCG@10 in bfloat16 and int8.
 
     Raises:
         ValueError: if a package is missing, or a graph exceeds its bound; it is removed.
     """
     require_packages(kinds)
     ranker = load_ranker(str(folder)).eval()
-    others = CALIBRATION if {"openvino", "int8"} <= {*kinds} else 0
-    data = open_held_out(run, str(folder), pairs, others)
+    data = open_held_out(run, str(folder), pairs, CALIBRATION)  # set apart for all, so that all are judged by the same pairs
     screen = console()
     with staged(folder) as stage:
         batches = text_batches(data.others, data.encoder, CALIBRATION_TOKENS)
@@ -73,16 +72,16 @@ def check_int8(folder: Path, run: Path, pairs: int = 500) -> dict[str, float]:
     Args:
         folder: the export, whose earlier check is replaced.
         run: gives the data.
-        pairs: test pairs that are scored, at most.
+        pairs: of validation and of test that are scored, each at most.
 
     Returns:
-        Change of nDCG@10 by precision.
+        Change of the validation's nDCG@10 by precision.
     """
-    data = open_held_out(run, str(folder), pairs, 0)
+    data = open_held_out(run, str(folder), pairs, CALIBRATION)
     ways = [way for way in _torch_ways() if way.precision == "int8"]
     checks, _ = _compare(load_ranker(str(folder)).eval(), data, ways, HARMLESS)
     _keep(folder, data, checks)
-    return {check.name: check.change for check in checks[1:]}
+    return {check.name: check.valid.change for check in checks[1:]}
 
 
 class Way(NamedTuple):
@@ -96,22 +95,24 @@ class Way(NamedTuple):
 
 def _compare(ranker: CrossEncoder, data: HeldOut, ways: Iterable[Way], bound: float) -> tuple[list[Check], list[str]]:
     """Score the pairs in every way; return the rows, and notes on those that can't be had here."""
-    reference = np.array(_score(TorchNetwork(ranker, data.encoder, CPU), data))
-    orders, ndcg = data.orders(reference.tolist())
-    checks, notes = [Check("torch", "float32", 0.0, 1.0, ndcg, 0.0, None)], []
+    splits, notes = (data.test, data.valid), []
+    reference = [_score(TorchNetwork(ranker, data.encoder, CPU), data, split) for split in splits]
+    orders, ndcgs = zip(*(split.orders(scores) for split, scores in zip(splits, reference, strict=True)), strict=True)
+    checks = [Check("torch", "float32", 0.0, 1.0, *(Quality(ndcg, 0.0) for ndcg in ndcgs), None)]
     for way in ways:
-        print(f"scoring {len(data.pairs)} pairs: {way.backend} {way.precision}", flush=True)
+        print(f"scoring {sum(len(split.pairs) for split in splits)} pairs: {way.backend} {way.precision}", flush=True)
         try:
             network = _network(ranker, data, way)
         except ValueError as error:
             notes.append(f"not compared: {way.backend} {way.precision}: {error}")
             continue
-        scores = np.array(_score(network, data))
-        found, value = data.orders(scores.tolist())
-        largest, tau = float(np.abs(scores - reference).max()), kendall_tau(orders, found)
+        scores = [_score(network, data, split) for split in splits]
+        found, values = zip(*(split.orders(own) for split, own in zip(splits, scores, strict=True)), strict=True)
+        largest, tau = float(np.abs(np.subtract(scores[0], reference[0])).max()), kendall_tau(orders[0], found[0])
         limit = EXACT if way.precision == "float32" else bound
         bits = way.weight_bits or getattr(network, "weight_bits", None)
-        checks.append(Check(*way[:2], largest, 1.0 if tau is None else tau, value, value - ndcg, limit, bits))
+        changed = (Quality(value, value - ndcg) for value, ndcg in zip(values, ndcgs, strict=True))
+        checks.append(Check(*way[:2], largest, 1.0 if tau is None else tau, *changed, limit, bits))
     return checks, notes
 
 
@@ -137,10 +138,11 @@ def _network(ranker: CrossEncoder, data: HeldOut, way: Way) -> Network:
 
 def _keep(folder: Path, data: HeldOut, checks: Sequence[Check]) -> str:
     """Write a check's rows into the export and its model card; return what was scored."""
-    title = f"{len(data.pairs)} pairs of {len(data.qrels)} queries of {data.test}, against torch in float32"
+    title = f"{data.test.told()}, against torch in float32; kept by {data.valid.told()}"
     rows = [
-        {"backend": each.backend, "dtype": each.precision, "weight_bits": each.weight_bits, "ndcg": each.ndcg,
-         "change": each.change, "tau": each.tau, "largest_difference": each.largest}
+        {"backend": each.backend, "dtype": each.precision, "weight_bits": each.weight_bits, "ndcg": each.valid.ndcg,
+         "change": each.valid.change, "test_ndcg": each.test.ndcg, "test_change": each.test.change, "tau": each.tau,
+         "largest_difference": each.largest}
         for each in checks
     ]  # fmt: skip
     write_precisions(folder, rows, {"measure": MEASURE, "scored": title, "processor": processor()})
@@ -148,14 +150,14 @@ def _keep(folder: Path, data: HeldOut, checks: Sequence[Check]) -> str:
     return title
 
 
-def _score(network: Network, data: HeldOut) -> Sequence[float]:
-    return Engine(network, data.encoder).score(data.pairs)[0]
+def _score(network: Network, data: HeldOut, split: JudgedPairs) -> list[float]:
+    return np.asarray(Engine(network, data.encoder).score(split.pairs)[0]).tolist()
 
 
 def _told(check: Check, reference: Check, folder: Path) -> str:
     text = (
-        f"{check.backend} {check.precision} changes {MEASURE} by {check.change:+.5f} "
-        f"({reference.ndcg:.4f} -> {check.ndcg:.4f}); allowed are {check.bound:g}. "
+        f"{check.backend} {check.precision} changes the validation's {MEASURE} by {check.valid.change:+.5f} "
+        f"({reference.valid.ndcg:.4f} -> {check.valid.ndcg:.4f}); allowed are {check.bound:g}. "
     )
     if check.precision == "bfloat16":
         return f"{text}Its graph stays, for float32. Don't use dtype=bfloat16 with this ranker, or allow more: bound=<number>."

@@ -77,6 +77,9 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     notes += told
     teacher, baseline = _against(cfg, entries, first_stage.row)
     members = [_member(entry, _tested(cfg, entry, settings, out), first_stage, data, settings) for entry in entries]
+    told = _unknown_training(members)
+    print_plain(screen, told)
+    notes += told
     rows = compare([first_stage, *members], teacher, baseline, seed=cfg.seed)
     timing = _time(cfg, timed, entries, settings, data)
     rows = [row._replace(speed=speed(timing, row.name)) for row in rows]
@@ -239,6 +242,14 @@ def _member(entry: Entry, folder: Path | None, first_stage: Member, data: Rankin
     result, ranking = read_result(folder, entry.row, timed=False), passage_ids(read_run(folder / "test.run"))
     cures = likely_cures(entry.record["settings"]["stage.learns"], entry.record["started_from"]) if entry.record else ()
     return Member(entry.row, result, ranking, start=_start(folder), cures=cures, size=entry.size)
+
+
+def _unknown_training(members: Sequence[Member]) -> list[str]:
+    """Name the rows of which nobody knows whether they were trained on test queries."""
+    rows = dict.fromkeys(one.row for one in members if one.result.leak is None and not one.own_candidates)
+    if not rows:
+        return []
+    return [f"not known whether test queries were trained on: {', '.join(rows)}."]
 
 
 def _start(folder: Path) -> Result | None:

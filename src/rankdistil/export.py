@@ -13,14 +13,15 @@ to
 data
     Another run, on whose data the scores are checked; needed for a ranker's folder that lies outside of a run.
 pairs
-    How many of the test split's pairs are scored again with every runtime and precision, at most (2000).
+    How many of the validation split's pairs, and of the test split's, are scored again with every runtime and precision, at
+    most (2000).
 bound
-    How much nDCG@10 may change in bfloat16 and int8 (0.01). In float32 it is 0.0001.
+    How much the validation's nDCG@10 may change in bfloat16 and int8 (0.01). In float32 it is 0.0001.
 
 A graph comes to its place only after its scores were compared with those of torch in float32; graphs that were there before are
-compared again. One that changes nDCG@10 by more than its bound is removed, and the command fails. The differences go into the
-model card and, for ``Reranker(dtype="auto")``, into ``precisions.json``. The ranges of OpenVINO's 8-bit activations are found
-on pairs of the validation split.
+compared again. One that changes the validation's nDCG@10 by more than its bound is removed, and the command fails. What changes
+on the test split is reported and decides nothing. The differences go into the model card and, for ``Reranker(dtype="auto")``,
+into ``precisions.json``. The ranges of OpenVINO's 8-bit activations are found on pairs of other validation queries.
 """
 
 import math
@@ -47,8 +48,8 @@ class Settings:
         export: folder with the Hugging Face files.
         data: folder of the run whose data are used.
         to: some of ``KINDS``.
-        pairs: scored again, at most.
-        bound: largest change of nDCG@10 in bfloat16 and int8.
+        pairs: of validation and of test that are scored again, each at most.
+        bound: largest change of the validation's nDCG@10 in bfloat16 and int8.
     """
 
     export: Path

@@ -28,6 +28,7 @@ from rankdistil.callbacks.validation_steps import ValidationSteps
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Ranking
 from rankdistil.data.stream_module import StreamDataModule
+from rankdistil.data.trained_on import write_trained_on
 from rankdistil.files import write_json
 from rankdistil.inference.export import write_export
 from rankdistil.lineage import begun, failure_recorded, read_record
@@ -39,9 +40,9 @@ from rankdistil.optim import validation_steps
 from rankdistil.report.data import data_notes
 from rankdistil.report.summary import conclude, conclude_language_model
 from rankdistil.report.table import print_plain
-from rankdistil.roles import asks_teacher, kept_losses, place_name, score_folders, start_in_words
+from rankdistil.roles import asks_teacher, kept_losses, learnt_from, place_name, score_folders, start_in_words
 from rankdistil.secrets import recorded
-from rankdistil.testing import START, forget_tests, open_splits, score_splits, teacher_validation
+from rankdistil.testing import START, forget_tests, leak_notes, open_splits, score_splits, teacher_validation
 from rankdistil.trainer import build_trainer
 
 RANKING = ("val/nDCG@10", "val/choice", "max")  # what a stage is judged by, and what the best validation is chosen by
@@ -97,6 +98,9 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     started = time.monotonic()
     if rank_zero_only.rank == 0:
         write_json(folder / "run.json", record)
+        own = {} if cfg.stage.reads == "passages" else data.trained_queries()
+        write_trained_on(folder, own, learnt_from(cfg, parents))
+        print_plain(console, leak_notes(folder, data, splits) if splits else [])
     ranks = module.losses.trains_head
     with nullcontext() if again else _logging(cfg, folder) as logger:
         with ended_together(), nullcontext() if again else failure_recorded(folder, record):

@@ -1,4 +1,7 @@
-"""Pairs that a run wasn't trained on: those that its exports are checked on, and those that 8-bit ranges are found on."""
+"""Pairs that a run wasn't trained on: those that its exports are kept or refused by, reported on, and fitted to.
+
+What is kept is chosen on validation queries: a choice on test queries would make the test's number the best of several.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,24 +20,22 @@ from rankdistil.splits import each_test
 MEASURE = "nDCG@10"
 
 
-class HeldOut(NamedTuple):
-    """Pairs of a run's data.
+class JudgedPairs(NamedTuple):
+    """Pairs of a split.
 
     Attributes:
-        test: name of the split whose candidates are scored.
+        name: of the split.
         pairs: candidates of some of its queries, all of each.
         qrels: judgments of these queries.
-        relevance_level: lowest grade that RR and AP count as relevant.
-        others: pairs of the validation split.
-        encoder: with the run's length.
     """
 
-    test: str
+    name: str
     pairs: list[Pair]
     qrels: Qrels
-    relevance_level: int
-    others: list[Pair]
-    encoder: PairEncoder
+
+    def told(self) -> str:
+        """Say how many, of what."""
+        return f"{len(self.pairs)} pairs of {len(self.qrels)} queries of {self.name}"
 
     def orders(self, scores: list[float]) -> tuple[Mapping[str, list[str]], float]:
         """Rank the pairs by their scores; return the order of each query's passages, and the mean nDCG@10."""
@@ -42,7 +43,23 @@ class HeldOut(NamedTuple):
         for pair, score in zip(self.pairs, scores, strict=True):
             found[pair.query_id][pair.passage_id] = score
         ranking = ranked(found)
-        return passage_ids(ranking), means(per_query(ranking, self.qrels, self.relevance_level))[MEASURE]
+        return passage_ids(ranking), means(per_query(ranking, self.qrels))[MEASURE]
+
+
+class HeldOut(NamedTuple):
+    """Pairs of a run's data.
+
+    Attributes:
+        valid: what decides whether a graph is kept.
+        test: what is reported.
+        others: pairs of other validation queries than those, to find 8-bit ranges on; of the same where there is one only.
+        encoder: with the run's length.
+    """
+
+    valid: JudgedPairs
+    test: JudgedPairs
+    others: list[Pair]
+    encoder: PairEncoder
 
 
 def open_held_out(run: Path, export: str, pairs: int, others: int) -> HeldOut:
@@ -51,31 +68,46 @@ def open_held_out(run: Path, export: str, pairs: int, others: int) -> HeldOut:
     Args:
         run: its folder.
         export: says which tokens there are.
-        pairs: test pairs at most, but those of one query at least; queries are taken from all over the split.
-        others: validation pairs at most.
+        pairs: of validation and of test, each at most, but those of one query at least; queries are taken from all over the
+            split.
+        others: pairs at most to find ranges on.
 
     Raises:
-        ValueError: if the data can't be used, or no test query has candidates.
+        ValueError: if the data can't be used, or no query of a split has candidates.
     """
     cfg = OmegaConf.load(run / ".hydra" / "config.yaml")
     settings = OmegaConf.create({"data": each_test(cfg.data)[0]})
-    parts.fetch_data(settings, train=False)
+    parts.fetch_data(settings, train=False, valid=True)
     encoder = parts.build_encoder(settings.data, load_tokenizer(export), read_config(export).max_position_embeddings)
-    valid = parts.open_reader(cfg.data, "valid") if others else None
-    test = parts.open_reader(settings.data, "test")
-    data = RankingDataModule(None, valid, test, encoder, parts.data_settings(settings.data), cfg.seed)
-    task = data.task("test")
-    queries = _spread([query for query, row in task.candidates.items() if row], task.candidates, pairs)
-    if not queries:
+    readers = (parts.open_reader(settings.data, split) for split in ("valid", "test"))
+    data = RankingDataModule(None, *readers, encoder, parts.data_settings(settings.data), cfg.seed)
+    able = _able(data, "valid")
+    apart = _spread(able, data.task("valid").candidates, others)[: len(able) // 2] if others else []
+    valid = _judged(data, "valid", [query for query in able if query not in apart], pairs)
+    test = _judged(data, "test", _able(data, "test"), pairs)
+    fitted = _pairs(data, "valid", apart) if apart else valid.pairs
+    return HeldOut(valid, test, fitted[:: max(-(-len(fitted) // others), 1)] if others else [], encoder)
+
+
+def _able(data: RankingDataModule, split: str) -> list[str]:
+    task = data.task(split)
+    found = [query for query, row in task.candidates.items() if row]
+    if not found:
         raise ValueError(f"no query of {task.name} has candidates: exports can't be checked on them.")
-    qrels = {query: task.qrels[query] for query in queries}
-    chosen = data.pairs("test", {query: task.candidates[query] for query in queries})
-    found = data.pairs("valid") if others else []
-    found = found[:: -(-len(found) // others)] if found else []
-    return HeldOut(task.name, chosen, qrels, settings.data.test_relevance_level, found, encoder)
+    return found
 
 
-def _spread(queries: list[str], candidates: Mapping[str, list], pairs: int) -> Sequence[str]:
+def _judged(data: RankingDataModule, split: str, queries: Sequence[str], pairs: int) -> JudgedPairs:
+    task = data.task(split)
+    chosen = _spread(queries, task.candidates, pairs)
+    return JudgedPairs(task.name, _pairs(data, split, chosen), {query: task.qrels[query] for query in chosen})
+
+
+def _pairs(data: RankingDataModule, split: str, queries: Sequence[str]) -> list[Pair]:
+    return data.pairs(split, {query: data.task(split).candidates[query] for query in queries})
+
+
+def _spread(queries: Sequence[str], candidates: Mapping[str, list], pairs: int) -> Sequence[str]:
     """Choose queries at equal distances, with at most so many candidates in all."""
     mean = sum(len(candidates[query]) for query in queries) / max(len(queries), 1)
     return evenly(queries, max(int(pairs // max(mean, 1)), 1))

@@ -80,9 +80,9 @@ def open_reader(data: DictConfig, split: str) -> Reader:
         raise ValueError(f"data.{apart[0]} is null and data.holdout is {data.holdout}: set one of them, {what}.")
     holdout = None
     if split in apart:
-        source, holdout = data.train, Holdout(data.holdout, inside=True, behind=data.holdout * apart.index(split))
+        source, holdout = data.train, Holdout(data.holdout, True, data.holdout * apart.index(split), data.relevance_level)
     elif split == "train" and apart:
-        holdout = Holdout(data.holdout * len(apart), inside=False)
+        holdout = Holdout(data.holdout * len(apart), inside=False, level=data.relevance_level)
     runs = listed(data.candidates)
     if not isinstance(source, DictConfig):
         return Reader(str(source), holdout, tolerance(data), runs, store_folder(data))
@@ -101,8 +101,8 @@ def all_readers(cfg: DictConfig) -> list[Reader]:
     return [*readers, open_passages(cfg.data)] if cfg.stage.reads == "passages" else readers
 
 
-def wanted(cfg: DictConfig, train: bool) -> Wanted:
-    """Say what a run reads of which ir_datasets ids; without training, of the test splits only.
+def wanted(cfg: DictConfig, train: bool, valid: bool = False) -> Wanted:
+    """Say what a run reads of which ir_datasets ids; without training, of the test splits only, and of validation if asked.
 
     Where ``data.candidates`` names runs, a split that none of them ranks needs its own candidates, which is known only once its
     queries are on this machine.
@@ -129,18 +129,20 @@ def wanted(cfg: DictConfig, train: bool) -> Wanted:
         else:
             add_ranking(reader)
         add_ranking(open_reader(cfg.data, "valid"))
+    elif valid:
+        add_ranking(open_reader(cfg.data, "valid"))
     return {name: (Reader(name).dataset, [kind for kind in KINDS if kind in read]) for name, read in kinds.items()}
 
 
-def fetch_data(cfg: DictConfig, train: bool) -> None:
-    """Fetch what a run reads and this machine lacks; without training, of the test splits only.
+def fetch_data(cfg: DictConfig, train: bool, valid: bool = False) -> None:
+    """Fetch what a run reads and this machine lacks; without training, of the test splits only, and of validation if asked.
 
     Raises:
         ConnectionError: if the network doesn't answer, with everything that is missing.
     """
-    fetch(wanted(cfg, train))
+    fetch(wanted(cfg, train, valid))
     if cfg.data.candidates:  # now that the queries are here, it is known which splits no run ranks
-        fetch(wanted(cfg, train))
+        fetch(wanted(cfg, train, valid))
 
 
 def store_folder(data: DictConfig) -> Path | None:

@@ -1,5 +1,6 @@
 """What a stage asks of its teacher (the network, or scores that it wrote down before), and what it makes of its student."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
@@ -78,6 +79,17 @@ def score_folders(cfg: DictConfig) -> list[Path]:
         return []
     scores = cfg.teacher.scores
     return [Path(str(folder)).expanduser() for folder in (scores if isinstance(scores, ListConfig) else [scores])]
+
+
+def learnt_from(cfg: DictConfig, parents: Mapping[str, Mapping[str, str]]) -> list[Path]:
+    """List the folders of the runs that a run starts or learns from, so that what they were trained on counts as its own.
+
+    Args:
+        cfg: the run's config.
+        parents: by role their export as ``source``.
+    """
+    exports = [Path(parents[role]["source"]) for role in ("teacher", "student") if role in parents]
+    return [place.parent for place in (*exports, *score_folders(cfg))]
 
 
 def teacher_name(cfg: DictConfig) -> str:

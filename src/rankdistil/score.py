@@ -17,6 +17,7 @@ from rankdistil.data.run_table import forget_run
 from rankdistil.data.scores import HEADER, SHARD, shard_name, texts_scored
 from rankdistil.data.store.tokens import tokenizer_fingerprint
 from rankdistil.data.stream import ShardStream
+from rankdistil.data.trained_on import write_trained_on
 from rankdistil.files import write_json
 from rankdistil.fit import quieten
 from rankdistil.inference.scoring_module import ScoringModule
@@ -25,7 +26,7 @@ from rankdistil.models.checkpoint import identity
 from rankdistil.models.load import load_ranker, load_tokenizer
 from rankdistil.report.data import data_notes
 from rankdistil.report.table import print_plain
-from rankdistil.roles import teacher_name
+from rankdistil.roles import learnt_from, teacher_name
 from rankdistil.scoring import build_runner
 
 FOLDER = "scores"
@@ -60,6 +61,7 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
     if rank_zero_only.rank == 0:
         print_plain(console, data_notes(data.account()))
         write_json(folder / "run.json", record)
+        write_trained_on(folder, {}, learnt_from(cfg, parents))
     if left:
         with failure_recorded(folder, record):
             writer = ScoreWriter(target, {number: len(rows) for number, rows in left.items()})

@@ -15,6 +15,7 @@ from rankdistil.callbacks.inference_time import InferenceTime
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.ranking_metrics import RankingMetrics
 from rankdistil.data.datamodule import RankingDataModule
+from rankdistil.data.trained_on import find_leak
 from rankdistil.inference.scoring_module import ScoringModule
 from rankdistil.inference.timing_settings import TimingSettings
 from rankdistil.lineage import origin
@@ -58,8 +59,9 @@ def score_export(
     """
     folder.mkdir(parents=True, exist_ok=True)
     rankers = {"ranker": export} | ({"teacher": teacher} if teacher else {})
+    leak = find_leak(Path(export).parent, data.asked("test"))
     callbacks = [
-        RankingMetrics(folder, relevance_level, tag="_".join(label.split())),
+        RankingMetrics(folder, relevance_level, tag="_".join(label.split()), leak=leak),
         *([InferenceTime(folder, rankers, timing, origin())] if timing else []),
         ProgressReport(label),
     ]

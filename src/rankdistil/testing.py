@@ -13,6 +13,7 @@ from rankdistil.data.candidates import require_used
 from rankdistil.data.datamodule import RankingDataModule
 from rankdistil.data.records import Ranking
 from rankdistil.data.run_table import forget_run
+from rankdistil.data.trained_on import find_leak
 from rankdistil.metrics.trec import read_run
 from rankdistil.plan import teacher_folder
 from rankdistil.report.result import same_test
@@ -51,6 +52,23 @@ def open_splits(cfg: DictConfig, data: RankingDataModule) -> Splits:
     require_used(listed(cfg.data.candidates), [reader.run for reader in readers])
     forget_run()  # all candidates are read
     return opened
+
+
+def leak_notes(folder: Path, data: RankingDataModule, splits: Splits) -> list[str]:
+    """Say which queries of validation and of the test splits a run is about to be trained on, or what it learns from was.
+
+    Args:
+        folder: of the run, with what it is trained on.
+        data: of the run.
+        splits: opened.
+    """
+    asked = {"validation": data.asked("valid")} | {_title(splits, at): one.asked("test") for at, (_, one) in enumerate(splits)}
+    found = {name: find_leak(folder, queries) for name, queries in asked.items()}
+    return [
+        f"leak: {leak.queries} of {leak.of} queries of {name} are trained on, for example {', '.join(leak.examples)}."
+        for name, leak in found.items()
+        if leak is not None and leak.queries
+    ]
 
 
 def teacher_validation(cfg: DictConfig, data: RankingDataModule) -> Ranking | None:

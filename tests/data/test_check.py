@@ -178,9 +178,18 @@ def test_no_judgment_of_any_query_is_a_problem(collection, looked, tmp_path):
 
 def test_empty_texts_and_odd_triples_are_counted(collection, looked):
     found = told(looked(collection(corpus="a\t \nb\ttwo\nc\t\nd\tone\ne\tone\n", triples="1\ta\tb\n1\tb\tb\n1\ta\tb\n")))
-    assert found["corpus.tsv"] == "5 passages; words: 1 median, 1 at 95 %, 1 at most; 2 empty"
+    assert found["corpus.tsv"] == "5 passages; words: 1 median, 1 at 95 %, 1 at most; 2 empty; 2 with the text of another"
     assert (
         found["triples.tsv"] == "3 triples of 1 queries; 2 with an empty positive; 1 whose negative is the positive; 1 repeated"
+    )
+
+
+def test_texts_under_two_ids_are_counted_and_so_are_triples_that_hold_one_twice(collection, looked):
+    corpus = "a\tone\nb\tOne.\nb\tOne.\nc\ttwo\nd\tx\ne\ty\n"  # a repeated line is no second id
+    found = told(looked(collection(corpus=corpus, triples="1\ta\tb\n1\ta\tc\n1\tc\tc\n")))
+    assert found["corpus.tsv"].endswith("; 2 with the text of another")
+    assert found["triples.tsv"] == (
+        "3 triples of 1 queries; 1 whose negative is the positive; 1 whose negative has the positive's text"
     )
 
 
@@ -244,8 +253,61 @@ def test_a_test_query_that_was_trained_on_is_a_leak_whatever_its_id(collection, 
     (tmp_path / "other.tsv").write_text("1\tanother question\n8\tWhat do  BEES make\n")
     (tmp_path / "other.qrels").write_text("8 0 b 1\n")
     test = replace(split, queries="other.tsv", qrels="other.qrels", triples=None, candidates=None)
-    assert looked(split, split, test).notes == [
-        "leak: 1 of 2 test queries have the text of a training query, for example 8 (2 in training)."
+    check = looked(split, split, test)
+    assert check.leaks == [
+        "3 of 3 validation queries have the text of a training query, for example 1 (1 in training), 2 (2 in training), "
+        "3 (3 in training).",
+        "1 of 1 test queries have the text of a training query, for example 8 (2 in training).",
+        "1 of 1 test queries have the text of a validation query, for example 8 (2 in validation).",
+    ]
+    assert not check.stops()
+
+
+def test_every_test_split_is_compared_with_every_other(collection, tmp_path):
+    split, check = collection(), Check(SETTINGS)
+    (tmp_path / "other.tsv").write_text("7\tWhere do apples grow?\n8\tnothing shared\n")
+    (tmp_path / "other.qrels").write_text("7 0 a 1\n8 0 b 1\n")
+    other = replace(split, queries="other.tsv", qrels="other.qrels", triples=None, candidates=None)
+    check.look([Split("test", Reader(one), 1) for one in (split, other)])
+    here = tmp_path.name
+    assert check.leaks == [
+        f"1 of 2 test ({here}/other.tsv) queries have the text of a test ({here}/queries.tsv) query, for example 7 (1 in test "
+        f"({here}/queries.tsv))."
+    ]
+
+
+def test_a_file_of_queries_that_splits_share_is_no_leak_where_their_judgments_part_them(collection, looked, tmp_path):
+    split = replace(collection(qrels="1 0 a 1\n"), triples=None, candidates=None)
+    (tmp_path / "other.qrels").write_text("2 0 b 1\n")
+    assert looked(split, replace(split, qrels="other.qrels"), train_on="sampled").leaks == []
+
+
+def test_an_id_that_names_two_questions_is_noted(collection, looked, tmp_path):
+    split = collection()
+    (tmp_path / "other.tsv").write_text("1\tanother question\n")
+    (tmp_path / "other.qrels").write_text("1 0 b 1\n")
+    check = looked(split, replace(split, queries="other.tsv", qrels="other.qrels", triples=None, candidates=None))
+    told = "1 of 1 validation queries have the id of a training query with another text, for example 1."
+    assert (check.leaks, check.notes) == ([], [told])
+
+
+def test_the_sides_of_a_holdout_are_counted_and_share_nothing(collection):
+    split, check = collection(queries="1\tone\n2\tOne?\n3\tthree\n4\tfour\n5\tfive\n"), Check(SETTINGS)
+    sides = {"train": Holdout(1, False), "valid": Holdout(1, True)}
+    check.look([Split(name, Reader(split, side), 1) for name, side in sides.items()])
+    assert check.leaks == []
+    train, valid = check.facts
+    counts = sorted(int(fact.split(" has ")[1].split()[0]) for fact in (train, valid))
+    assert sum(counts) == 5
+    assert valid.startswith("data.holdout: valid has ")
+
+
+def test_a_holdout_among_unjudged_queries_is_a_problem_of_the_check(collection):
+    check = Check(SETTINGS)
+    check.look([Split("train", Reader(collection(qrels="1 0 a 1\n"), Holdout(2, False)), 1)])
+    assert check.problems == [
+        "data.holdout sets 2 queries apart, but only 1 of 3 have a passage of grade 1 or more, which they need to be measured "
+        "on. Set it lower, or name splits: data.valid, data.test."
     ]
 
 
@@ -285,7 +347,7 @@ def test_repeated_passages_are_judged_as_in_a_run(collection, looked, tmp_path):
 
 def test_the_embedded_collection_is_read_and_has_neither_problem_nor_leak(looked):
     check = looked(*(f"rankdistil/almanac/{split}" for split in ("train", "valid", "test")), train_on="sampled")
-    assert (complaints(check), check.problems, check.notes) == ([], [], [])
+    assert (complaints(check), check.problems, check.notes, check.leaks) == ([], [], [], [])
     assert [row.told.splitlines()[1].split(";")[0] for row in check.rows] == ["936 queries", "216 queries", "192 queries"]
 
 

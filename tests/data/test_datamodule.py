@@ -300,3 +300,24 @@ def test_no_worker_is_a_choice_and_a_negative_number_is_not():
     assert replace(SETTINGS, workers=0).workers == 0
     with pytest.raises(ValueError, match=r"^data.workers is -1; expected a whole number of at least 0.$"):
         replace(SETTINGS, workers=-1)
+
+
+@pytest.mark.parametrize("train_on", ["docpairs", "sampled"])
+def test_the_queries_that_are_trained_on_are_those_of_the_groups(build, train_on):
+    data = build(train_on=train_on, files={"triples": "1\ta\te\n3\tc\td\n", "qrels": "1 0 a 1\n3 0 c 1\n"})
+    assert data.trained_queries() == {"1": "where do apples grow", "3": "how long do cats sleep"}
+
+
+def test_the_queries_that_a_split_asks_are_the_judged_ones(build):
+    data = build(files={"qrels": "1 0 a 1\n2 0 b 0\n"})
+    assert data.asked("test") == data.asked("valid") == {"1": "where do apples grow", "2": "what do bees make"}
+
+
+def test_negatives_with_the_text_of_the_positive_and_the_sides_of_a_holdout_are_told(build, collection, encoder):
+    told = build(files={"triples": "1\ta\ta\n1\ta\tb\n"}).account()
+    assert (told["same_text"], told["training_queries"]) == (1, {"left_out": 0, "groups": 1})
+    assert not {"same_text", "holdout"} & build().account().keys()
+    train, valid = (Reader(collection(), Holdout(1, inside)) for inside in (False, True))
+    held_out = RankingDataModule(train, valid, Reader(collection()), encoder, SETTINGS, 0)
+    sides = {"train": {"queries": 2, "answered": 2}, "valid": {"queries": 1, "answered": 1}}
+    assert held_out.account()["holdout"] == {"level": 1, "sides": sides}

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -197,6 +198,31 @@ def test_real_sampled_epoch_joins_a_judged_positive_with_an_unjudged_candidate(o
 def test_docpairs_are_the_dataset_s_own(collection, opened, tmp_path, store):
     found = opened(Reader(collection()), "docpairs", store=tmp_path / "store" if store else None)
     assert sorted(found) == [("1", "a", "b"), ("1", "a", "e"), ("2", "b", "c"), ("3", "c", "d")]
+
+
+TWICE = "d1\tbees live six weeks\nd3\tBees live six weeks.\nd4\tbees make honey\n"
+ONE_QUERY = {"corpus": TWICE, "queries": "1\tbees live\n", "qrels": "1 0 d1 1\n"}
+
+
+def test_a_candidate_with_the_text_of_the_positive_is_no_negative(collection, opened):
+    split = collection(**ONE_QUERY)
+    assert set(opened(Reader(replace(split, candidates=None)), "sampled", epochs=10)) == {("1", "d1", "d4")}
+
+
+@pytest.mark.parametrize("store", [False, True])
+def test_a_triple_whose_negative_has_the_text_of_its_positive_is_left_out(collection, opened, tmp_path, store):
+    split = collection(**ONE_QUERY, triples="1\td1\td3\n1\td1\td4\n1\td4\td4\n")
+    place = tmp_path / "store" if store else None
+    for _ in range(2):  # the second time from the store
+        assert opened(Reader(split, store=place), "docpairs", store=place) == [("1", "d1", "d4")]
+
+
+@pytest.mark.parametrize("store", [False, True])
+def test_triples_that_all_have_one_text_twice_are_refused(collection, opened, tmp_path, store):
+    split = collection(**ONE_QUERY, triples="1\td1\td3\n")
+    message = "^all 1 triples of the training split have a negative with the text of the positive.$"
+    with pytest.raises(ValueError, match=message):
+        opened(Reader(split), "docpairs", store=tmp_path / "store" if store else None)
 
 
 @pytest.mark.parametrize("store", [False, True])

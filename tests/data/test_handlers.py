@@ -1,5 +1,9 @@
 """Passages on disk answer as those in memory do; records come with the numbers of their lines."""
 
+from pathlib import Path
+
+import pytest
+
 from rankdistil.data.handlers import FileDocPairs, FileQrels, FileScoredDocs
 from rankdistil.data.readers import Reader
 
@@ -30,3 +34,12 @@ def test_records_come_with_the_numbers_of_their_lines(tmp_path):
     assert [(line, tuple(row)) for line, row in FileQrels(path).numbered()] == [(2, ("1", "a", 2))]
     path.write_text("1 Q0 a 1 2.5 tag\n")
     assert [(line, tuple(row)) for line, row in FileScoredDocs(path).numbered()] == [(1, ("1", "a", 2.5))]
+
+
+@pytest.mark.parametrize("grade", ["1001", "20260101", "4294967297", "4611686018427387904", "99999999999999999999"])
+def test_a_number_that_is_no_grade_is_refused_where_it_is_read(tmp_path: Path, grade: str) -> None:
+    file = tmp_path / "qrels.txt"
+    file.write_text(f"q1 0 d1 1000\nq1 0 d2 {grade}\n")
+    with pytest.raises(ValueError) as caught:
+        list(FileQrels(file).qrels_iter())
+    assert str(caught.value) == f"{file}:2: grade is {grade}, expected at most 1000."

@@ -15,6 +15,7 @@ from rankdistil.data.unknown import training_triples
 from rankdistil.metrics.measures import means, per_query
 
 TWENTY = "".join(f"q{number}\tquestion {number}\n" for number in range(20))
+JUDGED = "".join(f"q{number} 0 a 1\n" for number in range(20))
 
 
 def test_unknown_id_of_ir_datasets_is_named_with_the_embedded_ones():
@@ -34,7 +35,7 @@ def test_names_tell_splits_apart(collection, tmp_path):
 
 
 def test_held_out_queries_and_the_others_are_disjoint_and_complete(collection):
-    split = collection(queries=TWENTY)
+    split = collection(queries=TWENTY, qrels=JUDGED)
     inside, outside = (Reader(split, Holdout(6, inside)).queries for inside in (True, False))
     assert (len(inside), len(outside)) == (6, 14)
     assert inside | outside == Reader(split).queries
@@ -43,13 +44,13 @@ def test_held_out_queries_and_the_others_are_disjoint_and_complete(collection):
 def test_held_out_queries_do_not_depend_on_the_order_of_the_file(collection):
     shuffled = TWENTY.splitlines(keepends=True)
     random.Random(3).shuffle(shuffled)
-    first = Reader(collection(queries=TWENTY), Holdout(6, inside=True)).queries
-    second = Reader(collection(queries="".join(shuffled)), Holdout(6, inside=True)).queries
+    first = Reader(collection(queries=TWENTY, qrels=JUDGED), Holdout(6, inside=True)).queries
+    second = Reader(collection(queries="".join(shuffled), qrels=JUDGED), Holdout(6, inside=True)).queries
     assert first == second
 
 
 def test_validation_and_test_take_queries_of_their_own_from_the_training_queries(collection):
-    split = collection(queries=TWENTY)
+    split = collection(queries=TWENTY, qrels=JUDGED)
     holdouts = Holdout(6, inside=True), Holdout(6, inside=True, behind=6), Holdout(12, inside=False)
     readers = [Reader(split, holdout) for holdout in holdouts]
     assert [len(reader.queries) for reader in readers] == [6, 6, 8]
@@ -59,7 +60,7 @@ def test_validation_and_test_take_queries_of_their_own_from_the_training_queries
 
 
 def test_larger_holdout_holds_the_smaller(collection):
-    split = collection(queries=TWENTY)
+    split = collection(queries=TWENTY, qrels=JUDGED)
     assert Reader(split, Holdout(3, inside=True)).queries.items() < Reader(split, Holdout(9, inside=True)).queries.items()
 
 

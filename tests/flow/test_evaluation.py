@@ -53,6 +53,13 @@ def test_a_supplied_ranking_equals_the_ranker_that_wrote_it_and_has_no_agreement
     assert (found["test.run"]["tau"], found["test.run"]["speed"]) == (None, {})
 
 
+def test_no_row_is_trained_on_the_test_and_of_the_ranking_file_nobody_asks(compared) -> None:
+    leaks = {name: row["leak"] for name, row in rows(compared[1]).items()}
+    assert leaks["lm_two_step 2l"] == leaks["teacher minilm"] == {"queries": 0, "of": 10, "examples": [], "other_text": 0}
+    assert leaks["test.run"] is None
+    assert "not known whether" not in compared[0].stdout
+
+
 def test_differences_are_to_the_teacher_and_to_the_baseline_named(compared) -> None:
     found = rows(compared[1])
     for role, name in (("against_teacher", "teacher minilm"), ("against_baseline", "lm_finetune 2l")):
@@ -97,6 +104,19 @@ def test_the_folder_holds_report_and_frontier_and_the_logger_s_file(compared) ->
     assert (out / "frontier.png").read_bytes().startswith(b"\x89PNG")
     assert "![frontier](frontier.png)" in (out / "report.md").read_text()
     assert f"files: {out}/" in done.stdout
+
+
+def test_a_run_that_is_tested_on_its_training_queries_is_marked_everywhere(procedures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    asked = [f"models={procedures}/lm_finetune/2l/seed0", "+data.test=rankdistil/almanac/train", "rescore=true"]
+    done = evaluate(*asked, f"hydra.run.dir={out}")
+    assert done.returncode == 0, done.stderr
+    (row,) = (row for row in json.loads((out / "report.json").read_text())["rows"] if row["name"] == "lm_finetune 2l")
+    assert (row["leak"]["queries"], row["leak"]["of"]) == (10, 10)
+    assert row["verdict"][0].startswith("lm_finetune 2l: TRAINED ON 10 OF 10 TEST QUERIES, for example ")
+    for text in (done.stdout, (out / "report.md").read_text()):
+        assert "lm_finetune 2l (!)" in text
+        assert "10 of 10" in text
 
 
 @pytest.mark.parametrize("inside", ["", "/export"])

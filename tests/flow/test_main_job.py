@@ -20,7 +20,7 @@ from rankdistil.metrics.trec import read_run
 
 FILES = {
     ".hydra", "run.json", "checkpoints", "export", "metrics.json", "per_query.jsonl", "test.run", "valid.run", "latency.json",
-    "metrics.csv",
+    "metrics.csv", "trained_on.npy",
 }  # fmt: skip
 
 

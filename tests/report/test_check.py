@@ -17,7 +17,7 @@ SETTINGS = DataSettings(2, 3, 8, "docpairs", 10, 1, 10, 2, 10)
 def check() -> Check:
     check = Check(SETTINGS)
     check.rows.append(Row(["train", "test"], "corpus.tsv", 1500, 99, "0123456789abcdef", "5 passages"))
-    check.notes.append("leak: 1 of 2.")
+    check.notes.append("1 of 2.")
     check.listings.of(Path("corpus.tsv")).end(1500)
     return check
 
@@ -39,7 +39,15 @@ def test_the_table_names_file_lines_bytes_digest_and_content(check: Check) -> No
 
 
 def test_notes_stand_below_the_table_and_do_no_harm(check: Check) -> None:
-    assert printed(check)[-2:] == ["note: leak: 1 of 2.", "check: no problem found."]
+    assert printed(check)[-2:] == ["note: 1 of 2.", "check: no problem found."]
+
+
+def test_a_leak_is_never_called_no_problem(check: Check) -> None:
+    check.leaks.append("7 of 10 test queries.")
+    assert printed(check)[-2:] == [
+        "leak: 7 of 10 test queries.",
+        "check: no problem found that stops a run, but 1 leaks between splits, listed above.",
+    ]
 
 
 def test_bad_lines_that_may_be_left_out_are_listed_and_do_no_harm(check: Check) -> None:

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 from support import latency_row, timing
 
+from rankdistil.data.trained_on import Leak
 from rankdistil.metrics.significance import holm, randomisation_test
 from rankdistil.report.comparison import Member, Row, compare, judge
 from rankdistil.report.comparison_table import legend, markdown, tables
@@ -236,3 +237,19 @@ def test_of_a_busy_machine_no_time_is_shown_and_one_line_says_how_to_measure_aga
         "busy, not comparable: others used 43% of its 2 cores meanwhile, more than 10% (callbacks.inference_time.busy_share), "
         "so no time is shown. Measure again when nothing else runs: python evaluate.py models=<run>"
     ]
+
+
+def test_a_row_trained_on_test_queries_is_marked_in_every_table_and_in_the_legend() -> None:
+    leaked = [one._replace(result=one.result._replace(leak=Leak(3, 4, ["q0", "q1", "q2"], 0))) for one in SEEDS]
+    found = compare([BM25, *leaked], None, "BM25")
+    assert [row.shown for row in found] == ["BM25", "distill 2l (!)"]
+    text = markdown(found, None, "BM25")
+    assert text.startswith("| ranker | trained on | seeds |")
+    assert "| distill 2l (!) | 3 of 4 | 2 |" in text
+    assert "| BM25 | - | 1 |" in text
+    assert legend(found, None, "BM25", 4, None)[0] == ("distill 2l (!): TRAINED ON 3 of 4 test queries, for example q0, q1, q2")
+    assert all("trained on" in page.columns[1].header for page in tables(found, "title", None, "BM25", width=60))
+
+
+def test_without_a_leak_there_is_neither_mark_nor_column() -> None:
+    assert "trained on" not in markdown(list(rows().values()), "teacher toy", "BM25")

@@ -56,3 +56,16 @@ def test_groups_that_do_not_fit_into_a_batch_of_tokens_are_told() -> None:
         "training: 3 of the first 64 groups take more tokens than data.max_tokens=1000, the largest 1240. Each is a batch by "
         "itself."
     ]
+
+
+def test_both_sides_of_a_holdout_say_how_many_queries_they_have() -> None:
+    sides = {"train": {"queries": 900, "answered": 850}, "valid": {"queries": 100, "answered": 100}}
+    assert data_notes({"bad_lines": {}, "holdout": {"sides": sides, "level": 2}}) == [
+        "data.holdout: train has 900 queries, 850 of them with a passage of grade 2 or more.",
+        "data.holdout: valid has 100 queries, 100 of them with a passage of grade 2 or more.",
+    ]
+
+
+def test_negatives_with_the_text_of_an_answer_are_told() -> None:
+    told = {"bad_lines": {}, "training_queries": {"left_out": 0, "groups": 9}, "same_text": 4}
+    assert data_notes(told) == ["training: 4 negatives are left out: they have the text of a passage that answers their query."]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rankdistil.data.trained_on import Leak
 from rankdistil.report.result import Result, Tied, average
 from rankdistil.report.verdict import depth_note, likely_cures, verdict
 
@@ -123,6 +124,16 @@ def test_a_teacher_that_has_collapsed_is_told_beside_its_student() -> None:
     assert "equal" not in verdict(FIRST, OWN, TEACHER._replace(tied=Tied(1, 8))).text
 
 
+def test_a_ranker_that_was_trained_on_test_queries_is_told_in_capitals_first() -> None:
+    leaked = OWN._replace(leak=Leak(7, 8, ["q0", "q1", "q2"], 1))
+    assert verdict(FIRST, leaked).alarms == [
+        "student 2l: TRAINED ON 7 OF 8 TEST QUERIES, for example q0, q1, q2. Its numbers don't tell how it ranks for other "
+        "questions.",
+        "student 2l: 1 of 8 test queries have the id of a training query with another text. See that they are other questions.",
+    ]
+    assert verdict(FIRST, OWN._replace(leak=Leak(0, 8, [], 0))).alarms == []
+
+
 def test_a_ranker_that_nobody_trained_here_gets_an_alarm_without_cures() -> None:
     assert verdict(FIRST, result("x.run", [0.1] * 8)).alarms == [
         "x.run: WORSE THAN BM25, THE ORDER IT WAS GIVEN (-0.1000, p 0.008)."
@@ -149,9 +160,10 @@ def test_a_depth_that_the_measure_looks_at_whole_is_told() -> None:
     ]
 
 
-def test_seeds_are_averaged_query_by_query_with_the_ties_of_the_worst() -> None:
-    pair = [result("a", [0.2, 0.4], tied=Tied(0, 2)), result("b", [0.4, 0.0], tied=Tied(2, 2))]
+def test_seeds_are_averaged_query_by_query_with_the_ties_and_the_leak_of_the_worst() -> None:
+    leaks = Leak(0, 2, [], 0), Leak(1, 2, ["q0"], 0)
+    pair = [result("a", [0.2, 0.4], tied=Tied(0, 2), leak=leaks[0]), result("b", [0.4, 0.0], tied=Tied(2, 2), leak=leaks[1])]
     found = average(pair, "both")
-    assert (found.name, found.tied, found.speed) == ("both", Tied(2, 2), {})
+    assert (found.name, found.tied, found.leak, found.speed) == ("both", Tied(2, 2), leaks[1], {})
     assert found.values() == pytest.approx({"q0": 0.3, "q1": 0.2})
     assert found.measures["nDCG@10"] == pytest.approx(0.25)

@@ -12,6 +12,7 @@ from rankdistil.data.batch import ScoredPairs
 from rankdistil.data.candidates import is_ordered
 from rankdistil.data.datamodule import RerankingTask
 from rankdistil.data.records import Ranking
+from rankdistil.data.trained_on import Leak
 from rankdistil.files import write_json, write_text
 from rankdistil.metrics.fidelity import kendall_tau, overlap
 from rankdistil.metrics.measures import (
@@ -48,7 +49,8 @@ class RankingMetrics(L.Callback):
     logged once            ``val/first_stage_nDCG@10`` and, beside a teacher's scores, ``val/teacher_nDCG@10``: what the
                            validation's nDCG@10 is to be held against; no first stage that has no order
     ``metrics.json``       test: means in ``measures`` and ``first_stage``, its name, ``queries``, ``pairs`` and the like;
-                           ``tied_queries`` (their scores are all one) of ``queries_with_choice`` (two candidates or more)
+                           ``tied_queries`` (their scores are all one) of ``queries_with_choice`` (two candidates or more);
+                           ``trained_on``: queries that the ranker was trained on (``data.trained_on.Leak``), null if unknown
     ``per_query.jsonl``    test: one line per query: ``query_id``, its ``topic`` where topics are known, ``measures``,
                            ``first_stage``, ``random_order`` (expected nDCG@10 of a random order of the candidates)
     ``test.run``           test: the ranking as a TREC run
@@ -60,10 +62,13 @@ class RankingMetrics(L.Callback):
         relevance_level: lowest grade that RR and AP count as relevant.
         tag: name of the run in ``test.run`` and ``valid.run``.
         teacher: how the teacher ranks the validation's candidates; None where batches have its scores, or there is none.
+        leak: test queries that the ranker was trained on; None where that isn't known.
     """
 
-    def __init__(self, folder: Path, relevance_level: int, tag: str, teacher: Ranking | None = None) -> None:
-        self._folder, self._level, self._tag, self._teacher = folder, relevance_level, tag, teacher
+    def __init__(
+        self, folder: Path, relevance_level: int, tag: str, teacher: Ranking | None = None, leak: Leak | None = None
+    ) -> None:
+        self._folder, self._level, self._tag, self._teacher, self._leak = folder, relevance_level, tag, teacher, leak
         self._scored: list[ScoredPairs] = []
         self._compared, self._best = False, -1.0
 
@@ -164,6 +169,7 @@ class RankingMetrics(L.Callback):
                 "pairs": sum(len(row) for row in scores.values()),
                 "tied_queries": tied_queries(scores),
                 "queries_with_choice": with_choice(scores),
+                "trained_on": self._leak and self._leak._asdict(),
                 "queries_without_candidates": sum(not task.candidates.get(query) for query in values),
             },
         )

@@ -3,7 +3,7 @@
 Nothing is written, and nothing fetched: of an ir_datasets id that isn't embedded, only what ir_datasets says about it is told.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,13 +11,24 @@ from typing import Any, NamedTuple
 from rankdistil.data.candidates import require_used
 from rankdistil.data.check_datasets import read_dataset
 from rankdistil.data.check_files import ANYTHING, Listing, Listings, TextsFound, count_text_triples, read_texts
-from rankdistil.data.check_records import Judged, Named, Numbered, Ranked, count_candidates, count_judgments, count_triples
+from rankdistil.data.check_overlap import Asked, overlaps
+from rankdistil.data.check_records import (
+    Judged,
+    Listed,
+    Named,
+    Numbered,
+    Ranked,
+    count_candidates,
+    count_judgments,
+    count_triples,
+)
 from rankdistil.data.check_scores import margin_note
 from rankdistil.data.datamodule import spread
 from rankdistil.data.encode import SPECIAL_TOKENS
 from rankdistil.data.fetch import missing
 from rankdistil.data.folder import HANDLERS, FolderSplit
 from rankdistil.data.handlers import FileScoredDocs
+from rankdistil.data.holdout import told_sides
 from rankdistil.data.readers import Reader
 from rankdistil.data.records import Qrels, Ranking
 from rankdistil.data.settings import DataSettings
@@ -75,6 +86,7 @@ class Check:
     Attributes:
         rows: what was found.
         facts: what a reader of its results may want to know beforehand.
+        leaks: questions that two splits share.
         notes: what no run would stop at, but a reader of its results should know.
         problems: what concerns no single file.
         listings: complaints about files.
@@ -83,13 +95,14 @@ class Check:
     def __init__(self, settings: DataSettings, on_bad: str = "stop") -> None:
         self.rows: list[Row] = []
         self.facts: list[str] = []
+        self.leaks: list[str] = []
         self.notes: list[str] = []
         self.problems: list[str] = []
         self.listings = Listings()
         self._settings, self._on_bad = settings, on_bad
         self._room = settings.max_length - SPECIAL_TOKENS
         self._read: dict[tuple[Any, ...], tuple[Row, Any]] = {}
-        self._queries: dict[str, TextsFound] = {}
+        self._asked: list[tuple[Split, dict[str, int]]] = []
         self._texts: dict[int, Texts] = {}
         self._used: set[str] = set()  # run files that rank a split, or may do so
 
@@ -146,14 +159,41 @@ class Check:
             if split.name == "train" and (note := self._try(partial(margin_note, self._settings, split.reader))):
                 self.notes.append(note)
         self._try(lambda: require_used({file: None for split in splits for file in split.reader.runs}, self._used))
-        train = self._queries.get("train")
-        for name, queries in self._queries.items():
-            if train and queries is not train and (shared := queries.by_text.keys() & train.by_text.keys()):
-                one = min(shared, key=queries.by_text.__getitem__)
-                self.notes.append(
-                    f"leak: {len(shared)} of {len(queries.ids)} {name} queries have the text of a training query, for example "
-                    f"{queries.by_text[one]} ({train.by_text[one]} in training)."
-                )
+        self._compare(splits)
+
+    def _compare(self, splits: Sequence[Split]) -> None:
+        """Say how many queries each side of a holdout has, and which questions two splits share."""
+        held_out = [split for split in splits if split.reader.holdout is not None]
+        apart = [split for split in held_out if not self.stops() and self._is_here(split) and self._tell_side(split)]
+        asked, read = [], []
+        tests = sum(split.name == "test" for split in splits)
+        for split, marks in self._asked:
+            if split.reader.holdout is not None:
+                if split not in apart:
+                    continue
+                marks = {key: mark for key, mark in marks.items() if key in split.reader.queries}
+            read.append(split)
+            asked.append(Asked(f"test ({split.reader.label})" if split.name == "test" and tests > 1 else split.name, marks))
+        unread = [split.name for split in splits if split.name != "passages" and split not in read]
+        if unread and not self.stops():
+            self.facts.append(f"leaks are not looked for in {', '.join(unread)}: those queries were not read.")
+        self.leaks, notes = overlaps(asked)
+        self.notes += notes
+
+    def _tell_side(self, split: Split) -> bool:
+        found = self._try(partial(split.reader.side, self._settings.relevance_level))
+        if found is not None:
+            self.facts += told_sides({split.name: found}, self._settings.relevance_level)
+        return found is not None
+
+    @staticmethod
+    def _is_here(split: Split) -> bool:
+        source = split.reader.source
+        return isinstance(source, FolderSplit) or not missing(split.reader.dataset, ("queries", "qrels"))
+
+    def _ask(self, split: Split, queries: TextsFound, used: Iterable[str]) -> None:
+        if split.name != "passages":  # which are read without any question
+            self._asked.append((split, {key: queries.marks[key] for key in used if key in queries.marks}))
 
     def _folder(self, split: Split, source: FolderSplit) -> None:
         files = source.files
@@ -181,9 +221,6 @@ class Check:
         queries = texts("queries", "queries")
         self._keep(source.corpus, "passage", passages)
         self._keep(source.queries, "query", queries)
-        if queries is not None:
-            self._queries[split.name] = queries
-            self._require_left(split, len(queries.ids))
         named = Named(queries or ANYTHING, passages or ANYTHING)
         level, allow = split.relevance_level, split.reader.tolerance.allow_unknown
 
@@ -191,8 +228,9 @@ class Check:
             found = count_judgments(rows("qrels"), named, level, listing, allow)
             return found.told, found
 
-        def triples(_: Path, listing: Listing) -> tuple[str, None]:
-            return count_triples(rows("triples"), named, listing), None
+        def triples(_: Path, listing: Listing) -> tuple[str, Listed]:
+            found = count_triples(rows("triples"), named, listing)
+            return found.told, found
 
         def candidates(path: Path, listing: Listing) -> tuple[str, Ranked]:
             columns = source.columns.get("candidates") if path == files.get("candidates") else None
@@ -202,8 +240,7 @@ class Check:
 
         same = (files["corpus"], files["queries"])
         judged = read("qrels", judgments, *same, level)
-        if source.triples:
-            read("triples", triples, *same)
+        listed = read("triples", triples, *same) if source.triples else None
         runs = [self._once(split.name, file, Path(file).expanduser(), candidates, same) for file in split.reader.runs]
         found = dict(zip(split.reader.runs, runs, strict=True))
         self._used |= {file for file, run in found.items() if run is None}  # which has been complained of
@@ -213,6 +250,10 @@ class Check:
             self._used.add(file)
         else:
             ranked = read("candidates", candidates, *same) if source.candidates else None
+        if queries and self._lists(split, bool(source.triples)):
+            self._ask(split, queries, listed.queries if listed else ())
+        elif queries and judged:
+            self._ask(split, queries, judged.answered if split.name == "train" else judged.queries)
         if queries and passages and judged:
             own = len(judged.queries) if source.shares_queries else len(queries.ids)
             self._usable(split, own, judged, ranked)
@@ -220,9 +261,8 @@ class Check:
     def _usable(self, split: Split, queries: int, judged: Judged, ranked: Ranked | None) -> None:
         """Say what can't be trained on or ranked."""
         training = split.name == "train"
-        settings = self._settings
-        if training and lists_groups(settings.train_on, settings.negatives, "triples" in split.reader.source.files):
-            files = split.reader.source.files
+        files = split.reader.source.files
+        if self._lists(split, "triples" in files):
             if "triples" not in files and all(path.is_file() for path in files.values()):
                 self._try(split.reader.require_docpairs)
         elif training:
@@ -239,13 +279,6 @@ class Check:
                 f"example {min(missing)}."
             )
 
-    def _require_left(self, split: Split, queries: int) -> None:
-        held_out = split.reader.holdout
-        if held_out is not None and (end := held_out.behind + held_out.queries) >= queries and not held_out.inside:
-            self.problems.append(
-                f"data.holdout sets {end} queries apart, which leaves none of {queries} to train on; set it lower."
-            )
-
     def _text_triples(self, split: Split, source: FolderSplit) -> None:
         columns = source.columns.get("triples_text")
 
@@ -258,8 +291,7 @@ class Check:
             queries, passages = found
             self._keep(source.name, "passage", passages)
             self._keep(source.name, "query", queries)
-            self._queries[split.name] = queries
-            self._require_left(split, len(queries.ids))
+            self._ask(split, queries, queries.marks)
 
     def _dataset(self, split: Split) -> None:
         source = str(split.reader.source)
@@ -272,12 +304,17 @@ class Check:
             self._used |= set(split.reader.runs)
         else:
             self._used |= {str(self._try(lambda: split.reader.run))}
-            self._queries[split.name] = found.queries
             self._keep(source, "query", found.queries)
             self._keep(source, "passage", found.passages)
-        settings, has_triples = self._settings, split.reader.dataset.has_docpairs()
-        if split.name == "train" and lists_groups(settings.train_on, settings.negatives, has_triples):
+        listed = self._lists(split, split.reader.dataset.has_docpairs())
+        if listed:
             self._try(split.reader.require_docpairs)
+        if found.queries is not None:
+            self._ask(split, found.queries, found.listed if listed else found.judged)
+
+    def _lists(self, split: Split, has_triples: bool) -> bool:
+        """Whether a split is the training split, and trained on its own triples."""
+        return split.name == "train" and lists_groups(self._settings.train_on, self._settings.negatives, has_triples)
 
     def _keep(self, file: str, kind: str, found: TextsFound | None) -> None:
         """Keep texts that were read; splits share some, of one file or of one collection."""

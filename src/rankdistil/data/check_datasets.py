@@ -1,5 +1,6 @@
 """What an ir_datasets id holds: read where it is embedded, else only what ir_datasets says, so that nothing is fetched."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import ir_datasets
@@ -15,12 +16,23 @@ PARTS = {"docs": "passages", "queries": "queries", "qrels": "judgments", "docpai
 
 
 class DatasetFound(NamedTuple):
-    """Attributes: told: in words, a part a line; queries, passages: where they were read; place: where its files are."""
+    """What was found.
+
+    Attributes:
+        told: in words, a part a line.
+        queries: where they were read.
+        passages: where they were read.
+        place: where its files are.
+        judged: queries with a judgment, where they were read.
+        listed: queries of its triples, where they were read.
+    """
 
     told: str
     queries: TextsFound | None
     passages: TextsFound | None
     place: str
+    judged: Collection[str] = ()
+    listed: Collection[str] = ()
 
 
 def read_dataset(reader: Reader, settings: DataSettings) -> DatasetFound:
@@ -39,13 +51,14 @@ def read_dataset(reader: Reader, settings: DataSettings) -> DatasetFound:
     for found, texts in ((passages, reader.passages()), (queries, reader.queries.items())):
         for key, text in texts:
             found.add(key, text)
+    triples = [triple.query_id for _, triple in training_triples(reader)[1]]
     told = [
         passages.told("passages"),
         queries.told("queries"),
         f"{sum(map(len, reader.qrels.values()))} judgments of {len(reader.qrels)} queries",
-        f"{sum(1 for _ in training_triples(reader)[1])} triples",
+        f"{len(triples)} triples",
     ]
-    return DatasetFound("\n".join(told), queries, passages, "is embedded")
+    return DatasetFound("\n".join(told), queries, passages, "is embedded", set(reader.qrels), set(triples))
 
 
 def _place(source: str) -> str:

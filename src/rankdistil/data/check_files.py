@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from rankdistil.data import parse
 from rankdistil.data.badlines import BadLines, Tally, allowed
 from rankdistil.data.repeats import distinct, repeated_hashes
+from rankdistil.data.same_text import mark
+from rankdistil.data.store.build import in_chunks
 from rankdistil.data.text_triples import TextDocPairs
 
 SHOWN = 20  # complaints of each file
@@ -96,7 +98,7 @@ class Ids:
 
     def __init__(self) -> None:
         self._hashes = array("q")
-        self._sorted: NDArray[np.int64] | None = None
+        self._order: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self._hashes)
@@ -110,14 +112,19 @@ class Ids:
         self._hashes.extend(map(hash, keys))
 
     def rows(self, keys: Sequence[str]) -> NDArray[np.int64]:
-        """Look ids up: 0 for one that is there, -1 for another, (N,)."""
-        if self._sorted is None:
-            self._sorted = np.sort(np.array(self._hashes, dtype=np.int64))
+        """Look ids up: the place of each among those that were added, -1 for one that isn't there, (N,)."""
         if not len(self):
             return np.full(len(keys), -1)
+        if self._order is None:
+            self._order = np.argsort(self.hashes, kind="stable")
         wanted = np.fromiter(map(hash, keys), np.int64, len(keys))
-        place = np.searchsorted(self._sorted, wanted).clip(max=len(self) - 1)
-        return np.where(self._sorted[place] == wanted, 0, -1)
+        place = self._order[np.searchsorted(self.hashes, wanted, sorter=self._order).clip(max=len(self) - 1)]
+        return np.where(self.hashes[place] == wanted, place, -1)
+
+    @property
+    def hashes(self) -> NDArray[np.int64]:
+        """Their hashes as they were added, (N,); nothing can be added while they are in use."""
+        return np.frombuffer(self._hashes, np.int64) if self._hashes else np.zeros(0, np.int64)
 
     def repetitions(self) -> int:
         """Count those that were there already when they were added."""
@@ -141,22 +148,23 @@ class TextsFound:
 
     Args:
         room: tokens that each has at most.
-        keep: keep hashes of the texts too.
+        keep: keep the texts' marks by id too.
 
     Attributes:
         ids: of all.
         empty: ids of texts without a word.
-        by_text: id by hash of the text, case and white space aside.
+        marks: mark of each text (``same_text.mark``) by id, 0 for one without a word.
         sample: up to ``SAMPLED`` of the texts, each as likely as any other.
     """
 
     def __init__(self, room: int, keep: bool = False) -> None:
         self.ids, self.empty = Ids(), set()
-        self.by_text: dict[int, str] = {}
+        self.marks: dict[str, int] = {}
         self.sample: list[str] = []
         self._random = Random(0)
         self._room, self._keep = room, keep
         self._words = array("I")
+        self._marks = array("q")
 
     def add(self, key: str, text: str) -> None:
         """Count a text."""
@@ -169,8 +177,24 @@ class TextsFound:
             self.sample[place] = text
         if not words:
             self.empty.add(key)
-        elif self._keep:
-            self.by_text.setdefault(hash(" ".join(words).casefold()), key)
+        self._marks.append(mark(text) if words else 0)
+        if self._keep:
+            self.marks.setdefault(key, self._marks[-1])
+
+    def same(self, some: Sequence[str], others: Sequence[str]) -> NDArray[np.bool_]:
+        """Say which of N pairs of ids, both there and of texts with words, name one text, (N,)."""
+        if not self._marks:
+            return np.zeros(len(some), np.bool_)
+        places = [self.ids.rows(keys) for keys in (some, others)]
+        one, other = (np.frombuffer(self._marks, np.int64)[place] for place in places)
+        return (one == other) & (one != 0) & (np.minimum(*places) >= 0)
+
+    def _twins(self) -> int:
+        """Count the texts that another id has too."""
+        first = np.unique(self.ids.hashes, return_index=True)[1]
+        marks = np.array(self._marks, np.int64)[first]
+        counts = np.unique(marks[marks != 0], return_counts=True)[1]
+        return int(counts[counts > 1].sum())
 
     def told(self, what: str) -> str:
         """Say what was counted; ``what`` the texts are."""
@@ -181,6 +205,7 @@ class TextsFound:
         counts = {
             "empty": len(self.empty),
             f"of more than {room} words, cut to {room} tokens or fewer": int((words > room).sum()),
+            "with the text of another": self._twins(),
         }
         parts = [f"{len(words)} {what}", f"words: {middle} median, {most} at 95 %, {words.max()} at most"]
         return "; ".join(parts + [f"{count} {which}" for which, count in counts.items() if count])
@@ -217,5 +242,9 @@ def count_text_triples(rows: TextDocPairs, again: TextDocPairs, room: int) -> tu
         queries.add(key, text)
     for key, text in again.texts(1, 2):
         passages.add(key, text)
-    triples = sum(1 for _ in again.numbered())
-    return f"{triples} triples of texts; {queries.told('queries')}; {passages.told('passages')}", (queries, passages)
+    triples = same = 0
+    for chunk in in_chunks((row for _, row in again.numbered()), SAMPLED):
+        triples += len(chunk)
+        same += int(passages.same(*([row[place] for row in chunk] for place in (1, 2))).sum())
+    told = f"{triples} triples of texts; " + (f"{same} whose negative has the positive's text; " if same else "")
+    return f"{told}{queries.told('queries')}; {passages.told('passages')}", (queries, passages)

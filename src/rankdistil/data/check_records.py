@@ -55,9 +55,9 @@ def count_judgments(rows: Numbered, named: Named, level: int, listing: Listing, 
                 unknown[what] += place < 0
                 if place < 0 and not allow_unknown:
                     listing.refuse(line, f"{what} {key!r} is not there; data.allow_unknown=true would accept that.")
-            if query == 0:
+            if query >= 0:
                 judged.add(row.query_id)
-                if passage == 0 and row.relevance >= level:
+                if passage >= 0 and row.relevance >= level:
                     answered.add(row.query_id)
     if not judged:
         listing.fail(f"{listing.file}: no query of the split has a judgment. Do queries and qrels belong together?")
@@ -73,10 +73,17 @@ def count_judgments(rows: Numbered, named: Named, level: int, listing: Listing, 
     return Judged("; ".join(told), judged, answered)
 
 
-def count_triples(rows: Numbered, named: Named, listing: Listing) -> str:
+class Listed(NamedTuple):
+    """Attributes: told: in words; queries: that triples are of."""
+
+    told: str
+    queries: set[str]
+
+
+def count_triples(rows: Numbered, named: Named, listing: Listing) -> Listed:
     """Count triples; those that name an unknown query or passage are complaints."""
     every, queries = Ids(), set()
-    empty = same = 0
+    empty = same = twins = 0
     for chunk in in_chunks(rows, CHUNK):
         asked, positives, negatives = zip(*(row[:3] for _, row in chunk), strict=True)
         columns = [named.queries.ids.rows(asked), *(named.passages.ids.rows(ids) for ids in (positives, negatives))]
@@ -85,8 +92,14 @@ def count_triples(rows: Numbered, named: Named, listing: Listing) -> str:
         every.add_all(row for _, row in chunk)
         empty += sum(key in named.passages.empty for key in positives)
         same += sum(map(eq, positives, negatives))
-    parts = {"with an empty positive": empty, "whose negative is the positive": same, "repeated": every.repetitions()}
-    return "; ".join([f"{len(every)} triples of {len(queries)} queries", *_some(parts)])
+        twins += int((named.passages.same(positives, negatives) & ~np.fromiter(map(eq, positives, negatives), np.bool_)).sum())
+    parts = {
+        "with an empty positive": empty,
+        "whose negative is the positive": same,
+        "whose negative has the positive's text": twins,
+        "repeated": every.repetitions(),
+    }
+    return Listed("; ".join([f"{len(every)} triples of {len(queries)} queries", *_some(parts)]), queries)
 
 
 class Ranked(NamedTuple):
@@ -111,7 +124,7 @@ def count_candidates(rows: Numbered, named: Named, listing: Listing, again: Numb
         passages = named.passages.ids.rows([row.doc_id for _, row in chunk])
         queries = named.queries.ids.rows([row.query_id for _, row in chunk])
         other += int((queries < 0).sum())
-        for index in np.flatnonzero(queries == 0).tolist():
+        for index in np.flatnonzero(queries >= 0).tolist():
             line, row = chunk[index]
             hits[row.query_id] += 1
             pairs.add((row.query_id, row.doc_id))

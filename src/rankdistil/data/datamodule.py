@@ -114,6 +114,16 @@ class RankingDataModule(StreamDataModule):
             self._scores = found[0] if len(found) == 1 else mean_on_one_scale(found, self._source.pairs())
         return self._texts, self._source
 
+    def trained_queries(self) -> dict[str, str]:
+        """Return the queries that are trained on, text by id."""
+        texts = self._train.queries
+        return {key: texts[key] for key in self._texts.queries.names(self._source.queries())}
+
+    def asked(self, split: str) -> dict[str, str]:
+        """Return the queries that a split is measured on, text by id."""
+        texts = self._reader(split).queries
+        return {key: texts[key] for key in self.task(split).qrels}
+
     def task(self, split: str) -> RerankingTask:
         """Return what a split re-ranks; ``split`` is ``valid`` or ``test``."""
         if split not in self._tasks:
@@ -133,8 +143,15 @@ class RankingDataModule(StreamDataModule):
         And how many groups don't fit into a batch.
         """
         told = super().account() | ({"max_tokens": self._larger} if self._larger else {})
+        level = self.settings.relevance_level
+        sides = {split: self._reader(split) for split in ("train", "valid", "test")}
+        held_out = {split: reader.side(level) for split, reader in sides.items() if reader is not None and reader.holdout}
+        if held_out:
+            told["holdout"] = {"level": level, "sides": held_out}
         if self._source is not None:
             told["training_queries"] = {"left_out": self._source.left_out, "groups": len(self._source)}
+            if self._source.same_text:
+                told["same_text"] = self._source.same_text
             if self._source.by_margin is not None:
                 told["negatives_margin"] = self._source.by_margin._asdict()
         for split, task in self._tasks.items():

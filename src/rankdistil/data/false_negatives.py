@@ -40,7 +40,7 @@ class SafeGroups:
     left_out = 0
 
     def __init__(self, source: ListedGroups, margin: Margin) -> None:
-        self._source, self._margin = source, margin
+        self._source, self._margin, self.same_text = source, margin, source.same_text
         self._safe_groups = sum(int(self._safe(source.read(at, CHUNK)).sum()) for at in range(0, len(source), CHUNK))
         self.by_margin = ByMargin("triples", len(source), len(source) - self._safe_groups)
         if not self._safe_groups:
@@ -59,6 +59,10 @@ class SafeGroups:
     def pairs(self) -> Rows:
         """Return every pair that is listed: the scores decide which are used."""
         return self._source.pairs()
+
+    def queries(self) -> Rows:
+        """Return every query that is listed."""
+        return self._source.queries()
 
     def _safe(self, rows: Rows) -> NDArray[np.bool_]:
         positive, negative = (self._margin.scores.of(rows[:, 0], rows[:, column]) for column in (1, 2))

@@ -44,10 +44,12 @@ class GroupSource(Protocol):
     Attributes:
         left_out: training queries that no group can be made of.
         by_margin: what a margin leaves out; None without one.
+        same_text: negatives that are left out since they have the text of the positive.
     """
 
     left_out: int
     by_margin: ByMargin | None
+    same_text: int
 
     def __len__(self) -> int:
         """Return the number of groups in an epoch."""
@@ -61,12 +63,17 @@ class GroupSource(Protocol):
         """Return query and passage of every pair that any epoch may hold, once each, (N, 2)."""
         ...
 
+    def queries(self) -> Rows:
+        """Return the query of every group that any epoch may hold, once each, (N,)."""
+        ...
+
 
 class ListedGroups:
     """Groups that are given, each once an epoch; shuffled within bounds, so that they needn't be in memory.
 
     Args:
         rows: query, positive and negatives, (N, 2 + K).
+        same_text: groups that aren't among them, since their negative has the text of the positive.
 
     Raises:
         ValueError: if there is none.
@@ -75,7 +82,10 @@ class ListedGroups:
     left_out = 0  # triples are given for some queries, and promised for none
     by_margin = None
 
-    def __init__(self, rows: Rows | StoredRows) -> None:
+    def __init__(self, rows: Rows | StoredRows, same_text: int = 0) -> None:
+        self.same_text = same_text
+        if not len(rows) and same_text:
+            raise ValueError(f"all {same_text} triples of the training split have a negative with the text of the positive.")
         if not len(rows):
             raise ValueError("the training split has no triple for its queries. Do triples and queries belong together?")
         self._rows = rows
@@ -95,6 +105,10 @@ class ListedGroups:
         """Return every pair once."""
         return _distinct(self.read(at, CHUNK)[:, [0, column]] for column in (1, 2) for at in range(0, len(self), CHUNK))
 
+    def queries(self) -> Rows:
+        """Return every query once."""
+        return np.unique(np.concatenate([np.unique(self.read(at, CHUNK)[:, 0]) for at in range(0, len(self), CHUNK)]))
+
     def read(self, at: int, count: int) -> Rows:
         """Return some of them, one behind the other."""
         return self._rows[at : at + count]
@@ -110,14 +124,15 @@ class SampledGroups:
         size: negatives in a group.
         left_out: queries that no group can be made of.
         by_margin: what a margin leaves out; None without one.
+        same_text: negatives that aren't among them, since they have the text of a positive.
     """
 
     def __init__(
         self, queries: Rows, positives: list[Rows], negatives: list[Rows], size: int, left_out: int = 0,
-        by_margin: ByMargin | None = None,
+        by_margin: ByMargin | None = None, same_text: int = 0,
     ) -> None:  # fmt: skip
         self._queries, self._positives, self._negatives, self._size = queries, positives, negatives, size
-        self.left_out, self.by_margin = left_out, by_margin
+        self.left_out, self.by_margin, self.same_text = left_out, by_margin, same_text
 
     def __len__(self) -> int:
         return len(self._queries)
@@ -136,6 +151,10 @@ class SampledGroups:
             for pools in (self._positives, self._negatives)
             for query, rows in zip(self._queries, pools, strict=True)
         )
+
+    def queries(self) -> Rows:
+        """Return every query."""
+        return self._queries
 
     def _group(self, index: int, random: np.random.Generator) -> list[int]:
         positives, negatives = self._positives[index], self._negatives[index]
@@ -175,7 +194,7 @@ def row_chunks(triples: Iterable[tuple[int, Triple]], queries: Texts, passages: 
 
 def sample_groups(
     positives: Mapping[str, list[str]], negatives: Mapping[str, list[str]], size: int, queries: Texts, passages: Texts,
-    safe: Callable[[Rows, list[Rows], list[Rows]], list[Rows]] | None = None,
+    safe: Callable[[Rows, list[Rows], list[Rows]], list[Rows]] | None = None, same_text: int = 0,
 ) -> SampledGroups:  # fmt: skip
     """Prepare the sampling of groups.
 
@@ -186,6 +205,7 @@ def sample_groups(
         queries: gives the rows of queries.
         passages: gives the rows of passages.
         safe: keeps some of the negatives of each query, given the rows of queries, positives and negatives; None keeps all.
+        same_text: negatives that were left out before.
 
     Raises:
         ValueError: if no query has a relevant passage and enough negatives; for a passage that isn't in the collection.
@@ -209,7 +229,7 @@ def sample_groups(
     pools = [good[index] for index in left], [bad[index] for index in left]
     before, after = (sum(map(len, rows)) for rows in (whole, bad))
     by_margin = None if safe is None else ByMargin("negatives", before, before - after, len(able) - len(left))
-    return SampledGroups(asked[left], *pools, size, len(positives) - len(left), by_margin)
+    return SampledGroups(asked[left], *pools, size, len(positives) - len(left), by_margin, same_text)
 
 
 def hard_negatives(candidates: Ranking, qrels: Qrels, skip: int = 0) -> dict[str, list[str]]:

@@ -26,6 +26,9 @@ from rankdistil.data.badlines import STOP, BadLines
 from rankdistil.data.repeats import Row, distinct, repeated
 from rankdistil.data.run_table import RunTable, run_table, scored_lines
 
+HIGHEST_GRADE = 1000
+"""What is above is no grade but a number of another column; measures take memory by it, and overflow beyond 32 bits."""
+
 
 class MemoryDocstore(Docstore):
     """Passages by id, in memory."""
@@ -106,6 +109,9 @@ class FileQrels(Lines, BaseQrels):
         seen: dict[tuple[str, str], tuple[int, int]] = {}
         for line, (query, _, passage, grade) in self._fields():
             if (value := parse.number_in(self.path, line, grade, int, "grade", self._bad)) is None:
+                continue
+            if value > HIGHEST_GRADE:
+                self._bad.of(self.path).add(line, f"grade is {grade[:80]}, expected at most {HIGHEST_GRADE}.")
                 continue
             first, before = seen.setdefault((query, passage), (line, value))
             if before == value:

@@ -18,7 +18,7 @@ from rankdistil.data.candidates import RunFiles, rank
 from rankdistil.data.dataset_ids import with_ids
 from rankdistil.data.folder import FolderSplit
 from rankdistil.data.handlers import FileScoredDocs
-from rankdistil.data.holdout import Holdout
+from rankdistil.data.holdout import Holdout, answered
 from rankdistil.data.origin import KINDS, Origin, of_dataset, of_file
 from rankdistil.data.records import Qrels, Ranking
 from rankdistil.data.store.texts import TextDocstore, open_texts
@@ -145,20 +145,36 @@ class Reader:
         if isinstance(self.source, FolderSplit) and self.source.shares_queries:
             judged = {qrel.query_id for qrel in self._rows("qrels")}
             own = {key: text for key, text in own.items() if key in judged}
-        return own if self.holdout is None else self.holdout.of(own)
+        if self.holdout is None:
+            return own
+        return self.holdout.of(own, self._all_qrels if self.dataset.has_qrels() else None)
+
+    @cached_property
+    def _all_qrels(self) -> Qrels:
+        judged: Qrels = {}
+        for qrel in self._rows("qrels"):
+            judged.setdefault(qrel.query_id, {})[qrel.doc_id] = max(qrel.relevance, 0)
+        return judged
 
     @cached_property
     def qrels(self) -> Qrels:
         """Judgments of the split's queries; a negative grade counts as 0."""
         if not self.dataset.has_qrels():
             raise ValueError(f"{self.name} has no judgments (qrels). Name splits that have some: data.valid, data.test.")
-        judged: Qrels = {}
-        for qrel in self._rows("qrels"):
-            if qrel.query_id in self.queries:
-                judged.setdefault(qrel.query_id, {})[qrel.doc_id] = max(qrel.relevance, 0)
+        judged = {query: row for query, row in self._all_qrels.items() if query in self.queries}
         if not judged:
             raise ValueError(f"{self.name}: no query of the split has a judgment. Do queries and qrels belong together?")
         return judged
+
+    def side(self, level: int) -> dict[str, int]:
+        """Count the queries on this side of a holdout: ``queries``, and the ``answered`` ones, with a passage of the level.
+
+        Raises:
+            ValueError: if queries are held out and none is judged.
+        """
+        inside = self.holdout is not None and self.holdout.inside
+        judged = self.qrels if inside else self._all_qrels if self.dataset.has_qrels() else {}
+        return {"queries": len(self.queries), "answered": len(answered(list(self.queries), judged, level))}
 
     @cached_property
     def _store(self) -> ir_datasets.indices.Docstore:

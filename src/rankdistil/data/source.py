@@ -8,6 +8,7 @@ from rankdistil.data.collection import Collection
 from rankdistil.data.false_negatives import Margin, SafeGroups, safe_negatives
 from rankdistil.data.groups import GroupSource, ListedGroups, hard_negatives, list_groups, sample_groups
 from rankdistil.data.readers import Reader
+from rankdistil.data.same_text import TextMarks, without_twins
 from rankdistil.data.store.triples import open_triples
 from rankdistil.data.texts import Texts
 from rankdistil.data.unknown import judgments, known_candidates, training_triples
@@ -46,10 +47,12 @@ def open_source(
             )
         if store is None:
             tally, triples = training_triples(reader)
-            listed = list_groups(triples, *collection, tally)
+            rows = list_groups(triples, *collection, tally)
+            kept = rows[TextMarks(collection.passages, reader.find).differ(rows)]
+            listed = ListedGroups(kept, len(rows) - len(kept))
         else:
-            listed = open_triples(store, reader, collection)
-        return ListedGroups(listed) if margin is None else SafeGroups(ListedGroups(listed), margin)
+            listed = ListedGroups(*open_triples(store, reader, collection))
+        return listed if margin is None else SafeGroups(listed, margin)
     judged = judgments(reader, collection.passages)
     # No set: its order differs from process to process, and rows are given out in the order in which ids are asked for.
     judged_passages = dict.fromkeys(passage for row in judged.values() for passage in row)
@@ -59,8 +62,11 @@ def open_source(
         for query, row in judged.items()
     } | {query: [] for query in reader.queries if query not in judged}
     candidates = known_candidates(reader, reader.candidates(depth), collection.passages)
+    relevant = {query: [key for key, grade in row.items() if grade >= 1 and key in there] for query, row in judged.items()}
+    marks = TextMarks(collection.passages, reader.find)
+    hard, same_text = without_twins(hard_negatives(candidates, judged, skip), relevant, collection.passages, marks)
     safe = None if margin is None else partial(safe_negatives, margin)
-    return sample_groups(positives, hard_negatives(candidates, judged, skip), negatives, *collection, safe)
+    return sample_groups(positives, hard, negatives, *collection, safe, same_text)
 
 
 def _known(passages: Texts, ids: Ids[str]) -> set[str]:

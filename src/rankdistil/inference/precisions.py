@@ -25,7 +25,8 @@ def write_precisions(export: Path, rows: Sequence[Mapping[str, Any]], about: Map
 
     Args:
         export: the folder.
-        rows: of each way to score: ``backend``, ``dtype``, ``weight_bits`` (of int8, else None), and ``change`` of nDCG@10.
+        rows: of each way to score: ``backend``, ``dtype``, ``weight_bits`` (of int8, else None), and ``change`` of the
+            validation's nDCG@10.
         about: what was scored, and on what.
     """
     write_json(export / FILE, {"weights": weights(export), **about, "rows": [*rows]})

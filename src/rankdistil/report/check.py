@@ -32,6 +32,7 @@ def print_check(check: Check, on_bad: str, console: Console) -> None:
     listings = check.listings.all()
     print_plain(console, check.facts)
     print_plain(console, [f"note: {note}" for note in check.notes])
+    print_plain(console, [f"leak: {leak}" for leak in check.leaks])
     print_plain(console, [line for listing in listings for line in listing.shown()])
     print_plain(console, check.problems)
     stopping = [listing for listing in listings if listing.stops(on_bad)]
@@ -40,4 +41,5 @@ def print_check(check: Check, on_bad: str, console: Console) -> None:
         raise ValueError(f"check: a run would stop: {count} problems, listed above. Nothing was written.")
     left_out = sum(listing.found for listing in listings)
     found = f"{left_out} bad lines would be left out (data.on_bad=skip), no other problem" if left_out else "no problem"
-    print_plain(console, [f"check: {found} found."])
+    ending = f" that stops a run, but {len(check.leaks)} leaks between splits, listed above." if check.leaks else "."
+    print_plain(console, [f"check: {found} found{ending}"])

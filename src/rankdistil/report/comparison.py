@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
+from rankdistil.data.trained_on import Leak
 from rankdistil.metrics.fidelity import Orders, kendall_tau, overlap
 from rankdistil.metrics.significance import holm, randomisation_test
 from rankdistil.report.result import Result, average
@@ -60,6 +61,7 @@ class Row(NamedTuple):
         speed: of one ranker of the row, added once all are timed side by side; empty if none was.
         verdict: lines that say whether it was worth it, added then too; none for the first stage.
         size: of its rankers' networks, as the name has it; empty where it has none.
+        leak: test queries that it was trained on, of several seeds the worst; None where that isn't known.
     """
 
     name: str
@@ -73,6 +75,12 @@ class Row(NamedTuple):
     speed: dict[str, float] = {}  # noqa: RUF012 - never written to
     verdict: Sequence[str] = ()
     size: str = ""
+    leak: Leak | None = None
+
+    @property
+    def shown(self) -> str:
+        """Its name in tables and pictures, marked if it was trained on test queries."""
+        return f"{self.name} (!)" if self.leak is not None and self.leak.queries else self.name
 
 
 def compare(
@@ -162,6 +170,7 @@ def _row(result: Result, row: list[Member], above: Difference | None, beside: Di
         tau=_agreement(row, teachers, kendall_tau),
         overlap=_agreement(row, teachers, overlap),
         size=row[0].size,
+        leak=result.leak,
     )
 
 

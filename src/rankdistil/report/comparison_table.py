@@ -27,7 +27,7 @@ def tables(rows: Sequence[Row], title: str, teacher: str | None, baseline: str, 
     names, *blocks = _blocks(rows, teacher, baseline)
     pages: list[list[Column]] = [names]
     for block in blocks:
-        if len(pages[-1]) > 1 and sum(column.width for column in [*pages[-1], *block]) > width:
+        if len(pages[-1]) > len(names) and sum(column.width for column in [*pages[-1], *block]) > width:
             pages.append([*names])
         pages[-1] = [*pages[-1], *block]
     return [to_table(page, title if number == 0 else None) for number, page in enumerate(pages)]
@@ -62,6 +62,7 @@ def legend(
     columns = ["vs teacher"] * (teacher is not None) + [f"vs {baseline}"]
     whose = "each column's " if len(columns) > 1 else ""
     tests = f"{len(rows) - 1} comparison{'s' * (len(rows) != 2)}"
+    leaks = [f"{row.shown}: TRAINED ON {row.leak.told()}" for row in rows if row.shown != row.name]
     lines = [
         f"{', '.join(columns)}: difference in {measure}; p: {describe_test(queries, topics)}, Holm-adjusted over {whose}{tests}"
     ]
@@ -76,7 +77,7 @@ def legend(
         lines += timing_notes(timing)
         if teacher is not None and not is_busy(timing):
             lines.append("speed-up: the teacher's ms / query over the ranker's own")
-    return lines
+    return [*leaks, *lines]
 
 
 def _blocks(rows: Sequence[Row], teacher: str | None, baseline: str) -> list[list[Column]]:
@@ -90,7 +91,14 @@ def _blocks(rows: Sequence[Row], teacher: str | None, baseline: str) -> list[lis
         versus.insert(0, Column("vs teacher", [_difference(row.against_teacher) for row in rows]))
         agreement.append(Column("tau", ["-" if row.tau is None else f"{row.tau:.3f}" for row in rows]))
         agreement.append(Column("top-10", ["-" if row.overlap is None else f"{row.overlap:.3f}" for row in rows]))
-    return [[Column("ranker", [row.name for row in rows])], quality, versus, agreement, timing]
+    names = [Column("ranker", [row.shown for row in rows])]
+    if any(row.shown != row.name for row in rows):
+        names.append(Column("trained on", [_leaked(row) for row in rows]))
+    return [names, quality, versus, agreement, timing]
+
+
+def _leaked(row: Row) -> str:
+    return "-" if row.leak is None else f"{row.leak.queries} of {row.leak.of}"
 
 
 def _value(row: Row, name: str) -> str:

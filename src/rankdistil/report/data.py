@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from rankdistil.data.holdout import told_sides
+
 
 def data_notes(account: dict[str, Any]) -> list[str]:
     """Say what a run doesn't train on or can't rank; nothing where nothing is missing.
@@ -14,6 +16,8 @@ def data_notes(account: dict[str, Any]) -> list[str]:
         f"{told['first']}"
         for file, told in account["bad_lines"].items()
     ]
+    if "holdout" in account:
+        lines += told_sides(account["holdout"]["sides"], account["holdout"]["level"])
     lines += _training(account)
     if larger := account.get("max_tokens"):
         lines.append(
@@ -39,6 +43,9 @@ def _training(account: dict[str, Any]) -> list[str]:
             f"training: {left_out} of {queries} queries are left out: they have no relevant passage, or too few candidates "
             "that aren't relevant."
         )
+    if "same_text" in account:
+        left_out = account["same_text"]
+        lines.append(f"training: {left_out} negatives are left out: they have the text of a passage that answers their query.")
     if margin and margin["left_out"]:
         too_few = f", and {by_margin} of {queries} queries that are left with too few" if by_margin else ""
         told = f"{margin['left_out']} of {margin['of']} {margin['what']}"

@@ -69,5 +69,5 @@ def write_report(
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    tests = {"against_teacher": row.against_teacher, "against_baseline": row.against_baseline}
+    tests = {"against_teacher": row.against_teacher, "against_baseline": row.against_baseline, "leak": row.leak}
     return row._asdict() | {key: test and test._asdict() for key, test in tests.items()}

@@ -10,7 +10,17 @@ from rich.table import Table
 from rankdistil.files import write_text
 
 HEADING = "## Other runtimes and precisions"
-NAMES = ("backend", "dtype", "largest difference", "Kendall's tau", "nDCG@10", "change", "bound")
+NAMES = (
+    *("backend", "dtype", "largest difference", "Kendall's tau"),
+    *("test nDCG@10", "change", "validation nDCG@10", "change", "bound"),
+)
+
+
+class Quality(NamedTuple):
+    """Attributes: ndcg: mean nDCG@10 of a split; change: against the reference."""
+
+    ndcg: float
+    change: float
 
 
 class Check(NamedTuple):
@@ -19,11 +29,11 @@ class Check(NamedTuple):
     Attributes:
         backend: ``torch``, ``onnx`` or ``openvino``.
         precision: what it computes in.
-        largest: largest difference of a score.
-        tau: Kendall's tau of the orders, mean over queries.
-        ndcg: mean nDCG@10.
-        change: of nDCG@10.
-        bound: largest change allowed; None for the reference.
+        largest: largest difference of a test pair's score.
+        tau: Kendall's tau of the orders, mean over test queries.
+        test: what is reported.
+        valid: what decides.
+        bound: largest change allowed in validation; None for the reference.
         weight_bits: of int8's weights; None for other precisions.
     """
 
@@ -31,21 +41,21 @@ class Check(NamedTuple):
     precision: str
     largest: float
     tau: float
-    ndcg: float
-    change: float
+    test: Quality
+    valid: Quality
     bound: float | None
     weight_bits: int | None = None
 
     @property
     def passes(self) -> bool:
-        """Whether nDCG@10 changes by no more than the bound."""
-        return self.bound is None or abs(self.change) <= self.bound
+        """Whether the validation's nDCG@10 changes by no more than the bound."""
+        return self.bound is None or abs(self.valid.change) <= self.bound
 
     def cells(self) -> list[str]:
         """Return the row of a table."""
         bound = "reference" if self.bound is None else f"{self.bound:g}" if self.passes else f"{self.bound:g} (exceeded)"
-        numbers = f"{self.largest:.2g}", f"{self.tau:.5f}", f"{self.ndcg:.4f}", f"{self.change:+.5f}", bound
-        return [self.backend, self.name, *numbers]
+        found = [text for split in (self.test, self.valid) for text in (f"{split.ndcg:.4f}", f"{split.change:+.5f}")]
+        return [self.backend, self.name, f"{self.largest:.2g}", f"{self.tau:.5f}", *found, bound]
 
     @property
     def name(self) -> str:

@@ -74,6 +74,8 @@ def draw_frontier(
     points = [(row.speed[TIME], row.measures[measure]) for row in timed]
     _frame(axes, [cost for cost, _ in points], measure, passages)
     _draw_points(figure, axes, timed, measure, list(procedures), list(sizes))
+    if leaked := [f"{row.name} ({row.leak.queries} of {row.leak.of})" for row in timed if row.shown != row.name]:
+        axes.set_title(f"trained on test queries: {', '.join(leaked)}", color="#b00020", fontsize=8, wrap=True)
     best = pareto(points)
     steps = [points[place] for place in best] + [(axes.get_xlim()[1], points[best[-1]][1])]
     axes.step(*zip(*steps, strict=True), where="post", color=GREY, linewidth=1, zorder=1)
@@ -93,7 +95,7 @@ def draw_frontier(
         along = [(left * (right / left) ** (step / 12), level) for step in range(13)]
         labels.place(first_stage.name, along, GREY)
     for place in reversed(best):  # the best ranker is named first, then faster ones where there is room
-        labels.place(timed[place].name, [points[place]], "black", points)
+        labels.place(timed[place].shown, [points[place]], "black", points)
     return [_save(figure, folder / f"frontier.{kind}") for kind in ("png", "svg")]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from rankdistil.data.trained_on import Leak
 from rankdistil.files import read_json
 from rankdistil.metrics.measures import MAIN
 from rankdistil.report.speed import speed
@@ -29,6 +30,7 @@ class Result(NamedTuple):
         topics: query id -> topic, for tests; None where topics aren't known.
         chance: query id -> expected nDCG@10 of a random order of its candidates; None where it isn't known.
         tied: queries that its scores don't order; None where scores aren't known.
+        leak: queries that it was trained on; None where that isn't known.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Result(NamedTuple):
     topics: dict[str, str] | None = None
     chance: dict[str, float] | None = None
     tied: Tied | None = None
+    leak: Leak | None = None
 
     def values(self, measure: str = MAIN) -> dict[str, float]:
         """Return one measure by query id."""
@@ -45,7 +48,7 @@ class Result(NamedTuple):
 
 
 def average(results: Sequence[Result], name: str) -> Result:
-    """Average rankers that differ by seed only, query by query; with no speed, and the ties of the one that has most."""
+    """Average rankers that differ by seed only, query by query; with no speed, and the ties and the leak of the worst."""
     first = results[0]
     measures = {key: fmean(one.measures[key] for one in results) for key in first.measures}
     per_query = {
@@ -53,7 +56,8 @@ def average(results: Sequence[Result], name: str) -> Result:
         for query, row in first.per_query.items()
     }
     tied = max((one.tied for one in results if one.tied is not None), default=None)
-    return Result(name, measures, per_query, {}, first.topics, first.chance, tied)
+    leak = max((one.leak for one in results if one.leak is not None), default=None)
+    return Result(name, measures, per_query, {}, first.topics, first.chance, tied, leak)
 
 
 def read_result(folder: Path, name: str, timed: bool = True) -> Result:
@@ -70,7 +74,8 @@ def read_result(folder: Path, name: str, timed: bool = True) -> Result:
     numbers = speed(timing, "ranker") if timed else {}
     tied = Tied(metrics["tied_queries"], metrics["queries_with_choice"]) if "tied_queries" in metrics else None
     per_query = {query: row["measures"] for query, row in rows.items()}
-    return Result(name, metrics["measures"], per_query, numbers, _topics(rows), _chance(rows), tied)
+    leak = Leak(**metrics["trained_on"]) if metrics.get("trained_on") else None
+    return Result(name, metrics["measures"], per_query, numbers, _topics(rows), _chance(rows), tied, leak)
 
 
 def read_first_stage(folder: Path) -> Result:

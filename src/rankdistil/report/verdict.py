@@ -63,7 +63,7 @@ def verdict(
     text = f"{own.name}: {MAIN} {own.measures[MAIN]:.4f}, {'; '.join(parts)} ({tested})"
     if alone is not None and not _above(alone):
         cures = (f"a better teacher ({teacher.name} isn't above {first.name} itself)", *cures[:1])
-    return Verdict(text, _alarms(first, own, versus_first, cures, seed))
+    return Verdict(text, [*_leaks(own), *_alarms(first, own, versus_first, cures, seed)])
 
 
 def likely_cures(learns: str, started_from: str) -> tuple[str, str]:
@@ -101,6 +101,21 @@ def _alarms(first: Result, own: Result, versus_first: Comparison, cures: Sequenc
     if versus_first.found and versus_first.difference < 0:
         return [_alarm(f"worse than {first.name}, the order it was given", own, f" ({_shown(versus_first)})", cures)]
     return []
+
+
+def _leaks(own: Result) -> list[str]:
+    """Say which answers a ranker has seen: its numbers say little about others."""
+    lines = []
+    if own.leak is not None and own.leak.queries:
+        found = own.leak.told().partition(",")
+        told = f"{found[0].upper()}{''.join(found[1:])}"
+        lines.append(f"{own.name}: TRAINED ON {told}. Its numbers don't tell how it ranks for other questions.")
+    if own.leak is not None and own.leak.other_text:
+        lines.append(
+            f"{own.name}: {own.leak.other_text} of {own.leak.of} test queries have the id of a training query with another "
+            "text. See that they are other questions."
+        )
+    return lines
 
 
 def _alarm(what: str, own: Result, numbers: str, cures: Sequence[str]) -> str:

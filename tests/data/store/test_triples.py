@@ -36,7 +36,7 @@ def stream(collection, tokenizer, tmp_path) -> GroupStream:
     )
     encoder = PairEncoder(tokenizer, 61)
     collected = open_collection(reader, encoder, tmp_path / "store")
-    return GroupStream(ListedGroups(open_triples(tmp_path / "store", reader, collected)), *collected, encoder, Size(4), seed=5)
+    return GroupStream(ListedGroups(*open_triples(tmp_path / "store", reader, collected)), *collected, encoder, Size(4), seed=5)
 
 
 class First(IterableDataset):
@@ -91,13 +91,14 @@ def test_triples_that_were_cut_off_after_they_were_opened_are_named(stream, tmp_
 
 def test_runs_that_hold_out_other_queries_never_read_each_others_triples(collection, tokenizer, tmp_path, monkeypatch):
     queries = "".join(f"{number}\tquestion {number}\n" for number in range(10))
-    split = collection(queries=queries, triples="".join(f"{number}\ta\tb\n" for number in range(10)))
+    triples_of, judged = (("".join(line.format(number) for number in range(10))) for line in ("{}\ta\tb\n", "{} 0 a 1\n"))
+    split = collection(queries=queries, triples=triples_of, qrels=judged)
     store, encoder = tmp_path / "store", PairEncoder(tokenizer, 27)
 
     def opened(held_out: int) -> set[str]:
         reader = Reader(split, Holdout(held_out, inside=False), store=store)
         texts = open_collection(reader, encoder, store)
-        found = set(texts.queries.names(open_triples(store, reader, texts)[:][:, 0]))
+        found = set(texts.queries.names(open_triples(store, reader, texts)[0][:][:, 0]))
         assert found == set(reader.queries)
         return found
 
@@ -125,3 +126,12 @@ def test_a_loader_process_refuses_triples_that_were_built_anew(tmp_path):
     with pytest.raises(ValueError) as caught:
         pickle.loads(sent)
     assert str(caught.value) == f"{path} was built anew while a run reads it. Start the run again."
+
+
+def test_triples_are_read_again_once_judgments_move_a_query_to_the_other_side(collection, tokenizer, tmp_path):
+    store, encoder = tmp_path / "store", PairEncoder(tokenizer, 27)
+    for answered in "12":
+        reader = Reader(collection(qrels=f"{answered} 0 a 1\n"), Holdout(1, inside=False), store=store)
+        texts = open_collection(reader, encoder, store)
+        found = set(texts.queries.names(open_triples(store, reader, texts)[0][:][:, 0]))
+        assert found == {"1", "2", "3"} - {answered}
