@@ -2,6 +2,11 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
+
+import pytest
+
+from rankdistil import announcements, late_ranks, ranks
 
 ENDING = (
     "import types\nfrom torch.distributed import TCPStore\nfrom rankdistil import announcements, late_ranks, ranks\n"
@@ -13,6 +18,24 @@ ENDING = (
 )
 
 
+def test_the_thread_has_ended_before_the_interpreter_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    ending, seen = [], []
+    store = SimpleNamespace(set=lambda key, told: seen.append(key), check=lambda keys: False)
+    for owner, name, value in (
+        (ranks, "current", lambda: ranks.Rank(0, 2, 2, 0)), (announcements, "join", lambda *_: SimpleNamespace(store=store)),
+        (late_ranks.atexit, "register", ending.append), (late_ranks, "_threads", []), (late_ranks, "LONGEST_BEAT_S", 0.001),
+    ):  # fmt: skip
+        monkeypatch.setattr(owner, name, value)
+    late_ranks.watch(60.0)
+    (thread,), (end,) = late_ranks._threads, ending
+    assert thread.is_alive()
+    end()
+    assert not thread.is_alive()
+    assert {*seen} <= {"place/0"}
+    late_ranks._ended.clear()
+
+
+@pytest.mark.slow
 def test_a_run_that_is_done_ends_well_though_its_ranks_are_still_looked_after() -> None:
     done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

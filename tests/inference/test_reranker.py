@@ -70,6 +70,7 @@ def edit(file: Path, **values: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
+TOLD = "process CHILD was forked from PARENT, which had loaded a ranker: it lacks the threads that compute, and would wait for "
 FORK = """
 import os, signal, sys
 from rankdistil import Reranker
@@ -87,14 +88,28 @@ print(len(ranker.score([("a", "b")])))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_process_that_was_forked_from_one_with_a_ranker_says_so_where_it_would_wait_for_ever(export, threads: int) -> None:
     line = [sys.executable, "-W", "ignore", "-c", FORK, str(export)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
-    told = "process CHILD was forked from PARENT, which had loaded a ranker: it lacks the threads that compute, and would wait"
     assert done.returncode == 0, done.stderr
-    assert [row[: len(told)] for row in done.stdout.splitlines()] == ([told] * 2 if threads == 2 else []) + ["1"]
+    assert [row[: len(TOLD)] for row in done.stdout.splitlines()] == ([TOLD] * 2 if threads == 2 else []) + ["1"]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_only_several_threads_are_lost_by_a_fork(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_Threads", type("_Threads", (), {"of": 0, "lost": False}))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    engine.require_threads()  # a ranker is loaded
+    engine._note_fork()
+    assert engine._Threads.lost is (threads == 2)
+    if threads == 2:
+        with pytest.raises(
+            RuntimeError, match=r"was forked from \d+, which had loaded a ranker: .* Load rankers behind the fork"
+        ):
+            engine.require_threads()
 
 
 @torch.inference_mode()
