@@ -74,7 +74,8 @@ def test_a_run_that_ended_before_its_first_checkpoint_leaves_nothing_and_one_tha
         jobs.prepare(tmp_path / name, OmegaConf.create({"a": 1}), SETTINGS, {}, None)
     (tmp_path / "late/checkpoints").mkdir()
     (tmp_path / "early/start/export").mkdir(parents=True)
-    (tmp_path / "early/valid.run").touch()
+    for name in ("valid.run", "trained_on.npy"):
+        (tmp_path / "early" / name).touch()
     for name in ("early", "late"):
         jobs.discard_unstarted(tmp_path / name)
     assert not any((tmp_path / "early").iterdir())

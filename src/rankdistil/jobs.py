@@ -25,6 +25,7 @@ TO_SAVE_S = 300  # so long an agent waits for processes that were asked to stop 
 # What a run may have written before its first checkpoint; all else in its folder is the user's.
 WRITTEN = (
     ".hydra", "run.json", "hparams.yaml", "metrics.csv", "wandb", "export", "tensorboard", "start", "valid.run", "scores",
+    "trained_on.npy",
 )  # fmt: skip
 
 

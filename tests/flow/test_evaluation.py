@@ -24,7 +24,7 @@ def compared(procedures: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     """Compare everything that the sweep left, and a TREC run of a supplied ranker; against fine-tuning as baseline."""
     out = tmp_path_factory.mktemp("evaluation") / "out"
     models = f"models=['{procedures}/*/*/*','{procedures}/ranker_distill/2l/seed0/test.run']"
-    done = evaluate(models, f"folder={out}", "against.baseline=lm_finetune 2l", "logger=csv")
+    done = evaluate(models, f"paths.evaluations={out.parent}", "folder=out", "against.baseline=lm_finetune 2l", "logger=csv")
     assert done.returncode == 0, done.stderr
     return done, out
 
@@ -109,7 +109,7 @@ def test_the_folder_holds_report_and_frontier_and_the_logger_s_file(compared) ->
 def test_a_run_that_is_tested_on_its_training_queries_is_marked_everywhere(procedures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     asked = [f"models={procedures}/lm_finetune/2l/seed0", "+data.test=rankdistil/almanac/train", "rescore=true"]
-    done = evaluate(*asked, f"hydra.run.dir={out}")
+    done = evaluate(*asked, f"paths.evaluations={out.parent}", "folder=out")
     assert done.returncode == 0, done.stderr
     (row,) = (row for row in json.loads((out / "report.json").read_text())["rows"] if row["name"] == "lm_finetune 2l")
     assert (row["leak"]["queries"], row["leak"]["of"]) == (10, 10)
@@ -121,7 +121,7 @@ def test_a_run_that_is_tested_on_its_training_queries_is_marked_everywhere(proce
 
 @pytest.mark.parametrize("inside", ["", "/export"])
 def test_a_language_model_asked_to_rank_gets_one_message(procedures: Path, tmp_path: Path, inside: str) -> None:
-    done = evaluate(f"models={procedures}/lm_distill/2l/seed0{inside}", f"folder={tmp_path}/out")
+    done = evaluate(f"models={procedures}/lm_distill/2l/seed0{inside}", f"paths.evaluations={tmp_path}", "folder=out")
     assert done.returncode == 1
     assert done.stderr.count("error: ") == 1
     assert "can't rank yet. Name a run that starts from it: finetune or ranker_distill." in done.stderr
@@ -130,14 +130,16 @@ def test_a_language_model_asked_to_rank_gets_one_message(procedures: Path, tmp_p
 
 def test_a_row_that_is_none_is_answered_with_the_rows_before_anything_is_tested(procedures: Path, tmp_path: Path) -> None:
     model = f"models={procedures}/lm_two_step/2l/seed0"
-    done = evaluate(model, f"folder={tmp_path}/out", "against.baseline=lm_two_step", "rescore=true")
+    done = evaluate(model, f"paths.evaluations={tmp_path}", "folder=out", "against.baseline=lm_two_step", "rescore=true")
     assert done.returncode == 1
     assert done.stderr == "error: against.baseline=lm_two_step is no row of the table. Its rows are: BM25, lm_two_step 2l.\n"
     assert not (tmp_path / "out").exists()
 
 
 def test_a_wrong_setting_of_the_timing_is_told_before_anything_is_read(tmp_path: Path) -> None:
-    done = evaluate(f"models={tmp_path}/none", "+callbacks.inference_time.round=1", f"folder={tmp_path}/out")
+    done = evaluate(
+        f"models={tmp_path}/none", "+callbacks.inference_time.round=1", f"paths.evaluations={tmp_path}", "folder=out"
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("error: there is no setting 'callbacks.inference_time.round'. Did you mean ")
     assert not (tmp_path / "out").exists()
@@ -146,7 +148,7 @@ def test_a_wrong_setting_of_the_timing_is_told_before_anything_is_read(tmp_path:
 def test_a_ranking_of_other_queries_is_refused(procedures: Path, tmp_path: Path) -> None:
     (tmp_path / "run.other.txt").write_text("q1 Q0 p1 1 2.0 tag\n")
     models = f"models=['{procedures}/lm_two_step/2l/seed0','{tmp_path}/run.other.txt']"
-    done = evaluate(models, f"folder={tmp_path}/out")
+    done = evaluate(models, f"paths.evaluations={tmp_path}", "folder=out")
     assert done.returncode == 1
     assert f"error: {tmp_path}/run.other.txt ranks none of the " in done.stderr
     assert not (tmp_path / "out").exists()

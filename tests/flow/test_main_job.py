@@ -138,7 +138,9 @@ def test_evaluate_equals_the_training_runs_test_exactly(runs: Path, run: Path, t
     for model in (run, run / "export"):
         out = tmp_path / model.name
         timing = "callbacks.inference_time={queries: 1, rounds: 1}"
-        done = command("evaluate.py", f"models={model}", f"folder={out}", "rescore=true", timing)
+        done = command(
+            "evaluate.py", f"models={model}", f"paths.evaluations={tmp_path}", f"folder={out.name}", "rescore=true", timing
+        )
         assert done.returncode == 0, done.stderr
         (found,) = (path for path in out.iterdir() if path.is_dir())
         for name in ("metrics.json", "per_query.jsonl", "test.run"):
@@ -207,7 +209,7 @@ def test_a_sweep_goes_on_after_a_failing_job_and_names_it(runs: Path) -> None:
 
 
 def test_two_models_of_one_name_are_refused(run: Path, tmp_path: Path) -> None:
-    done = command("evaluate.py", f"models=[{run},{run}/export]", f"folder={tmp_path}/twice")
+    done = command("evaluate.py", f"models=[{run},{run}/export]", f"paths.evaluations={tmp_path}", "folder=twice")
     assert done.returncode == 1
     assert "models names smoke_2l_seed0 twice" in done.stderr
     assert not (tmp_path / "twice").exists()

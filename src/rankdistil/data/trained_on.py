@@ -4,7 +4,6 @@ A run's file holds those of its parents too: a student learns from its teacher's
 change, and each test would have to read forty million triples. The price here is 16 bytes a query.
 """
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankdistil.data.same_text import digest, mark, normal
+from rankdistil.files import written
 
 FILE = "trained_on.npy"
 EXAMPLES = 3
@@ -48,13 +48,8 @@ def write_trained_on(folder: Path, queries: Mapping[str, str], learnt_from: Iter
     """
     own = np.array([_marks(key, text) for key, text in queries.items()], np.int64).reshape(-1, 2)
     found = [marks for marks in map(_read, learnt_from) if marks is not None]
-    path, temporary = folder / FILE, folder / f".{FILE}.tmp{os.getpid()}"
-    try:
-        with temporary.open("wb") as file:
-            np.save(file, np.unique(np.concatenate([own, *found]), axis=0))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written(folder / FILE) as place, place.open("wb") as file:
+        np.save(file, np.unique(np.concatenate([own, *found]), axis=0))
 
 
 def find_leak(folder: Path, queries: Mapping[str, str]) -> Leak | None:
