@@ -401,7 +401,7 @@ def test_a_test_on_held_out_queries_is_told_by_which_they_are_and_keeps_others_f
     held = ["data.test=null", "data.holdout=7"]
     assert changed_settings(outcome("finetune_6l"), outcome("finetune_6l", *held)) == ["data.held_out_queries: 0 -> 7"]
     (told,) = tested("finetune_6l", *held)
-    assert told["data.holdout"] == [7, True, 0]
+    assert told["data.holdout"] == [7, True, 0, 1]
     assert told["data.test.queries"] == f"q.train sha256:{sha256('q.train')}"
 
 
