@@ -122,7 +122,7 @@ def test_bytes_that_are_no_text_are_listed_and_the_file_is_read_on(collection, l
 
 
 def test_repeated_judgments_and_lines_of_names_are_told(collection, looked):
-    corpus = "id\ttext\n" + "".join(f"{key}\tone\n" for key in "abcde")
+    corpus = "id\ttext\n" + "".join(f"{key}\t{key}{key}\n" for key in "abcde")
     qrels = "query-id\tcorpus-id\tscore\n1\ta\t1\n1\ta\t1.0\n2\tb\t1\n3\tc\t1\n"
     found = told(looked(collection(corpus=corpus, qrels=qrels)))
     assert found["qrels.txt"] == "4 judgments of 3 queries; grades 1: 4; 1 repeated; line 1 names the columns"

@@ -106,6 +106,7 @@ def test_the_folder_holds_report_and_frontier_and_the_logger_s_file(compared) ->
     assert f"files: {out}/" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_that_is_tested_on_its_training_queries_is_marked_everywhere(procedures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     asked = [f"models={procedures}/lm_finetune/2l/seed0", "+data.test=rankdistil/almanac/train", "rescore=true"]
