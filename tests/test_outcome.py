@@ -9,13 +9,13 @@ from rankdistil.splits import each_test
 DRAWN = ["+experiment=smoke", "data.test=null", "data.holdout=5"]
 
 
-def tested(*overrides: str) -> dict[str, object]:
+def depends_on(*overrides: str) -> dict[str, object]:
     (data,) = each_test(composed(*overrides).data)
     return what_is_tested(data)
 
 
 @pytest.mark.parametrize("changed", ["data.holdout=6", "data.train=rankdistil/almanac/test", "data.valid=null"])
 def test_a_test_that_is_drawn_from_the_training_queries_depends_on_the_draw(changed: str) -> None:
-    assert tested(*DRAWN) != tested(*DRAWN, changed)
+    assert depends_on(*DRAWN) != depends_on(*DRAWN, changed)
     named = "data.test=rankdistil/almanac/test"
-    assert tested(*DRAWN, named) == tested(*DRAWN, changed, named)
+    assert depends_on(*DRAWN, named) == depends_on(*DRAWN, changed, named)

@@ -109,6 +109,7 @@ def test_a_folder_that_holds_something_else_is_refused_with_what_is_there(tmp_pa
     assert str(caught.value).startswith(f"{tmp_path}/teacher/minilm holds seed0, but no run (no run.json). Name another folder")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["config.yaml", "run.json"])
 def test_a_run_that_was_killed_before_its_first_record_was_whole_can_be_started_again(tmp_path: Path, file: str) -> None:
     code = (

@@ -180,6 +180,7 @@ def test_bm25_of_a_store_ranks_a_repeated_passage_once(collection, tmp_path):
 EMPTY = {
     "corpus": "a\t\nb\t   \nc\tCats sleep.\nd\tDogs.\ne\tPears.\n",
     "queries": "1\t\n2\t  \n3\thow long do cats sleep\n",
+    "triples": "1\ta\te\n1\ta\tc\n2\tb\tc\n3\tc\td\n",  # none whose passages are both empty
 }
 
 

@@ -9,6 +9,8 @@ import pytest
 from commands import command
 from support import REPOSITORY
 
+pytestmark = pytest.mark.slow  # the runs of a sweep
+
 QUICK = ["callbacks.inference_time.queries=1", "callbacks.inference_time.candidates=10", "callbacks.inference_time.rounds=1"]
 QUICK += ["callbacks.inference_time.throughput_pairs=20", "callbacks.inference_time.dtypes=[int8,float32]"]
 QUICK += ["callbacks.inference_time.busy_share=1"]  # or the other tests' work would keep all times out of the tables
@@ -106,7 +108,6 @@ def test_the_folder_holds_report_and_frontier_and_the_logger_s_file(compared) ->
     assert f"files: {out}/" in done.stdout
 
 
-@pytest.mark.slow
 def test_a_run_that_is_tested_on_its_training_queries_is_marked_everywhere(procedures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     asked = [f"models={procedures}/lm_finetune/2l/seed0", "+data.test=rankdistil/almanac/train", "rescore=true"]

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from support import PROCEDURES as SWEEP
 from support import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 TEACHER, LM, STEP = "teacher/minilm/seed0", "lm_distill/2l/seed0", "lm_layer_distill/2l/seed0"
 RANKERS = ("lm_finetune/2l/seed0", "lm_two_step/2l/seed0", "ranker_distill/2l/seed0")
 SHAPE = [f"student.{key}=${{sizes.2l.{key}}}" for key in ("hidden_size", "heads", "intermediate_size")]
