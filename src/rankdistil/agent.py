@@ -16,11 +16,11 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from rankdistil.cli import wanted_full
+from rankdistil.cli import SAID, wanted_full
 from rankdistil.signals import follow_parent, heard
 
 _ending: list[int] = []
-SAID = 1  # the exit status of a process that has printed its message
+KILLED = 2  # exit status where a process was ended by a signal that none of ours sent
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
         rank, failure = min(error.failures.items(), key=lambda item: item[1].timestamp)
         if failure.exitcode < 0 or SAID < failure.exitcode < 128:
             print(f"error: process {rank} of {number} (pid {failure.pid}) {_how(failure)}.", file=sys.stderr)
-        sys.exit(failure.exitcode if failure.exitcode > 0 else SAID)
+        sys.exit(failure.exitcode if failure.exitcode > 0 else KILLED)
     except SignalException as caught:
         sys.exit(128 + caught.sigval)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FULL = "HYDRA_FULL_ERROR"
+SAID = 1  # the exit status of a process that has printed its message
 AMBIGUOUS = "Ambiguous value for argument '"
 SEARCH_PATH = "\nConfig search path:"  # Hydra closes its list of options with it; the list is what helps
 
@@ -93,7 +94,7 @@ def answer(task: Callable[[DictConfig], float | None], cfg: DictConfig, config_n
         if hydra.mode == RunMode.MULTIRUN:
             words = " ".join(word.removeprefix("++") for word in hydra.overrides.task)  # see ``rankdistil.words``
             raise JobFailedError(f"{words}: {message.splitlines()[0]}") from error
-        sys.exit(1)
+        sys.exit(SAID)
 
 
 def one_message(main: Callable[[], None], config_name: str, help_of: Callable[[Path], str] | None = None) -> None:
@@ -130,11 +131,11 @@ def one_message(main: Callable[[], None], config_name: str, help_of: Callable[[P
             raise
         if not isinstance(error, JobFailedError):  # which has printed its message, and is listed below
             _fail(describe(error, config_name))
-            sys.exit(1)
+            sys.exit(SAID)
     if failed_jobs:  # a search ends well in spite of them
         rows = "\n  ".join(failed_jobs)
         print(f"{len(failed_jobs)} jobs of the sweep failed:\n  {rows}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(SAID)
 
 
 def _refuse_hydra_folder(config_name: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from rankdistil.cli import FULL, ChildFailedError, wanted_full
+from rankdistil.cli import FULL, SAID, ChildFailedError, wanted_full
 from rankdistil.files import is_unfinished, write_json, write_text
 from rankdistil.lineage import fingerprint, read_record
 from rankdistil.signals import PARENT, Stopped, follow_parent, stopped_by, wait_for
@@ -109,7 +109,9 @@ def raise_for(folder: Path, code: int) -> None:
         Stopped: if it, or one of its ranks, was asked to stop.
         ChildFailedError: if it failed.
     """
-    signum = stopped_by(code) or (read_record(folder) or {}).get("signal")
+    signum = stopped_by(code)
+    if code == SAID:  # maybe since it lost a rank that was; beside one that crashed, others are asked to stop by their agent
+        signum = (read_record(folder) or {}).get("signal")
     if signum:
         raise Stopped(signum)
     if code < 0:

@@ -59,7 +59,8 @@ def test_whatever_happens_to_a_rank_all_end_and_the_run_goes_on_as_if_nothing_ha
 
 def test_a_signal_to_all_processes_at_once_stops_them_once(tmp_path: Path) -> None:
     """As a batch system sends it, loaders included; the checkpoint of two processes is then refused by one, and by three."""
-    run = start(tmp_path, *TWO, "data.workers=1")
+    six = "data.batch_size=6"  # which one, two and three processes can share
+    run = start(tmp_path, *TWO, "data.workers=1", six)
     while not (tmp_path / RUN / "checkpoints/last.ckpt").is_file():
         time.sleep(0.01)
         assert run.poll() is None, end(run)
@@ -71,6 +72,6 @@ def test_a_signal_to_all_processes_at_once_stops_them_once(tmp_path: Path) -> No
     assert ended.said.count("stopped by SIGTERM behind step ") == 1, ended.said
     assert not left(tmp_path)
     for devices in (1, 3):
-        ended = train(tmp_path, *TWO, "resume=true", f"trainer.devices={devices}")
+        ended = train(tmp_path, *TWO, six, "resume=true", f"trainer.devices={devices}")
         assert ended.status == 1
-        assert f"trainer.devices: 2 -> {devices}" in ended.said
+        assert f"saved by 2 processes with 1 accumulated batches, and {devices} processes with 1" in ended.said
