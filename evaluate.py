@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from rankdistil.cli import answer, one_message
+from rankdistil.commands import speak
 from rankdistil.usage import evaluate_help
 
 
@@ -12,8 +13,8 @@ def main(cfg: DictConfig) -> None:
     """Evaluate what the config says."""
     from rankdistil.evaluation import evaluate  # torch is imported only once the config is known to be good
 
-    answer(evaluate, cfg, "evaluate")
+    answer(evaluate, cfg, "evaluate", speak)
 
 
 if __name__ == "__main__":
-    one_message(main, "evaluate", evaluate_help)
+    one_message(main, "evaluate", evaluate_help, speak)

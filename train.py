@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from rankdistil.cli import answer, one_message
+from rankdistil.commands import speak
 from rankdistil.usage import train_help
 
 
@@ -12,8 +13,8 @@ def main(cfg: DictConfig) -> float | None:
     """Train what the config says."""
     from rankdistil.run import train  # torch is imported only once the config is known to be good
 
-    return answer(train, cfg, "train")
+    return answer(train, cfg, "train", speak)
 
 
 if __name__ == "__main__":
-    one_message(main, "train", train_help)
+    one_message(main, "train", train_help, speak)

@@ -11,7 +11,7 @@ from torch.distributed import TCPStore
 
 from rankdistil import announcements
 from rankdistil.announcements import Announcements, GroupFailedError, Run, await_config
-from rankdistil.lineage import fingerprint
+from rankdistil.files import fingerprint
 from rankdistil.ranks import Rank
 
 CFG = OmegaConf.create({"seed": 0, "stage": {"lr": 0.5, "steps": "${seed}"}})

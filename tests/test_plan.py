@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from support import composed
 
 from rankdistil import plan
-from rankdistil.lineage import fingerprint
+from rankdistil.files import fingerprint
 from rankdistil.roles import start_in_words, start_of
 
 PROCEDURES = {"LMD+FT": "lm_finetune_6l", "RD": "ranker_distill_6l", "LMD+RD": "lm_ranker_distill_6l"}

@@ -17,8 +17,9 @@ from support import composed
 
 from rankdistil import jobs, lineage
 from rankdistil import outcome as outcomes
+from rankdistil.files import changed_settings, fingerprint
 from rankdistil.inference import processor
-from rankdistil.lineage import changed_settings, fingerprint, read_record
+from rankdistil.lineage import read_record
 from rankdistil.locks import locked
 from rankdistil.outcome import outcome_settings
 from rankdistil.runfolder import state

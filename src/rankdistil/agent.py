@@ -44,7 +44,7 @@ def main() -> None:
         logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "rankdistil.jobs", folder)
+        elastic_launch(config, sys.executable)("-m", "rankdistil.commands.job", folder)
     except ChildFailedError as error:
         rank, failure = min(error.failures.items(), key=lambda item: item[1].timestamp)
         if failure.exitcode < 0 or SAID < failure.exitcode < 128:

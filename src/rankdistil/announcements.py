@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 from torch.distributed import DistError, PrefixStore, rendezvous
 
-from rankdistil.lineage import changed_settings, fingerprint, flattened
+from rankdistil.files import changed_settings, fingerprint, flattened
 from rankdistil.ranks import Rank, lost_peer
 from rankdistil.settings import plain
 

@@ -44,6 +44,7 @@ for _name, _naming in {"file": file_name, "validation": validation_files}.items(
     OmegaConf.register_new_resolver(f"rankdistil.{_name}", _of_root(_naming), replace=True)
 
 wanted_full = os.environ.get(FULL) == "1" and MESSAGES not in os.environ
+Speaker = Callable[[ranks.Rank, str], None]
 failed_jobs: list[str] = []  # of a sweep: overrides and message, for the end
 
 
@@ -63,7 +64,7 @@ class JobFailedError(Exception):
             failed_jobs.append(row)
 
 
-def answer(task: Callable[[DictConfig], float | None], cfg: DictConfig, config_name: str) -> float | None:
+def answer(task: Callable[[DictConfig], float | None], cfg: DictConfig, config_name: str, speak: Speaker) -> float | None:
     """Carry out the task of a Hydra main; on an error print one message, and end the program or the sweep's job.
 
     Hydra would add a line of its own to an error that leaves its main function.
@@ -72,6 +73,7 @@ def answer(task: Callable[[DictConfig], float | None], cfg: DictConfig, config_n
         task: what to do with the config.
         cfg: the composed config.
         config_name: the root config, for suggestions.
+        speak: prints a message of failure for a group of processes that this one belongs to.
 
     Returns:
         What the task returns, for a sweeper.
@@ -89,7 +91,7 @@ def answer(task: Callable[[DictConfig], float | None], cfg: DictConfig, config_n
             raise
         message = describe(error, config_name)
         if not isinstance(error, ChildFailedError):
-            _fail(message)
+            _fail(message, speak)
         hydra = HydraConfig.get()
         if hydra.mode == RunMode.MULTIRUN:
             words = " ".join(word.removeprefix("++") for word in hydra.overrides.task)  # see ``rankdistil.words``
@@ -97,7 +99,9 @@ def answer(task: Callable[[DictConfig], float | None], cfg: DictConfig, config_n
         sys.exit(SAID)
 
 
-def one_message(main: Callable[[], None], config_name: str, help_of: Callable[[Path], str] | None = None) -> None:
+def one_message(
+    main: Callable[[], None], config_name: str, help_of: Callable[[Path], str] | None = None, speak: Speaker | None = None
+) -> None:
     """Run a Hydra main; on an error print one message and exit 1, on a signal 128 + signal.
 
     With ``--help`` print the help instead and exit 0; without a word, exit 2.
@@ -108,6 +112,7 @@ def one_message(main: Callable[[], None], config_name: str, help_of: Callable[[P
         main: the decorated function.
         config_name: the root config, for suggestions.
         help_of: writes the help, given the folder of configs; None for a command that has none of its own.
+        speak: prints a message of failure for a group of processes that this one belongs to; None for a command that is none's.
     """
     if help_of is not None and (status := asked_for_help(sys.argv[1:], help_of(conf_folder()))) is not None:
         sys.exit(status)
@@ -130,7 +135,7 @@ def one_message(main: Callable[[], None], config_name: str, help_of: Callable[[P
         if wanted_full:
             raise
         if not isinstance(error, JobFailedError):  # which has printed its message, and is listed below
-            _fail(describe(error, config_name))
+            _fail(describe(error, config_name), speak)
             sys.exit(SAID)
     if failed_jobs:  # a search ends well in spite of them
         rows = "\n  ".join(failed_jobs)
@@ -153,15 +158,13 @@ def console() -> "Console":
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False, quiet=ranks.mute())
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, speak: Speaker | None) -> None:
     """Print a message of failure; ranks of a group print one for all."""
     rank = ranks.current()
-    if rank is None or rank.world == 1:
+    if speak is None or rank is None or rank.world == 1:
         print(f"error: {message}", file=sys.stderr)
-        return
-    from rankdistil import announcements
-
-    announcements.fail(rank, message)
+    else:
+        speak(rank, message)
 
 
 def describe(error: Exception, config_name: str) -> str:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from rankdistil.lineage import changed_settings, read_record
+from rankdistil.files import changed_settings
+from rankdistil.lineage import read_record
 from rankdistil.locks import holder
 from rankdistil.runfolder import run_label
 

@@ -1,9 +1,10 @@
-"""Writing in one step: a reader sees the old content or the new, never half of it. Reading JSON, and telling a changed file."""
+"""Writing in one step: a reader sees the old content or the new, never half of it. Telling changed files and settings."""
 
 import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 ENDS = 1 << 16  # bytes at either end that tell contents apart
 MARK = ".rankdistil-"  # in the name of what isn't whole yet
+NAMED = re.compile("(?P<name>.+) sha256:(?P<hash>[0-9a-f]+)")  # as ``named`` says it
 NEW_S = 60.0  # so long nobody takes it for left behind: its process locks it just behind making it
 
 
@@ -168,3 +170,32 @@ def named(path: Path) -> str:
 def _content(path: Path, size: int, modified: int, changed: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def flattened(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested settings: value by dotted key."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, child in value.items():
+        flat |= flattened(child, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def fingerprint(settings: dict[str, Any]) -> str:
+    """Short hash of settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """List the settings that differ, as ``key: old -> new``; of a file whose content alone differs, that it has changed."""
+    missing = "(absent)"
+    keys = sorted(key for key in old.keys() | new.keys() if old.get(key, missing) != new.get(key, missing))
+    return [_changed(key, old.get(key, missing), new.get(key, missing)) for key in keys]
+
+
+def _changed(key: str, old: Any, new: Any) -> str:
+    files = [NAMED.fullmatch(str(value)) for value in (old, new)]
+    if all(files) and files[0]["name"] == files[1]["name"]:
+        return f"{key}: {files[0]['name']} has changed since (sha256 {files[0]['hash']} -> {files[1]['hash']})"
+    return f"{key}: {old} -> {new}"

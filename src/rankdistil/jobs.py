@@ -1,6 +1,6 @@
 """One job, one fresh process: parents and the jobs of a sweep share nothing but files.
 
-A job is the config in its run folder: ``python -m rankdistil.jobs <folder>`` carries it out, once for each of its devices.
+A job is the config in its run folder; ``rankdistil.commands.job`` carries it out, once for each of its devices.
 Launching with the sweep's own command line was rejected: child ranks of a distributed job would replay the whole sweep.
 """
 
@@ -16,9 +16,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from rankdistil.cli import FULL, SAID, ChildFailedError, wanted_full
-from rankdistil.files import is_unfinished, write_json, write_text
-from rankdistil.lineage import fingerprint, read_record
-from rankdistil.signals import PARENT, Stopped, follow_parent, stopped_by, wait_for
+from rankdistil.files import fingerprint, is_unfinished, write_json, write_text
+from rankdistil.lineage import read_record
+from rankdistil.signals import PARENT, Stopped, stopped_by, wait_for
 
 DISTRIBUTED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 TO_SAVE_S = 300  # so long an agent waits for processes that were asked to stop before it kills them
@@ -90,7 +90,7 @@ def run_in_fresh_process(folder: Path, lock: int, number: int) -> None:
     environment.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(TO_SAVE_S))
     if wanted_full:
         environment[FULL] = "1"
-    what = ["rankdistil.jobs"] if number == 1 else ["rankdistil.agent", str(number)]
+    what = ["rankdistil.commands.job"] if number == 1 else ["rankdistil.agent", str(number)]
     command = [sys.executable, "-m", *what, str(folder)]
     # In a session of its own, so that Ctrl-C doesn't reach it twice: from the terminal, and from here.
     try:
@@ -119,17 +119,3 @@ def raise_for(folder: Path, code: int) -> None:
         why = " The system does so where memory runs out." if name == "SIGKILL" else ""
         raise ChildFailedError(f"the job of {folder} was killed ({name}).{why} resume=true continues it.")
     raise ChildFailedError(f"the job of {folder} failed (exit status {code}); its message stands above.")
-
-
-def main() -> None:
-    """Carry out the job of the folder named on the command line."""
-    follow_parent()
-    from rankdistil.run import carry_out_prepared
-
-    carry_out_prepared(Path(sys.argv[1]))
-
-
-if __name__ == "__main__":
-    from rankdistil.cli import one_message
-
-    one_message(main, "train")

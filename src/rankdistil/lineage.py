@@ -1,10 +1,7 @@
 """Where a run comes from: what tells its settings, parents, code and machine from others, and ``run.json``."""
 
-import hashlib
 import importlib.metadata
-import json
 import platform
-import re
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -17,48 +14,18 @@ from omegaconf import DictConfig
 
 from rankdistil import ranks
 from rankdistil.data.scores import read_header
-from rankdistil.files import read_json, write_json
+from rankdistil.files import fingerprint, read_json, write_json
 from rankdistil.inference.machine import processor
 from rankdistil.roles import named_source, place_name
 from rankdistil.signals import Stopped
 
 PACKAGES = ("rankdistil", "torch", "lightning", "transformers", "ir-datasets", "ir-measures", "bm25s", "numpy")
-NAMED = re.compile("(?P<name>.+) sha256:(?P<hash>[0-9a-f]+)")  # as rankdistil.files.named
-
-
-def flattened(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested settings: value by dotted key."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, child in value.items():
-        flat |= flattened(child, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
-def fingerprint(settings: dict[str, Any]) -> str:
-    """Short hash of settings."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def scores_origin(folders: Sequence[Path], key: str) -> dict[str, str]:
     """Describe folders of teachers' scores, which a setting names: where they are, and what they were made of."""
     made_of = [read_header(folder, key)["made_of"] for folder in folders]
     return {"source": " ".join(map(str, folders)), "fingerprint": fingerprint({"made_of": made_of})}
-
-
-def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """List the settings that differ, as ``key: old -> new``; of a file whose content alone differs, that it has changed."""
-    missing = "(absent)"
-    keys = sorted(key for key in old.keys() | new.keys() if old.get(key, missing) != new.get(key, missing))
-    return [_changed(key, old.get(key, missing), new.get(key, missing)) for key in keys]
-
-
-def _changed(key: str, old: Any, new: Any) -> str:
-    files = [NAMED.fullmatch(str(value)) for value in (old, new)]
-    if all(files) and files[0]["name"] == files[1]["name"]:
-        return f"{key}: {files[0]['name']} has changed since (sha256 {files[0]['hash']} -> {files[1]['hash']})"
-    return f"{key}: {old} -> {new}"
 
 
 def origin() -> dict[str, Any]:

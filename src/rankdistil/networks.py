@@ -27,7 +27,6 @@ from rankdistil.models.teacher import FrozenTeacher
 from rankdistil.models.trace import Layers
 from rankdistil.modules import DistillModule, FinetuneModule, StageModule
 from rankdistil.optim import OptimSettings
-from rankdistil.plan import teacher_folder
 from rankdistil.roles import (
     asks_teacher,
     kept_losses,
@@ -37,6 +36,7 @@ from rankdistil.roles import (
     score_folders,
     start_of,
     takes_export,
+    teacher_folder,
 )
 from rankdistil.settings import build, names, plain
 

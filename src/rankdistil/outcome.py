@@ -7,8 +7,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from rankdistil import parts
+from rankdistil.files import flattened
 from rankdistil.inference.processor import on_cpu, resolve_precision
-from rankdistil.lineage import flattened
 from rankdistil.models.checkpoint import deciding_parts
 from rankdistil.roles import asks_teacher, makes_ranker, named_source
 from rankdistil.secrets import recorded

@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.table import Table
 
-from rankdistil.lineage import fingerprint, scores_origin
+from rankdistil.files import fingerprint
+from rankdistil.lineage import scores_origin
 from rankdistil.locks import holder
 from rankdistil.models.checkpoint import identity
 from rankdistil.models.starts import Start
@@ -55,11 +56,6 @@ def make_plan(cfg: DictConfig, compose: Callable[[list[str]], DictConfig]) -> li
     steps: dict[Path, Step] = {}
     _add(cfg, compose, steps, (), asked=True)
     return list(steps.values())
-
-
-def teacher_folder(cfg: DictConfig) -> Path:
-    """Return the run folder of the teacher ranker."""
-    return Path(cfg.paths.runs) / cfg.teacher.run
 
 
 def show(steps: list[Step], console: Console, expected: Sequence[str] = ()) -> None:

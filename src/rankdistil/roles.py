@@ -97,6 +97,11 @@ def teacher_name(cfg: DictConfig) -> str:
     return place_name(str(cfg.teacher.export)) if takes_export(cfg) else str(cfg.teacher.name)
 
 
+def teacher_folder(cfg: DictConfig) -> Path:
+    """Return the run folder of the teacher ranker."""
+    return Path(cfg.paths.runs) / cfg.teacher.run
+
+
 def place_name(path: str) -> str:
     """Name a folder for records and model cards: a path of this machine means nothing elsewhere.
 

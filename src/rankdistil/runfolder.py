@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rankdistil.files import is_unfinished
-from rankdistil.lineage import changed_settings, read_record
+from rankdistil.files import changed_settings, is_unfinished
+from rankdistil.lineage import read_record
 from rankdistil.locks import LOCK, holder
 
 BEGUN = (LOCK, ".hydra")  # what a run writes before its run.json

@@ -15,10 +15,9 @@ from rankdistil.data.records import Ranking
 from rankdistil.data.run_table import forget_run
 from rankdistil.data.trained_on import find_leak
 from rankdistil.metrics.trec import read_run
-from rankdistil.plan import teacher_folder
 from rankdistil.report.result import same_test
 from rankdistil.report.summary import Tested
-from rankdistil.roles import takes_export, teacher_name
+from rankdistil.roles import takes_export, teacher_folder, teacher_name
 from rankdistil.runfolder import run_label
 from rankdistil.scoring import score_export
 from rankdistil.settings import plain

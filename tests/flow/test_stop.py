@@ -78,7 +78,7 @@ def test_a_job_whose_orchestrator_is_killed_saves_and_gives_the_folder_free(tmp_
     while not (tmp_path / RUN / "checkpoints/last.ckpt").is_file():
         time.sleep(0.01)
         assert sweep.poll() is None, end(sweep)
-    assert processes(tmp_path, "rankdistil.jobs")
+    assert processes(tmp_path, "rankdistil.commands.job")
     sweep.kill()
     began = time.monotonic()
     sweep.communicate(timeout=60)

@@ -3,7 +3,7 @@
 A triple is never shortened, a candidate never exchanged for another passage: its line is a bad one.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -126,7 +126,7 @@ def known_triples(
     return rows[(rows >= 0).all(axis=1)]
 
 
-def require_known(missing: Collection[str]) -> None:
+def require_known(missing: Set[str]) -> None:
     """Refuse passages that aren't in the collection.
 
     Raises:

@@ -13,7 +13,7 @@ from rankdistil.data.encode import PairEncoder
 from rankdistil.data.store.build import SOURCE, Chunks, ensure, in_chunks, write_ragged
 from rankdistil.data.store.ragged import RaggedStore
 
-CHUNK = 8192  # texts tokenised together: the tokenizer shares them out over the cores
+TOKENISED = 8192  # texts tokenised together: the tokenizer shares them out over the cores
 
 Passages = Callable[[], Iterable[tuple[str, str]]]
 
@@ -60,7 +60,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
 
 
 def _tokenised(texts: Iterable[tuple[str, str]], encoder: PairEncoder, counts: dict[str, int]) -> Chunks:
-    for chunk in in_chunks(texts, CHUNK):
+    for chunk in in_chunks(texts, TOKENISED):
         found = encoder.segment([text for _, text in chunk])
         whole = found.lengths if found.whole is None else found.whole
         counts["cut"] += int((whole > encoder.room).sum())
