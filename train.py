@@ -5,13 +5,13 @@ from omegaconf import DictConfig
 
 from rankdistil.cli import answer, one_message
 from rankdistil.commands import speak
-from rankdistil.usage import train_help
+from rankdistil.words import train_help
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """Train what the config says."""
-    from rankdistil.run import train  # torch is imported only once the config is known to be good
+    from rankdistil.commands.train import train  # torch is imported only once the config is known to be good
 
     return answer(train, cfg, "train", speak)
 

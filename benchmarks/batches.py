@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from transformers import BatchEncoding
 
 from benchmarks.setting import Setting
-from rankdistil.data.batch import PairBatch
-from rankdistil.data.collection import Collection, open_collection
+from rankdistil.data.batches.groups import GroupSource, ListedGroups
+from rankdistil.data.batches.stream import WINDOW, CandidateStream, GroupStream, Size
+from rankdistil.data.batches.training_groups import open_triples
+from rankdistil.data.collections.reader import Reader
+from rankdistil.data.collections.texts import Collection, open_collection
 from rankdistil.data.encode import PairEncoder
-from rankdistil.data.groups import GroupSource, ListedGroups
-from rankdistil.data.readers import Reader
-from rankdistil.data.store.ragged import ITEMS, RaggedStore
-from rankdistil.data.store.triples import open_triples
-from rankdistil.data.stream import WINDOW, CandidateStream, GroupStream, Size
+from rankdistil.data.records import PairBatch
+from rankdistil.data.stores.ragged import ITEMS, RaggedStore
 
 ROWS = (32, 128, 512)  # rows of a batch
 NAIVE_ROWS = 32

@@ -13,12 +13,11 @@ import numpy as np
 from benchmarks.setting import Setting
 from benchmarks.synthetic import Sizes, passages
 from benchmarks.words import Words
-from rankdistil.data.assemble import Segment
-from rankdistil.data.collection import open_collection
-from rankdistil.data.store.build import SOURCE, ensure, write_ragged
-from rankdistil.data.store.ragged import RaggedStore
-from rankdistil.data.store.tokens import open_tokens, tokenizer_fingerprint
-from rankdistil.data.store.triples import open_triples
+from rankdistil.data.batches.training_groups import open_triples
+from rankdistil.data.collections.texts import open_collection
+from rankdistil.data.encode import Segment
+from rankdistil.data.stores.contents import open_tokens, tokenizer_fingerprint
+from rankdistil.data.stores.ragged import SOURCE, RaggedStore, ensure, write_ragged
 from rankdistil.files import write_json
 
 BUILT = "building.json"

@@ -27,7 +27,7 @@ from benchmarks.setting import Setting, use_one_core
 from benchmarks.synthetic import MADE, Sizes, disk_bytes, generate
 from benchmarks.words import Words
 from rankdistil.files import write_json
-from rankdistil.inference.others import Meter, shown_share
+from rankdistil.inference.machine import Meter, shown_share
 
 FULL = Sizes()
 STORES = {"direct": "of passages written as drawn, not tokenised", "tokenise": "tokenised"}

@@ -26,14 +26,13 @@ from rankdistil import Reranker
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Pair
 from rankdistil.files import write_json
-from rankdistil.inference.exported import FILES, precisions, weights
-from rankdistil.inference.graphs import write_graphs
-from rankdistil.inference.others import Meter, shown_share
-from rankdistil.inference.packed_ranker import PRECISIONS
+from rankdistil.inference.export_files import FILES, precisions, weights
+from rankdistil.inference.machine import Meter, computes_bfloat16, shown_share
+from rankdistil.inference.packed import PRECISIONS
 from rankdistil.inference.padded import text_batches
-from rankdistil.inference.processor import computes_bfloat16
-from rankdistil.metrics.fidelity import kendall_tau
-from rankdistil.models.load import load_tokenizer
+from rankdistil.inference.write_graphs import write_graphs
+from rankdistil.metrics.comparing import kendall_tau
+from rankdistil.models.checkpoints import load_tokenizer
 
 NARROW = 400  # up to this width every 4th batch of the candidates is timed, above every 16th
 CALIBRATION = 64  # pairs that 8-bit ranges are found on

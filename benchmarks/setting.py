@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.synthetic import register
+from rankdistil.data.collections.reader import Reader
 from rankdistil.data.encode import PairEncoder
-from rankdistil.data.readers import Reader
-from rankdistil.models.load import load_tokenizer
+from rankdistil.models.checkpoints import load_tokenizer
 
 NAME = "synthetic"
 

@@ -13,7 +13,7 @@ from typing import Any  # noqa: E402 - the imports are part of what is measured
 
 from benchmarks.machine import MIB, memory, resident  # noqa: E402
 from benchmarks.setting import Setting, use_one_core  # noqa: E402
-from rankdistil.data.datamodule import RankingDataModule  # noqa: E402
+from rankdistil.data.batches.datamodule import RankingDataModule  # noqa: E402
 from rankdistil.data.settings import DataSettings  # noqa: E402
 
 SAMPLED_EVERY = 50  # batches

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.words import Words
 from rankdistil.files import write_json
-from rankdistil.progress import counted
+from rankdistil.processes.progress import counted
 
 CHUNK = 1 << 14  # lines made at a time
 MADE = "sizes.json"

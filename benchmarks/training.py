@@ -22,9 +22,9 @@ from benchmarks.machine import MIB, describe
 from benchmarks.training_peer import peer
 from benchmarks.training_steps import LOSSES, TEACHER, Step, module_of, naive_step, our_step, shape
 from benchmarks.training_texts import Work, draw_work
-from rankdistil.data.batch import PairBatch
+from rankdistil.data.records import PairBatch
 from rankdistil.files import write_json
-from rankdistil.inference.others import Meter, shown_share
+from rankdistil.inference.machine import Meter, shown_share
 
 PEER = "sentence-transformers"
 PRECISIONS = ("float32", "bfloat16")

@@ -9,14 +9,14 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import BertConfig, BertForSequenceClassification
 
 from benchmarks.rankers import SIZES
-from rankdistil.data.batch import PairBatch
+from rankdistil.data.records import PairBatch
 from rankdistil.losses import AttentionLoss, EmbeddingLoss, HiddenLoss, LabelLoss, LogitLoss, Projection, WeightedSum
 from rankdistil.losses.labels import label_cross_entropy
 from rankdistil.models.bert import CrossEncoder
-from rankdistil.models.layers import map_layers
+from rankdistil.models.student import map_layers
 from rankdistil.models.teacher import FrozenTeacher
 from rankdistil.modules import DistillModule, FinetuneModule, StageModule
-from rankdistil.optim import OptimSettings, adamw
+from rankdistil.modules.stage import OptimSettings, adamw
 
 TEACHER = "12l"
 VOCABULARY = 30522

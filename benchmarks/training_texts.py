@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from benchmarks.rankers import TOKENIZER
 from benchmarks.synthetic import Drawn, Sizes, passages, queries
 from benchmarks.words import Words
-from rankdistil.data.assemble import Segment
-from rankdistil.data.batch import PairBatch
-from rankdistil.data.encode import PairEncoder
-from rankdistil.data.groups import ListedGroups
-from rankdistil.data.stream import WINDOW, GroupStream, Size
-from rankdistil.models.load import load_tokenizer
+from rankdistil.data.batches.groups import ListedGroups
+from rankdistil.data.batches.stream import WINDOW, GroupStream, Size
+from rankdistil.data.encode import PairEncoder, Segment
+from rankdistil.data.records import PairBatch
+from rankdistil.models.checkpoints import load_tokenizer
 
 LENGTH = 128  # tokens of a pair at most, and what the naive step pads to
 TRIPLES = 8  # of a batch: 16 pairs

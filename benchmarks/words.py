@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from rankdistil.data.assemble import Segment
+from rankdistil.data.encode import Segment
 
 WIDTH = 16  # bytes of a word, with the blank or the line's end behind it
 PIECES = 4  # word pieces of a word, at most

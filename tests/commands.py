@@ -16,7 +16,12 @@ from pathlib import Path
 
 from support import REPOSITORY
 
-IMPORTED = ["rankdistil.run", "rankdistil.evaluation", "rankdistil.data.check", "lightning.pytorch.callbacks"]
+IMPORTED = [
+    "rankdistil.commands.train",
+    "rankdistil.commands.evaluate",
+    "rankdistil.data.check.whole",
+    "lightning.pytorch.callbacks",
+]
 
 
 def command(*words: str, cwd: Path = REPOSITORY, timeout: float = 300) -> subprocess.CompletedProcess[str]:

@@ -14,8 +14,8 @@ import torch
 from support import PROCEDURES
 from transformers import BertConfig, BertForSequenceClassification
 
-from rankdistil.data.batch import PairBatch
-from rankdistil.locks import locked
+from rankdistil.data.records import PairBatch
+from rankdistil.files import locked
 from rankdistil.models.bert import CrossEncoder
 
 torch.set_num_threads(1)  # several test processes share the cores (make test), and so do the runs that they start

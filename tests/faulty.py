@@ -12,7 +12,7 @@ import torch
 from support import REPOSITORY
 
 FAULTS = Path(__file__).parent / "faults"
-STEP = "rankdistil.callbacks.stream_position:StreamPosition.on_train_batch_start"
+STEP = "rankdistil.callbacks.steps:StreamPosition.on_train_batch_start"
 VALIDATION = "rankdistil.callbacks.ranking_metrics:RankingMetrics.on_validation_batch_end"
 SMALL = [
     "+experiment=finetune_6l",

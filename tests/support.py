@@ -7,10 +7,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from rankdistil.inference.processor import computes_bfloat16
+from rankdistil.inference.machine import computes_bfloat16
 from rankdistil.models.bert import CrossEncoder
-from rankdistil.models.starts import Start, build_student
-from rankdistil.models.student import StudentSize
+from rankdistil.models.student import Start, StudentSize, build_student
 
 REPOSITORY = Path(__file__).parents[1]
 CONF = REPOSITORY / "conf"

@@ -12,8 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rankdistil.files import NEW_S, built, share, write_json, written
-from rankdistil.locks import LOCK, locked
+from rankdistil.files import LOCK, NEW_S, built, locked, share, write_json, written
 
 
 @contextmanager
@@ -46,7 +45,9 @@ WAYS = {
     "file": "with written(Path('model')) as place:\n    place.write_text('half')\n",
     "folder": "with built(Path('model')) as place:\n    (place / 'weights').write_text('half')\n",
 }
-HEAD = "import os, signal; from pathlib import Path; from rankdistil.files import *; from rankdistil.signals import *\n"
+HEAD = (
+    "import os, signal; from pathlib import Path; from rankdistil.files import *; from rankdistil.processes.stopping import *\n"
+)
 
 
 def writing(folder: Path, kind: str, then: str) -> subprocess.CompletedProcess[str]:

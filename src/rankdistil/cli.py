@@ -8,16 +8,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from rankdistil import ranks
-from rankdistil.data.layout import file_name, validation_files
-from rankdistil.signals import Stopped, drop_closed_outputs, ended_by_signals
-from rankdistil.slurm import queue_again
-from rankdistil.usage import asked_for_help
-from rankdistil.words import first_choice, key_of, readable, several, unreadable
+from rankdistil.processes import ranks
+from rankdistil.processes.stopping import Stopped, drop_closed_outputs, ended_by_signals, queue_again
+from rankdistil.words import asked_for_help, first_choice, key_of, readable, several, unreadable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,20 +25,6 @@ AMBIGUOUS = "Ambiguous value for argument '"
 SEARCH_PATH = "\nConfig search path:"  # Hydra closes its list of options with it; the list is what helps
 
 MESSAGES = "RANKDISTIL_MESSAGES"  # environment: a program of ours set ``FULL``, not the user; a batch system hands both on
-
-OmegaConf.register_new_resolver("rankdistil.half", lambda number: number // 2, replace=True)  # conf/scale: two steps of a stage
-
-
-def _of_root(naming: Callable[..., Any]) -> Callable[..., Any]:
-    def named(*words: str, _root_: DictConfig) -> Any:
-        found = naming(OmegaConf.select(_root_, "data.root"), *words)  # None where it isn't set
-        return OmegaConf.create(found) if isinstance(found, dict) else found
-
-    return named
-
-
-for _name, _naming in {"file": file_name, "validation": validation_files}.items():  # conf/data/files.yaml: what nobody named
-    OmegaConf.register_new_resolver(f"rankdistil.{_name}", _of_root(_naming), replace=True)
 
 wanted_full = os.environ.get(FULL) == "1" and MESSAGES not in os.environ
 Speaker = Callable[[ranks.Rank, str], None]

@@ -14,9 +14,9 @@ from benchmarks.building import build
 from benchmarks.setting import Setting
 from benchmarks.synthetic import Sizes, answer, generate, passages
 from benchmarks.words import Words
-from rankdistil.data.store.ragged import RaggedStore
-from rankdistil.data.unknown import training_triples
-from rankdistil.models.load import load_tokenizer
+from rankdistil.data.collections.texts import training_triples
+from rankdistil.data.stores.ragged import RaggedStore
+from rankdistil.models.checkpoints import load_tokenizer
 
 SIZES = Sizes(passages=1500, queries=400, triples=3000, judged=20, depth=30)
 STORED = [f"{kind} {rows}" for rows in ROWS for kind in ("groups", "candidates")]

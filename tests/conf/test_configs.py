@@ -9,9 +9,10 @@ from hydra.types import RunMode
 from support import CONF, composed
 from transformers import BertConfig
 
-from rankdistil import networks, roles
-from rankdistil.models import load
-from rankdistil.settings import check, plain
+from rankdistil.config import choices
+from rankdistil.config.checks import check, plain
+from rankdistil.models import checkpoints
+from rankdistil.stages import networks
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
@@ -28,9 +29,9 @@ def test_every_experiment_composes_and_binds_at_every_scale(experiment: str, sca
     if cfg.stage.learns == "nothing":
         return
     assert networks.optim_settings(cfg.stage).steps == cfg.stage.steps
-    weighted = {name for name, node in roles.kept_losses(cfg).items() if node.weight > 0}
+    weighted = {name for name, node in choices.kept_losses(cfg).items() if node.weight > 0}
     assert networks.build_losses(cfg, None).weights.keys() == weighted
-    assert weighted == set(roles.kept_losses(cfg)) - ({"attention"} if scale != "paper" else set())
+    assert weighted == set(choices.kept_losses(cfg)) - ({"attention"} if scale != "paper" else set())
 
 
 @pytest.mark.parametrize(
@@ -45,8 +46,8 @@ def test_every_option_of_every_group_composes_and_binds(override: str) -> None:
 @pytest.fixture
 def bert_base(monkeypatch: pytest.MonkeyPatch) -> None:
     """The shape of the paper's teacher without the hub: BertConfig's own defaults are those of bert-base-uncased."""
-    read = load.read_config
-    for module in (load, networks):
+    read = checkpoints.read_config
+    for module in (checkpoints, networks):
         monkeypatch.setattr(module, "read_config", lambda path: BertConfig() if path.startswith("google-bert/") else read(path))
 
 
@@ -141,4 +142,4 @@ def test_a_cluster_s_jobs_are_queued_again_and_settings_of_the_launcher_are_left
 def test_a_size_that_cannot_take_the_attention_loss_drops_it_and_names_it() -> None:
     cfg = composed("+experiment=ranker_distill_6l", "student=2l", "scale=paper")
     assert "attention" in cfg.stage.losses
-    assert "attention" not in roles.kept_losses(cfg)
+    assert "attention" not in choices.kept_losses(cfg)

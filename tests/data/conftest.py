@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from rankdistil.data.folder import FolderSplit
-from rankdistil.models.load import load_tokenizer
+from rankdistil.data.files.folder import FolderSplit
+from rankdistil.models.checkpoints import load_tokenizer
 from tests.conftest import MINILM
 
 FILES = {

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from rankdistil.data.collection import open_passages
+from rankdistil.data.collections.reader import Reader
+from rankdistil.data.collections.texts import open_passages
 from rankdistil.data.encode import PairEncoder
-from rankdistil.data.readers import Reader
 from rankdistil.data.records import Pair
 
 PAIRS = [

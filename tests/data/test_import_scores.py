@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankdistil.data import score_folder, score_repeats
-from rankdistil.data.collection import Collection
+from rankdistil.data.collections.texts import Collection
+from rankdistil.data.encode import LiveTexts
 from rankdistil.data.import_scores import import_scores, main, settings_of
-from rankdistil.data.scores import TeacherScores, load_scores, read_shard
-from rankdistil.data.texts import LiveTexts
+from rankdistil.data.teacher_scores import distinct
+from rankdistil.data.teacher_scores.folder import TeacherScores, load_scores, read_shard
 
 TRIPLES = "9.1\t-0.3\t1\ta\tb\n9.1\t1e-7\t1\ta\tc\n-7.123456789\t0.2\t2\tc\ta\n"
 PAIRS = {("1", "a"): 9.1, ("1", "b"): -0.3, ("1", "c"): 1e-7, ("2", "c"): -7.123456789, ("2", "a"): 0.2}
@@ -73,8 +73,8 @@ def test_the_header_names_format_and_content(tmp_path):
 
 
 def test_shards_are_cut_and_repeats_found_however_far_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr(score_repeats, "CHUNK", 7)
-    monkeypatch.setattr(score_folder, "SHARD", 16)
+    monkeypatch.setattr(distinct, "CHUNK", 7)
+    monkeypatch.setattr(distinct, "SHARD", 16)
     rows = [(f"q{n % 10}", f"p{n % 50}", n % 50 / 8) for n in range(200)]
     content = "".join(f"{score}\t{query}\t{passage}\n" for query, passage, score in rows)
     told = import_scores(settings_of(words(tmp_path, content, format="pairs")))
@@ -87,7 +87,7 @@ def test_shards_are_cut_and_repeats_found_however_far_apart(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("chunk", [2, 1000])
 def test_a_pair_with_two_scores_is_refused_with_both_lines(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(score_repeats, "CHUNK", chunk)
+    monkeypatch.setattr(distinct, "CHUNK", chunk)
     content = "1.5\tq\ta\n2.5\tq\tb\n1.5\tq\ta\n0\tr\ta\n1.5000002\tq\ta\n"
     with pytest.raises(ValueError) as caught:
         import_scores(settings_of(words(tmp_path, content, "pairs.tsv", format="pairs")))
@@ -100,7 +100,7 @@ def test_a_pair_with_two_scores_is_refused_with_both_lines(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("chunk", [2, 1000])
 def test_the_first_of_several_scores_is_kept_and_said(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(score_repeats, "CHUNK", chunk)
+    monkeypatch.setattr(distinct, "CHUNK", chunk)
     content = "1.5\tq\ta\n2\tq\tb\n1\tq\ta\n0\tr\ta\n1.75\tq\ta\n2.25\tq\tb\n0\tr\ta\n"
     told = import_scores(settings_of(words(tmp_path, content, format="pairs", repeats="first")))
     assert told[0] == "2 pairs had scores that differ, by up to 0.75; the first of each is kept."
@@ -138,7 +138,7 @@ def test_a_killed_import_leaves_no_folder_and_the_next_clears_up(tmp_path):
 def test_an_import_that_is_asked_to_stop_leaves_nothing(tmp_path, capsys, monkeypatch):
     line = words(tmp_path, TRIPLES)
     before = {*tmp_path.iterdir()}
-    monkeypatch.setattr(score_folder, "write_json", lambda *_: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(distinct, "write_json", lambda *_: signal.raise_signal(signal.SIGTERM))
     assert main(line) == 143
     assert capsys.readouterr().err == "stopped by SIGTERM.\n"
     assert {*tmp_path.iterdir()} == before
@@ -153,7 +153,7 @@ def test_a_second_import_into_the_same_folder_is_refused(tmp_path, monkeypatch):
             import_scores(settings)
         path.write_text(json.dumps(value))
 
-    monkeypatch.setattr(score_folder, "write_json", importing)
+    monkeypatch.setattr(distinct, "write_json", importing)
     import_scores(settings)
     assert len(loaded(tmp_path / "out")[0]) == 5
 

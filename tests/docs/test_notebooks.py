@@ -20,7 +20,15 @@ FOLDER = REPOSITORY / "notebooks"
 STUDENT = "ranker_distill/2l/seed0"  # the last to finish
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 TRAINING = {"fit", "backward", "train", "run_stage", "build_module", "build_losses", "system", "Popen", "get_ipython"}
-LAUNCHERS = {"subprocess", "hydra", "lightning", "rankdistil.run", "rankdistil.fit", "rankdistil.jobs", "rankdistil.modules"}
+LAUNCHERS = {
+    "subprocess",
+    "hydra",
+    "lightning",
+    "rankdistil.commands.train",
+    "rankdistil.stages.train",
+    "rankdistil.processes.launch",
+    "rankdistil.modules",
+}
 
 
 def read(name: str) -> NotebookNode:

@@ -5,10 +5,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 from support import composed
 
-from rankdistil import jobs
-from rankdistil.locks import locked
-from rankdistil.outcome import outcome_settings
-from rankdistil.run import carry_out_prepared
+from rankdistil.commands.train import carry_out_prepared
+from rankdistil.files import locked
+from rankdistil.planning.plan import outcome_settings
+from rankdistil.processes import launch
 
 STILL = [
     "student=2l", "scale=smoke", "steps.finetune=1", "lr.finetune=1e-300", "data.eval_batch_size=2", "data.depth=4",
@@ -21,9 +21,9 @@ def measure(folder: Path, number: int, *overrides: str) -> DictConfig:
     """Carry out a run in a folder, in this process or in several fresh ones, as train.py does once it has planned it."""
     cfg = composed("+experiment=finetune_6l", *STILL, *overrides)
     with locked(folder, wait=False) as lock:
-        jobs.prepare(folder, cfg, outcome_settings(cfg, {}), {}, None)
+        launch.prepare(folder, cfg, outcome_settings(cfg, {}), {}, None)
         if number == 1:
             carry_out_prepared(folder)
         else:
-            jobs.run_in_fresh_process(folder, lock, number)
+            launch.run_in_fresh_process(folder, lock, number)
     return cfg

@@ -19,11 +19,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support import MINILM
 
 from rankdistil import Reranker
-from rankdistil.inference.export import write_export
-from rankdistil.inference.exported import FILES, weights
-from rankdistil.inference.graphs import write_graphs
+from rankdistil.inference.export_files import FILES, weights, write_export
+from rankdistil.inference.write_graphs import write_graphs
 from rankdistil.models.bert import CrossEncoder
-from rankdistil.models.load import load_tokenizer
+from rankdistil.models.checkpoints import load_tokenizer
 
 QUERY = "how long does a worker bee live"
 PASSAGES = ["In summer, workers live about six weeks.", "A queen may live for years.", "Honey is sweet.", "six weeks " * 20]

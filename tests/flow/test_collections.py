@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from commands import command
 
-from rankdistil.data import parse
+from rankdistil.data.files import lines as file_lines
 
 TINY = ["+experiment=finetune_6l", "scale=smoke", "student=2l", "stage.steps=3", "data.holdout=20", "data.valid_queries=5"]
 MS_MARCO = {
@@ -31,7 +31,7 @@ def train(*line: str) -> None:
 def convert(source: Path, files: dict[str, str | None], target: Path) -> None:
     """Write a collection in ir_datasets' layout."""
     target.mkdir()
-    rows = parse.texts(source / files["corpus"])
+    rows = file_lines.texts(source / files["corpus"])
     (target / "docs.tsv").write_text("".join(f"{key}\t{' '.join(text.split())}\n" for key, text in rows))
     for kind, file in files.items():
         if "." in kind and file is not None:

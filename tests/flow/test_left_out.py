@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from commands import command
 
-from rankdistil.report.result import read_first_stage
+from rankdistil.report.results import read_first_stage
 from tests.flow.test_check import FILES
 
 RUN = [

@@ -14,9 +14,8 @@ from ir_measures import AP, RR, nDCG
 from safetensors.torch import load_file
 from support import REPOSITORY
 
-from rankdistil.data.readers import Reader
-from rankdistil.metrics.measures import means, per_query
-from rankdistil.metrics.trec import read_run
+from rankdistil.data.collections.reader import Reader
+from rankdistil.metrics.ranking import means, per_query, read_run
 
 FILES = {
     ".hydra", "run.json", "checkpoints", "export", "metrics.json", "per_query.jsonl", "test.run", "valid.run", "latency.json",

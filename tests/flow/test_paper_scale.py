@@ -12,7 +12,7 @@ import torch
 from support import MINILM, REPOSITORY
 from transformers import BertConfig, BertForMaskedLM
 
-from rankdistil.models.load import load_tokenizer
+from rankdistil.models.checkpoints import load_tokenizer
 
 WORDS = ["apple", "bee", "cat", "dog", "elm", "fox", "goat", "hen", "ivy", "jay", "kite", "lion", "moth", "newt", "owl", "pig"]
 SMALL = [

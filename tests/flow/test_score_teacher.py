@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from commands import command
 
-from rankdistil.data.scores import read_header
+from rankdistil.data.teacher_scores.folder import read_header
 from tests.data.conftest import FILES
 
 FOLDER = {"queries": "queries.tsv", "qrels": "qrels.txt", "triples": "triples.tsv", "candidates": "run.txt"}

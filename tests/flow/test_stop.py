@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from faulty import RUN, STEP, VALIDATION, assert_same, checkpoint, end, left, processes, record, start, train
 
-from rankdistil.locks import holder
+from rankdistil.files import holder
 
 pytestmark = pytest.mark.slow
 
-TEST = "rankdistil.scoring:load_ranker"
+TEST = "rankdistil.stages.test:load_ranker"
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_a_run_that_each_signal_stops_in_turn_ends_as_one_that_was_left_alone(wh
 
 
 def test_a_signal_before_training_leaves_nothing(tmp_path: Path) -> None:
-    ended = train(tmp_path, at="rankdistil.fit:load_tokenizer", call=1, do="signal SIGTERM")
+    ended = train(tmp_path, at="rankdistil.stages.train:load_tokenizer", call=1, do="signal SIGTERM")
     assert ended.status == 143
     assert not (tmp_path / "finetune").exists()
 

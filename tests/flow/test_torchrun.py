@@ -84,7 +84,7 @@ def test_ranks_with_other_settings_end_before_anything_runs_and_each_machine_is_
 
 def test_a_rank_that_fails_on_one_machine_ends_those_that_wait_for_it_on_another(tmp_path: Path) -> None:
     began = time.monotonic()
-    ended = across(tmp_path / "runs", rank=1, at="rankdistil.fit:load_tokenizer", call=1, do="raise")
+    ended = across(tmp_path / "runs", rank=1, at="rankdistil.stages.train:load_tokenizer", call=1, do="raise")
     assert time.monotonic() - began < 90
     for code, _, problems in ended:
         assert code == 1

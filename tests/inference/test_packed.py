@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from rankdistil.data.assemble import Segment, assemble
+from rankdistil.data.encode import Segment, assemble
 from rankdistil.inference.packed import cut, pack, pack_padded
 
 CLS, SEP, PAD = 1, 2, 0

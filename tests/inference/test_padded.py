@@ -5,12 +5,10 @@ import pytest
 import torch
 from support import MINILM
 
-from rankdistil.data.assemble import Segment
-from rankdistil.data.encode import PairEncoder
-from rankdistil.inference.padded import cut_padded, padded_batches
-from rankdistil.inference.padded_ranker import PaddedRanker
+from rankdistil.data.encode import PairEncoder, Segment
+from rankdistil.inference.padded import PaddedRanker, cut_padded, padded_batches
 from rankdistil.models.bert import CrossEncoder
-from rankdistil.models.load import load_tokenizer
+from rankdistil.models.checkpoints import load_tokenizer
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,11 @@ from support import MINILM, needs_bfloat16, random_student
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertForSequenceClassification
 
 from rankdistil import Reranker
-from rankdistil.inference import engine, processor, reranker
-from rankdistil.inference.export import write_export
-from rankdistil.inference.precisions import write_precisions
-from rankdistil.inference.processor import weight_bits
+from rankdistil.inference import engine, machine, reranker
+from rankdistil.inference.export_files import write_export, write_precisions
+from rankdistil.inference.machine import weight_bits
 from rankdistil.models.bert import CrossEncoder
-from rankdistil.models.load import load_tokenizer
+from rankdistil.models.checkpoints import load_tokenizer
 from rankdistil.models.student import StudentSize
 
 QUERY = "how do bees fly"
@@ -219,7 +218,7 @@ def test_auto_is_int8_where_the_check_found_it_harmless(export: Path, change: fl
 
 
 def test_bfloat16_on_a_processor_without_it_is_refused_with_the_cost(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processor, "computes_bfloat16", lambda: False)
+    monkeypatch.setattr(machine, "computes_bfloat16", lambda: False)
     with pytest.raises(ValueError) as caught:
         Reranker(export, device="cpu", dtype="bfloat16")
     assert str(caught.value) == (

@@ -12,14 +12,22 @@ from support import MINILM, random_student
 
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Pair
-from rankdistil.inference import processor, stopwatch
-from rankdistil.inference.export import write_export
-from rankdistil.inference.others import Usage
-from rankdistil.inference.stopwatch import Budget, Pace, Processes, Timed, summarise, time_rankers, wanted_queries
-from rankdistil.inference.timing_settings import TimingSettings
+from rankdistil.inference import machine, stopwatch
+from rankdistil.inference.export_files import write_export
+from rankdistil.inference.machine import Usage
+from rankdistil.inference.stopwatch import (
+    Budget,
+    Pace,
+    Processes,
+    Timed,
+    TimingSettings,
+    summarise,
+    time_rankers,
+    wanted_queries,
+)
 from rankdistil.metrics.timing import Sample
 from rankdistil.models.bert import CrossEncoder
-from rankdistil.models.load import load_tokenizer
+from rankdistil.models.checkpoints import load_tokenizer
 from rankdistil.models.student import StudentSize
 
 CPU = torch.device("cpu")
@@ -192,7 +200,7 @@ def test_a_dtype_that_the_processor_computes_is_timed_and_one_that_it_cannot_is_
 ) -> None:
     """With the real networks, on a build of torch that has no 8-bit kernels and a processor without bfloat16."""
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    monkeypatch.setattr(processor, "computes_bfloat16", lambda: False)
+    monkeypatch.setattr(machine, "computes_bfloat16", lambda: False)
     settings = TimingSettings(1, (2,), 0, 1, 45, 0, 0.1, ("float32", "bfloat16", "int8"), ("torch",))
     found = time_rankers({"ranker": rankers["ranker"]}, CPU, QUERIES, settings, Processes(), ORIGIN)
     assert [row["dtype"] for row in found["rows"]] == ["float32"]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
-from rankdistil.data.batch import PairBatch
+from rankdistil.data.records import PairBatch
 
 
 def _batch(mask: Sequence[Sequence[int]] = ((1,),), labels: Sequence[int] = (), groups: Sequence[int] = ()):

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from rankdistil.losses.attention import AttentionLoss, attention_divergence, attention_mse
-from rankdistil.models.trace import Trace
+from rankdistil.models.bert import Trace
 
 LOGITS = torch.zeros(1)
 

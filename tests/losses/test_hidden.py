@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from rankdistil.losses.hidden import HiddenLoss, hidden_mse
-from rankdistil.models.trace import Trace
+from rankdistil.models.bert import Trace
 
 LOGITS = torch.zeros(1)
 

@@ -8,7 +8,7 @@ from sklearn.metrics import log_loss
 from torch.testing import assert_close
 
 from rankdistil.losses.labels import LabelLoss, label_binary_cross_entropy, label_cross_entropy
-from rankdistil.models.trace import Trace
+from rankdistil.models.bert import Trace
 
 
 def test_a_positive_and_a_negative_cost_softplus_of_their_margin():

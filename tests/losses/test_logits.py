@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from rankdistil.losses.logits import LogitLoss, group_divergence, soft_cross_entropy
-from rankdistil.models.trace import Trace
+from rankdistil.models.bert import Trace
 
 
 def test_one_logit_costs_what_two_logits_that_differ_by_it_cost():

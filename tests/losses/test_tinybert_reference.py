@@ -19,7 +19,7 @@ from rankdistil.losses.hidden import hidden_mse
 from rankdistil.losses.labels import label_binary_cross_entropy
 from rankdistil.losses.logits import soft_cross_entropy
 from rankdistil.models.bert import CrossEncoder
-from rankdistil.models.layers import map_layers
+from rankdistil.models.student import map_layers
 
 ATTENTION = [101.02879333496094, 23.687421798706055]
 HIDDEN = [4.056096076965332, 2.7800052165985107, 1.9955850839614868]  # the first is the embedding output

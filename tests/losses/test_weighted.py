@@ -6,7 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from rankdistil.losses import AttentionLoss, EmbeddingLoss, HiddenLoss, LabelLoss, LogitLoss, Projection, WeightedSum
-from rankdistil.models.trace import Trace
+from rankdistil.models.bert import Trace
 
 
 class Constant(nn.Module):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rankdistil.data.batch import PairBatch
+from rankdistil.data.records import PairBatch
 from rankdistil.models.bert import CrossEncoder
 
 

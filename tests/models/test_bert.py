@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 from transformers import BertConfig, BertForSequenceClassification
 
-from rankdistil.models.bert import CrossEncoder, parameter_count
-from rankdistil.models.trace import Layers
+from rankdistil.models.bert import CrossEncoder, Layers, parameter_count
 
 IDS = torch.tensor([[2, 7, 9, 3, 11, 12, 3], [2, 8, 3, 13, 3, 0, 0]])
 MASK = (IDS > 0).long()

@@ -7,12 +7,9 @@ import torch
 from torch.testing import assert_close
 from transformers import BertConfig, BertForSequenceClassification
 
-from rankdistil.models.bert import CrossEncoder
-from rankdistil.models.least_squares import affine_fit
-from rankdistil.models.starts import Start, build_student
-from rankdistil.models.student import StudentSize
-from rankdistil.models.subclone import check_narrower
-from rankdistil.models.trace import Layers, Trace
+from rankdistil.models.bert import CrossEncoder, Layers, Trace
+from rankdistil.models.student import Start, StudentSize, build_student
+from rankdistil.models.subclone import affine_fit, check_narrower
 
 
 def cut(source, batches, layers=4, width=24, heads=3, inner=48, start="subclone"):

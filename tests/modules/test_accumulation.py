@@ -7,12 +7,12 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from rankdistil.data.batch import PairBatch
-from rankdistil.fit import quieten
+from rankdistil.data.records import PairBatch
 from rankdistil.losses import LabelLoss, WeightedSum
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.modules import FinetuneModule
-from rankdistil.optim import OptimSettings
+from rankdistil.modules.stage import OptimSettings
+from rankdistil.stages.train import quieten
 
 
 def trained(ranker: CrossEncoder, batches: list[PairBatch], accumulated: int) -> dict[str, torch.Tensor]:

@@ -10,22 +10,20 @@ import torch
 from support import MINILM
 from transformers import BertConfig, BertForSequenceClassification
 
-from rankdistil.data.badlines import BadLines
-from rankdistil.data.collection import Collection
-from rankdistil.data.encode import PairEncoder
-from rankdistil.data.groups import ListedGroups, list_groups
+from rankdistil.data.batches.groups import ListedGroups, list_groups
+from rankdistil.data.batches.stream import GroupStream, Size
+from rankdistil.data.collections.texts import Collection
+from rankdistil.data.encode import LiveTexts, PairEncoder
+from rankdistil.data.files.bad_lines import BadLines
 from rankdistil.data.records import Triple
-from rankdistil.data.scores import Shard, load_scores, shard_name, write_shard
-from rankdistil.data.stream import GroupStream, Size
-from rankdistil.data.texts import LiveTexts
+from rankdistil.data.teacher_scores.folder import Shard, load_scores, shard_name, write_shard
 from rankdistil.losses import LabelLoss, LogitLoss, WeightedSum
-from rankdistil.models.bert import CrossEncoder
-from rankdistil.models.layers import LayerMap
-from rankdistil.models.load import load_tokenizer
+from rankdistil.models.bert import CrossEncoder, Layers
+from rankdistil.models.checkpoints import load_tokenizer
+from rankdistil.models.student import LayerMap
 from rankdistil.models.teacher import FrozenTeacher
-from rankdistil.models.trace import Layers
 from rankdistil.modules import DistillModule
-from rankdistil.optim import OptimSettings
+from rankdistil.modules.stage import OptimSettings
 
 TEXTS = {f"{kind}{number}": f"{kind} word {'tree ' * (number % 7)}{number}" for kind in "qp" for number in range(24)}
 TRIPLES = [Triple(f"q{n}", f"p{n}", f"p{(n * 5 + 1) % 24}") for n in range(24)]

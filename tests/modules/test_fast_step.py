@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from transformers import BertConfig, BertForSequenceClassification
 
-from rankdistil.data.batch import PairBatch
+from rankdistil.data.records import PairBatch
 from rankdistil.losses import AttentionLoss, EmbeddingLoss, HiddenLoss, LabelLoss, LogitLoss, Projection, WeightedSum
 from rankdistil.models.bert import CrossEncoder
-from rankdistil.models.layers import map_layers
+from rankdistil.models.student import map_layers
 from rankdistil.models.teacher import FrozenTeacher
 from rankdistil.modules import DistillModule
-from rankdistil.optim import OptimSettings
+from rankdistil.modules.stage import OptimSettings
 
 LENGTHS = [33, 20, 41, 12, 25, 25, 8, 39]
 PADDED = 128

@@ -6,12 +6,11 @@ import pytest
 from rich.console import Console
 from support import latency_row, timing
 
-from rankdistil.data.trained_on import Leak
-from rankdistil.metrics.significance import holm, randomisation_test
+from rankdistil.data.collections.leaks import Leak
+from rankdistil.metrics.comparing import holm, randomisation_test
 from rankdistil.report.comparison import Member, Row, compare, judge
-from rankdistil.report.comparison_table import legend, markdown, tables
-from rankdistil.report.result import Result, average
-from rankdistil.report.speed import speed
+from rankdistil.report.document import legend, markdown, tables
+from rankdistil.report.results import Result, average, speed
 from rankdistil.report.verdict import verdict
 
 SPEED = {

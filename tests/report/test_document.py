@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from rankdistil.report.comparison import Difference, Row
-from rankdistil.report.comparison_table import markdown
-from rankdistil.report.document import write_report
+from rankdistil.report.document import markdown, write_report
 
 SPEED = {"latency_ms_p50": 1714.123456789, "latency_ms_max": 1800.0, "passages_per_second": 58.0, "parameters": 22_713_601}
 ROWS = [

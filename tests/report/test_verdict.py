@@ -2,8 +2,8 @@
 
 import pytest
 
-from rankdistil.data.trained_on import Leak
-from rankdistil.report.result import Result, Tied, average
+from rankdistil.data.collections.leaks import Leak
+from rankdistil.report.results import Result, Tied, average
 from rankdistil.report.verdict import depth_note, likely_cures, verdict
 
 CURES = ("more steps (stage.steps)", "another stage.lr")

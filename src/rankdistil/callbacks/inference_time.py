@@ -1,4 +1,4 @@
-"""How long a ranker takes, beside its teacher on the same pairs."""
+"""Inference time of a ranker, beside its teacher on the same pairs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +8,7 @@ import lightning as L
 import torch.distributed as dist
 
 from rankdistil.files import write_json
-from rankdistil.inference.stopwatch import Processes, Timed, time_rankers, wanted_queries
-from rankdistil.inference.timing_settings import TimingSettings
+from rankdistil.inference.stopwatch import Processes, Timed, TimingSettings, time_rankers, wanted_queries
 
 
 class InferenceTime(L.Callback):
@@ -21,7 +20,7 @@ class InferenceTime(L.Callback):
         folder: where ``latency.json`` goes.
         rankers: folder or hub id of each, by name; their tokens are those of the test.
         settings: what is timed.
-        origin: commit and versions, see ``rankdistil.lineage.origin``.
+        origin: commit and versions, see ``rankdistil.runs.record.origin``.
     """
 
     def __init__(self, folder: Path, rankers: Mapping[str, str], settings: TimingSettings, origin: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from rankdistil.data.datamodule import RerankingTask
-from rankdistil.metrics.measures import is_collapsed
+from rankdistil.data.batches.datamodule import RerankingTask
+from rankdistil.metrics.ranking import is_collapsed
 
 LINE_EVERY_S = 10.0
 RANKING, LOSS = "val/nDCG@10", "val/loss"

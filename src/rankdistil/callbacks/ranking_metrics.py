@@ -1,4 +1,4 @@
-"""Ranking quality of the candidates that a ranker re-orders."""
+"""Ranking measures of validation and test, and a teacher's scores kept shard by shard."""
 
 import json
 from collections.abc import Iterator
@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch.distributed as dist
 
-from rankdistil.data.batch import ScoredPairs
-from rankdistil.data.candidates import is_ordered
-from rankdistil.data.datamodule import RerankingTask
-from rankdistil.data.records import Ranking
-from rankdistil.data.trained_on import Leak
+from rankdistil.data.batches.datamodule import RerankingTask
+from rankdistil.data.collections.leaks import Leak
+from rankdistil.data.collections.reader import is_ordered
+from rankdistil.data.records import PairBatch, Ranking, ScoredPairs
+from rankdistil.data.teacher_scores.folder import Shard, shard_name, write_shard
 from rankdistil.files import write_json, write_text
-from rankdistil.metrics.fidelity import kendall_tau, overlap
-from rankdistil.metrics.measures import (
+from rankdistil.metrics.comparing import kendall_tau, overlap
+from rankdistil.metrics.ranking import (
     MAIN,
     is_collapsed,
     means,
@@ -25,8 +26,8 @@ from rankdistil.metrics.measures import (
     ranked,
     tied_queries,
     with_choice,
-)  # fmt: skip
-from rankdistil.metrics.trec import write_run
+    write_run,
+)
 
 Scores = dict[str, dict[str, float]]
 """Query id -> passage id -> score."""
@@ -179,3 +180,31 @@ def _rows(scored: ScoredPairs) -> Iterator[tuple[str, str, float, float | None]]
     scores = scored.scores.tolist()
     teacher = [None] * len(scores) if scored.teacher_scores is None else scored.teacher_scores.tolist()
     return zip(scored.query_ids, scored.passage_ids, scores, teacher, strict=True)
+
+
+class ScoreWriter(L.Callback):
+    """Writes a shard once all of its pairs are scored.
+
+    Args:
+        folder: where shards go.
+        sizes: pairs of each shard, by its number, which batches carry as their group.
+    """
+
+    def __init__(self, folder: Path, sizes: dict[int, int]) -> None:
+        self._folder, self._sizes = folder, sizes
+        self._scored: dict[int, list[ScoredPairs]] = {}
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: ScoredPairs, batch: PairBatch, *_: Any
+    ) -> None:
+        """Keep a batch; write its shard if it was the last one."""
+        number = int(batch.groups[0])
+        rows = self._scored.setdefault(number, [])
+        rows.append(outputs._replace(scores=outputs.scores.cpu()))
+        if sum(len(row.query_ids) for row in rows) < self._sizes[number]:
+            return
+        queries, passages = ([key for row in rows for key in getattr(row, name)] for name in ("query_ids", "passage_ids"))
+        write_shard(
+            self._folder / shard_name(number), Shard(queries, passages, np.concatenate([r.scores.numpy() for r in rows]))
+        )
+        del self._scored[number]

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from rankdistil.cli import one_message
 from rankdistil.commands import speak
-from rankdistil.signals import follow_parent
+from rankdistil.processes.stopping import follow_parent
 
 
 def main() -> None:
     """Carry out the job of the folder named on the command line."""
     follow_parent()
-    from rankdistil.run import carry_out_prepared  # torch, behind the first look at the parent
+    from rankdistil.commands.train import carry_out_prepared  # torch, behind the first look at the parent
 
     carry_out_prepared(Path(sys.argv[1]))
 

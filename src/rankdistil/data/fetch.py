@@ -23,8 +23,8 @@ from ir_datasets import util
 from ir_datasets.util.download import Download, LocalDownload
 from ir_datasets.util.fileio import Cache, TarExtractAll, ZipExtractCache
 
-from rankdistil.locks import locked
-from rankdistil.usage import module_help
+from rankdistil.files import locked
+from rankdistil.words import module_help
 
 KINDS = ("docs", "queries", "qrels", "docpairs", "scoreddocs")
 ANSWERS_WITHIN_S = 5.0
@@ -182,7 +182,7 @@ def _describe(file: Download) -> Missing:
 
 def main(ids: list[str]) -> None:
     """Fetch all of some ids."""
-    from rankdistil.data.readers import Reader
+    from rankdistil.data.collections.reader import Reader
 
     fetch({name: (Reader(name).dataset, KINDS) for name in ids})
     print(f"{', '.join(ids)}: everything is in {home()}")

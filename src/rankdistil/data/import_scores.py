@@ -2,12 +2,12 @@
 
 ::
 
-    python -m rankdistil.data.import_scores format=triples to=scores/ensemble \\
+    python -m rankdistil.data.import_scores format=triples to=scores/ensemble \
         file=bert_cat_ensemble_msmarcopassage_train_scores_ids.tsv
     python train.py +experiment=... teacher.scores=scores/ensemble
 
 format
-    pairs, triples, trec, sentence_transformers or flag_embedding; ``rankdistil.data.score_formats`` describes them.
+    pairs, triples, trec, sentence_transformers or flag_embedding; ``rankdistil.data.teacher_scores.formats`` describes them.
 file
     The file; also packed (.gz, .zst).
 to
@@ -29,14 +29,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rankdistil.data.extras import require
-from rankdistil.data.score_folder import build_folder
-from rankdistil.data.score_formats import BY_ID, FORMATS, read_scores
-from rankdistil.data.score_records import Ids
-from rankdistil.data.text_ids import TextIds
-from rankdistil.files import content
-from rankdistil.signals import Stopped, ended_by_signals
-from rankdistil.usage import asked_for_help, module_help
+from rankdistil.data.teacher_scores.distinct import build_folder
+from rankdistil.data.teacher_scores.formats import BY_ID, FORMATS, Ids, TextIds, read_scores
+from rankdistil.files import content, require
+from rankdistil.processes.stopping import Stopped, ended_by_signals
+from rankdistil.words import asked_for_help, module_help
 
 REQUIRED = ("format", "file", "to")
 KEYS = (*REQUIRED, "corpus", "queries", "repeats")

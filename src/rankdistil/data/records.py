@@ -1,6 +1,8 @@
-"""The records that readers yield. Ids are strings, as in ir_datasets and TREC files."""
+"""Records that readers yield, and batches that travel to the modules and back."""
 
 from typing import NamedTuple
+
+from torch import Tensor
 
 
 class Triple(NamedTuple):
@@ -32,3 +34,51 @@ Qrels = dict[str, dict[str, int]]
 
 Ranking = dict[str, list[Candidate]]
 """Query id -> candidates, best first."""
+
+
+class PairBatch(NamedTuple):
+    """A batch of encoded query-passage pairs.
+
+    Attributes:
+        input_ids: [CLS] query [SEP] passage [SEP] and padding, int64, (B, T).
+        attention_mask: 1 for a real token, 0 for padding, int64, (B, T).
+        token_type_ids: 0 up to the first [SEP], 1 after it, int64, (B, T).
+        labels: 1 for a positive, 0 for a negative, float32, (B,).
+        groups: pairs of one triple share a number, int64, (B,).
+        query_ids: one per pair; none in a batch that counts for nothing.
+        passage_ids: one per pair; none in a batch that counts for nothing.
+        teacher_logits: the teacher's, where they were written down before, float32, (B,); else None.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    token_type_ids: Tensor
+    labels: Tensor
+    groups: Tensor
+    query_ids: tuple[str, ...]
+    passage_ids: tuple[str, ...]
+    teacher_logits: Tensor | None = None
+
+    def uncounted(self) -> "PairBatch":
+        """Return a batch that is run and counts for nothing: Lightning raises in a process that has none of its own."""
+        return self._replace(query_ids=(), passage_ids=())
+
+    def scored(self, logits: Tensor) -> "ScoredPairs":
+        """Return a network's logits, (B,), with the ids that they belong to."""
+        return ScoredPairs(self.query_ids, self.passage_ids, logits.float()[: len(self.query_ids)])
+
+
+class ScoredPairs(NamedTuple):
+    """What validation and test steps return: scores of pairs, with the ids they belong to.
+
+    Attributes:
+        query_ids: one per pair.
+        passage_ids: one per pair.
+        scores: logits in float32, (B,).
+        teacher_scores: the teacher's logits of the same pairs, (B,); None where no teacher is asked.
+    """
+
+    query_ids: tuple[str, ...]
+    passage_ids: tuple[str, ...]
+    scores: Tensor
+    teacher_scores: Tensor | None = None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import isfinite
 
-from rankdistil.data.groups import TRAIN_ON
+from rankdistil.data.batches.groups import TRAIN_ON
 
 NO_COUNT = ("train_on", "store", "negatives_margin", "negatives_scores")
 

@@ -1,18 +1,22 @@
-"""Strings to scores, outside of training."""
+"""Engine of inference: strings to scores, on torch or on a runtime that reads an exported graph."""
 
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rankdistil.data.assemble import Segment
-from rankdistil.data.encode import PairEncoder
+from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder, Segment
 from rankdistil.data.records import Pair
+from rankdistil.inference.export_files import find_exported, weights
+from rankdistil.inference.machine import require_bfloat16
+from rankdistil.inference.packed import PackedBatch, PackedRanker, cut, pack
 from rankdistil.metrics.timing import Sample
+from rankdistil.models.bert import CrossEncoder
 
 CHUNK = 1 << 13  # pairs that are tokenised and sorted at a time: memory stays flat, however many there are
 
@@ -94,3 +98,108 @@ class Engine:
         place = {text: number for number, text in enumerate(dict.fromkeys(pair.query for pair in pairs))}
         asked = np.fromiter((place[pair.query] for pair in pairs), np.int64, len(pairs))
         return self.encoder.cut(self.encoder.segment(list(place)).take(asked), self.encoder.segment([p.passage for p in pairs]))
+
+
+BUDGET = {"cpu": 1024, "cuda": 32_768}  # tokens of a batch: what fits a CPU's cache, and what fills a GPU
+
+
+class TorchNetwork:
+    """Scores packed batches.
+
+    Args:
+        ranker: moved to the device.
+        encoder: says which token stands for [CLS] and [SEP].
+        device: where it runs.
+        precision: see ``PackedRanker``.
+        budget: tokens of a batch; by default what suits the device.
+        weight_bits: of int8, see ``Int8Linear``.
+
+    Raises:
+        ValueError: for a precision that the device can't compute.
+    """
+
+    def __init__(
+        self,
+        ranker: CrossEncoder,
+        encoder: PairEncoder,
+        device: torch.device,
+        precision: str = "float32",
+        budget: int | None = None,
+        weight_bits: int | None = None,
+    ) -> None:
+        if precision == "int8" and device.type != "cpu":
+            raise ValueError(f"dtype=int8 runs on CPUs only, not on {device}. Use bfloat16 there.")
+        if precision == "bfloat16" and device.type == "cpu":
+            require_bfloat16("dtype=bfloat16", "dtype=float32 or int8")
+        self.ranker = PackedRanker(ranker, precision, weight_bits).to(device)
+        self.device, self.precision = device, precision
+        self._special = encoder.tokenizer.cls_token_id, encoder.tokenizer.sep_token_id
+        self.budget = budget or BUDGET.get(device.type, BUDGET["cpu"])
+
+    @torch.inference_mode()
+    def __call__(self, first: Segment, second: Segment) -> NDArray[np.float32]:
+        """Score pairs in ascending order of length, (B,); the scores are fetched from the device once."""
+        batches = list(cut(first.lengths + second.lengths + SPECIAL_TOKENS, self.budget))
+        sizes = [batch.stop - batch.start for batch in batches]
+        parts = zip(first.parts(sizes), second.parts(sizes), strict=True)
+        found = [self.ranker(self._on_device(pack(*pair, *self._special))) for pair in parts]
+        return torch.cat(found).cpu().numpy()
+
+    def _on_device(self, batch: PackedBatch) -> PackedBatch:
+        if self.device.type == "cpu":
+            return batch
+        tensors = (tensor.pin_memory().to(self.device, non_blocking=True) for tensor in batch[:4])
+        return PackedBatch(*tensors, batch.runs)
+
+
+BACKENDS = ("torch", "onnx", "openvino")
+
+
+def open_network(backend: str, path: str, encoder: PairEncoder, device: torch.device, precision: str) -> Network:
+    """Load a ranker.
+
+    Args:
+        backend: one of ``BACKENDS``.
+        path: folder or hub id.
+        encoder: of its tokens.
+        device: where it runs.
+        precision: one of those that the backend has.
+
+    Raises:
+        FileNotFoundError: if the runtime's file isn't there, with the command that writes it.
+        RuntimeError: in a process that was forked from one that has loaded a ranker.
+        ValueError: for a backend, device or precision that can't be had.
+    """
+    require_threads()
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}.")
+    if backend == "torch":
+        from rankdistil.models.checkpoints import load_cross_encoder
+
+        return TorchNetwork(load_cross_encoder(path), encoder, device, precision)
+    if device.type != "cpu":
+        raise ValueError(f"backend={backend} runs on CPUs only, not on {device}. Give device='cpu', or use backend='torch'.")
+    file = find_exported(path, backend, precision)
+    return open_graph(backend, file, encoder, precision, weights(file.parents[1]))
+
+
+def open_graph(backend: str, file: Path, encoder: PairEncoder, precision: str, weights: str | None = None) -> Network:
+    """Load an exported graph.
+
+    Args:
+        backend: ``onnx`` or ``openvino``.
+        file: the graph.
+        encoder: of its tokens.
+        precision: one of those that the backend has.
+        weights: tells of which weights it has to be made; None takes any.
+
+    Raises:
+        ValueError: if the backend's package isn't installed, this CPU can't compute the precision, or the graph is of others.
+    """
+    if backend == "onnx":
+        from rankdistil.inference.onnx import OnnxNetwork
+
+        return OnnxNetwork(file, encoder, precision, weights)
+    from rankdistil.inference.openvino import OpenVinoNetwork
+
+    return OpenVinoNetwork(file, encoder, precision, weights)

@@ -11,10 +11,9 @@ import torch
 
 from rankdistil.data.encode import FEWEST_TOKENS, PairEncoder
 from rankdistil.data.records import Pair
-from rankdistil.inference.backend import open_network
-from rankdistil.inference.engine import CHUNK, Engine
-from rankdistil.inference.precisions import choose
-from rankdistil.models.load import load_tokenizer, require_fitting, require_labels
+from rankdistil.inference.engine import CHUNK, Engine, open_network
+from rankdistil.inference.export_files import choose
+from rankdistil.models.checkpoints import load_tokenizer, require_fitting, require_labels
 
 if TYPE_CHECKING:
     from transformers import BertConfig, BertTokenizerFast

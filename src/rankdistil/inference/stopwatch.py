@@ -1,26 +1,100 @@
-"""Times rankers beside each other on the same pairs, strings to scores.
+"""Inference time: rankers timed beside each other on the same pairs, strings to scores.
 
 The network hands its scores over as numbers on the host, so a GPU has finished when the clock is read.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 import torch
 
 from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder
 from rankdistil.data.records import Pair
-from rankdistil.inference.backend import open_network
-from rankdistil.inference.engine import Engine
-from rankdistil.inference.machine import describe_machine, device_name
-from rankdistil.inference.others import Meter, others_share
-from rankdistil.inference.timing_settings import LEAST_ROUNDS, TimingSettings
+from rankdistil.inference.engine import BACKENDS, Engine, open_network
+from rankdistil.inference.machine import Meter, describe_machine, device_name, others_share
+from rankdistil.inference.packed import PRECISIONS
 from rankdistil.metrics.timing import Sample, measure, summary
 from rankdistil.models.bert import parameter_count
-from rankdistil.models.load import load_cross_encoder
-from rankdistil.progress import Now, clock_time
+from rankdistil.models.checkpoints import load_cross_encoder
+from rankdistil.processes.progress import Now, clock_time
+
+SECTION = "callbacks.inference_time"
+CHOICES = {"dtypes": PRECISIONS, "backends": BACKENDS}
+LIMITS = {"seconds": 86_400, "busy_share": 1}
+LEAST_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class TimingSettings:
+    """Plain settings of ``callbacks.inference_time``.
+
+    Attributes:
+        queries: queries whose latency is timed, one a call.
+        candidates: passages per query at most; several sizes are timed one after the other.
+        throughput_pairs: pairs of many queries in one call, for the throughput; 0 leaves it out.
+        rounds: passes over the calls at most.
+        seconds: that the whole timing may take: no further round begins that wouldn't end in time, once there are
+            ``LEAST_ROUNDS``.
+        warmup: calls of each ranker, for each kind of call, before the clock counts.
+        busy_share: of the machine's cores; where other processes use more meanwhile, times are marked as not comparable.
+        dtypes: of weights or products, see ``PackedRanker``.
+        backends: see ``rankdistil.inference.engine``.
+
+    Raises:
+        ValueError: for a value out of range, naming its key.
+    """
+
+    queries: int
+    candidates: tuple[int, ...]
+    throughput_pairs: int
+    rounds: int
+    seconds: float
+    warmup: int
+    busy_share: float
+    dtypes: tuple[str, ...]
+    backends: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, name = getattr(self, field.name), field.name
+            if name in CHOICES or name == "candidates":
+                value = tuple(value) if isinstance(value, list | tuple) else (value,)
+                object.__setattr__(self, name, value)
+                _check_list(name, value)
+            elif name in LIMITS:
+                _check_limit(name, value, LIMITS[name])
+            else:
+                _check_number(name, value, 0 if name in ("warmup", "throughput_pairs") else 1)
+
+    @property
+    def variants(self) -> list[tuple[str, str]]:
+        """Every backend with every dtype."""
+        return [(backend, dtype) for backend in self.backends for dtype in self.dtypes]
+
+
+def _check_number(name: str, value: Any, low: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ValueError(f"{SECTION}.{name} is {value}; expected a whole number of at least {low}.")
+
+
+def _check_limit(name: str, value: Any, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
+        raise ValueError(f"{SECTION}.{name} is {value}; expected a number above 0 and at most {most}.")
+
+
+def _check_list(name: str, values: tuple[Any, ...]) -> None:
+    if not values:
+        raise ValueError(f"{SECTION}.{name} is empty; name at least one.")
+    for value in values:
+        if name == "candidates":
+            _check_number(name, value, 1)
+        elif value not in CHOICES[name]:
+            raise ValueError(f"{SECTION}.{name} names {value!r}; expected some of {', '.join(CHOICES[name])}.")
+        if values.count(value) > 1:
+            raise ValueError(f"{SECTION}.{name} names {value} twice; name it once.")
+
 
 ALL = "all"
 

@@ -1,10 +1,10 @@
-"""Attention maps: where the student looks learns where the teacher looks."""
+"""Attention loss: where the student looks learns where the teacher looks."""
 
 import torch
 from torch import Tensor, nn
 
-from rankdistil.data.batch import PairBatch
-from rankdistil.models.trace import Trace
+from rankdistil.data.records import PairBatch
+from rankdistil.models.bert import Trace
 
 LOWEST = -1e4  # the score of padding, which no token looks at
 

@@ -1,11 +1,11 @@
-"""Hidden states: what the student thinks at each layer learns what the teacher thinks at the mapped one."""
+"""Losses on hidden states and embeddings: each layer of the student learns what the teacher thinks at the mapped one."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rankdistil.data.batch import PairBatch
-from rankdistil.models.trace import Trace
+from rankdistil.data.records import PairBatch
+from rankdistil.models.bert import Trace
 
 SMALLEST = 1e-12  # a variance above zero for states that are all alike
 
@@ -76,3 +76,32 @@ class HiddenLoss(nn.Module):
             hidden_mse(*pair, batch.attention_mask, self.count_padding, self.relative) for pair in zip(*states, strict=True)
         ]
         return torch.stack(parts).mean() if self.relative else torch.stack(parts).sum()
+
+
+class EmbeddingLoss(nn.Module):
+    """``hidden_mse`` of the embedding outputs (hidden state 0).
+
+    Args:
+        count_padding: see ``hidden_mse``.
+        relative: see ``hidden_mse``.
+
+    Source: Jiao et al. 2020, arXiv:1909.10351 (embedding-layer distillation).
+    """
+
+    needs = frozenset({"embedding"})
+    asks_teacher = True
+
+    def __init__(self, count_padding: bool = False, relative: bool = False) -> None:
+        super().__init__()
+        self.count_padding, self.relative = count_padding, relative
+
+    def forward(self, student: Trace, teacher: Trace, batch: PairBatch) -> Tensor:
+        """Compute the loss of a batch.
+
+        Raises:
+            RuntimeError: if a trace holds no hidden state.
+        """
+        if not student.hidden_states or not teacher.hidden_states:
+            raise RuntimeError("embedding loss over a trace without hidden states")
+        states = student.hidden_states[0], teacher.hidden_states[0]
+        return hidden_mse(*states, batch.attention_mask, self.count_padding, self.relative)

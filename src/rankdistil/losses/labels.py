@@ -1,11 +1,11 @@
-"""Ranking labels: what is learnt from judgments alone, without a teacher."""
+"""Ranking loss on labels: what is learnt from judgments alone, without a teacher."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rankdistil.data.batch import PairBatch
-from rankdistil.models.trace import Trace
+from rankdistil.data.records import PairBatch
+from rankdistil.models.bert import Trace
 
 
 def group_log_softmax(logits: Tensor, groups: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""Soft labels: the student's scores learn the teacher's."""
+"""Logit loss on soft labels: the student's scores learn the teacher's."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rankdistil.data.batch import PairBatch
+from rankdistil.data.records import PairBatch
 from rankdistil.losses.labels import group_log_softmax
-from rankdistil.models.trace import Trace
+from rankdistil.models.bert import Trace
 
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:

@@ -1,8 +1,29 @@
-"""The shape of a student, and the check that it can learn from its teacher."""
+"""Student: its size, which layer of the teacher each of its layers learns from, and what it starts from.
 
+With k = teacher layers / student layers, student attention layer m (0-based) learns from teacher layer (m+1)·k-1 and hidden
+state m from teacher state m·k, state 0 being the embedding output (Jiao et al. 2020, arXiv:1909.10351). ``spread`` keeps that
+rule where k is no integer, rounding down: 4 layers under 6 learn from layers 0, 2, 3, 5. A list says it layer by layer.
+
+==========================  =========================================================================================
+``random``                  fresh weights everywhere: the start of the paper's procedures
+``teacher_layers``          copies of the mapped layers, embeddings and head of a network of the same width
+``subclone``                a narrower cut of the network, refitted layer by layer (see ``subclone``)
+``export:<folder>``         a student that an earlier stage left
+``pretrained:<path>``       a pretrained BERT of the student's shape: folder, ``package:<module>/<folder>`` or hub id
+==========================  =========================================================================================
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from transformers import BertConfig
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from rankdistil.data.records import PairBatch
+from rankdistil.models.bert import CrossEncoder, Layers
+from rankdistil.models.checkpoints import load_language_model, load_student
+from rankdistil.models.subclone import check_narrower, subclone
 
 
 @dataclass(frozen=True)
@@ -65,3 +86,185 @@ def check_match(size: StudentSize, teacher: BertConfig, needs: frozenset[str]) -
             f"{teacher.num_attention_heads}. Set student.heads={teacher.num_attention_heads} (hidden_size must be a multiple), "
             "or drop the loss: '~stage.losses.attention'."
         )
+
+
+KINDS = ("uniform", "spread")
+
+
+class LayerMap(NamedTuple):
+    """Layers of student and teacher, paired by position."""
+
+    student: Layers
+    teacher: Layers
+
+
+def map_layers(kind: str | Sequence[int], student_layers: int, teacher_layers: int) -> LayerMap:
+    """Pair every student layer with a teacher layer.
+
+    Args:
+        kind: ``uniform`` (the division must be exact), ``spread`` (rounds down), or a teacher layer, counted from 1, for each
+            layer of the student.
+        student_layers: number of transformer layers of the student.
+        teacher_layers: number of transformer layers of the teacher.
+
+    Returns:
+        The pairing of hidden states 0..M and attention layers 0..M-1 for a student of M layers.
+
+    Raises:
+        ValueError: for an unknown kind, a student deeper than its teacher, a division that is not exact, or a list that
+            doesn't climb to the last layer.
+    """
+    if kind not in KINDS and (isinstance(kind, str) or not isinstance(kind, Sequence)):
+        raise ValueError(
+            f"student.layer_map is {kind!r}; expected {', '.join(KINDS)}, or a list of teacher layers such as [2,4,6]."
+        )
+    if student_layers > teacher_layers:
+        raise ValueError(
+            f"the student has {student_layers} layers and its teacher {teacher_layers}: a student can't be deeper than its "
+            f"teacher. Set student.layers to {teacher_layers} or less."
+        )
+    if kind == "uniform" and teacher_layers % student_layers:
+        possible = [str(n) for n in range(1, teacher_layers + 1) if teacher_layers % n == 0]
+        raise ValueError(
+            f"student.layer_map=uniform can't pair student.layers={student_layers} with {teacher_layers} teacher layers: "
+            f"{student_layers} doesn't divide {teacher_layers}. Set student.layers to one of {', '.join(possible)}, "
+            "or student.layer_map=spread."
+        )
+    if isinstance(kind, str):
+        upper = [(m + 1) * teacher_layers // student_layers for m in range(student_layers)]
+    else:
+        upper = list(kind)
+        if not _climbs(upper, teacher_layers) or len(upper) != student_layers:
+            raise ValueError(
+                f"student.layer_map is {upper}; expected uniform, spread, or {student_layers} rising numbers of 1 to "
+                f"{teacher_layers}, the last one {teacher_layers}: the teacher layer that each of the student's learns from."
+            )
+    return LayerMap(
+        student=Layers(tuple(range(student_layers + 1)), tuple(range(student_layers))),
+        teacher=Layers((0, *upper), tuple(layer - 1 for layer in upper)),
+    )
+
+
+def _climbs(layers: list[int], last: int) -> bool:
+    return set(layers) <= set(range(1, last + 1)) and layers == sorted(set(layers)) and last in layers
+
+
+PLAIN = ("random", "teacher_layers", "subclone")
+WITH_PATH = ("export", "pretrained")
+CUT = ("teacher_layers", "subclone")
+
+
+class Start(NamedTuple):
+    """Attributes: kind: one of those above, or ``experiment`` (``follows``); path: what follows the colon, or its name."""
+
+    kind: str
+    path: str = ""
+
+
+def read_start(text: str) -> Start:
+    """Read ``student.init_from``.
+
+    Raises:
+        ValueError: for an unknown start.
+    """
+    kind, colon, path = str(text).partition(":")
+    if (kind in PLAIN and not colon) or (kind in WITH_PATH and path):
+        return Start(kind, path)
+    raise ValueError(
+        f"student.init_from is {text!r}; expected one of {', '.join(PLAIN)}, export:<folder>, pretrained:<path>. The run of an "
+        "experiment is gone on with by follows=<experiment>."
+    )
+
+
+def check_start(start: Start, size: StudentSize, source: BertConfig, shape: BertConfig | None) -> None:
+    """Refuse a start that doesn't give the student's shape.
+
+    Args:
+        start: the start.
+        size: the student's shape.
+        source: config of the network that ``teacher_layers`` and ``subclone`` take from, and that gives the vocabulary.
+        shape: config of the checkpoint that ``export`` and ``pretrained`` name; None for other starts.
+
+    Raises:
+        ValueError: naming both sides and the fix.
+    """
+    if start.kind == "subclone":
+        check_narrower(size.config(source), source)
+    if start.kind == "teacher_layers":
+        what = "student.init_from=teacher_layers copies layers of a network"
+        _same_shape(size, source, what, "or set student.init_from=subclone")
+    if shape is not None:
+        what = f"student.init_from={start.kind}:{start.path}"
+        _same_shape(size, shape, f"{what} is a network", "or start from another checkpoint")
+        if shape.num_hidden_layers != size.layers:
+            raise ValueError(
+                f"{what} has {shape.num_hidden_layers} layers, student {size.name} has student.layers={size.layers}. "
+                "Choose a student of that depth, or start from another checkpoint."
+            )
+        if shape.vocab_size != source.vocab_size:
+            raise ValueError(
+                f"{what} knows {shape.vocab_size} tokens, the network that the student learns from {source.vocab_size}: their "
+                "vocabularies differ. Start from a checkpoint with the same tokenizer."
+            )
+
+
+def build_student(
+    size: StudentSize,
+    start: Start,
+    source: CrossEncoder,
+    layers: Sequence[int],
+    seed: int,
+    batches: Sequence[PairBatch] = (),
+) -> CrossEncoder:
+    """Build a student.
+
+    Args:
+        size: its shape.
+        start: what it starts from; ``experiment`` is resolved to ``export`` by then.
+        source: the network it learns from (or, without a teacher, the pretrained language model): gives vocabulary,
+            positions and dropout, and the weights of ``teacher_layers`` and ``subclone``.
+        layers: the source's layer that each of the student's layers is taken from, 0-based.
+        seed: seed of fresh weights; the global generator isn't touched.
+        batches: text that ``subclone`` is fitted on.
+
+    Raises:
+        ValueError: if the start doesn't give the student's shape.
+    """
+    if start.kind == "export":
+        return load_student(start.path, seed)
+    if start.kind == "pretrained":
+        return load_language_model(start.path, seed=seed)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        student = CrossEncoder(BertForSequenceClassification(size.config(source.config)))
+    if start.kind == "teacher_layers":
+        _copy_layers(student, source, layers)
+    if start.kind == "subclone":
+        subclone(student, source, layers, batches)
+    return student
+
+
+def _copy_layers(student: CrossEncoder, source: CrossEncoder, layers: Sequence[int]) -> None:
+    check_start(Start("teacher_layers"), _size(student.config), source.config, None)
+    small, large = student.bert, source.bert
+    small.bert.embeddings.load_state_dict(large.bert.embeddings.state_dict())
+    for layer, index in zip(small.bert.encoder.layer, layers, strict=True):
+        layer.load_state_dict(large.bert.encoder.layer[index].state_dict())
+    small.bert.pooler.load_state_dict(large.bert.pooler.state_dict())
+    small.classifier.load_state_dict(large.classifier.state_dict())
+
+
+def _same_shape(size: StudentSize, shape: BertConfig, what: str, otherwise: str) -> None:
+    wanted = (shape.hidden_size, shape.num_attention_heads, shape.intermediate_size)
+    if (size.hidden_size, size.heads, size.intermediate_size) != wanted:
+        raise ValueError(
+            f"{what} of width {wanted[0]} with {wanted[1]} heads and feed-forward width {wanted[2]}; student {size.name} has "
+            f"{size.hidden_size}, {size.heads} and {size.intermediate_size}. Set student.hidden_size, student.heads and "
+            f"student.intermediate_size to those, {otherwise}."
+        )
+
+
+def _size(config: BertConfig) -> StudentSize:
+    return StudentSize(
+        "student", config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.intermediate_size
+    )

@@ -1,7 +1,6 @@
 """Lightning modules: they order calls, own training and evaluation mode, and log."""
 
-from rankdistil.modules.distill import DistillModule
-from rankdistil.modules.finetune import FinetuneModule
 from rankdistil.modules.stage import StageModule
+from rankdistil.modules.training import DistillModule, FinetuneModule
 
 __all__ = ["DistillModule", "FinetuneModule", "StageModule"]

@@ -1,19 +1,148 @@
-"""What every stage's module shares: the optimiser, training mode, logging, and scoring for validation and test."""
+"""LightningModule that every stage's module extends: optimiser, training mode, finite losses, logging, scoring."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from math import isfinite
+from operator import and_
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
-from rankdistil.data.batch import PairBatch, ScoredPairs
+from rankdistil.data.records import PairBatch, ScoredPairs
 from rankdistil.losses import LossValue, WeightedSum
 from rankdistil.models.bert import CrossEncoder
-from rankdistil.modules.finite import Part, require_finite
-from rankdistil.optim import OptimSettings, adamw
+
+
+@dataclass(frozen=True)
+class OptimSettings:
+    """Plain settings of the optimiser.
+
+    Attributes:
+        lr: peak learning rate.
+        steps: optimiser steps of the whole run.
+        warmup_steps: steps from 0 to the peak.
+        weight_decay: decay of weights other than biases and LayerNorm.
+        gradient_clip: largest norm of the gradient over all parameters.
+    """
+
+    lr: float
+    steps: int
+    warmup_steps: int
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "gradient_clip"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+                raise ValueError(f"stage.{name} is {value!r}; expected a number greater than 0.")
+        decay = self.weight_decay
+        if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 <= decay < 1:
+            raise ValueError(f"stage.weight_decay is {decay!r}; expected a number in [0, 1).")
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"stage.steps is {self.steps!r}; expected a whole number of at least 1.")
+        if not isinstance(self.warmup_steps, int) or not 0 <= self.warmup_steps <= self.steps:
+            raise ValueError(
+                f"stage.warmup_steps is {self.warmup_steps!r}; expected a whole number from 0 to stage.steps ({self.steps})."
+            )
+
+
+def validation_steps(steps: int, validations: int) -> list[int]:
+    """Choose behind which steps a run validates: evenly spread, the last one behind its last step.
+
+    Args:
+        steps: of the whole run.
+        validations: how many; one behind each step where that is more than there are.
+    """
+    number = min(validations, steps)
+    return [count * steps // number for count in range(1, number + 1)]
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Split trainable parameters into those with decay and those without (biases and LayerNorm weights)."""
+    plain = {
+        id(parameter)
+        for part in module.modules()
+        for name, parameter in part.named_parameters(recurse=False)
+        if name == "bias" or isinstance(part, nn.LayerNorm)
+    }
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trainable if id(p) not in plain], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if id(p) in plain], "weight_decay": 0.0},
+    ]
+
+
+def learning_rate_factor(step: int, warmup_steps: int, steps: int) -> float:
+    """Share of the peak rate that optimiser step ``step`` (from 0) uses; never 0 before the end."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    return max(0.0, (steps - step) / max(1, steps - warmup_steps))
+
+
+def adamw(module: nn.Module, settings: OptimSettings) -> tuple[Optimizer, LambdaLR]:
+    """Build the optimiser and its schedule, which advances once per optimiser step."""
+    optimizer = AdamW(parameter_groups(module, settings.weight_decay), lr=settings.lr, fused=True)
+    schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, settings.warmup_steps, settings.steps))
+    return optimizer, schedule
+
+
+NAMED = 50  # ids that the message names at most
+
+Part = tuple[Sequence[str], Tensor]
+"""Query ids of a batch's pairs (ids of its passages, in a stage that reads text alone), and its loss."""
+
+
+def require_finite(norm: Tensor, parts: Sequence[Part], trainer: L.Trainer) -> None:
+    """See that a step's losses and its gradient are finite: a finite loss may have an infinite gradient.
+
+    All processes have one gradient, so all of them stop where it isn't finite, and none waits for another.
+
+    Args:
+        norm: of the gradient of all processes' batches, scalar.
+        parts: this process's batches behind the gradient.
+        trainer: knows the step, and the checkpoints.
+
+    Raises:
+        RuntimeError: naming the step, the norm, the batch's ids, and the last finite checkpoint. Batches whose own loss is
+            finite are left out, if there are others.
+    """
+    if reduce(and_, [number.isfinite() for number in (norm, *(loss for _, loss in parts))]):  # one question to the device
+        return
+    told = [(list(dict.fromkeys(ids)), float(loss)) for ids, loss in parts]
+    if trainer.world_size > 1 and not norm.isfinite():  # else the others have nothing to tell, and don't listen
+        everywhere: list[list[tuple[list[str], float]]] = [[] for _ in range(trainer.world_size)]
+        dist.all_gather_object(everywhere, told)
+        told = [part for rank in everywhere for part in rank]
+    bad = [part for part in told if not isfinite(part[1])] or told
+    names = list(dict.fromkeys(name for ids, _ in bad for name in ids))
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    raise RuntimeError(
+        f"step {trainer.global_step + 1} of {trainer.max_steps}: the gradient's norm is {norm.item():g}, the loss "
+        f"{' '.join(f'{loss:g}' for _, loss in bad[:4])}: stopped before the update, which would spoil all weights. Lower "
+        f"stage.lr, or look at the batch, which the seed alone decides: {', '.join(names[:NAMED])}{more}. "
+        f"{_last_finite(trainer)}"
+    )
+
+
+def _last_finite(trainer: L.Trainer) -> str:
+    """Name the last checkpoint without such a number."""
+    found = {}
+    for path in {callback.best_model_path for callback in trainer.checkpoint_callbacks}:
+        if path and Path(path).is_file():
+            saved = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+            if all(value.isfinite().all() for value in saved["state_dict"].values()):
+                found[saved["global_step"]] = path
+    return f"The last finite checkpoint is {found[max(found)]}, of step {max(found)}." if found else "No checkpoint was saved."
 
 
 class StageModule(L.LightningModule):

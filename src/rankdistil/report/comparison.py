@@ -1,4 +1,4 @@
-"""The rows of the table that compares many rankers: seeds averaged, differences tested, agreement with the teacher.
+"""Comparison of many rankers: seeds averaged, differences tested, agreement with the teacher.
 
 Rankers that differ by seed only share a row. Their values are averaged per query before the test, so the queries are its
 sample: it says whether another set of questions would show the difference, not whether another seed would; the spread does.
@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from rankdistil.data.trained_on import Leak
-from rankdistil.metrics.fidelity import Orders, kendall_tau, overlap
-from rankdistil.metrics.significance import holm, randomisation_test
-from rankdistil.report.result import Result, average
+from rankdistil.data.collections.leaks import Leak
+from rankdistil.metrics.comparing import Orders, holm, kendall_tau, overlap, randomisation_test
+from rankdistil.report.results import Result, average
 from rankdistil.report.verdict import verdict
 
 

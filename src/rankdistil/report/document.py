@@ -1,14 +1,117 @@
-"""The report of a comparison on disk: ``report.md`` to read, ``report.json`` to compute with."""
+"""Report of a comparison: the wide table, ``report.md`` to read, ``report.json`` to compute with.
+
+All columns in one table need about 180 characters. So columns come in blocks that belong together, and a terminal gets as
+many tables as its width makes necessary, each opening with the rankers' names; Markdown gets one.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from rankdistil.files import write_json, write_text
-from rankdistil.report.columns import Column, to_markdown
-from rankdistil.report.comparison import Row
-from rankdistil.report.comparison_table import markdown
+from rankdistil.metrics.comparing import describe_test, shown_p
+from rankdistil.report.comparison import Difference, Row
+from rankdistil.report.results import Column, Timing, is_busy, time_columns, timing_notes, to_markdown, to_table
+
+
+def tables(rows: Sequence[Row], title: str, teacher: str | None, baseline: str, width: int = 120) -> list[Table]:
+    """Build as few tables as fit into a width; together they hold every column.
+
+    Args:
+        rows: of the comparison.
+        title: of the first table.
+        teacher: name of its row; without one there is no agreement and no speed-up.
+        baseline: name of its row.
+        width: characters of a line. A block of columns wider than that is folded by rich.
+    """
+    names, *blocks = _blocks(rows, teacher, baseline)
+    pages: list[list[Column]] = [names]
+    for block in blocks:
+        if len(pages[-1]) > len(names) and sum(column.width for column in [*pages[-1], *block]) > width:
+            pages.append([*names])
+        pages[-1] = [*pages[-1], *block]
+    return [to_table(page, title if number == 0 else None) for number, page in enumerate(pages)]
+
+
+def markdown(rows: Sequence[Row], teacher: str | None, baseline: str) -> str:
+    """Give the table in Markdown, all columns in one."""
+    columns = [column for block in _blocks(rows, teacher, baseline) for column in block]
+    return to_markdown(columns)
+
+
+def legend(
+    rows: Sequence[Row],
+    teacher: str | None,
+    baseline: str,
+    queries: int,
+    topics: Mapping[str, str] | None,
+    timing: Timing | None = None,
+    measure: str = "nDCG@10",
+) -> list[str]:
+    """Say how the numbers were made, one line for each kind of number in the table.
+
+    Args:
+        rows: of the comparison.
+        teacher: name of its row, if there is one.
+        baseline: name of its row.
+        queries: number of queries tested.
+        topics: query id -> topic, where the tests are made by topic.
+        timing: content of ``latency.json``; None if nothing was timed.
+        measure: what was tested for significance.
+    """
+    columns = ["vs teacher"] * (teacher is not None) + [f"vs {baseline}"]
+    whose = "each column's " if len(columns) > 1 else ""
+    tests = f"{len(rows) - 1} comparison{'s' * (len(rows) != 2)}"
+    leaks = [f"{row.shown}: TRAINED ON {row.leak.told()}" for row in rows if row.shown != row.name]
+    lines = [
+        f"{', '.join(columns)}: difference in {measure}; p: {describe_test(queries, topics)}, Holm-adjusted over {whose}{tests}"
+    ]
+    if any(row.spread for row in rows):
+        lines.append("±: sample standard deviation over seeds; tests take each query's mean over seeds")
+    if teacher is not None:
+        lines.append(
+            f"tau, top-10: agreement with {teacher} on the same candidates: Kendall's tau of the whole order, and the share of "
+            f"its first ten passages found in the ranker's first ten; means over queries"
+        )
+    if timing is not None:
+        lines += timing_notes(timing)
+        if teacher is not None and not is_busy(timing):
+            lines.append("speed-up: the teacher's ms / query over the ranker's own")
+    return [*leaks, *lines]
+
+
+def _blocks(rows: Sequence[Row], teacher: str | None, baseline: str) -> list[list[Column]]:
+    base = next((row.speed for row in rows if row.name == teacher), {})
+    quality = [Column("seeds", [str(row.seeds) for row in rows])]
+    quality += [Column(name, [_value(row, name) for row in rows]) for name in rows[0].measures]
+    versus = [Column(f"vs {baseline}", [_difference(row.against_baseline) for row in rows])]
+    agreement = []
+    timing = time_columns([row.speed for row in rows], None if teacher is None else base)
+    if teacher is not None:
+        versus.insert(0, Column("vs teacher", [_difference(row.against_teacher) for row in rows]))
+        agreement.append(Column("tau", ["-" if row.tau is None else f"{row.tau:.3f}" for row in rows]))
+        agreement.append(Column("top-10", ["-" if row.overlap is None else f"{row.overlap:.3f}" for row in rows]))
+    names = [Column("ranker", [row.shown for row in rows])]
+    if any(row.shown != row.name for row in rows):
+        names.append(Column("trained on", [_leaked(row) for row in rows]))
+    return [names, quality, versus, agreement, timing]
+
+
+def _leaked(row: Row) -> str:
+    return "-" if row.leak is None else f"{row.leak.queries} of {row.leak.of}"
+
+
+def _value(row: Row, name: str) -> str:
+    return f"{row.measures[name]:.4f}" + (f" ±{row.spread[name]:.4f}" if row.spread else "")
+
+
+def _difference(test: Difference | None) -> str:
+    if test is None:
+        return "-"
+    return f"{test.difference:+.4f} ({shown_p(test.adjusted)})"
 
 
 def write_report(
@@ -34,7 +137,7 @@ def write_report(
         title: what was ranked.
         notes: the table's legend.
         setup: ``setup`` of ``latency.json``; None if nothing was timed.
-        origin: commit, versions, device and threads, as ``rankdistil.lineage.origin`` gives them.
+        origin: commit, versions, device and threads, as ``rankdistil.runs.record.origin`` gives them.
         sources: for each row's name the folders or commands that its rankers come from.
         pictures: files in the folder, shown in ``report.md`` if they are PNG.
         times: columns of a second table, of inference time; none if the first says it all.

@@ -1,4 +1,4 @@
-"""The picture of a comparison: what each millisecond buys, and which rankers nothing else beats at their speed.
+"""Quality-latency frontier: what each millisecond buys, and which rankers nothing else beats at their speed.
 
 Rankers of one size are equally fast, so their points stand above each other. Colours and shapes tell them apart, and only
 those on the frontier are named beside their points: more names can't be placed without covering points.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rankdistil.files import written
 from rankdistil.report.comparison import Row
-from rankdistil.report.speed import TIME
+from rankdistil.report.results import TIME
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""Was it worth it? One sentence on a ranker: against its first stage, its start and its teacher, with what it costs.
+"""Verdict on a ranker in one sentence: against its first stage, its start and its teacher, with what it costs.
 
 Differences are named by test, never by their sign. What makes a ranker useless is said in capitals, with the likely cures.
 """
@@ -6,10 +6,9 @@ Differences are named by test, never by their sign. What makes a ranker useless 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rankdistil.metrics.measures import CUTOFF, MAIN, is_collapsed
-from rankdistil.metrics.significance import Comparison, describe_test, randomisation_test, shown_p
-from rankdistil.report.result import Result
-from rankdistil.report.speed import TIME
+from rankdistil.metrics.comparing import Comparison, describe_test, randomisation_test, shown_p
+from rankdistil.metrics.ranking import CUTOFF, MAIN, is_collapsed
+from rankdistil.report.results import TIME, Result
 
 COLLAPSE_CURES = ("a lower stage.lr", "another seed")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import ir_datasets
 from ir_datasets.formats import BaseDocPairs, BaseScoredDocs, GenericDoc, GenericDocPair, GenericQrel, GenericScoredDoc
 
-from rankdistil.data.bm25 import Bm25
-from rankdistil.data.handlers import FileDocs, FileQrels, FileQueries
+from rankdistil.data.collections.bm25 import Bm25
+from rankdistil.data.files.folder import FileDocs, FileQrels, FileQueries
 
 FOLDER = Path(__file__).parent
 NAME = "rankdistil/almanac"

@@ -1,0 +1,173 @@
+"""Graceful stop of a run in training, and how far each rank has come."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+
+from rankdistil.processes import group as rank_group
+from rankdistil.processes.ranks import lost_peer
+from rankdistil.processes.stopping import Stopped, drop_closed_outputs, taken
+
+AGAIN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}  # of a validation: begun, and nothing done
+
+
+class OwnSignals(L.Callback):
+    """Keeps Lightning's signal handlers away: they talk to the other ranks from inside of a handler, and hang there.
+
+    Lightning then also asks in every step whether one was called; ``GracefulStop`` does so itself.
+    """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Replace what would install them, before it is called."""
+        trainer._signal_connector.register_signal_handlers = _nothing
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing
+
+
+class GracefulStop(OwnSignals):
+    """After a signal to any rank, all save ``last.ckpt`` behind the same step, and raise ``Stopped``.
+
+    A validation that is due or under way is left, and repeated when the run is resumed, so that it ends as an undisturbed one.
+
+    Args:
+        last: the checkpoint.
+    """
+
+    def __init__(self, last: Path) -> None:
+        self._last = last
+        self._signum = 0
+        self._steps, self._accumulating, self._repeat = 0, False, False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the signals while the Trainer runs.
+
+        Raises:
+            Stopped: behind the block, for a signal that came too late to be acted on in training; in place of the loss of
+                another rank behind a signal: who starts the ranks sends one to those that are left, and says which one died.
+        """
+        with taken(self._remember):
+            try:
+                yield
+            except RuntimeError as error:
+                if self._signum and lost_peer(str(error)):
+                    raise Stopped(self._signum) from error
+                raise
+        if self._signum:
+            raise Stopped(self._signum)
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Remember where the step began."""
+        self._steps = trainer.global_step
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Save and stop if a rank was asked to, unless gradients are being accumulated or a validation comes first."""
+        self._accumulating = trainer.global_step == self._steps
+        due = (trainer.fit_loop.total_batch_idx + 1) % trainer.val_check_batch == 0
+        if not self._accumulating and self._agreed(trainer) and not due:
+            self._save(trainer)
+
+    def on_validation_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Find out how many batches every rank has: no more often can they ask each other."""
+        if not trainer.sanity_checking:
+            self._batches = int(_reduced(trainer, int(sum(trainer.num_val_batches)), "MIN"))
+
+    def on_validation_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, index: int, *_: Any) -> None:
+        """Save and stop if a rank was asked to."""
+        if not trainer.sanity_checking and not self._accumulating and index < self._batches and self._agreed(trainer):
+            self._repeat = True
+            self._save(trainer)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note that the validation has to be repeated."""
+        if self._repeat:
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            progress |= {"total": dict(AGAIN), "current": dict(AGAIN), "is_last_batch": False}
+
+    def _remember(self, signum: int) -> None:
+        self._signum = self._signum or signum
+
+    def _agreed(self, trainer: L.Trainer) -> bool:
+        self._signum = _reduced(trainer, self._signum, "MAX")
+        return self._signum != 0
+
+    def _save(self, trainer: L.Trainer) -> None:
+        trainer.save_checkpoint(self._last)
+        stopped = Stopped(self._signum, saved=True, told=True)
+        if trainer.is_global_zero:
+            drop_closed_outputs()  # who reads them may have ended behind the signal
+            print(
+                f"{stopped} behind step {trainer.global_step} of {trainer.max_steps}: {self._last} is saved. Continue with the "
+                "same command and resume=true.",
+                file=sys.stderr,
+            )
+        raise stopped
+
+
+@contextmanager
+def ended_together() -> Iterator[None]:
+    """Let a rank that has saved wait for the others: who starts the ranks ends all that are left when the first one leaves."""
+    try:
+        yield
+    except Stopped as stopped:
+        if stopped.saved and dist.is_initialized():
+            dist.barrier()
+        raise
+
+
+def _reduced(trainer: L.Trainer, value: int, how: str) -> int:
+    if trainer.world_size == 1:
+        return value
+    found = torch.tensor(value, device=trainer.strategy.root_device)
+    dist.all_reduce(found, getattr(dist.ReduceOp, how))
+    return int(found)
+
+
+def _nothing(*_: Any) -> None:
+    """Stand in for what isn't wanted."""
+
+
+class RankPlaces(L.Callback):
+    """Notes steps and validations; comes first among the callbacks, before any that waits for other ranks."""
+
+    def on_train_start(self, *_: Any) -> None:
+        """Begin training."""
+        rank_group.begin("begins training")
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Note that the batch has come."""
+        rank_group.reach(4 * trainer.fit_loop.total_batch_idx + 3, f"computes batch {trainer.fit_loop.total_batch_idx + 1}")
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Note that the next one is to come."""
+        done = trainer.fit_loop.total_batch_idx + 1
+        rank_group.reach(4 * done, f"has computed batch {done}")
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, index: int
+    ) -> None:
+        """Note that the validation goes on."""
+        rank_group.reach(4 * trainer.fit_loop.total_batch_idx + 5, f"validates, and has scored {index + 1} batches")
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Note that what is left is to compare notes."""
+        rank_group.reach(4 * trainer.fit_loop.total_batch_idx + 6, "has validated")
+
+    def on_train_end(self, *_: Any) -> None:
+        """Begin what comes after training."""
+        rank_group.begin("has trained, and exports")
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, index: int, *_: Any
+    ) -> None:
+        """Note that the test goes on."""
+        rank_group.reach(index, f"tests, and has scored {index + 1} batches")
+
+    def on_test_epoch_end(self, *_: Any) -> None:
+        """Note that what is left is to compare notes."""
+        rank_group.begin("has tested, and times the ranker")

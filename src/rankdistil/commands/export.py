@@ -1,0 +1,161 @@
+"""Writes a ranker for other runtimes, next to its Hugging Face files, and shows that it still ranks alike.
+
+::
+
+    python -m rankdistil.export run=runs/ranker_distill/6l/seed0 to=onnx,openvino,int8
+
+run
+    A finished run, or the export folder inside of it.
+to
+    ``onnx`` writes ``onnx/model.onnx``, ``openvino`` writes ``openvino/openvino_model.xml``, and with ``int8`` its 8-bit graph,
+    too. ``int8`` alone writes no graph: torch computes 8 bits from the files that are there, and is only checked. Folders and
+    names are those that sentence-transformers looks for.
+data
+    Another run, on whose data the scores are checked; needed for a ranker's folder that lies outside of a run.
+pairs
+    How many of the validation split's pairs, and of the test split's, are scored again with every runtime and precision, at
+    most (2000).
+bound
+    How much the validation's nDCG@10 may change in bfloat16 and int8 (0.01). In float32 it is 0.0001.
+
+A graph comes to its place only after its scores were compared with those of torch in float32; graphs that were there before are
+compared again. One that changes the validation's nDCG@10 by more than its bound is removed, and the command fails. What changes
+on the test split is reported and decides nothing. The differences go into the model card and, for ``Reranker(dtype="auto")``,
+into ``precisions.json``. The ranges of OpenVINO's 8-bit activations are found on pairs of other validation queries.
+"""
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rankdistil.cli import describe, wanted_full
+from rankdistil.processes.stopping import Stopped, ended_by_signals
+from rankdistil.words import asked_for_help, module_help
+
+KEYS = ("run", "to", "data", "pairs", "bound")
+KINDS = ("onnx", "openvino", "int8")
+USAGE = "python -m rankdistil.export run=<run or export> to=onnx,openvino,int8 [data=<run>] [pairs=2000] [bound=0.01]"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to export.
+
+    Attributes:
+        export: folder with the Hugging Face files.
+        data: folder of the run whose data are used.
+        to: some of ``KINDS``.
+        pairs: of validation and of test that are scored again, each at most.
+        bound: largest change of the validation's nDCG@10 in bfloat16 and int8.
+    """
+
+    export: Path
+    data: Path
+    to: tuple[str, ...]
+    pairs: int = 2000
+    bound: float = 0.01
+
+
+def settings_of(words: Sequence[str]) -> Settings:
+    """Read the words of the command line.
+
+    Raises:
+        FileNotFoundError: if a folder isn't there.
+        ValueError: for a word, key or value that isn't expected, or a key that is missing.
+    """
+    values: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in KEYS:
+            raise ValueError(f"{word!r} is no setting; the keys are {', '.join(KEYS)}. Usage: {USAGE}")
+        if key in values:
+            raise ValueError(f"{key} is given twice: {values[key]} and {value}.")
+        values[key] = value
+    for key in ("run", "to"):
+        if key not in values:
+            raise ValueError(f"{key} is not set. Usage: {USAGE}")
+    given: dict[str, Any] = {"to": _kinds(values["to"])}
+    if "pairs" in values:
+        given["pairs"] = _number(values, "pairs", int, "a whole number of at least 1", 1)
+    if "bound" in values:
+        given["bound"] = _number(values, "bound", float, "a number of at least 0", 0)
+    export, run = _folders(values["run"])
+    if "data" in values:
+        run = _run(Path(values["data"]).expanduser(), "data")
+    if run is None:
+        raise ValueError(f"run={values['run']} lies outside of a run, so there are no data to check it on. Add data=<run>.")
+    return Settings(export, run, **given)
+
+
+def _kinds(value: str) -> tuple[str, ...]:
+    kinds = tuple(dict.fromkeys(value.split(",")))
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ValueError(f"to names {kind!r}; expected some of {', '.join(KINDS)}, with commas between them.")
+    if {*kinds} == {"onnx", "int8"}:
+        raise ValueError(
+            "to=onnx,int8: there is no 8-bit graph for ONNX, where scaling each row takes what 8-bit products gain. "
+            "Use to=onnx, to=openvino,int8, or to=int8, which torch computes without a graph."
+        )
+    return kinds
+
+
+def _number(values: dict[str, str], key: str, kind: type, expected: str, low: float) -> Any:
+    try:
+        number = kind(values[key])
+    except ValueError:
+        number = math.nan
+    if not low <= number < math.inf:
+        raise ValueError(f"{key} is {values[key]!r}; expected {expected}.")
+    return number
+
+
+def _folders(path: str) -> tuple[Path, Path | None]:
+    """Return the export, and the run that it is part of."""
+    place = Path(path).expanduser()
+    if (place / "run.json").is_file():
+        run, export = _run(place, "run"), place / "export"
+    else:
+        within = (place.parent / "run.json").is_file() and place.name == "export"
+        run, export = _run(place.parent, "run") if within else None, place
+    if not (export / "config.json").is_file():
+        raise FileNotFoundError(f"run={path} is neither a finished run nor an export (no {export / 'config.json'}).")
+    return export, run
+
+
+def _run(folder: Path, key: str) -> Path:
+    if not (folder / ".hydra" / "config.yaml").is_file():
+        raise FileNotFoundError(f"{key}={folder} is no run: {folder / '.hydra' / 'config.yaml'} is not there.")
+    return folder
+
+
+def main(words: Sequence[str]) -> int:
+    """Export what the words of the command line say; print one message where that fails.
+
+    Returns:
+        The exit status; see ``asked_for_help`` for that of the help.
+    """
+    if (status := asked_for_help(words, module_help(__doc__))) is not None:
+        return status
+    try:
+        with ended_by_signals():
+            settings = settings_of(words)
+            from rankdistil.stages.export import export  # after the words: a wrong one is answered at once
+
+            export(settings.export, settings.data, settings.to, settings.pairs, settings.bound)
+    except Stopped as stopped:
+        print(f"{stopped}.", file=sys.stderr)
+        return stopped.code
+    except Exception as error:
+        if wanted_full:
+            raise
+        print(f"error: {describe(error, 'train')}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,180 @@
+"""What a config asks for: a teacher or its scores, what a student starts from, its losses, its test splits."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from rankdistil.config.checks import plain, target
+from rankdistil.models.student import Start, read_start
+
+
+def reads_scores(cfg: DictConfig) -> bool:
+    """Whether a student learns from scores that were written down."""
+    return cfg.stage.learns == "student" and cfg.stage.teacher == "ranker" and cfg.teacher.scores is not None
+
+
+def asks_teacher(cfg: DictConfig) -> bool:
+    """Whether a stage needs the teacher ranker itself; scores that it wrote down stand in for it."""
+    return cfg.stage.teacher == "ranker" and not reads_scores(cfg)
+
+
+def knows_ranker(cfg: DictConfig) -> bool:
+    """Whether a stage has the network of a ranker, which a student can be cut out of; else it has a language model's."""
+    return asks_teacher(cfg) or takes_export(cfg)
+
+
+def start_of(cfg: DictConfig) -> Start:
+    """Return what a student starts from: the run of the experiment that it follows, or what ``student.init_from`` names."""
+    return Start("experiment", str(cfg.follows)) if cfg.follows is not None else read_start(cfg.student.init_from)
+
+
+def start_in_words(cfg: DictConfig, followed: str = "") -> str:
+    """Say what the network of a stage starts from.
+
+    Args:
+        cfg: the run's config.
+        followed: what the run that ``follows`` names started from, in words.
+    """
+    if cfg.stage.learns == "teacher":
+        return f"the pretrained language model {cfg.teacher.name}"
+    start, source = start_of(cfg), "teacher ranker" if knows_ranker(cfg) else "pretrained language model"
+    return {
+        "random": "random weights",
+        "subclone": f"cut out of the {source}",
+        "teacher_layers": f"layers copied from the {source}",
+        "export": f"the export {place_name(start.path)}",
+        "pretrained": f"the pretrained checkpoint {place_name(start.path)}",
+        "experiment": f"{start.path}, {followed}",
+    }[start.kind]
+
+
+def kept_losses(cfg: DictConfig) -> dict[str, DictConfig]:
+    """Return the losses of a stage that its student can take."""
+    dropped = plain(cfg.student.drop_losses) if cfg.stage.learns == "student" else []
+    return {name: node for name, node in cfg.stage.losses.items() if name not in dropped}
+
+
+def makes_ranker(cfg: DictConfig) -> bool:
+    """Whether a stage trains a ranking head, and so is tested (see ``WeightedSum.trains_head``)."""
+    if cfg.stage.learns == "nothing":
+        return False
+    counted = {name: node.loss for name, node in kept_losses(cfg).items() if node.weight}
+    return any(not target(node, f"stage.losses.{name}.loss").needs for name, node in counted.items())
+
+
+def takes_export(cfg: DictConfig) -> bool:
+    """Whether ``teacher.export`` names the network that a stage learns from or, with scores, that its tokens come from."""
+    return cfg.stage.teacher == "ranker" and cfg.teacher.export is not None
+
+
+def named_source(cfg: DictConfig) -> str:
+    """Return the checkpoint that a config names for a stage's teacher or, where that isn't asked for, its tokens and shape."""
+    return str(cfg.teacher.export if takes_export(cfg) else cfg.teacher.path)
+
+
+def score_folders(cfg: DictConfig) -> list[Path]:
+    """List the folders of scores that a student learns from."""
+    if not reads_scores(cfg):
+        return []
+    scores = cfg.teacher.scores
+    return [Path(str(folder)).expanduser() for folder in (scores if isinstance(scores, ListConfig) else [scores])]
+
+
+def learnt_from(cfg: DictConfig, parents: Mapping[str, Mapping[str, str]]) -> list[Path]:
+    """List the folders of the runs that a run starts or learns from, so that what they were trained on counts as its own.
+
+    Args:
+        cfg: the run's config.
+        parents: by role their export as ``source``.
+    """
+    exports = [Path(parents[role]["source"]) for role in ("teacher", "student") if role in parents]
+    return [place.parent for place in (*exports, *score_folders(cfg))]
+
+
+def teacher_name(cfg: DictConfig) -> str:
+    """Name the ranker that a stage learns from, for tables: ``teacher.export`` by its place, where it is named."""
+    return place_name(str(cfg.teacher.export)) if takes_export(cfg) else str(cfg.teacher.name)
+
+
+def teacher_folder(cfg: DictConfig) -> Path:
+    """Return the run folder of the teacher ranker."""
+    return Path(cfg.paths.runs) / cfg.teacher.run
+
+
+def place_name(path: str) -> str:
+    """Name a folder for records and model cards: a path of this machine means nothing elsewhere.
+
+    Args:
+        path: a folder, a hub id, or ``package:<module>/<folder>``.
+
+    Returns:
+        Of a run's folder and of what is in it, the run's: ``teacher/minilm/seed0``. Of another folder, its name. Else the path.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return path
+    folder = folder.resolve()
+    run = next((place for place in (folder, folder.parent) if (place / "run.json").is_file()), None)
+    return folder.name if run is None else "/".join(part for part in run.parts[-3:] if part != run.anchor)
+
+
+def listed(value: Any) -> list[Any]:
+    """Return the items of a list, a value as the only one, and none for None."""
+    value = plain(value)
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def each_test(data: DictConfig) -> list[DictConfig]:
+    """Return ``data`` once for each test split that it names, with that one alone.
+
+    Raises:
+        ValueError: if ``data.test`` is empty or lists a split twice, or ``data.test_relevance_level`` lists levels of other
+            splits.
+    """
+    tests, levels = [None] if data.test is None else listed(data.test), listed(data.test_relevance_level)
+    if not tests:
+        raise ValueError("data.test is empty. Name at least one split to test on.")
+    tests = [*tests, *listed(data.get("more_tests"))]
+    if len(levels) not in (1, len(tests)):
+        raise ValueError(
+            f"data.test_relevance_level has {len(levels)} levels for {len(tests)} test splits. Give one for all, or one each."
+        )
+    splits = list(zip(tests, levels if len(levels) == len(tests) else levels * len(tests), strict=True))
+    if twice := [test for number, (test, level) in enumerate(splits) if (test, level) in splits[:number]]:
+        raise ValueError(f"data.test names {twice[0]} twice, at one relevance level. Name it once.")
+    return [_of_one(plain(data), test, level) for test, level in splits]
+
+
+def choose_test(data: DictConfig, given: DictConfig) -> DictConfig:
+    """Change settings of ``data``, and keep one test split: the one that the changes name, else the first.
+
+    Args:
+        data: of a run.
+        given: the changes. A split takes the place of those of ``data``; files of a split change single files of its first.
+
+    Raises:
+        ValueError: if the relevance level of another split than the run's can't be known.
+    """
+    own, changes = plain(data), plain(given)
+    changed = plain(OmegaConf.merge(own, {key: value for key, value in changes.items() if key != "test"}))
+    if "test" not in changes:
+        return each_test(OmegaConf.create(changed))[0]
+    test = changes["test"]
+    if isinstance(test, dict) and isinstance(own["test"], dict):
+        test = own["test"] | test
+    if isinstance(changed["test_relevance_level"], list):
+        levels = [split.test_relevance_level for split in each_test(OmegaConf.create(own)) if plain(split.test) == test]
+        if not levels:
+            raise ValueError(
+                f"data.test_relevance_level={changed['test_relevance_level']} is of the run's own test splits. Give the one of "
+                f"{test}: data.test_relevance_level=<grade>."
+            )
+        changed["test_relevance_level"] = levels[0]
+    return each_test(_of_one(changed, test, changed["test_relevance_level"]))[0]
+
+
+def _of_one(data: dict[str, Any], test: Any, level: int) -> DictConfig:
+    further = {"more_tests": []} if "more_tests" in data else {}
+    return OmegaConf.create(data | further | {"test": test, "test_relevance_level": level})

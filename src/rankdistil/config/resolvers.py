@@ -1,0 +1,25 @@
+"""Resolvers of conf/: what a config computes out of other settings, before torch is loaded."""
+
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from rankdistil.data.files.layout import file_name, validation_files
+
+
+def register() -> None:
+    """Make the resolvers known to OmegaConf."""
+    OmegaConf.register_new_resolver(
+        "rankdistil.half", lambda number: number // 2, replace=True
+    )  # conf/scale: two steps of a stage
+    for name, naming in {"file": file_name, "validation": validation_files}.items():  # conf/data/files.yaml: what nobody named
+        OmegaConf.register_new_resolver(f"rankdistil.{name}", _of_root(naming), replace=True)
+
+
+def _of_root(naming: Callable[..., Any]) -> Callable[..., Any]:
+    def named(*words: str, _root_: DictConfig) -> Any:
+        found = naming(OmegaConf.select(_root_, "data.root"), *words)  # None where it isn't set
+        return OmegaConf.create(found) if isinstance(found, dict) else found
+
+    return named

@@ -1,0 +1,188 @@
+"""Texts of a split, its queries and the passages of its collection; and ids that lead nowhere.
+
+A triple is never shortened, a candidate never exchanged for another passage: its line is a bad one.
+"""
+
+from collections.abc import Iterator, Sequence, Set
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rankdistil.data.collections.origin import with_ids
+from rankdistil.data.collections.reader import Reader
+from rankdistil.data.encode import LiveTexts, PairEncoder, Texts
+from rankdistil.data.files.bad_lines import Tally
+from rankdistil.data.files.folder import FolderSplit, Lines
+from rankdistil.data.records import Qrels, Ranking, Triple
+from rankdistil.data.stores.contents import open_tokens
+from rankdistil.data.stores.ragged import RaggedStore
+
+
+class Collection(NamedTuple):
+    """Attributes: queries: of the split; passages: of the whole collection."""
+
+    queries: Texts
+    passages: Texts
+
+
+def open_collection(reader: Reader, encoder: PairEncoder, store: Path | None) -> Collection:
+    """Open the texts of a split.
+
+    Args:
+        reader: the split.
+        encoder: gives the token ids.
+        store: folder of the token stores, which are built there once; None tokenises texts each time.
+    """
+    if store is None:
+        fetch = _Queries(reader)
+        return Collection(LiveTexts(fetch, encoder), LiveTexts(reader.find, encoder))
+    origin = reader.origin("queries")
+    texts = lambda: reader.all_queries.items()  # noqa: E731 - they are read only where their store must be built
+    queries = open_tokens(origin.folder(store, "queries"), texts, encoder, origin.source)
+    return Collection(queries, open_passages(reader, encoder, store))
+
+
+def open_passages(reader: Reader, encoder: PairEncoder, store: Path) -> RaggedStore:
+    """Open the token store of a collection's passages."""
+    origin = reader.origin("passages")
+    folder = origin.folder(store, "passages")
+    return open_tokens(folder, reader.passages, encoder, origin.source, reader.passages_tally)
+
+
+class _Queries:
+    """Fetches queries; pickles as its reader."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def __call__(self, ids: Sequence[str]) -> dict[str, str]:
+        return self._reader.queries
+
+
+FIRST = 3  # examples in a message
+
+
+def training_triples(reader: Reader) -> tuple[Tally, Iterator[tuple[int, Triple]]]:
+    """Return the tally of a split's own triples, and (line, triple) of all but those of held-out queries.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    reader.require_docpairs()
+    tally, rows = numbered(reader, "docpairs")
+    return tally, _of_split(rows, reader)
+
+
+def _of_split(rows: Iterator[tuple[int, Any]], reader: Reader) -> Iterator[tuple[int, Triple]]:
+    """Leave out the triples of held-out queries. Queries are read with the first triple: a store may spare both."""
+    own, everything = reader.queries, reader.all_queries
+    for line, row in rows:
+        if row.query_id in own or row.query_id not in everything:
+            yield line, Triple(*row[:3])
+
+
+def numbered(reader: Reader, kind: str) -> tuple[Tally, Iterator[tuple[int, Any]]]:
+    """Return the tally of a split's ``docpairs``, ``qrels`` or ``scoreddocs``, and (line, record).
+
+    Records of ir_datasets are counted from 1.
+    """
+    handler = reader.scored if kind == "scoreddocs" else getattr(reader.dataset, f"{kind}_handler")()
+    if isinstance(handler, Lines):
+        return reader.bad.of(handler.path), handler.numbered()
+    tally = reader.bad.of(f"{reader.source} {kind}")
+    return tally, with_ids(getattr(handler, f"{kind}_iter")(), kind, tally)
+
+
+def judgments(reader: Reader, passages: Texts) -> Qrels:
+    """Return the judgments of a split's queries.
+
+    Args:
+        reader: the split.
+        passages: the collection.
+
+    Raises:
+        ValueError: if a file names passages or queries that aren't there, unless ``data.allow_unknown`` accepts them.
+    """
+    if reader.tolerance.allow_unknown or not isinstance(reader.source, FolderSplit):
+        return reader.qrels
+    tally, rows = numbered(reader, "qrels")
+    judged = [(line, row.query_id, row.doc_id) for line, row in rows]
+    there = passages.rows([passage for *_, passage in judged]) >= 0
+    problems = (
+        (f"passages that are not in {reader.source.corpus}", [
+            (line, passage) for (line, _, passage), known in zip(judged, there, strict=True) if not known
+        ]),
+        (f"queries that are not in {reader.source.queries}", [
+            (line, query) for line, query, _ in judged if query not in reader.all_queries
+        ]),
+    )  # fmt: skip
+    found = [f"{len(rows)} judgments name {what} ({_examples(rows)})" for what, rows in problems if rows]
+    if found:
+        raise ValueError(
+            f"{tally.file}: {'; '.join(found)}. Do the files belong together? Remove these lines, or set "
+            "data.allow_unknown=true: unknown passages then count for the ideal ranking, unknown queries don't."
+        )
+    return reader.qrels
+
+
+def known_candidates(reader: Reader, ranking: Ranking, passages: Texts) -> Ranking:
+    """Leave out candidates that aren't in the collection, if bad lines may be.
+
+    Raises:
+        ValueError: naming the first one, if they may not.
+    """
+    ids = list(dict.fromkeys(hit.passage_id for row in ranking.values() for hit in row))
+    missing = {key for key, row in zip(ids, passages.rows(ids).tolist(), strict=True) if row < 0}
+    if not missing:
+        return ranking
+    named = set()
+    if reader.scored is not None:
+        tally, rows = numbered(reader, "scoreddocs")
+        for line, row in rows:
+            if row.doc_id in missing and row.query_id in ranking:
+                tally.add(line, f"passage {row.doc_id!r} is not in the collection. Do the files belong together?")
+                named.add(row.doc_id)
+    require_known(missing - named)
+    return {query: [hit for hit in row if hit.passage_id not in missing] for query, row in ranking.items()}
+
+
+def known_triples(
+    lines: Sequence[int], triples: Sequence[tuple[str, ...]], columns: Sequence[np.ndarray], tally: Tally
+) -> np.ndarray:
+    """Stack the rows of triples, (N, 3), leaving out those that name what isn't there, if bad lines may be.
+
+    Args:
+        lines: of each triple, N of them.
+        triples: ids.
+        columns: rows of their queries, positives and negatives, (N,) each; -1 for one that isn't there.
+        tally: takes them down.
+
+    Raises:
+        ValueError: naming the first one, if they may not.
+    """
+    rows = np.stack(columns, axis=1)
+    for index in np.flatnonzero((rows < 0).any(axis=1)).tolist():
+        line, triple = lines[index], triples[index]
+        which = int((rows[index] < 0).argmax())
+        what, where = ("passage", "in the collection") if which else ("query", "among the queries")
+        tally.add(line, f"{what} {triple[which]!r} is not {where}. Do the files belong together?")
+    return rows[(rows >= 0).all(axis=1)]
+
+
+def require_known(missing: Set[str]) -> None:
+    """Refuse passages that aren't in the collection.
+
+    Raises:
+        ValueError: naming the first three.
+    """
+    if missing:
+        raise ValueError(
+            f"{len(missing)} passages named by triples, judgments or candidates are not in the collection, for example "
+            f"{', '.join(sorted(missing)[:FIRST])}. Do the files belong together?"
+        )
+
+
+def _examples(rows: Sequence[tuple[int, str]]) -> str:
+    told = ", ".join(f"line {line}: {key}" for line, key in rows[:FIRST])
+    return told + (", ..." if len(rows) > FIRST else "")

@@ -1,0 +1,99 @@
+"""Writing the graphs of other runtimes into an export, in one step each."""
+
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rankdistil.files import LOCK, locked, move, require
+from rankdistil.inference.export_files import FILES
+from rankdistil.inference.onnx import write_onnx
+from rankdistil.inference.openvino import write_openvino, write_openvino_int8
+from rankdistil.inference.padded import Inputs
+from rankdistil.models.bert import CrossEncoder
+
+BACKENDS = ("onnx", "openvino")
+STAGE = ".graphs"
+
+
+def require_packages(kinds: Collection[str]) -> None:
+    """See that the packages are there that write graphs and compute their scores.
+
+    Args:
+        kinds: some of ``onnx``, ``openvino`` and ``int8``.
+
+    Raises:
+        ValueError: for one that is missing, with the command that installs it.
+    """
+    for extra, packages in (("onnx", ["onnx", "onnxscript", "onnxruntime"]), ("openvino", ["onnx", "onnxscript", "openvino"])):
+        if extra in kinds:
+            for package in [*packages, *(["nncf"] if extra == "openvino" and "int8" in kinds else [])]:
+                require(package, f"to={extra}", extra)
+
+
+def write_graphs(
+    ranker: CrossEncoder, kinds: Collection[str], folder: Path, batches: Sequence[Inputs], weights: str
+) -> list[str]:
+    """Write graphs.
+
+    Args:
+        ranker: with one logit.
+        kinds: some of ``onnx``, ``openvino`` and ``int8``, which is OpenVINO's.
+        folder: where they go, under the names of ``FILES``.
+        batches: what 8-bit ranges are found on.
+        weights: tells of which weights the graphs are made.
+
+    Returns:
+        The names of the files that were asked for.
+    """
+    if not {*BACKENDS} & {*kinds}:
+        return []
+    source = folder / (FILES["onnx", "float32"] if "onnx" in kinds else "source.onnx")
+    write_onnx(ranker, source, weights)
+    wanted = [(backend, "float32") for backend in BACKENDS if backend in kinds]
+    if "openvino" in kinds:
+        write_openvino(source, folder / FILES["openvino", "float32"], weights)
+    if {"openvino", "int8"} <= {*kinds}:
+        wanted.append(("openvino", "int8"))
+        write_openvino_int8(folder / FILES["openvino", "float32"], folder / FILES["openvino", "int8"], batches, weights)
+    return [FILES[each] for each in wanted]
+
+
+@contextmanager
+def staged(export: Path) -> Iterator[Path]:
+    """Give a folder for graphs that aren't checked yet, inside of the export; it is removed, as is what a killed call left.
+
+    Raises:
+        RuntimeError: if another process writes graphs there.
+    """
+    folder = export / STAGE
+    with locked(folder, wait=False, choice="run", ours=True):
+        _empty(folder)
+        try:
+            yield folder
+        finally:
+            _empty(folder)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+
+
+def put(folder: Path, export: Path, name: str) -> None:
+    """Move a graph into its export, its weights first: a reader finds both, or no graph."""
+    remove(export, name)
+    for file in (Path(name).with_suffix(".bin"), Path(name)):
+        if (folder / file).is_file():
+            move(folder / file, export / file)
+
+
+def remove(export: Path, name: str) -> None:
+    """Remove a graph, if it is there."""
+    for file in (export / name, (export / name).with_suffix(".bin")):
+        file.unlink(missing_ok=True)
+    if (export / name).parent.is_dir() and not any((export / name).parent.iterdir()):
+        (export / name).parent.rmdir()

@@ -1,0 +1,220 @@
+"""Comparison of two rankers: agreement of their orders, and significance of their difference.
+
+Scores aren't compared: a distilled ranker may be on another scale than its teacher and still order passages alike. Kendall's
+tau looks at the whole list, so most of it is about passages nobody will see; the overlap of the first ten is about the top.
+
+Questions about one topic share its passages, and so their luck: they aren't independent. Where topics are known, all
+differences of a topic change their sign together; the topics are the sample then, as the test by query would find too much.
+"""
+
+from bisect import bisect
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+import numpy as np
+
+Orders = Mapping[str, Sequence[str]]
+"""Query id -> passage ids, best first."""
+
+
+def kendall_tau(a: Orders, b: Orders) -> float | None:
+    """Mean over queries of Kendall's tau: share of passage pairs in the same order minus the share in opposite orders.
+
+    The orders have no ties, so tau-a and tau-b are one. Counting is O(n log n) comparisons a query.
+
+    Args:
+        a: passage ids of each query, best first.
+        b: the same candidates of the same queries, in another order.
+
+    Returns:
+        From -1 (reversed) to 1 (equal). A query with fewer than two candidates has no pair and is left out of the mean; None
+        if there is no other.
+
+    Raises:
+        ValueError: if queries or candidates differ, or a passage is listed twice.
+
+    Source: Kendall 1938, "A new measure of rank correlation"; Knight 1966 for the counting.
+    """
+    _check(a, b)
+    return _mean([_tau(order, b[query]) for query, order in a.items() if len(order) > 1])
+
+
+def overlap(a: Orders, b: Orders, depth: int = 10) -> float | None:
+    """Mean over queries of the share of the first passages that two orders have in common.
+
+    Args:
+        a: passage ids of each query, best first.
+        b: the same candidates of the same queries, in another order.
+        depth: how many passages count as the first. A query with fewer candidates has all of them in common, which is 1.
+
+    Returns:
+        From 0 to 1. A query without candidates is left out of the mean; None if there is no other.
+
+    Raises:
+        ValueError: if queries or candidates differ, or a passage is listed twice.
+    """
+    _check(a, b)
+    return _mean(
+        [len({*order[:depth]} & {*b[query][:depth]}) / min(depth, len(order)) for query, order in a.items() if len(order)]
+    )
+
+
+def _check(a: Orders, b: Orders) -> None:
+    if a.keys() != b.keys():
+        raise ValueError(f"agreement needs the same queries on both sides; {len(a.keys() ^ b.keys())} of them differ.")
+    for query, order in a.items():
+        first, second = set(order), set(b[query])
+        if first != second:
+            raise ValueError(
+                f"query {query}: agreement needs the same candidates on both sides; of {len(first)} and {len(second)}, "
+                f"{len(first ^ second)} are on one side only. Rank the same candidates with both."
+            )
+        if len(first) != len(order) or len(second) != len(b[query]):
+            raise ValueError(f"query {query}: a passage is ranked twice. List each candidate once.")
+
+
+def _tau(order: Sequence[str], other: Sequence[str]) -> float:
+    place = {passage: rank for rank, passage in enumerate(other)}
+    seen: list[int] = []
+    inversions = 0
+    for passage in order:
+        at = bisect(seen, place[passage])
+        inversions += len(seen) - at
+        seen.insert(at, place[passage])
+    return 1 - 4 * inversions / (len(order) * (len(order) - 1))
+
+
+def _mean(values: list[float]) -> float | None:
+    return fmean(values) if values else None
+
+
+SAMPLES = 100_000
+LEVEL = 0.05
+"""A p value below it is called a difference."""
+BLOCK_BYTES = 1 << 20
+
+
+class Comparison(NamedTuple):
+    """A tested difference.
+
+    Attributes:
+        difference: mean over queries of a - b.
+        p_value: two-sided.
+        queries: number of pairs.
+        units: number of independent signs: clusters, or queries where there are none.
+    """
+
+    difference: float
+    p_value: float
+    queries: int
+    units: int
+
+    @property
+    def found(self) -> bool:
+        """Whether the difference is more than chance at ``LEVEL``."""
+        return self.p_value < LEVEL
+
+    @property
+    def can_find(self) -> bool:
+        """Whether so few units could show any difference at ``LEVEL``: two of all sign assignments are always as extreme."""
+        return 2.0 ** (1 - self.units) < LEVEL
+
+
+def randomisation_test(
+    a: Mapping[str, float],
+    b: Mapping[str, float],
+    samples: int = SAMPLES,
+    seed: int = 0,
+    clusters: Mapping[str, str] | None = None,
+) -> Comparison:
+    """Paired randomisation test of the mean difference over queries (random signs).
+
+    Every sign assignment is counted where there are at most ``samples`` of them; else so many are drawn.
+
+    Args:
+        a: value by query id.
+        b: value of the same queries.
+        samples: sign assignments; the smallest p value of drawn ones is 1 / (samples + 1).
+        seed: seed of the signs that are drawn.
+        clusters: query id -> cluster, whose queries get one sign; None gives each query its own.
+
+    Raises:
+        ValueError: if the queries differ, there is none, or one has no cluster.
+
+    Source: Smucker, Allan & Carterette 2007, "A comparison of statistical significance tests for IR evaluation".
+    """
+    if a.keys() != b.keys() or not a:
+        raise ValueError(f"a paired test needs the same queries on both sides; {len(a.keys() ^ b.keys())} of them differ.")
+    if clusters is not None and (lost := sorted(a.keys() - clusters.keys())):
+        raise ValueError(f"{len(lost)} queries have no cluster, for example {lost[0]}. Name one for each, or give no clusters.")
+    gaps: dict[str, float] = {}
+    for query in sorted(a):
+        unit = query if clusters is None else clusters[query]
+        gaps[unit] = gaps.get(unit, 0.0) + a[query] - b[query]
+    sums = np.array(list(gaps.values()))
+    enough = abs(sums.sum()) - 1e-12 * len(a)  # sums that should be equal differ in the last digit
+    if 2 ** len(sums) <= samples:
+        p_value = float((np.abs(_all_sums(sums)) >= enough).mean())
+    else:
+        p_value = (_count_extreme(sums, enough, samples, seed) + 1) / (samples + 1)
+    return Comparison(float(sums.sum()) / len(a), p_value, len(a), len(sums))
+
+
+def describe_test(queries: int, clusters: Mapping[str, str] | None, samples: int = SAMPLES) -> str:
+    """Name the test that ``randomisation_test`` makes of so many queries, for legends."""
+    units = queries if clusters is None else len(set(clusters.values()))
+    over = f"over {queries} queries" if clusters is None else f"by topic ({units} topics)"
+    how = "exact" if 2**units <= samples else f"{samples} samples"
+    return f"paired randomisation test {over}, {how}, two-sided"
+
+
+def shown_p(p_value: float) -> str:
+    """Write a p value with as many digits as ``SAMPLES`` random samples give."""
+    return "p <0.001" if p_value < 0.001 else f"p {p_value:.3f}"
+
+
+def _all_sums(values: np.ndarray) -> np.ndarray:
+    """Return the sum of every sign assignment that keeps the first sign: the others are their negatives, as extreme."""
+    sums = values[:1]
+    for value in values[1:]:
+        sums = np.concatenate([sums + value, sums - value])
+    return sums
+
+
+def _count_extreme(values: np.ndarray, enough: float, samples: int, seed: int) -> int:
+    """Draw sign assignments and count those whose sum is as extreme; in blocks, so that memory stays flat for many queries."""
+    random, whole, count = np.random.default_rng(seed), values.sum(), 0
+    wide = -(-len(values) // 8)  # bytes that hold one bit for each value
+    block = max(1, BLOCK_BYTES // (8 * wide))
+    for start in range(0, samples, block):
+        rows = random.integers(0, 256, (min(block, samples - start), wide), np.uint8)
+        turned = np.unpackbits(rows, axis=1, count=len(values)) @ values  # what is turned is taken away twice
+        count += int((np.abs(whole - 2 * turned) >= enough).sum())
+    return count
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Adjust p values so that the chance of even one false finding among them stays below the level they are read at.
+
+    Args:
+        p_values: of one family of tests, by name.
+
+    Returns:
+        Adjusted values by name, in the order given: the smallest times the number of tests, the next one times one less, and
+        so on; never below a smaller one's, at most 1.
+
+    Raises:
+        ValueError: for a value outside of 0 to 1, naming it.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+    """
+    for name, value in p_values.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}: {value} is no p value; it must lie between 0 and 1.")
+    adjusted: dict[str, float] = {}
+    floor = 0.0
+    for rank, (name, value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        floor = max(floor, min(1.0, (len(p_values) - rank) * value))
+        adjusted[name] = floor
+    return {name: adjusted[name] for name in p_values}

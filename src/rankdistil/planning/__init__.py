@@ -1,0 +1,1 @@
+"""Before anything runs: what is missing, how long it takes, what was typed in vain."""

@@ -1,0 +1,259 @@
+"""End of a run: the table beside BM25, teacher and start, the model card, where the files are, and the verdict."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from rankdistil.config.choices import teacher_name
+from rankdistil.files import write_text
+from rankdistil.report.results import (
+    TIME,
+    Result,
+    Timing,
+    read_first_stage,
+    read_result,
+    speed,
+    speed_columns,
+    timing_notes,
+    to_markdown,
+    to_table,
+)
+from rankdistil.report.tables import print_plain, results_columns, results_table
+from rankdistil.report.verdict import Verdict, depth_note, likely_cures, verdict
+
+TEMPLATE = """---
+language: en
+library_name: sentence-transformers
+pipeline_tag: text-ranking
+tags: [sentence-transformers, cross-encoder, reranker, rankdistil]
+---
+
+# {title}
+
+A BERT cross-encoder that scores query-passage pairs; a higher logit means more relevant. Made with rankdistil {version}
+(commit {commit}), stage `{stage}`, seed {seed}.
+
+| | |
+|---|---|
+| shape | {layers} layers, width {width}, {heads} heads, {parameters:,} parameters |
+| learnt from | {learnt_from} |
+| training data | {train} |
+| losses | {losses} |
+| steps | {steps} |
+| precision | trained in {precision}, measured in float32 |
+| input | [CLS] query [SEP] passage [SEP], at most {max_length} tokens; the longer text is cut first (`longest_first`) |
+
+Texts are text: `[SEP]` in a passage doesn't end it, here and in tools that read `split_special_tokens`.
+The terms of the training data and of the starting checkpoint apply to these weights.
+
+## Measured
+
+Test: {test}, {queries} queries, the first stage's candidates re-ranked.
+
+{verdict}
+
+{table}
+{times}{notes}
+
+## Use
+
+```python
+from sentence_transformers import CrossEncoder
+
+ranker = CrossEncoder("path/to/this/folder")
+ranker.rank("how long does a worker bee live", ["passage one", "passage two"])
+```
+"""
+
+PLAIN = """---
+language: en
+library_name: transformers
+tags: [rankdistil]
+---
+
+# {title}
+
+A small BERT without a ranking head, made with rankdistil {version} (commit {commit}), stage `{stage}`, seed {seed}: the start
+of a student ranker (`student.init_from=export:<this folder>`).
+
+| | |
+|---|---|
+| shape | {layers} layers, width {width}, {heads} heads |
+| learnt from | {learnt_from} |
+| text | {train} |
+| losses | {losses} |
+| steps | {steps} |
+| precision | {precision} |
+| {measure} | {best:.4f} |
+
+The terms of the text and of the teacher's checkpoint apply to these weights.
+"""
+
+
+def write_plain_card(export: Path, cfg: DictConfig, run: dict[str, Any]) -> None:
+    """Write ``README.md`` into the export folder of a student without a ranking head."""
+    text = PLAIN.format(
+        title=f"{cfg.method} {cfg.student.name}", version=run["origin"]["versions"]["rankdistil"],
+        commit=run["origin"]["commit"], stage=cfg.stage.name, seed=cfg.seed, **run["shape"], learnt_from=run["learnt_from"],
+        train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps,
+        precision=run["precision"], **run["validation"],
+    )  # fmt: skip
+    write_text(export / "README.md", text)
+
+
+def write_card(
+    export: Path, cfg: DictConfig, results: Sequence[Result], timed: Mapping[str, str], run: dict[str, Any],
+    timing: Timing | None, verdict: Sequence[str],
+) -> None:  # fmt: skip
+    """Write ``README.md`` into an export folder.
+
+    Args:
+        export: the folder.
+        cfg: the run's config.
+        results: rows of the table; the last one is the export itself.
+        timed: the rankers that were timed: as timed -> as the table calls them.
+        run: the run's record.
+        timing: content of ``latency.json``; None if nothing was timed.
+        verdict: lines that say whether it was worth it.
+    """
+    own, shape = results[-1], run["shape"]
+    slowest = "teacher" if "teacher" in timed else None
+    times = to_markdown(speed_columns(timing, timed, slowest))
+    text = TEMPLATE.format(
+        title=f"{cfg.method} {own.name}", version=run["origin"]["versions"]["rankdistil"], commit=run["origin"]["commit"],
+        stage=cfg.stage.name, seed=cfg.seed, **shape,
+        learnt_from=run["learnt_from"], train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps,
+        precision=run["precision"], max_length=cfg.data.max_length,
+        test=run["test"], queries=len(own.per_query), verdict="\n\n".join(verdict), times=times and f"{times}\n",
+        table=to_markdown(results_columns(results, timed.get("teacher"))),
+        notes="\n".join(f"- {note}" for note in timing_notes(timing)),
+    )  # fmt: skip
+    write_text(export / "README.md", text)
+
+
+FILES = "export/  metrics.json  per_query.jsonl  test.run  latency.json  run.json  checkpoints/"
+
+
+class Tested(NamedTuple):
+    """A run's test on one split.
+
+    Attributes:
+        split: name.
+        folder: with the test's files.
+        teacher: folder with those of the teacher; None for a stage without one.
+        start: folder with those of the ranker before its training; None where that can't rank.
+    """
+
+    split: str
+    folder: Path
+    teacher: Path | None
+    start: Path | None = None
+
+
+class Ranked(NamedTuple):
+    """The rows of a run's table. Attributes: first: the first stage; own: the run's; teacher, start: None without one."""
+
+    first: Result
+    own: Result
+    teacher: Result | None
+    start: Result | None
+
+    @property
+    def rows(self) -> list[Result]:
+        """The rows in their order."""
+        return [row for row in (self.first, self.teacher, self.start, self.own) if row is not None]
+
+    @property
+    def timed(self) -> dict[str, str]:
+        """The rankers that are timed: as timed -> as tables call them."""
+        return ({"teacher": self.teacher.name} if self.teacher else {}) | {"ranker": self.own.name}
+
+
+def conclude(
+    cfg: DictConfig, folder: Path, record: dict[str, Any], tested: Sequence[Tested], console: Console
+) -> dict[str, float]:
+    """Print the tables and the verdicts, and write the model card.
+
+    Args:
+        cfg: the run's config.
+        folder: its folder.
+        record: its record.
+        tested: its test on each split; rankers are timed on the first.
+        console: where to print.
+
+    Returns:
+        What a logger is told: ``test/nDCG@10`` and so on of the ranker, ``test/first_stage_...`` and ``test/teacher_...``, and
+        its time, ``test/latency_ms_p50`` and ``test/passages_per_second``; of a further split ``test/<split>/...``.
+    """
+    timed = cfg.callbacks.inference_time is not None
+    timing = json.loads((folder / "latency.json").read_text(encoding="utf-8")) if timed else None
+    ranked = [_ranked(cfg, test, record, timing if number == 0 else None) for number, test in enumerate(tested)]
+    cures = likely_cures(cfg.stage.learns, record["started_from"])
+    verdicts = [verdict(*one, cures) for one in ranked]
+    for test, rows in zip(tested, ranked, strict=True):
+        _print(rows, test.split, timing if test is tested[0] else None, console)
+    if timing is None:
+        print_plain(console, timing_notes(None))
+    print_plain(console, [f"trained in {record['precision']}, tested in float32"])
+    further = ["tests/"] if len(tested) > 1 else []
+    notes = depth_note(cfg.data.depth)
+    files = FILES if timed else FILES.replace("latency.json  ", "")
+    print_plain(console, [*notes, f"files: {folder}/  {'  '.join([files, *further])}", *_verdict_lines(tested, verdicts)])
+    write_card(folder / "export", cfg, ranked[0].rows, ranked[0].timed, record, timing, [*verdicts[0].lines, *notes])
+    return _logged(tested, ranked)
+
+
+def _logged(tested: Sequence[Tested], ranked: Sequence[Ranked]) -> dict[str, float]:
+    values = {}
+    for test, rows in zip(tested, ranked, strict=True):
+        where = "test" if test is tested[0] else f"test/{test.split}"
+        for role, row in (("", rows.own), ("first_stage_", rows.first), ("teacher_", rows.teacher)):
+            values |= {f"{where}/{role}{name}": value for name, value in (row.measures if row else {}).items()}
+    speed = {key: value for key, value in ranked[0].own.speed.items() if key in (TIME, "passages_per_second")}
+    return values | {f"test/{key}": value for key, value in speed.items()}
+
+
+def _verdict_lines(tested: Sequence[Tested], verdicts: Sequence[Verdict]) -> list[str]:
+    """Give all verdicts, each with its split where there are several."""
+    splits = [f" on {test.split}" if len(tested) > 1 else "" for test in tested]
+    return [f"verdict{split}: {line}" for split, one in zip(splits, verdicts, strict=True) for line in one.lines]
+
+
+def _ranked(cfg: DictConfig, test: Tested, record: dict[str, Any], timing: dict[str, Any] | None) -> Ranked:
+    """Read first stage, teacher and start if there are any, and the ranker itself."""
+    teacher = start = None
+    if test.teacher is not None:
+        teacher = read_result(test.teacher, f"teacher {teacher_name(cfg)}", timed=False)
+        teacher = teacher if timing is None else teacher._replace(speed=speed(timing, "teacher"))
+    if test.start is not None:
+        start = read_result(test.start, f"start: {record['started_from']}", timed=False)
+    name = f"teacher {cfg.teacher.name}" if cfg.stage.learns == "teacher" else f"student {cfg.student.name}"
+    return Ranked(read_first_stage(test.folder), read_result(test.folder, name, timed=timing is not None), teacher, start)
+
+
+def conclude_language_model(cfg: DictConfig, folder: Path, record: dict[str, Any], console: Console) -> None:
+    """Print how a student without a ranking head did, say what starts from it, and write its card."""
+    validation = record["validation"]
+    print_plain(
+        console,
+        [
+            f"student {cfg.student.name}: best {validation['measure']} {validation['best']:.4f}. It is a language model and "
+            "ranks nothing yet: finetune and ranker_distill start from its export.",
+            f"files: {folder}/  export/  run.json  metrics.csv  checkpoints/",
+        ],
+    )
+    write_plain_card(folder / "export", cfg, record)
+
+
+def _print(ranked: Ranked, split: str, timing: dict[str, Any] | None, console: Console) -> None:
+    slowest = ranked.teacher.name if ranked.teacher and timing else None
+    console.print(results_table(ranked.rows, f"{split}, {len(ranked.first.per_query)} queries", slowest))
+    if timing is None:
+        return
+    if columns := speed_columns(timing, ranked.timed, "teacher" if slowest else None):
+        console.print(to_table(columns, "inference time"))
+    print_plain(console, timing_notes(timing))

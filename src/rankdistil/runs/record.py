@@ -1,0 +1,197 @@
+"""Record of a run, ``run.json``: where the run comes from, and what state its folder is in."""
+
+import importlib.metadata
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from omegaconf import DictConfig
+
+from rankdistil.config.choices import named_source, place_name
+from rankdistil.data.teacher_scores.folder import read_header
+from rankdistil.files import LOCK, changed_settings, fingerprint, holder, is_unfinished, read_json, write_json
+from rankdistil.inference.machine import processor
+from rankdistil.processes import ranks
+from rankdistil.processes.stopping import Stopped
+
+PACKAGES = ("rankdistil", "torch", "lightning", "transformers", "ir-datasets", "ir-measures", "bm25s", "numpy")
+
+
+def scores_origin(folders: Sequence[Path], key: str) -> dict[str, str]:
+    """Describe folders of teachers' scores, which a setting names: where they are, and what they were made of."""
+    made_of = [read_header(folder, key)["made_of"] for folder in folders]
+    return {"source": " ".join(map(str, folders)), "fingerprint": fingerprint({"made_of": made_of})}
+
+
+def origin() -> dict[str, Any]:
+    """Describe code and machine: commit, versions, device, threads."""
+    return {
+        "commit": _commit(),
+        "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "device": device(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def device() -> str:
+    """Name what runs compute on: the GPU where there is one, else the processor."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Read ``run.json``; None if there is none.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    file = folder / "run.json"
+    if not file.is_file():
+        return None
+    return read_json(file, f"Remove the folder {folder} to run afresh.")
+
+
+def begun(cfg: DictConfig, settings: dict[str, Any], parents: dict[str, Any]) -> dict[str, Any]:
+    """Return what the ``run.json`` of any stage says while it is under way."""
+    return {
+        "status": "running",
+        "stage": cfg.stage.name,
+        "method": cfg.method,
+        "fingerprint": fingerprint(settings),
+        "settings": settings,
+        "seed": cfg.seed,
+        "precision": settings.get("trainer.precision", "32-true"),
+        "processes": ranks.processes(cfg.trainer),
+        "parents": parents,
+        "checkpoint": place_name(named_source(cfg)),  # with its revision, if it is the hub's
+        "origin": origin(),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+
+
+@contextmanager
+def failure_recorded(folder: Path, record: dict[str, Any]) -> Iterator[None]:
+    """Write into a run's ``run.json`` that it failed or was stopped, and why, should it; ``record`` may grow meanwhile.
+
+    Where several ranks fail, the first one's reason stays: the others fail because of it.
+    """
+    try:
+        yield
+    except BaseException as error:
+        ended: dict[str, Any] = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        if isinstance(error, Stopped):
+            ended = {"status": "stopped", "signal": error.signum, "saved": error.saved, "error": str(error)}
+        if (read_record(folder) or {}).get("status") not in ("failed", "stopped"):
+            write_json(folder / "run.json", record | ended)
+        raise
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    """Commit of the source tree; ``+changes`` if it was edited; ``unknown`` outside of a checkout of it."""
+    here = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)  # an installed package may lie inside of another project's checkout
+        return git("describe", "--always", "--dirty=+changes", "--abbrev=12", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+BEGUN = (LOCK, ".hydra")  # what a run writes before its run.json
+PRODUCTS = ("export/config.json", "scores/scores.json")  # what a finished run leaves for others
+
+
+class State(NamedTuple):
+    """What has to be done for a run.
+
+    Attributes:
+        name: ``finished``, ``to test``, ``running`` (another process), ``to resume`` or ``to run``.
+        reason: why, in words.
+    """
+
+    name: str
+    reason: str
+
+
+def state(folder: Path, settings: dict[str, Any], tests: Sequence[dict[str, Any]] | None = None) -> State:
+    """Say what has to be done for a run.
+
+    Args:
+        folder: the run's folder.
+        settings: what the run is asked to be made with.
+        tests: what it is asked to be tested on and how, for each split; None for a parent, of which its weights are used.
+
+    Raises:
+        ValueError: if the folder holds a run made with other settings, naming each difference, or files that are no run.
+    """
+    record = read_record(folder)
+    if record is None:
+        refuse_occupied(folder)
+        return State("to run", "no run yet")
+    changed = changed_settings(record["settings"], settings)
+    if changed:
+        shown = "\n  ".join(changed[:12]) + (f"\n  and {len(changed) - 12} more" if len(changed) > 12 else "")
+        fix = (
+            "Ways out: take back the override, or put back a file that has changed; name another folder for the new run "
+            "(run_name=..., for a teacher teacher.run=teacher/<name>/<name>, for the run that it follows follows_run=<name>; "
+            "paths.runs=runs/<name> keeps all runs on other data apart); or use this one as it is: "
+            f"teacher.export={folder / 'export'}, or student.init_from=export:{folder / 'export'}."
+        )
+        raise ValueError(f"{folder} holds a run made with other settings (there -> asked for):\n  {shown}\n{fix}")
+    if record["status"] == "finished":
+        if not any((folder / product).is_file() for product in PRODUCTS):
+            raise ValueError(f"{folder} is a finished run without its export. Remove the folder to run it again.")
+        if tests is not None and (untested := _untested(record, tests)):
+            return State("to test", f"finished {record['finished']}; {untested}: tested again")
+        return State("finished", f"finished {record['finished']}, same settings")
+    for left in ("checkpoints/last.ckpt", "scores"):
+        if (folder / left).exists():
+            return State("to resume", f"stopped before its end; {folder / left} is there")
+    return State("to run", "stopped before its first checkpoint")
+
+
+def _untested(record: dict[str, Any], tests: Sequence[dict[str, Any]]) -> str:
+    """Say why a finished run's test isn't the one that is asked for; nothing if it is."""
+    if record.get("test_pending"):
+        return "its last test didn't end"
+    made = record.get("tests", [])
+    if len(made) != len(tests):
+        return f"other test settings ({len(made)} test splits -> {len(tests)})"
+    changed = [row for old, new in zip(made, tests, strict=True) for row in changed_settings(old, new)]
+    shown = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+    return f"other test settings ({shown})" if changed else ""
+
+
+def refuse_occupied(folder: Path) -> None:
+    """Refuse to run where something else is: a run writes into an empty folder, or one where a run was killed as it began.
+
+    Raises:
+        ValueError: naming what is there.
+    """
+    there = folder.iterdir() if folder.is_dir() else ()
+    found = sorted(path.name for path in there if path.name not in BEGUN and not is_unfinished(path))
+    if found and holder(folder) is None:  # a run that is just starting holds its lock
+        raise ValueError(
+            f"{folder} holds {', '.join(found[:4])}{' and more' if len(found) > 4 else ''}, but no run (no run.json). "
+            "Name another folder (run_name=..., teacher.run=teacher/<name>/<name>, follows_run=...), or move these away."
+        )
+
+
+def run_label(folder: Path) -> str:
+    """Name a run (method, student, run name) or any other folder by the last parts of its path, as its test files do."""
+    return "_".join(part for part in folder.parts[-3:] if part != folder.anchor)

@@ -1,0 +1,287 @@
+"""Data and other parts of a run around its networks, built from its config: readers, DataModules, Trainer arguments, logger."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import lightning as L
+from omegaconf import DictConfig
+from transformers import PreTrainedTokenizerFast
+
+from rankdistil.config.checks import build, names, plain, require_known
+from rankdistil.config.choices import each_test, listed, named_source, score_folders
+from rankdistil.data.batches.datamodule import RankingDataModule
+from rankdistil.data.batches.passages import PassageDataModule
+from rankdistil.data.batches.training_groups import lists_groups
+from rankdistil.data.check.whole import Check, Split
+from rankdistil.data.collections.holdout import Holdout
+from rankdistil.data.collections.reader import Reader
+from rankdistil.data.encode import PairEncoder
+from rankdistil.data.fetch import KINDS, Wanted, fetch, missing
+from rankdistil.data.files.bad_lines import Tolerance
+from rankdistil.data.files.folder import FolderSplit
+from rankdistil.data.settings import DataSettings
+from rankdistil.inference.machine import require_bfloat16, resolve_precision
+from rankdistil.inference.stopwatch import TimingSettings
+from rankdistil.metrics.ranking import CUTOFF, ceiling
+from rankdistil.models.checkpoints import load_tokenizer
+from rankdistil.models.locate import on_hub_only
+from rankdistil.processes.group import TIMEOUT_S
+
+
+def data_settings(data: DictConfig) -> DataSettings:
+    """Read the plain settings of ``data``.
+
+    Raises:
+        ValueError: for a value out of range, naming its key.
+    """
+    return DataSettings(**{name: data[name] for name in names(DataSettings) if name in data})
+
+
+def tolerance(data: DictConfig) -> Tolerance:
+    """Read what ``data`` puts up with in the user's files.
+
+    Raises:
+        ValueError: for a value out of range, naming its key.
+    """
+    return Tolerance(**{name: data[name] for name in names(Tolerance) if name in data})
+
+
+def timing_settings(cfg: DictConfig) -> TimingSettings | None:
+    """Read the plain settings of ``callbacks.inference_time``; None where it is null, and nothing is timed.
+
+    Raises:
+        ValueError: for a key that nothing reads or that is missing, or a value out of range, naming its key.
+    """
+    section, known = cfg.callbacks.inference_time, names(TimingSettings)
+    if section is None:
+        return None
+    require_known(section, known, "callbacks.inference_time")
+    if missing_keys := [key for key in known if key not in section]:
+        raise ValueError(f"callbacks.inference_time lacks {', '.join(missing_keys)}: don't set it to null beside keys of it.")
+    return TimingSettings(**plain(section))
+
+
+def open_reader(data: DictConfig, split: str) -> Reader:
+    """Open a split: an ir_datasets id, the files of ``data.root``, or training queries held out for validation or test.
+
+    Raises:
+        ValueError: if the split isn't named and nothing is held out.
+    """
+    tests = each_test(data)
+    source = tests[0].test if split == "test" else data[split]
+    apart = [name for name, named in (("valid", data.valid), ("test", tests[0].test)) if named is None]
+    if apart and data.holdout < 1:
+        what = "to validate on" if apart[0] == "valid" else "to test on"
+        raise ValueError(f"data.{apart[0]} is null and data.holdout is {data.holdout}: set one of them, {what}.")
+    holdout = None
+    if split in apart:
+        source, holdout = data.train, Holdout(data.holdout, True, data.holdout * apart.index(split), data.relevance_level)
+    elif split == "train" and apart:
+        holdout = Holdout(data.holdout * len(apart), inside=False, level=data.relevance_level)
+    runs = listed(data.candidates)
+    if not isinstance(source, DictConfig):
+        return Reader(str(source), holdout, tolerance(data), runs, store_folder(data))
+    splits = [named for named in (data.train, data.valid, tests[0].test) if isinstance(named, DictConfig)]
+    lone = source.get("triples") or source.get("triples_text")
+    shares = not lone and sum(named.get("queries") == source.queries for named in splits) > 1
+    files = plain(source) | {"columns": plain(data.columns), "shares_queries": shares}
+    folder = FolderSplit(root=str(data.root), corpus=data.corpus, **files)
+    return Reader(folder, holdout, tolerance(data), runs, store_folder(data))
+
+
+def all_readers(cfg: DictConfig) -> list[Reader]:
+    """Open every split that a training run reads."""
+    readers = [open_reader(cfg.data, split) for split in ("train", "valid")]
+    readers += [open_reader(data, "test") for data in each_test(cfg.data)]
+    return [*readers, open_passages(cfg.data)] if cfg.stage.reads == "passages" else readers
+
+
+def wanted(cfg: DictConfig, train: bool, valid: bool = False) -> Wanted:
+    """Say what a run reads of which ir_datasets ids; without training, of the test splits only, and of validation if asked.
+
+    Where ``data.candidates`` names runs, a split that none of them ranks needs its own candidates, which is known only once its
+    queries are on this machine.
+    """
+    kinds: dict[str, set[str]] = {}
+
+    def add(reader: Reader, *read: str) -> None:
+        if isinstance(reader.source, str):
+            kinds.setdefault(reader.source, set()).update(read)
+
+    def add_ranking(reader: Reader) -> None:
+        ranked = reader.runs and (missing(reader.dataset, ["queries"]) or reader.run is not None)
+        add(reader, "docs", "queries", "qrels", *(() if ranked else ("scoreddocs",)))
+
+    for data in each_test(cfg.data):
+        add_ranking(open_reader(data, "test"))
+    if train and cfg.stage.reads == "passages":
+        kinds = {}  # it neither trains on judgments nor tests
+        add(open_passages(cfg.data), "docs")
+    elif train:
+        reader = open_reader(cfg.data, "train")
+        if lists_groups(cfg.data.train_on, cfg.data.negatives, reader.dataset.has_docpairs()):
+            add(reader, "docs", "queries", "docpairs")
+        else:
+            add_ranking(reader)
+        add_ranking(open_reader(cfg.data, "valid"))
+    elif valid:
+        add_ranking(open_reader(cfg.data, "valid"))
+    return {name: (Reader(name).dataset, [kind for kind in KINDS if kind in read]) for name, read in kinds.items()}
+
+
+def fetch_data(cfg: DictConfig, train: bool, valid: bool = False) -> None:
+    """Fetch what a run reads and this machine lacks; without training, of the test splits only, and of validation if asked.
+
+    Raises:
+        ConnectionError: if the network doesn't answer, with everything that is missing.
+    """
+    fetch(wanted(cfg, train, valid))
+    if cfg.data.candidates:  # now that the queries are here, it is known which splits no run ranks
+        fetch(wanted(cfg, train, valid))
+
+
+def store_folder(data: DictConfig) -> Path | None:
+    """Return the folder of the stores."""
+    return None if data.store is None else Path(data.store).expanduser()
+
+
+def build_encoder(data: DictConfig, tokenizer: PreTrainedTokenizerFast, positions: int) -> PairEncoder:
+    """Build the encoder of pairs.
+
+    Raises:
+        ValueError: for a length that the network has no positions for.
+    """
+    return PairEncoder(tokenizer, data.max_length, positions)
+
+
+def build_data(
+    cfg: DictConfig, tokenizer: PreTrainedTokenizerFast, positions: int, seed: int, train: bool
+) -> RankingDataModule:
+    """Build the DataModule; without training, only the test split is opened."""
+    settings = data_settings(cfg.data)
+    encoder = build_encoder(cfg.data, tokenizer, positions)
+    readers = (open_reader(cfg.data, "train"), open_reader(cfg.data, "valid")) if train else (None, None)
+    scores = score_folders(cfg) if train else []
+    return RankingDataModule(*readers, open_reader(cfg.data, "test"), encoder, settings, seed, scores)
+
+
+def build_passages(cfg: DictConfig, tokenizer: PreTrainedTokenizerFast, positions: int) -> PassageDataModule:
+    """Build the DataModule of a stage that reads passages as text."""
+    settings = data_settings(cfg.data)
+    encoder = build_encoder(cfg.data, tokenizer, positions)
+    return PassageDataModule(open_passages(cfg.data), encoder, settings, cfg.seed)
+
+
+def open_passages(data: DictConfig) -> Reader:
+    """Open the text that a language model is learnt from: ``data.passages``, or the training split's collection."""
+    if data.passages is None:
+        return open_reader(data, "train")
+    return Reader(str(data.passages), store=store_folder(data))
+
+
+def check_data(cfg: DictConfig) -> Check:
+    """Look through all data of a config, without training."""
+    data = cfg.data
+    splits = [Split(name, open_reader(data, name), data.relevance_level) for name in ("train", "valid")]
+    splits += [Split("test", open_reader(test, "test"), test.test_relevance_level) for test in each_test(data)]
+    if data.passages is not None:
+        splits.append(Split("passages", open_passages(data), data.relevance_level))
+    check = Check(data_settings(data), data.on_bad)
+    check.look(splits)
+    if not check.stops():
+        _tell_ceilings(check, splits)
+        _tell_cuts(check, cfg)
+    return check
+
+
+def _tell_ceilings(check: Check, splits: Sequence[Split]) -> None:
+    """Say what re-ranking can gain at most, and where it can gain little."""
+    for split in splits:
+        if split.name not in ("valid", "test"):
+            continue
+        depth, limit = check.reranked(split.name)
+        key = "data.depth" if split.name == "test" else "data.valid_depth"
+        if depth <= CUTOFF:
+            check.notes.append(
+                f"{split.name}: {key}={depth} is no more than the {CUTOFF} passages that nDCG@{CUTOFF} looks at: none comes "
+                "into view from further down. Set it higher."
+            )
+        found = check.ranking(split, depth, limit)
+        most = found and ceiling(*found, split.relevance_level)
+        if most is not None:
+            check.facts.append(
+                f"{split.name} ({split.reader.label}): the first {depth} candidates ({split.reader.first_stage}) hold "
+                f"{most.relevant:.1%} of the relevant passages, at least one for {most.answered:.1%} of the queries: best "
+                f"possible nDCG@{CUTOFF} {most.best:.4f} ({len(found[1])} queries)."
+            )
+
+
+def _tell_cuts(check: Check, cfg: DictConfig) -> None:
+    """Say how many texts are cut, where the tokenizer is on this machine."""
+    if not check.texts:
+        return
+    source = named_source(cfg)
+    if on_hub_only(source):
+        check.facts.append(f"how many texts are cut is not told: the tokenizer of {source} is not on this machine.")
+        return
+    encoder = PairEncoder(load_tokenizer(source), cfg.data.max_length, sys.maxsize)
+    lengths = [[len(ids) for ids in encoder.token_ids(found.sample, encoder.room + 1)] for _, _, found in check.texts]
+    asked = [length for own, (_, kind, _) in zip(lengths, check.texts, strict=True) if kind == "query" for length in own]
+    beside = int(median(asked)) if asked else 0  # tokens of the query that a passage shares its pair with
+    for own, (file, kind, found) in zip(lengths, check.texts, strict=True):
+        most = encoder.room // 2 if kind == "query" else encoder.room - min(beside, encoder.room // 2)
+        plural = {"passage": "passages", "query": "queries"}[kind]
+        whole = f"{len(own)} {plural}" if len(own) == len(found.ids) else f"{len(own)} sampled {plural}"
+        where = "by a long passage" if kind == "query" else f"beside a query of {beside} tokens (the median)"
+        share = sum(length > most for length in own) / len(own)
+        check.facts.append(f"{file}: {share:.1%} of {whole} are cut {where} at data.max_length={encoder.max_length}.")
+
+
+LONGEST_S = 604_800  # a week
+
+
+def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
+    """Return the arguments of Lightning's Trainer that say where to run; ``precision=auto`` is decided here.
+
+    Returns:
+        Those of ``trainer.build_trainer``: ``timeout`` is among them.
+
+    Raises:
+        ValueError: for a precision, a timeout or another setting that can't be used.
+    """
+    arguments = {"timeout": TIMEOUT_S} | plain(cfg.trainer)
+    timeout, compiled = arguments["timeout"], arguments.pop("compile", False)  # which is no business of the Trainer's
+    if not isinstance(compiled, bool):
+        raise ValueError(f"trainer.compile is {compiled!r}; expected true or false.")
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST_S:
+        raise ValueError(
+            f"trainer.timeout is {timeout!r}; expected seconds, more than 0 and at most {LONGEST_S}: so long do processes wait "
+            "for one another."
+        )
+    if str(arguments.get("precision")).startswith("16"):
+        raise ValueError("trainer.precision=16 needs a loss scaler; use bf16-mixed, which doesn't overflow, or 32-true.")
+    if "precision" in arguments:
+        arguments["precision"] = resolve_precision(arguments["precision"], arguments.get("accelerator"))
+        if arguments.get("accelerator") == "cpu" and str(arguments["precision"]).startswith("bf16"):
+            require_bfloat16(f"trainer.precision={arguments['precision']}", "trainer.precision=auto")
+    return arguments
+
+
+def build_logger(cfg: DictConfig, folder: Path) -> L.pytorch.loggers.Logger:
+    """Build the logger.
+
+    Raises:
+        ValueError: if the logger's package isn't installed, with the command that installs it.
+    """
+    name = str(cfg.logger._target_).rpartition(".")[2]
+    try:
+        return build(cfg.logger, "logger", save_dir=str(folder))
+    except ModuleNotFoundError as error:
+        extra = name.removesuffix("Logger").lower()
+        raise ValueError(
+            f"logger={extra} needs a package that isn't installed. Run: pip install 'rankdistil[{extra}]' "
+            f"(from a clone: pip install -e '.[{extra}]'). {error}"
+        ) from None

@@ -1,0 +1,267 @@
+"""The networks of a stage, built from its config: teacher, student, losses, and the module around them."""
+
+from typing import Any
+
+from omegaconf import DictConfig
+from transformers import BertConfig, PreTrainedTokenizerFast
+
+from rankdistil.config.checks import build, names, plain
+from rankdistil.config.choices import (
+    asks_teacher,
+    kept_losses,
+    knows_ranker,
+    named_source,
+    reads_scores,
+    score_folders,
+    start_of,
+    takes_export,
+    teacher_folder,
+)
+from rankdistil.data.batches.stream import StreamDataModule
+from rankdistil.data.teacher_scores.folder import read_header
+from rankdistil.losses import Projection, WeightedSum
+from rankdistil.models.bert import CrossEncoder, Layers
+from rankdistil.models.checkpoints import (
+    is_language_model,
+    load_language_model,
+    load_ranker,
+    load_tokenizer,
+    read_config,
+    refuse_ranker,
+    require_ranker,
+)
+from rankdistil.models.dropout import set_dropout
+from rankdistil.models.locate import identity, is_content
+from rankdistil.models.student import CUT, LayerMap, Start, StudentSize, build_student, check_match, check_start, map_layers
+from rankdistil.models.teacher import FrozenTeacher
+from rankdistil.modules import DistillModule, FinetuneModule, StageModule
+from rankdistil.modules.stage import OptimSettings
+
+FITTED_ON = 128  # pairs that a subclone is fitted on, about
+PROJECTED_ON = 128  # pairs that a projection is fitted on, at least
+
+
+def optim_settings(stage: DictConfig) -> OptimSettings:
+    """Read the optimiser's settings of ``stage``.
+
+    Raises:
+        ValueError: for a value out of range, naming its key.
+    """
+    dropout, share = plain(stage.dropout), plain(stage.warmup_share)
+    if dropout is not None and not _is_share(dropout):
+        raise ValueError(
+            f"stage.dropout is {dropout!r}; expected a number in [0, 1), or null for that of the network's config."
+        )
+    if not _is_share(share):
+        raise ValueError(f"stage.warmup_share is {share!r}; expected a number in [0, 1).")
+    steps = stage.steps if isinstance(stage.steps, int) else 0
+    return OptimSettings(stage.lr, stage.steps, round(share * steps), stage.weight_decay, stage.gradient_clip)
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
+
+
+def student_size(student: DictConfig) -> StudentSize:
+    """Read the student's shape."""
+    return StudentSize(**{name: student[name] for name in names(StudentSize)})
+
+
+def teacher_source(cfg: DictConfig) -> str:
+    """Return where the network comes from that a stage learns from or, without a teacher, that its tokens come from."""
+    if asks_teacher(cfg) and not takes_export(cfg):
+        return str(teacher_folder(cfg) / "export")
+    return named_source(cfg)
+
+
+def load_teacher(cfg: DictConfig) -> CrossEncoder:
+    """Load the stage's teacher, or the network that gives shape and tokens to a stage without one."""
+    if knows_ranker(cfg):
+        return load_ranker(teacher_source(cfg))
+    return load_language_model(teacher_source(cfg), seed=cfg.seed)
+
+
+def student_start(cfg: DictConfig, parents: dict[str, Any]) -> Start:
+    """Return what the student starts from; a parent's run is its export by then."""
+    start = start_of(cfg)
+    return Start("export", parents["student"]["source"]) if start.kind == "experiment" else start
+
+
+def start_ranks(cfg: DictConfig, parents: dict[str, Any]) -> bool:
+    """Whether what a student starts from ranks already: it comes from a ranker, head included."""
+    if cfg.stage.learns != "student":
+        return False
+    start = student_start(cfg, parents)
+    if start.kind in CUT:
+        return knows_ranker(cfg)
+    return start.kind == "export" and not is_language_model(read_config(start.path))
+
+
+def build_losses(cfg: DictConfig, projection: Projection | None) -> WeightedSum:
+    """Build the stage's losses."""
+    nodes = kept_losses(cfg)
+    losses = {name: build(node.loss, f"stage.losses.{name}.loss") for name, node in nodes.items()}
+    for name, node in nodes.items():
+        if isinstance(node.weight, bool) or not isinstance(node.weight, int | float):
+            raise ValueError(f"stage.losses.{name}.weight is {node.weight!r}; expected a number of at least 0.")
+    return WeightedSum(losses, {name: node.weight for name, node in nodes.items()}, projection)
+
+
+def check_losses(cfg: DictConfig) -> None:
+    """Refuse losses that have nothing to read in their stage.
+
+    Raises:
+        ValueError: naming the loss, and what the stage lacks.
+    """
+    losses = build_losses(cfg, None)
+    for name, loss in losses.losses.items():
+        if loss.needs and reads_scores(cfg):
+            raise ValueError(
+                f"stage.losses.{name} compares layers, which teacher.scores don't hold: it needs the teacher itself. Drop the "
+                f"loss: '~stage.losses.{name}', or set teacher.scores=null."
+            )
+        if loss.asks_teacher and cfg.stage.teacher == "none":
+            raise ValueError(
+                f"stage.losses.{name} learns from a teacher, and stage {cfg.stage.name} has none (stage.teacher=none). "
+                f"Drop the loss: '~stage.losses.{name}', or choose another stage."
+            )
+        if not loss.needs and (cfg.stage.reads == "passages" or cfg.stage.teacher == "language_model"):
+            raise ValueError(
+                f"stage.losses.{name} reads relevance scores, but stage {cfg.stage.name} learns from a language model's text, "
+                f"which has none. Drop the loss: '~stage.losses.{name}', or choose another stage."
+            )
+
+
+def check_student(cfg: DictConfig) -> None:
+    """Refuse a student that can't start or can't match its teacher, before anything is trained.
+
+    Raises:
+        ValueError: naming both sides and the fix.
+    """
+    size, start = student_size(cfg.student), start_of(cfg)
+    shape = (require_ranker if takes_export(cfg) else read_config)(named_source(cfg))
+    check_language_models(cfg)
+    _layer_map(cfg, start, shape)
+    check_start(start, size, shape, read_config(start.path) if start.kind in ("export", "pretrained") else None)
+    _check_start_tokens(cfg, start)
+    if cfg.stage.teacher != "none":
+        _projection(cfg, size, shape)
+        check_match(size, shape, build_losses(cfg, None).needs)
+
+
+def check_language_models(cfg: DictConfig) -> None:
+    """Refuse a ranker where a stage starts from, is cut out of or learns from a pretrained language model.
+
+    Raises:
+        ValueError: naming the key, and what to name instead.
+    """
+    start = start_of(cfg) if cfg.stage.learns == "student" else None
+    cut = start is not None and start.kind in CUT and not knows_ranker(cfg)
+    if cfg.stage.learns == "teacher" or cfg.stage.teacher == "language_model" or cut:
+        refuse_ranker(named_source(cfg), "teacher.path=")
+    if start is not None and start.kind == "pretrained":
+        refuse_ranker(start.path, "student.init_from=pretrained:")
+
+
+def check_scores(cfg: DictConfig) -> None:
+    """Refuse scores that another teacher gave than the one named beside them; of several, one must be that teacher's.
+
+    Imported scores don't say whose they are, and what has yet to be fetched from the hub isn't known by content: those aren't
+    compared.
+
+    Raises:
+        ValueError: naming both teachers.
+    """
+    folders = score_folders(cfg)
+    if not folders or not takes_export(cfg):
+        return
+    source = teacher_source(cfg)
+    own, given = identity(source), [str(read_header(folder)["made_of"].get("teacher")) for folder in folders]
+    if any(is_content(teacher) != is_content(own) for teacher in given) or own in given:
+        return
+    who = f"{'another teacher' if len(given) == 1 else 'other teachers'} ({', '.join(given)})"
+    raise ValueError(
+        f"teacher.scores={' '.join(map(str, folders))} were given by {who} than the one that is named beside them, {source} "
+        f"({own}). Name the teacher that scored (teacher.export), or score with this one: python train.py "
+        f"+experiment=score_teacher teacher.export={source} run_name=<name>."
+    )
+
+
+def build_module(
+    cfg: DictConfig, teacher: CrossEncoder, data: StreamDataModule, parents: dict[str, Any], asked: bool = True
+) -> StageModule:
+    """Build the stage's module around its network.
+
+    Args:
+        cfg: the run's config.
+        teacher: see ``load_teacher``.
+        data: open; its first batches are what a start and a projection are fitted on.
+        parents: the run's parents, by role.
+        asked: see ``DistillModule``.
+
+    Raises:
+        ValueError: if the student can't match its teacher, naming both sides and the fix.
+    """
+    optim = optim_settings(cfg.stage)
+    if cfg.stage.learns == "teacher":
+        return FinetuneModule(_with_dropout(teacher, cfg), build_losses(cfg, None), optim)
+    size, shape, start = student_size(cfg.student), teacher.config, student_start(cfg, parents)
+    layer_map = _layer_map(cfg, start, shape)
+    check_start(start, size, shape, read_config(start.path) if start.path else None)
+    if start.path:
+        check_tokens(start.path, data.encoder.tokenizer)
+    read = cfg.stage.steps * cfg.data.batch_size * (1 + cfg.data.negatives)  # no more than training itself
+    batches = data.first_batches(min(FITTED_ON, read)) if start.kind == "subclone" else ()
+    student = _with_dropout(build_student(size, start, teacher, layer_map.teacher.attention, cfg.seed, batches), cfg)
+    if cfg.stage.teacher == "none":
+        return FinetuneModule(student, build_losses(cfg, None), optim)
+    losses = build_losses(cfg, _projection(cfg, size, shape))
+    check_match(size, shape, losses.needs)  # again: a run may start from its folder's config
+    module = DistillModule(student, losses, optim, None if reads_scores(cfg) else FrozenTeacher(teacher), layer_map, asked)
+    module.fit_projection(data.first_batches(PROJECTED_ON))
+    return module
+
+
+def _with_dropout(network: CrossEncoder, cfg: DictConfig) -> CrossEncoder:
+    if cfg.stage.dropout is not None:
+        set_dropout(network, cfg.stage.dropout)
+    return network
+
+
+def check_tokens(path: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Refuse a start whose tokens mean something else.
+
+    Raises:
+        ValueError: naming the start.
+    """
+    own, other = tokenizer.get_vocab(), load_tokenizer(path).get_vocab()
+    if own != other:
+        differ = len(own.items() ^ other.items())
+        raise ValueError(
+            f"{path}: its vocabulary isn't that of the network that the student learns from ({differ} entries differ). "
+            "Start from a checkpoint with the same tokenizer."
+        )
+
+
+def _check_start_tokens(cfg: DictConfig, start: Start) -> None:
+    """Compare the tokens of a start with those of the network learnt from, before any parent is trained."""
+    if start.kind in ("export", "pretrained"):
+        check_tokens(start.path, load_tokenizer(named_source(cfg)))
+    elif start.kind == "experiment" and takes_export(cfg):  # that run's tokens will be those of teacher.path
+        check_tokens(str(cfg.teacher.path), load_tokenizer(named_source(cfg)))
+
+
+def _projection(cfg: DictConfig, size: StudentSize, shape: BertConfig) -> Projection | None:
+    """Bridge the widths where states are compared; an unused map would stop data-parallel training."""
+    needs = build_losses(cfg, None).needs
+    if not needs & {"hidden", "embedding"}:
+        return None
+    states, first = size.layers + 1 if "hidden" in needs else 1, 0 if "embedding" in needs else 1
+    return Projection(cfg.stage.projection, size.hidden_size, shape.hidden_size, states, first)
+
+
+def _layer_map(cfg: DictConfig, start: Start, shape: BertConfig) -> LayerMap:
+    """Pair the student's layers with those of the network it learns or is cut from; with nothing where there is neither."""
+    if cfg.stage.teacher == "none" and start.kind not in CUT:
+        return LayerMap(Layers(), Layers())
+    return map_layers(cfg.stage.layer_map, cfg.student.layers, shape.num_hidden_layers)

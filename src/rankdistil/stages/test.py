@@ -1,0 +1,220 @@
+"""Test of an export on every test split, beside its teacher: the same at the end of training and in ``evaluate.py``.
+
+What is tested is what the user gets: the export is loaded back from its folder. Scores are computed in float32.
+"""
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from rankdistil.callbacks.inference_time import InferenceTime
+from rankdistil.callbacks.progress import ProgressReport
+from rankdistil.callbacks.ranking_metrics import VALIDATED, RankingMetrics
+from rankdistil.callbacks.stopping import OwnSignals
+from rankdistil.config.checks import plain
+from rankdistil.config.choices import each_test, listed, takes_export, teacher_folder, teacher_name
+from rankdistil.data.batches.datamodule import RankingDataModule
+from rankdistil.data.collections.leaks import find_leak
+from rankdistil.data.collections.reader import require_used
+from rankdistil.data.files.trec_runs import forget_run
+from rankdistil.data.records import PairBatch, Ranking, ScoredPairs
+from rankdistil.inference.packed import PackedRanker, pack_padded
+from rankdistil.inference.stopwatch import TimingSettings
+from rankdistil.metrics.ranking import read_run
+from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.checkpoints import load_ranker
+from rankdistil.processes import group as rank_group
+from rankdistil.report.results import same_test
+from rankdistil.report.run import Tested
+from rankdistil.runs.record import origin, run_label
+from rankdistil.stages import data as run_data
+from rankdistil.stages.trainer import build_trainer
+
+TEST_FILES = ("metrics.json", "per_query.jsonl", "test.run", "latency.json")
+START = "start"  # folder of what a run started from: its export until it is tested, then its test
+
+Splits = Sequence[tuple[DictConfig, RankingDataModule]]
+"""The settings of ``data`` for each test split, and its data."""
+
+
+def open_splits(cfg: DictConfig, data: RankingDataModule) -> Splits:
+    """Open every test split, so that bad data are answered before the first step.
+
+    Args:
+        cfg: the run's config.
+        data: of the run, with the first split.
+
+    Raises:
+        ValueError: for data that can't be used.
+    """
+    first, *others = each_test(cfg.data)
+    opened = [(first, data)]
+    for settings in others:
+        other, encoder = OmegaConf.create(plain(cfg) | {"data": plain(settings)}), data.encoder
+        further = run_data.build_data(other, encoder.tokenizer, encoder.max_length, cfg.seed, train=False)
+        further.open_test()
+        opened.append((settings, further))
+    readers = [*data.readers, *(reader for _, further in opened[1:] for reader in further.readers)]
+    require_used(listed(cfg.data.candidates), [reader.run for reader in readers])
+    forget_run()  # all candidates are read
+    return opened
+
+
+def leak_notes(folder: Path, data: RankingDataModule, splits: Splits) -> list[str]:
+    """Say which queries of validation and of the test splits a run is about to be trained on, or what it learns from was.
+
+    Args:
+        folder: of the run, with what it is trained on.
+        data: of the run.
+        splits: opened.
+    """
+    asked = {"validation": data.asked("valid")} | {_title(splits, at): one.asked("test") for at, (_, one) in enumerate(splits)}
+    found = {name: find_leak(folder, queries) for name, queries in asked.items()}
+    return [
+        f"leak: {leak.queries} of {leak.of} queries of {name} are trained on, for example {', '.join(leak.examples)}."
+        for name, leak in found.items()
+        if leak is not None and leak.queries
+    ]
+
+
+def teacher_validation(cfg: DictConfig, data: RankingDataModule) -> Ranking | None:
+    """Return how the teacher ranks a run's validation candidates, if its own run left that; it isn't asked again then."""
+    file = teacher_folder(cfg) / VALIDATED
+    if takes_export(cfg) or not file.is_file():
+        return None
+    found, wanted = read_run(file), data.task("valid").candidates
+    same = {query: {hit.passage_id for hit in row} for query, row in found.items()} == {
+        query: {hit.passage_id for hit in row} for query, row in wanted.items() if row
+    }
+    return found if same else None
+
+
+def score_splits(cfg: DictConfig, folder: Path, splits: Splits, teacher: str | None) -> list[Tested]:
+    """Test the export of a run on each of its splits.
+
+    The teacher's own test is taken where it is the same, else made here. The start is tested on the first split, if the run
+    left one that ranks (``START``).
+
+    Args:
+        cfg: the run's config.
+        folder: its folder, for the files of each split (``split_folder``).
+        splits: opened.
+        teacher: folder or hub id of the one timed beside the export on the first split; None for a stage without one.
+    """
+    tested, runner = [], run_data.trainer_arguments(cfg)
+    for number, (settings, data) in enumerate(splits):
+        first, level = number == 0, settings.test_relevance_level
+        within = split_folder(number, data)
+        target, timing = folder / within, run_data.timing_settings(cfg) if first else None
+        beside = teacher if first else None
+        score_export(str(folder / "export"), data, target, run_label(folder), level, runner, timing, beside)
+        start = None
+        if first and (folder / START / "export").is_dir():
+            start = folder / START
+            score_export(str(start / "export"), data, start, f"{run_label(folder)} start", level, runner, None)
+        above = None
+        if teacher is not None:
+            above = teacher_folder(cfg) / within
+            if cfg.teacher.export is not None or not same_test(above, target):
+                above = target / "teacher"
+                score_export(teacher, data, above, f"teacher {teacher_name(cfg)}", level, runner, timing)
+        tested.append(Tested(_title(splits, number), target, above, start))
+    shutil.rmtree(folder / START / "export", ignore_errors=True)  # as large as the export, and made again by any run
+    return tested
+
+
+def forget_tests(folder: Path) -> None:
+    """Remove what the test of a run left, that of its start and of the teacher beside it included: another one is made."""
+    for name in TEST_FILES:
+        (folder / name).unlink(missing_ok=True)
+    for name in ("tests", "teacher", START):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def find_split(folder: Path, number: int) -> Path:
+    """Return where a run keeps the files of a test split; see ``split_folder``."""
+    return next((folder / "tests").glob(f"{number + 1}-*"), folder / "tests") if number else folder
+
+
+def split_folder(number: int, data: RankingDataModule) -> Path:
+    """Return where in a run's folder the files of a test split are: the first's at the top, the others' below ``tests/``."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", data.task("test").name).strip("-.")
+    return Path("tests", f"{number + 1}-{name}") if number else Path()
+
+
+def _title(splits: Splits, number: int) -> str:
+    """Name a split; where others have its queries, with what they differ in."""
+    name, settings = splits[number][1].task("test").name, splits[number][0]
+    if sum(data.task("test").name == name for _, data in splits) == 1:
+        return name
+    judged = f"{settings.test.qrels}, " if isinstance(settings.test, DictConfig) else ""
+    return f"{name} ({judged}grades from {settings.test_relevance_level})"
+
+
+def build_runner(trainer: dict[str, Any], callbacks: Sequence[L.Callback]) -> L.Trainer:
+    """Build a Trainer that scores in float32, and leaves nothing but what its callbacks write.
+
+    Args:
+        trainer: arguments of Lightning's Trainer that say where to run.
+        callbacks: they take the scores.
+    """
+    return build_trainer(
+        trainer | {"precision": "32-true"}, [OwnSignals(), *callbacks], logger=False, enable_checkpointing=False
+    )
+
+
+def score_export(
+    export: str,
+    data: RankingDataModule,
+    folder: Path,
+    label: str,
+    relevance_level: int,
+    trainer: dict[str, Any],
+    timing: TimingSettings | None,
+    teacher: str | None = None,
+) -> None:
+    """Test and time an export; the callbacks say which files they write.
+
+    Args:
+        export: folder or hub id.
+        data: gives the test split.
+        folder: where the files go.
+        label: name of the ranker in progress and run file.
+        relevance_level: lowest grade that RR and AP count as relevant.
+        trainer: arguments of Lightning's Trainer that say where to run.
+        timing: settings of ``InferenceTime``; None doesn't time it.
+        teacher: folder or hub id of the ranker that is timed beside the export, if any.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rankers = {"ranker": export} | ({"teacher": teacher} if teacher else {})
+    leak = find_leak(Path(export).parent, data.asked("test"))
+    callbacks = [
+        RankingMetrics(folder, relevance_level, tag="_".join(label.split()), leak=leak),
+        *([InferenceTime(folder, rankers, timing, origin())] if timing else []),
+        ProgressReport(label),
+    ]
+    runner = build_runner(trainer, callbacks)
+    rank_group.begin("begins a test")
+    runner.test(ScoringModule(load_ranker(export)), datamodule=data, verbose=False)
+    rank_group.begin("waits for the test's files")
+    runner.strategy.barrier()  # until the first process has written the files
+
+
+class ScoringModule(L.LightningModule):
+    """Scores the test's candidates with a finished ranker."""
+
+    def __init__(self, ranker: CrossEncoder) -> None:
+        super().__init__()
+        self._packed = PackedRanker(ranker)
+
+    def test_step(self, batch: PairBatch, batch_idx: int) -> ScoredPairs:
+        """Score a batch of candidates, without their padding."""
+        packed, order = pack_padded(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        found = self._packed(packed)
+        return batch.scored(torch.empty_like(found).index_copy_(0, order, found))

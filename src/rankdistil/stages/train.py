@@ -1,0 +1,239 @@
+"""Training stage, from its config to its finished folder: train, export, test, card, table."""
+
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from omegaconf import DictConfig
+from rich.console import Console
+
+from rankdistil.callbacks.checkpoints import AtomicCheckpointIO, RunCheckpoint, SaveExport
+from rankdistil.callbacks.progress import ProgressReport
+from rankdistil.callbacks.ranking_metrics import RankingMetrics
+from rankdistil.callbacks.steps import GradientShares, StreamPosition, ValidationSteps
+from rankdistil.callbacks.stopping import GracefulStop, ended_together
+from rankdistil.config.choices import asks_teacher, kept_losses, learnt_from, place_name, score_folders, start_in_words
+from rankdistil.config.secrets import recorded
+from rankdistil.data.batches.stream import StreamDataModule
+from rankdistil.data.collections.leaks import write_trained_on
+from rankdistil.data.encode import PairEncoder
+from rankdistil.data.records import Ranking
+from rankdistil.files import write_json
+from rankdistil.inference.export_files import write_export
+from rankdistil.models.bert import compile_layers, parameter_count
+from rankdistil.models.checkpoints import load_tokenizer, require_fitting
+from rankdistil.modules import StageModule
+from rankdistil.modules.stage import validation_steps
+from rankdistil.processes import group as rank_group
+from rankdistil.report.run import conclude, conclude_language_model
+from rankdistil.report.tables import data_notes, print_plain
+from rankdistil.runs.record import begun, failure_recorded, read_record
+from rankdistil.stages import data as run_data
+from rankdistil.stages import networks
+from rankdistil.stages.test import START, forget_tests, leak_notes, open_splits, score_splits, teacher_validation
+from rankdistil.stages.trainer import build_trainer
+
+RANKING = ("val/nDCG@10", "val/choice", "max")  # what a stage is judged by, and what the best validation is chosen by
+NO_RANKING = ("val/loss", "val/loss", "min")  # without a ranking: its own loss on what it doesn't train on
+
+
+def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: dict[str, Any], console: Console) -> None:
+    """Run a stage whose folder is locked and prepared; of a finished run, make the test again.
+
+    Args:
+        cfg: a checked config.
+        folder: the run folder.
+        settings: what decides the outcome; written into ``run.json``.
+        parents: what the run learns or starts from, by role; written too.
+        console: where the closing table goes.
+
+    Raises:
+        ValueError: for settings that don't fit together; nothing but ``.hydra/`` is written by then.
+    """
+    quieten()
+    rank_group.watch(run_data.trainer_arguments(cfg)["timeout"])
+    rank_group.begin("prepares its data")
+    before = read_record(folder) or {}
+    again = before.get("status") == "finished"
+    L.seed_everything(cfg.seed, verbose=False)
+    networks.check_scores(cfg)  # again: the teacher may have been trained just now
+    teacher = networks.load_teacher(cfg)
+    tokenizer = load_tokenizer(networks.teacher_source(cfg))
+    require_fitting(networks.teacher_source(cfg), tokenizer, teacher.config)
+    positions = teacher.config.max_position_embeddings
+    if cfg.stage.reads == "passages":
+        data = run_data.build_passages(cfg, tokenizer, positions)
+    else:
+        data = run_data.build_data(cfg, tokenizer, positions, cfg.seed, train=True)
+    data.open()
+    splits = [] if cfg.stage.reads == "passages" else open_splits(cfg, data)
+    if rank_zero_only.rank == 0:
+        print_plain(console, data_notes(data.account()))
+    validated = teacher_validation(cfg, data) if asks_teacher(cfg) and splits else None
+    module = networks.build_module(cfg, teacher, data, parents, asked=validated is None)
+    if cfg.trainer.get("compile", False):
+        for network in filter(None, (module.ranker, getattr(module, "teacher", None))):
+            compile_layers(network)
+    for name in sorted(set(cfg.stage.losses) - set(kept_losses(cfg))):
+        console.print(f"student {cfg.student.name} can't take the {name} loss: dropped (student.drop_losses).")
+    if again and rank_zero_only.rank == 0:
+        forget_tests(folder)
+    if module.losses.trains_head and networks.start_ranks(cfg, parents) and rank_zero_only.rank == 0:
+        _write_start(folder, module, data.encoder)
+    record = before | data.names | {"data": data.account()}
+    if not again:
+        record |= begun(cfg, settings, parents) | _described(cfg, module, data, parents)
+    started = time.monotonic()
+    if rank_zero_only.rank == 0:
+        write_json(folder / "run.json", record)
+        own = {} if cfg.stage.reads == "passages" else data.trained_queries()
+        write_trained_on(folder, own, learnt_from(cfg, parents))
+        print_plain(console, leak_notes(folder, data, splits) if splits else [])
+    ranks = module.losses.trains_head
+    with nullcontext() if again else _logging(cfg, folder) as logger:
+        with ended_together(), nullcontext() if again else failure_recorded(folder, record):
+            if not again:
+                record |= _fit(cfg, folder, module, data, validated, logger)
+            del module, teacher  # with the optimiser's state, several times the network: nothing of it is needed any more
+            if ranks:
+                tested = score_splits(cfg, folder, splits, networks.teacher_source(cfg) if asks_teacher(cfg) else None)
+        if rank_zero_only.rank != 0:
+            return  # one process speaks for all
+        if ranks:
+            measured = conclude(cfg, folder, record, tested, console)
+            if not isinstance(logger, CSVLogger | None):  # metrics.csv tells how training went; metrics.json has the test
+                logger.log_metrics(measured, record["steps"]["trained"])
+        else:
+            conclude_language_model(cfg, folder, record, console)
+    record.pop("test_pending", None)
+    if not again:
+        ended, seconds = time.strftime("%Y-%m-%d %H:%M:%S"), time.monotonic() - started
+        record |= {"status": "finished", "finished": ended, "wall_s": round(seconds, 1)}
+    write_json(folder / "run.json", record)
+
+
+def quieten() -> None:
+    """Silence what the libraries say about themselves; problems still show."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # tokenising is no bottleneck on a CPU
+    warnings.filterwarnings("ignore", message=".*has `__len__` defined.*")  # CandidateStream shards over workers itself
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # every rank logs the measures of all ranks' scores
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # Lightning 2.6 under torch 2.13
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # the run folder, which holds .hydra/
+
+
+def _fit(
+    cfg: DictConfig, folder: Path, module: StageModule, data: StreamDataModule, validated: Ranking | None, logger: Logger
+) -> dict[str, Any]:
+    """Train and export; return steps and time, what the best checkpoint is judged by, and its value (0 if it has collapsed)."""
+    patience = cfg.stage.patience
+    measure, monitor, mode = RANKING if module.losses.trains_head else NO_RANKING
+    best = RunCheckpoint(folder / "checkpoints", "best", monitor=monitor, mode=mode, enable_version_counter=False)
+    checkpoints = folder / "checkpoints"
+    resume = checkpoints / "last.ckpt" if (checkpoints / "last.ckpt").is_file() else None
+    logger.log_hyperparams(recorded(cfg))
+    due = validation_steps(cfg.stage.steps, cfg.stage.validations)
+    progress = ProgressReport(f"{cfg.method} {cfg[cfg.stage.learns].name}", due)
+    stop = GracefulStop(checkpoints / "last.ckpt")
+    callbacks = [
+        GradientShares(cfg.callbacks.gradient_shares.every),  # before the step is seeded
+        StreamPosition(cfg.seed),
+        ValidationSteps(due),
+        *(
+            [RankingMetrics(folder, cfg.data.relevance_level, tag=cfg.stage.name, teacher=validated)]
+            if module.losses.trains_head
+            else []
+        ),
+        progress,
+        SaveExport(folder / "export", data.encoder),
+        stop,
+        *([EarlyStopping(monitor, patience=patience, mode=mode, check_on_train_epoch_end=False)] if patience else []),
+        # Two of them: Lightning's save_last follows the best one, and so stays behind while nothing improves.
+        best,
+        RunCheckpoint(checkpoints, "last", save_on_train_epoch_end=False, enable_version_counter=False),
+    ]
+    trainer = build_trainer(
+        run_data.trainer_arguments(cfg),
+        callbacks,
+        max_steps=cfg.stage.steps,
+        val_check_interval=cfg.stage.steps,  # until ValidationSteps sets it
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=1,
+        log_every_n_steps=min(10, due[0]),
+        logger=logger,
+        plugins=[AtomicCheckpointIO()],
+    )
+    try:
+        with stop.listening():
+            rank_group.begin("has prepared its data")
+            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        rank_group.begin("waits for the export")
+        trainer.strategy.barrier()  # the others would look for the export before the first process has written it
+    finally:
+        logger.save()  # what a logger keeps back isn't lost should the test fail
+    data.trainer = None
+    value = None if best.best_model_score is None else float(best.best_model_score)
+    steps = {"of": cfg.stage.steps, "trained": trainer.global_step}
+    return {"steps": steps, "train_s": round(progress.seconds, 1), "validation": {"measure": measure, "best": value}}
+
+
+@contextmanager
+def _logging(cfg: DictConfig, folder: Path) -> Iterator[Logger]:
+    """Keep a run's logger open from its first step to its test; W&B would begin another run for what comes later."""
+    if (folder / "checkpoints" / "last.ckpt").is_file() and (folder / "metrics.csv").is_file():
+        (folder / "metrics.csv").replace(folder / f"metrics.before-{time.strftime('%Y%m%d-%H%M%S')}.csv")
+    logger, status = run_data.build_logger(cfg, folder), "failed"
+    try:
+        yield logger
+        status = "success"
+    finally:
+        logger.finalize(status)
+        finish_wandb()
+
+
+def finish_wandb() -> None:
+    """End the W&B run: a sweep's next job would go on logging into it."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
+
+
+def _described(cfg: DictConfig, module: StageModule, data: StreamDataModule, parents: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``run.json`` says of a network in training."""
+    shape = module.ranker.config
+    return {
+        "learnt_from": _learnt_from(cfg),
+        "started_from": start_in_words(cfg, _followed(parents)),
+        "ranks": module.losses.trains_head,
+        **data.names,
+        "data": data.account(),
+        "losses": list(module.losses.losses),
+        "shape": {"layers": shape.num_hidden_layers, "width": shape.hidden_size, "heads": shape.num_attention_heads}
+        | {"parameters": parameter_count(module.ranker)},
+    }
+
+
+def _write_start(folder: Path, module: StageModule, own: PairEncoder) -> None:
+    write_export(folder / START / "export", module.ranker, own.tokenizer, own.max_length)
+
+
+def _followed(parents: dict[str, Any]) -> str:
+    """Say what the run started from that this one goes on with, if there is one."""
+    record = read_record(Path(parents["student"]["source"]).parent) if "student" in parents else None
+    return (record or {}).get("started_from", "")
+
+
+def _learnt_from(cfg: DictConfig) -> str:
+    if cfg.stage.teacher == "none":
+        return "labels"
+    return " ".join(place_name(str(folder)) for folder in score_folders(cfg)) or place_name(networks.teacher_source(cfg))

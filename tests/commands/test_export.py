@@ -1,0 +1,260 @@
+"""``python -m rankdistil.export``: graphs that rank like torch are kept, others are not, and the model card says how close."""
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from support import MINILM, composed, random_student
+from transformers import BertConfig, BertForSequenceClassification
+
+from rankdistil.commands.export import USAGE, main
+from rankdistil.inference.export_files import FILES, read_precisions, write_export
+from rankdistil.inference.machine import computes_bfloat16, weight_bits
+from rankdistil.inference.write_graphs import staged
+from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.checkpoints import load_tokenizer
+from rankdistil.models.student import StudentSize
+from rankdistil.stages import export as stage_export
+from rankdistil.stages.export import open_held_out
+
+ALL = [*dict.fromkeys(FILES.values())]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Write what a finished run on the embedded collection leaves, of a small ranker with random weights."""
+    tokenizer = load_tokenizer(MINILM)
+    torch.manual_seed(3)
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=1, num_attention_heads=3, num_labels=1)
+    ranker = random_student(StudentSize("tiny", 2, 24, 3, 48), CrossEncoder(BertForSequenceClassification(config)), 5).eval()
+    with torch.no_grad():
+        for name, value in ranker.named_parameters():
+            if "LayerNorm" not in name and "embeddings" not in name:
+                value.normal_(std=0.2)  # fresh weights give all pairs nearly the same score
+    folder = tmp_path / "run"
+    (folder / ".hydra").mkdir(parents=True)
+    OmegaConf.save(composed("+experiment=smoke"), folder / ".hydra" / "config.yaml")
+    (folder / "run.json").write_text("{}")
+    write_export(folder / "export", ranker, tokenizer, 64)
+    (folder / "export" / "README.md").write_text("# The card\n")
+    return folder
+
+
+def files(export: Path) -> list[str]:
+    """List what lies in sub-folders of an export."""
+    return sorted(str(path.relative_to(export)) for path in export.glob("*/*"))
+
+
+def need(*packages: str) -> None:
+    for package in packages:
+        pytest.importorskip(package, reason=f"{package} is not installed", exc_type=ImportError)
+
+
+class Reversed:
+    """A network that ranks the other way round, as a broken graph might."""
+
+    def __init__(self, network: Callable[..., np.ndarray]) -> None:
+        self._network = network
+
+    def __call__(self, *pair: object) -> np.ndarray:
+        return -self._network(*pair)
+
+
+def test_graphs_lie_beside_the_other_files_and_the_card_says_how_close_they_are(run, capsys):
+    need("onnx", "onnxscript", "onnxruntime", "openvino", "nncf")
+    line = [f"run={run}", "to=onnx,openvino,int8", "bound=1"]
+    assert main(line) == 0, capsys.readouterr().err
+    told = capsys.readouterr().out
+    weights = [str(Path(name).with_suffix(".bin")) for name in ALL if name.endswith(".xml")]
+    assert files(run / "export") == sorted([*ALL, *weights])
+    assert not [*(run / "export").glob(".*")]
+    card = (run / "export" / "README.md").read_text()
+    assert card.startswith(
+        "# The card\n\n## Other runtimes and precisions\n\nScores of 100 pairs of 10 queries of rankdistil/almanac/test, "
+        "against torch in float32; kept by "
+    )
+    rows = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("| ")][2:]
+    bf16 = computes_bfloat16()
+    assert [row[:2] for row in rows] == [
+        ["torch", "float32"], *([["torch", "bfloat16"]] * bf16), *(["torch", f"int8, {bits}-bit weights"] for bits in (8, 7)),
+        ["onnx", "float32"], ["openvino", "float32"], *([["openvino", "bfloat16"]] * bf16),
+        ["openvino", f"int8, {weight_bits()}-bit weights"],
+    ]  # fmt: skip
+    for backend, precision, largest, tau, *_ in rows:
+        exact = precision == "float32"
+        assert float(largest) < (1e-5 if exact else 0.2), (backend, precision)
+        assert float(tau) > (0.999 if exact else 0.8), (backend, precision)
+        assert backend == "torch" or exact or float(largest) > 1e-5, (backend, precision)
+    assert all(name in told for name in ALL)
+    before = (run / "export" / ALL[1]).stat().st_mtime_ns
+    assert main([f"run={run}/export", "to=onnx", "bound=1"]) == 0
+    assert (run / "export" / "README.md").read_text() == card, "graphs that were there are compared again"
+    assert (run / "export" / ALL[1]).stat().st_mtime_ns == before
+
+
+def test_int8_alone_writes_no_graph_but_both_kinds_of_8_bits_for_auto_to_go_by(run, capsys):
+    assert main([f"run={run}", "to=int8", "pairs=100"]) == 0, capsys.readouterr().err
+    assert files(run / "export") == []
+    rows = [row for row in read_precisions(str(run / "export")) if row["dtype"] == "int8"]
+    assert [(row["backend"], row["weight_bits"]) for row in rows] == [("torch", 8), ("torch", 7)]
+    harmless = next(abs(row["change"]) < 0.005 for row in rows if row["weight_bits"] == weight_bits())
+    assert f"dtype=auto on this processor: {'int8' if harmless else 'float32'}\n" in capsys.readouterr().out
+
+
+def test_a_run_can_be_checked_in_8_bits_alone(run):
+    found = stage_export.check_int8(run / "export", run, 100)
+    assert list(found) == ["int8, 8-bit weights", "int8, 7-bit weights"]
+    assert [row["change"] for row in read_precisions(str(run / "export"))] == [0.0, *found.values()]
+
+
+def test_a_graph_that_ranks_otherwise_is_not_kept(run, capsys, monkeypatch):
+    need("onnx", "onnxscript", "onnxruntime")
+    old = run / "export" / ALL[0]
+    old.parent.mkdir()
+    old.write_bytes(b"of an earlier export")
+    honest = stage_export.open_graph
+    monkeypatch.setattr(stage_export, "open_graph", lambda *given: Reversed(honest(*given)))
+    assert main([f"run={run}", "to=onnx", "pairs=100"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: onnx float32 changes the validation's nDCG@10 by ")
+    assert told.endswith(f"); allowed are 0.0001. {old} was removed. The graph computes something else: please report it.\n")
+    assert files(run / "export") == []
+    assert "0.0001 (exceeded) |" in (run / "export" / "README.md").read_text()
+
+
+def test_an_export_without_a_package_says_so_and_writes_nothing(run, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setitem(sys.modules, "onnx", sys)
+    assert main([f"run={run}", "to=onnx"]) == 1
+    assert capsys.readouterr() == (
+        "",
+        "error: to=onnx needs the package onnxscript, which isn't installed. Run: pip install 'rankdistil[onnx]' "
+        "(from a clone: pip install -e '.[onnx]').\n",
+    )
+    assert files(run / "export") == []
+    assert (run / "export" / "README.md").read_text() == "# The card\n"
+
+
+def test_pairs_are_whole_queries_from_all_over_a_split(run):
+    data, whole = open_held_out(run, str(run / "export"), 40, 0), open_held_out(run, str(run / "export"), 10**6, 0)
+    sizes = [sum(pair.query_id == query for pair in data.test.pairs) for query in data.test.qrels]
+    assert sum(sizes) == len(data.test.pairs) <= 100
+    assert len({*sizes}) == 1
+    assert [*data.test.qrels] != [*whole.test.qrels][: len(data.test.qrels)]
+    assert {*data.test.qrels} < {*whole.test.qrels}
+    assert not {*whole.valid.qrels} & {*whole.test.qrels}
+    assert whole.others == []
+    assert [*open_held_out(run, str(run / "export"), 1, 0).test.qrels] == [*whole.test.qrels][:1]
+
+
+def test_what_8_bit_ranges_are_found_on_decides_nothing(run):
+    data, whole = open_held_out(run, str(run / "export"), 10**6, 20), open_held_out(run, str(run / "export"), 10**6, 0)
+    fitted = {pair.query_id for pair in data.others}
+    assert 0 < len(data.others) <= 20
+    assert fitted | {*data.valid.qrels} == {*whole.valid.qrels}
+    assert not fitted & {*data.valid.qrels}
+
+
+def test_validation_decides_and_the_test_is_reported(run, monkeypatch):
+    changes = stage_export.check_int8(run / "export", run, 100)
+    reported = [row["test_change"] for row in read_precisions(str(run / "export"))]
+    honest, asked = stage_export._score, []
+
+    def score(network, data, split):
+        asked.append(split.name)
+        turned = split == data.test and asked.count(split.name) > 1  # after the reference
+        return [-score if turned else score for score in honest(network, data, split)]
+
+    monkeypatch.setattr(stage_export, "_score", score)
+    assert stage_export.check_int8(run / "export", run, 100) == changes
+    assert [row["test_change"] for row in read_precisions(str(run / "export"))][1:] != reported[1:]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["to=onnx"], f"run is not set. Usage: {USAGE}"),
+        (["run={run}"], f"to is not set. Usage: {USAGE}"),
+        (["run={run}", "form=onnx"], f"'form=onnx' is no setting; the keys are run, to, data, pairs, bound. Usage: {USAGE}"),
+        (["run={run}", "to=onnx", "to=int8"], "to is given twice: onnx and int8."),
+        (
+            ["run={run}", "to=onnx,tflite"],
+            "to names 'tflite'; expected some of onnx, openvino, int8, with commas between them.",
+        ),
+        (
+            ["run={run}", "to=onnx,int8"],
+            "to=onnx,int8: there is no 8-bit graph for ONNX, where scaling each row takes what 8-bit products gain. "
+            "Use to=onnx, to=openvino,int8, or to=int8, which torch computes without a graph.",
+        ),
+        (["run={run}", "to=onnx", "pairs=many"], "pairs is 'many'; expected a whole number of at least 1."),
+        (["run={run}", "to=onnx", "pairs=0"], "pairs is '0'; expected a whole number of at least 1."),
+        (["run={run}", "to=onnx", "bound=nan"], "bound is 'nan'; expected a number of at least 0."),
+        (["run={run}/x", "to=onnx"], "run={run}/x is neither a finished run nor an export (no {run}/x/config.json)."),
+        (["run={run}", "to=onnx", "data=/"], "data=/ is no run: /.hydra/config.yaml is not there."),
+    ],
+)
+def test_wrong_words_get_one_message(run, capsys, words, message):
+    assert main([word.replace("{run}", str(run)) for word in words]) == 1
+    assert capsys.readouterr() == ("", f"error: {message.replace('{run}', str(run))}\n")
+
+
+def test_an_export_outside_of_a_run_needs_data(run, tmp_path, capsys):
+    (run / "export").rename(tmp_path / "ranker")
+    assert main([f"run={tmp_path}/ranker", "to=onnx"]) == 1
+    assert capsys.readouterr().err == (
+        f"error: run={tmp_path}/ranker lies outside of a run, so there are no data to check it on. Add data=<run>.\n"
+    )
+
+
+@pytest.mark.parametrize("kinds", ["openvino", "openvino,int8"])
+def test_a_runtime_that_was_not_asked_for_is_neither_checked_nor_written(run, capsys, kinds):
+    need("onnx", "onnxscript", "openvino", "nncf")
+    assert main([f"run={run}", f"to={kinds}", "bound=1", "pairs=100"]) == 0, capsys.readouterr().err
+    assert "onnx" not in capsys.readouterr().out
+    assert not (run / "export" / "onnx").exists()
+    assert "| onnx |" not in (run / "export" / "README.md").read_text()
+
+
+def test_eight_bits_that_change_too_much_are_not_kept_and_the_exact_graph_is(run, capsys, monkeypatch):
+    need("onnx", "onnxscript", "openvino", "nncf")
+    honest = stage_export.open_graph
+
+    def open_graph(*given):
+        return Reversed(honest(*given)) if given[3] == "int8" else honest(*given)
+
+    monkeypatch.setattr(stage_export, "open_graph", open_graph)
+    assert main([f"run={run}", "to=openvino,int8", "pairs=100"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: openvino int8 changes the validation's nDCG@10 by ")
+    assert told.endswith(f"{run / 'export' / ALL[2]} was removed. Use another precision, or allow more: bound=<number>.\n")
+    assert files(run / "export") == [str(Path(ALL[1]).with_suffix(".bin")), ALL[1]]
+
+
+def test_an_export_that_is_asked_to_stop_leaves_nothing_of_its_graphs(run, capsys, monkeypatch):
+    def write(ranker, kinds, stage, batches, weights):
+        (stage / "onnx").mkdir()
+        (stage / "onnx/model.onnx").write_bytes(b"half")
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(stage_export, "write_graphs", write)
+    before = sorted((run / "export").rglob("*"))
+    assert main([f"run={run}", "to=int8", "pairs=100"]) == 143
+    assert capsys.readouterr().err == "stopped by SIGTERM.\n"
+    assert sorted((run / "export").rglob("*")) == before
+
+
+def test_what_a_killed_export_left_is_swept_away(run):
+    left = run / "export" / ".graphs" / "onnx" / "model.onnx"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    with staged(run / "export") as stage:
+        assert not left.exists()
+        with pytest.raises(RuntimeError, match="is in use by pid"), staged(run / "export"):
+            pass
+        assert stage.is_dir()
+    assert not stage.exists()

@@ -1,0 +1,324 @@
+"""Plain text files: what is accepted, and that every complaint names file and line."""
+
+import gzip
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from rankdistil.data.files import bad_lines
+from rankdistil.data.files import lines as file_lines
+
+TRIPLES = partial(file_lines.fields, separator="\t", names=("query_id", "positive_id", "negative_id"))
+QRELS = partial(file_lines.fields, separator=None, names=("query_id", "0", "passage_id", "grade"))
+
+
+def file(folder: Path, content: str | bytes, name: str = "some.tsv") -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def complaint(path: Path, read: Callable[[Path], Iterator] = file_lines.texts) -> str:
+    """What the reader says about a file, behind the file's name."""
+    with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
+        list(read(path))
+    return str(caught.value).removeprefix(str(path))
+
+
+def test_ids_and_texts_of_a_tsv_come_in_file_order(tmp_path):
+    path = file(tmp_path, "b\tsecond letter\na\tfirst letter\n")
+    assert list(file_lines.texts(path)) == [("b", "second letter"), ("a", "first letter")]
+
+
+def test_byte_order_mark_belongs_to_no_id(tmp_path):
+    assert list(file_lines.texts(file(tmp_path, b"\xef\xbb\xbfa\tone\nb\ttwo\n"))) == [("a", "one"), ("b", "two")]
+
+
+def test_windows_line_ends_belong_to_no_text(tmp_path):
+    assert list(file_lines.texts(file(tmp_path, b"a\tone\r\nb\ttwo\r\n"))) == [("a", "one"), ("b", "two")]
+
+
+def test_last_line_needs_no_end(tmp_path):
+    assert list(file_lines.texts(file(tmp_path, "a\tone\nb\ttwo"))) == [("a", "one"), ("b", "two")]
+
+
+def test_only_line_feeds_end_a_line(tmp_path):
+    text = "one\u2028two\x0cthree\x85four"  # str.splitlines would cut at each of these
+    assert list(file_lines.texts(file(tmp_path, f"a\t{text}\n"))) == [("a", text)]
+
+
+def test_empty_lines_are_skipped_but_counted(tmp_path):
+    assert list(file_lines.lines(file(tmp_path, "one\n\n  \ntwo\n"))) == [(1, "one"), (4, "two")]
+
+
+def test_letters_beyond_ascii_survive(tmp_path):
+    assert list(file_lines.texts(file(tmp_path, "ä\tZürich, 東京\n"))) == [("ä", "Zürich, 東京")]
+
+
+def test_columns_found_and_expected_are_named(tmp_path):
+    path = file(tmp_path, "a\tone\nb\ttwo\tthree\n")
+    assert complaint(path) == ":2: 3 columns, expected 2 (id<TAB>text): 'b\\ttwo\\tthree'"
+
+
+def test_line_without_a_tab_has_one_column(tmp_path):
+    assert complaint(file(tmp_path, "a one\n")) == ":1: 1 columns, expected 2 (id<TAB>text): 'a one'"
+
+
+def test_columns_between_any_white_space_are_counted_too(tmp_path):
+    path = file(tmp_path, "1 0 a 1\n1 \t 0   b\n")
+    assert complaint(path, QRELS) == ":2: 3 columns, expected 4 (query_id 0 passage_id grade): '1 \\t 0   b'"
+
+
+def test_complaint_quotes_the_first_80_characters(tmp_path):
+    path = file(tmp_path, "x" * 500 + "\n")
+    assert complaint(path) == f":1: 1 columns, expected 2 (id<TAB>text): '{'x' * 80}'"
+
+
+def test_empty_id_is_refused(tmp_path):
+    assert complaint(file(tmp_path, " \tone\n")) == ":1: empty id: ' \\tone'"
+
+
+@pytest.mark.parametrize("line", ["\ta\tb", "1\t\tb", "1\ta\t"])
+def test_triple_with_any_empty_id_is_refused(tmp_path, line):
+    assert re.match(r":2: empty \w+_id: ", complaint(file(tmp_path, f"1\ta\tb\n{line}\n"), TRIPLES))
+
+
+SPACED = "in it: an id has neither white space nor control characters."
+
+
+@pytest.mark.parametrize(
+    ("key", "shown", "letter"),
+    [
+        (" a", "' a'", "U+0020 (space)"),
+        ("a ", "'a '", "U+0020 (space)"),
+        ("a\xa01", "'a\\xa01'", "U+00A0 (no-break space)"),
+        ("a\u30001", "'a\\u30001'", "U+3000 (ideographic space)"),
+        ("a\u2028", "'a\\u2028'", "U+2028 (line separator)"),
+        ("a\x851", "'a\\x851'", "U+0085 (control character)"),
+        ("a\ufeff", "'a\\ufeff'", "U+FEFF (zero width no-break space)"),
+    ],
+)
+def test_an_id_that_no_run_file_could_hold_is_refused_in_every_format(tmp_path, key, shown, letter):
+    rows = f"z\tone\n{key}\ttwo\n"
+    records = "".join(json.dumps({"_id": each, "text": "one"}) + "\n" for each in ("z", key))
+    triples = f"1\ta\tb\n1\t{key}\tb\n"
+    assert complaint(file(tmp_path, rows)) == f":2: id is {shown}, with {letter} {SPACED}"
+    assert complaint(file(tmp_path, records, "c.jsonl")) == f":2: _id is {shown}, with {letter} {SPACED}"
+    assert complaint(file(tmp_path, triples), TRIPLES) == f":2: positive_id is {shown}, with {letter} {SPACED}"
+
+
+@pytest.mark.parametrize(("letter", "name"), [("\xa0", "U+00A0 (no-break space)"), ("\x0c", "U+000C (control character)")])
+def test_columns_between_white_space_are_cut_at_blanks_and_tabs_only(tmp_path, letter, name):
+    path = file(tmp_path, f"1 0 a 1\n1 0{letter}b 1\n")
+    message = f":2: {name} in the line. Separate columns with blanks or tabs only: {f'1 0{letter}b 1'!r}"
+    assert complaint(path, QRELS) == message
+
+
+def test_each_of_several_files_that_were_joined_may_begin_with_a_byte_order_mark(tmp_path):
+    content = b"\xef\xbb\xbfa\tone\n\xef\xbb\xbfb\ttwo\n\xef\xbb\xbf\nc\tthree"
+    assert list(file_lines.texts(file(tmp_path, content))) == [("a", "one"), ("b", "two"), ("c", "three")]
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize(("content", "place"), [(b"a\tone\rb\ttwo\r", ":1: byte 6"), (b"a\tone\nb\tt\ro\r\n", ":2: byte 4")])
+def test_a_carriage_return_that_other_tools_end_a_line_at_is_refused(tmp_path, content, place, skip):
+    bad = bad_lines.BadLines("skip" if skip else "stop")
+    message = complaint(file(tmp_path, content), partial(file_lines.texts, bad=bad))
+    assert message == f"{place} is a carriage return (CR) without a line feed. End lines with LF or CR LF."
+
+
+def test_byte_that_is_not_utf8_is_located(tmp_path):
+    path = file(tmp_path, b"a\tone\nb\tt\xffo\n")
+    assert complaint(path) == ":2: byte 4 is not UTF-8. Convert the file to UTF-8."
+
+
+def test_missing_file_says_where_its_name_is_set(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        list(file_lines.lines(tmp_path / "none.tsv"))
+    assert str(caught.value) == f"{tmp_path}/none.tsv is not there. Set its name under data.*, or put the file in place."
+
+
+def test_id_with_another_text_names_both_lines(tmp_path):
+    path = file(tmp_path, "a\tone\nb\ttwo\na\tthree\n")
+    assert complaint(path) == ":3: id 'a' has another text than in line 1. Keep one of them."
+
+
+def test_repeated_line_counts_once(tmp_path):
+    assert list(file_lines.texts(file(tmp_path, "a\tone\nb\ttwo\na\tone\n"))) == [("a", "one"), ("b", "two")]
+
+
+def test_beir_title_is_put_in_front_of_the_text(tmp_path):
+    lines = '{"_id": "a", "title": "Wings", "text": "They lift."}\n{"_id": "b", "title": "", "text": "No title."}\n'
+    path = file(tmp_path, lines + '{"_id": 7, "text": "A number as id.", "metadata": {}}\n', "corpus.jsonl")
+    assert list(file_lines.texts(path)) == [("a", "Wings They lift."), ("b", "No title."), ("7", "A number as id.")]
+
+
+def test_beir_id_with_another_text_names_both_lines(tmp_path):
+    path = file(tmp_path, '{"_id": "a", "text": "one"}\n\n{"_id": "a", "text": "two"}\n', "corpus.jsonl")
+    assert complaint(path) == ":3: id 'a' has another text than in line 1. Keep one of them."
+
+
+def test_beir_line_that_is_no_json_is_quoted(tmp_path):
+    message = complaint(file(tmp_path, "no json\n", "corpus.jsonl"))
+    assert message.startswith(":1: no JSON object (")
+    assert message.endswith("): 'no json'")
+
+
+@pytest.mark.parametrize("line", ["[1, 2]", "5"])
+def test_json_that_is_no_object_is_quoted(tmp_path, line):
+    path = file(tmp_path, f'{{"_id": "a", "text": "one"}}\n{line}\n', "corpus.jsonl")
+    assert complaint(path) == f":2: no JSON object: {line!r}"
+
+
+ID = "expected an id: a text or a whole number."
+RULE = "(control character) in it: an id has neither white space nor control characters."
+VALUES = [
+    ('{"text": "one"}', "no '_id' among 'text'."),
+    ('{"_id": "b"}', "no 'text' among '_id'."),
+    ('{"_id": "b", "text": null}', "no 'text' among '_id', 'text'."),
+    ('{"_id": "b", "text": 5}', "text is 5, expected a text."),
+    ('{"_id": "b", "text": ["one"]}', 'text is ["one"], expected a text.'),
+    ('{"_id": "b", "text": "one", "title": ["x"]}', 'title is ["x"], expected a text.'),
+    ('{"_id": "b", "text": "one", "title": {}}', "title is {}, expected a text."),
+    ('{"_id": "", "text": "one"}', f'_id is "", {ID}'),
+    ('{"_id": {"a": 1}, "text": "one"}', f'_id is {{"a": 1}}, {ID}'),
+    ('{"_id": ["b"], "text": "one"}', f'_id is ["b"], {ID}'),
+    ('{"_id": true, "text": "one"}', f"_id is true, {ID}"),
+    ('{"_id": 1.5, "text": "one"}', f"_id is 1.5, {ID}"),
+    ('{"_id": "b\\u0000", "text": "one"}', f"_id is 'b\\x00', with U+0000 {RULE}"),
+    ('{"_id": "b", "text": "half \\ud800"}', "half a character (\\ud800 to \\udfff) in 'half \\ud800'."),
+]
+
+
+@pytest.mark.parametrize(("line", "fault"), VALUES)
+def test_a_value_of_json_that_is_no_id_or_no_text_is_named(tmp_path, line, fault):
+    assert complaint(file(tmp_path, f'{{"_id": "a", "text": "one"}}\n{line}\n', "corpus.jsonl")) == f":2: {fault}"
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ('["a"]', f'positive_id is ["a"], {ID}'),
+        ("false", f"positive_id is false, {ID}"),
+        ('"a\\u0000"', f"positive_id is 'a\\x00', with U+0000 {RULE}"),
+        ('" "', f'positive_id is " ", {ID}'),
+    ],
+)
+def test_ids_of_triples_in_json_are_held_to_the_same(tmp_path, value, fault):
+    line = f'{{"query_id": 1, "positive_id": {value}, "negative_id": "b"}}\n'
+    assert complaint(file(tmp_path, line, "t.jsonl"), TRIPLES) == f":1: {fault}"
+
+
+def test_a_grade_of_json_is_a_number_and_nothing_else(tmp_path):
+    path = file(tmp_path, '{"query_id": 1, "grade": 2}\n{"query_id": 1, "grade": [2]}\n', "qrels.jsonl")
+    rows = file_lines.fields(path, None, ("query_id", "grade"))
+    assert next(rows) == (1, ["1", "2"])
+    with pytest.raises(ValueError, match=r"qrels.jsonl:2: grade is \[2\], expected a text or a number.$"):
+        next(rows)
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"), [(int, "1_0"), (float, "1_0"), (float, "1e400"), (float, "nan"), (int, "9" * 400), (int, "9" * 5000)]
+)
+def test_numbers_that_only_python_reads_or_nobody_can_compute_with_are_refused(kind, number):
+    what = "a whole number" if kind is int else "a finite number"
+    with pytest.raises(ValueError, match=f"^qrels.txt:2: grade is '{number[:80]}', expected {what}.$"):
+        file_lines.number_in(Path("qrels.txt"), 2, number, kind, "grade")
+
+
+@pytest.mark.parametrize(("kind", "what"), [(int, "a whole number"), (float, "a finite number")])
+def test_column_that_is_no_number_is_named(kind, what):
+    with pytest.raises(ValueError, match=f"^run.txt:9: score is 'high', expected {what}.$"):
+        file_lines.number_in(Path("run.txt"), 9, "high", kind, "score")
+
+
+def test_grade_is_no_fraction():
+    with pytest.raises(ValueError, match=r"^qrels.txt:2: grade is '1.5', expected a whole number.$"):
+        file_lines.number_in(Path("qrels.txt"), 2, "1.5", int, "grade")
+
+
+@pytest.mark.parametrize(("text", "value"), [("1.0", 1), ("2.000", 2), ("-1.0", -1), ("0", 0)])
+def test_a_grade_may_be_written_with_noughts_behind_the_point(text, value):
+    found = file_lines.number_in(Path("qrels.txt"), 1, text, int, "grade")
+    assert (found, type(found)) == (value, int)
+
+
+def test_a_title_in_a_column_of_text_is_put_in_front_as_in_json(tmp_path):
+    path, columns = file(tmp_path, "d1\tBees\tlive\nd2\t\tsleep\n"), {"id": 1, "title": 2, "text": 3}
+    assert list(file_lines.texts(path, columns)) == [("d1", "Bees live"), ("d2", "sleep")]
+    message = ":1: 3 columns, expected at least 4: 'd1\\tBees\\tlive'"
+    assert complaint(path, partial(file_lines.texts, columns=columns | {"title": 4})) == message
+
+
+@pytest.mark.parametrize("line", ["id\ttext", "_id\ttext", "query_id\tquery", "pid\tpassage", "docno\ttext"])
+def test_a_line_of_names_is_no_passage(tmp_path, line):
+    path, bad = file(tmp_path, f"{line}\na\tone\n"), bad_lines.BadLines()
+    assert list(file_lines.texts(path, bad=bad)) == [("a", "one")]
+    assert (bad.of(path).names_columns, bad.of(path).lines) == (True, 2)
+
+
+def test_a_line_of_names_that_are_not_all_known_is_refused(tmp_path):
+    assert complaint(file(tmp_path, "docno\tabstract\na\tone\n")) == (
+        ":1: 'docno' is the name of a column, no id. Remove the line, or say in data.columns which of its names are those of "
+        "id and text: 'docno', 'abstract'."
+    )
+
+
+def test_judgments_of_json_need_no_column_that_nothing_reads(tmp_path):
+    rows = '{"query_id": "q1", "passage_id": "d1", "grade": 1.0}\n{"query-id": "q2", "corpus-id": "d2", "score": 2}\n'
+    path, names = file(tmp_path, rows, "qrels.jsonl"), ("query_id", "0", "passage_id", "grade")
+    assert list(file_lines.fields(path, None, names)) == [(1, ["q1", "", "d1", "1.0"]), (2, ["q2", "", "d2", "2"])]
+
+
+def test_a_number_for_a_column_that_has_a_name_is_refused(tmp_path):
+    path = file(tmp_path, '{"_id": "a", "text": "one"}\n', "corpus.jsonl")
+    message = ": its columns have names, but data.columns says that text is number 2."
+    assert complaint(path, partial(file_lines.texts, columns={"text": 2})) == message
+
+
+@pytest.mark.parametrize("name", ["x.ndjson", "x.JSONL", "x.json", "x.jsonl.GZ"])
+def test_json_lines_are_known_by_any_of_their_endings(tmp_path, name):
+    line = b'{"_id":"d1",\t"text":"x"}\n'
+    path = file(tmp_path, gzip.compress(line) if name.endswith("GZ") else line, name)
+    assert list(file_lines.texts(path)) == [("d1", "x")]
+
+
+def test_half_a_character_in_an_id_of_json_is_refused(tmp_path):
+    message = complaint(file(tmp_path, '{"query_id": "\\ud800", "positive_id": "a", "negative_id": "b"}\n', "t.jsonl"), TRIPLES)
+    assert message == ":1: half a character (\\ud800 to \\udfff) in '\\ud800'."
+
+
+def test_a_number_of_thousands_of_digits_is_no_json(tmp_path):
+    message = complaint(file(tmp_path, f'{{"_id": {"1" * 5000}, "text": "one"}}\n', "corpus.jsonl"))
+    assert message.startswith(":1: no JSON object (Exceeds the limit (4300 digits)")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("corpus.jsonl", '{"_id": "a", "text": "one"}\nno json\n{"_id": "b", "text": "two"}\n', [("a", "one"), ("b", "two")]),
+        ("corpus.jsonl", '[1]\n{"_id": "b", "text": "two"}\n', [("b", "two")]),
+        ("corpus.jsonl", '{"_id": "a"}\n{"_id": "b", "text": "two"}\n', [("b", "two")]),
+        ("corpus.tsv", "a\tone\nb\n\ttwo\n", [("a", "one")]),
+    ],
+)
+def test_lines_behind_a_bad_one_are_read(tmp_path, monkeypatch, name, content, expected):
+    monkeypatch.setattr(bad_lines, "ONE_IN", 1)
+    bad = bad_lines.BadLines("skip")
+    assert list(file_lines.texts(file(tmp_path, content, name), bad=bad)) == expected
+    assert bad.account()
+
+
+def test_bad_rows_of_parquet_are_counted_by_row(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "triples.parquet"
+    names = ("query_id", "positive_id", "negative_id")
+    pq.write_table(pa.table(dict(zip(names, (["1", "2", "3"], ["a", None, "c"], ["b", "c", "d"]), strict=True))), path)
+    bad = bad_lines.BadLines("skip")
+    assert list(file_lines.fields(path, "\t", names, bad=bad)) == [(1, ["1", "a", "b"]), (3, ["3", "c", "d"])]
+    first = f"{path}:2: no 'positive_id' among 'query_id', 'positive_id', 'negative_id'."
+    assert bad.account() == {str(path): {"lines": 3, "bad": 1, "first": first}}

@@ -1,0 +1,135 @@
+"""The engine scores like the plain network, and an export loads back as the same ranker."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from support import MINILM, random_student
+from tokenizers import Tokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from rankdistil.data.encode import PairEncoder
+from rankdistil.data.records import Pair
+from rankdistil.inference.engine import Engine, TorchNetwork
+from rankdistil.inference.export_files import write_export
+from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.checkpoints import load_ranker, load_tokenizer
+from rankdistil.models.student import StudentSize
+
+PAIRS = [
+    Pair("q", str(number), "how do bees fly", " ".join(["wings beat fast and the air moves"] * number))
+    for number in (3, 0, 1, 9, 2)
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> object:
+    return load_tokenizer(MINILM)
+
+
+@pytest.fixture
+def ranker(tiny_ranker: CrossEncoder, tokenizer: object) -> CrossEncoder:
+    """Return a small ranker that knows the real vocabulary."""
+    tiny_ranker.config.vocab_size = len(tokenizer)
+    built = random_student(StudentSize("tiny", 2, 24, 3, 48), tiny_ranker, seed=5).eval()
+    with torch.no_grad():
+        built.bert.classifier.weight *= 1000  # fresh heads give all pairs nearly the same score
+    return built
+
+
+@pytest.mark.parametrize("budget", [1, 60, 10_000])
+def test_scores_come_in_the_order_of_the_pairs_and_equal_the_plain_network(
+    ranker: CrossEncoder, tokenizer: object, budget: int
+) -> None:
+    encoder = PairEncoder(tokenizer, 38, 40)
+    network = TorchNetwork(ranker, encoder, torch.device("cpu"), budget=budget)
+    scores, sample = Engine(network, encoder).score(PAIRS)
+    alone = [ranker(*encoder.batch([pair])[:3]).logits.item() for pair in PAIRS]
+    assert scores == pytest.approx(alone, abs=1e-5)
+    assert sample.tokenise > 0
+    assert sample.model > 0
+
+
+def test_an_export_loads_back_bit_by_bit_and_in_transformers(tmp_path: Path, ranker: CrossEncoder, tokenizer: object) -> None:
+    write_export(tmp_path / "export", ranker, tokenizer, 38)
+    batch = PairEncoder(load_tokenizer(str(tmp_path / "export")), 38, 40).batch(PAIRS)
+    ours = ranker(*batch[:3]).logits.detach()
+    loaded = load_ranker(str(tmp_path / "export"))
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in ranker.state_dict().items())
+    assert torch.allclose(loaded.eval()(*batch[:3]).logits, ours, atol=1e-6)
+    theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "export").eval()
+    logits = theirs(batch.input_ids, attention_mask=batch.attention_mask, token_type_ids=batch.token_type_ids).logits
+    assert torch.allclose(logits[:, 0], ours, atol=1e-5)
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_the_files_of_an_export_are_as_open_as_the_umask_leaves_them(
+    tmp_path: Path, ranker: CrossEncoder, tokenizer: object, mask: int, mode: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        write_export(tmp_path / "export", ranker, tokenizer, 38)
+    finally:
+        os.umask(before)
+    found = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "export").iterdir()}
+    assert found == dict.fromkeys(found, mode)
+    assert "model.safetensors" in found
+
+
+def test_an_export_says_its_length_its_activation_and_its_special_tokens(
+    tmp_path: Path, ranker: CrossEncoder, tokenizer: object
+) -> None:
+    write_export(tmp_path / "export", ranker, tokenizer, 38)
+    config = json.loads((tmp_path / "export/config.json").read_text())
+    assert config["architectures"] == ["BertForSequenceClassification"]
+    assert config["sentence_transformers"] == {"activation_fn": "torch.nn.modules.linear.Identity"}
+    assert AutoTokenizer.from_pretrained(tmp_path / "export").model_max_length == 38
+    assert json.loads((tmp_path / "export/sentence_bert_config.json").read_text())["max_seq_length"] == 38
+    assert json.loads((tmp_path / "export/special_tokens_map.json").read_text())["cls_token"] == "[CLS]"
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_the_tokenizer_s_file_alone_cuts_pairs_as_training_did(tmp_path: Path, ranker: CrossEncoder, side: str) -> None:
+    tokenizer = load_tokenizer(MINILM)
+    tokenizer.truncation_side = side
+    tokenizer(["a"], padding="max_length", truncation="only_first", max_length=7)  # which leaves no trace
+    write_export(tmp_path / "export", ranker, tokenizer, 12)
+    texts = "one two three four five", "six seven eight nine ten eleven"
+    (expected,) = PairEncoder(tokenizer, 12).batch([Pair("1", "a", *texts)]).input_ids.tolist()
+    assert Tokenizer.from_file(str(tmp_path / "export/tokenizer.json")).encode(*texts).ids == expected
+
+
+def test_an_export_without_its_head_is_the_language_model_and_claims_no_ranking(
+    tmp_path: Path, ranker: CrossEncoder, tokenizer: object
+) -> None:
+    write_export(tmp_path / "export", ranker, tokenizer, 38, with_head=False)
+    config = json.loads((tmp_path / "export/config.json").read_text())
+    assert config["architectures"] == ["BertModel"]
+    assert "sentence_transformers" not in config
+    exported, whole = AutoModel.from_pretrained(tmp_path / "export").state_dict(), ranker.bert.bert.state_dict()
+    assert exported.keys() == whole.keys()
+    assert all(torch.equal(value, whole[key]) for key, value in exported.items())
+    with pytest.raises(ValueError, match="is a language model without a ranking head"):
+        load_ranker(str(tmp_path / "export"))
+
+
+def test_an_export_replaces_an_older_one_and_leaves_nothing_beside_it(
+    tmp_path: Path, ranker: CrossEncoder, tokenizer: object
+) -> None:
+    for _ in range(2):
+        write_export(tmp_path / "export", ranker, tokenizer, 38)
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+
+
+def test_an_export_that_fails_leaves_the_old_one(
+    tmp_path: Path, ranker: CrossEncoder, tokenizer: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_export(tmp_path / "export", ranker, tokenizer, 38)
+    before = (tmp_path / "export/model.safetensors").read_bytes()
+    monkeypatch.setattr(type(tokenizer), "save_pretrained", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_export(tmp_path / "export", ranker, tokenizer, 12)
+    assert (tmp_path / "export/model.safetensors").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]

@@ -1,0 +1,82 @@
+"""dtype=auto: the fastest precision that a check found harmless and that this device computes by itself."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rankdistil.inference import export_files
+from rankdistil.inference.export_files import FILE, FILES, choose, read_precisions, write_precisions
+
+CPU = torch.device("cpu")
+
+
+def row(dtype: str, bits: int | None = None, change: float = 0.001, backend: str = "torch") -> dict[str, Any]:
+    return {"backend": backend, "dtype": dtype, "weight_bits": bits, "change": change}
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """Make a folder with weights, which the check is tied to."""
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("rows", "bits", "bfloat16", "expected"),
+    [
+        ([row("bfloat16"), row("int8", 8), row("int8", 7)], 8, True, "int8"),
+        ([row("int8", 8)], 7, False, "float32"),  # the other kind of 8 bits was checked
+        ([row("int8", 8, 0.02), row("int8", 7)], 7, False, "int8"),
+        ([row("int8", 8, -0.02), row("bfloat16")], 8, True, "bfloat16"),
+        ([row("int8", 8, -0.02), row("bfloat16")], 8, False, "float32"),
+        ([row("int8", 8)], None, True, "float32"),
+        ([row("int8", 8, backend="openvino")], 8, True, "float32"),
+        ([], 8, True, "float32"),
+    ],
+)
+def test_int8_goes_before_bfloat16_before_float32(
+    export: Path, monkeypatch: pytest.MonkeyPatch, rows: list, bits: int | None, bfloat16: bool, expected: str
+) -> None:
+    monkeypatch.setattr(export_files, "weight_bits", lambda: bits)
+    monkeypatch.setattr(export_files, "computes_bfloat16", lambda *_: bfloat16)
+    write_precisions(export, rows, {})
+    assert choose(str(export), "torch", CPU) == expected
+
+
+@pytest.mark.parametrize(("bits", "most", "expected"), [(7, 8, "int8"), (8, 8, "int8"), (8, 7, "float32")])
+def test_a_graph_of_7_bits_serves_every_processor(
+    export: Path, monkeypatch: pytest.MonkeyPatch, bits: int, most: int, expected: str
+) -> None:
+    monkeypatch.setattr(export_files, "weight_bits", lambda: most)
+    write_precisions(export, [row("int8", bits, backend="openvino")], {})
+    assert choose(str(export), "openvino", CPU) == "float32", "the graph isn't there"
+    (export / "openvino").mkdir()
+    (export / FILES["openvino", "int8"]).touch()
+    assert choose(str(export), "openvino", CPU) == expected
+
+
+@pytest.mark.parametrize(("able", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_a_gpu_takes_bfloat16_where_it_has_it_without_a_check(
+    monkeypatch: pytest.MonkeyPatch, able: bool, expected: str
+) -> None:
+    monkeypatch.setattr(export_files, "computes_bfloat16", lambda *_: able)
+    assert choose("owner/name", "torch", torch.device("cuda")) == expected
+
+
+def test_a_check_of_other_weights_counts_for_nothing(export: Path) -> None:
+    write_precisions(export, [row("int8", 8)], {"scored": "pairs"})
+    assert read_precisions(str(export)) == [row("int8", 8)]
+    (export / "model.safetensors").write_bytes(b"others")
+    assert read_precisions(str(export)) == []
+
+
+def test_a_damaged_check_says_how_to_write_it_again(export: Path) -> None:
+    (export / FILE).write_text("[]")
+    with pytest.raises(ValueError) as caught:
+        read_precisions(str(export))
+    assert str(caught.value) == (
+        f"{export / FILE} is damaged (TypeError('list indices must be integers or slices, not str')). Write it again: "
+        f"python -m rankdistil.export run={export} to=int8 (with data=<run> outside of a run)"
+    )

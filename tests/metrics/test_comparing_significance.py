@@ -1,0 +1,159 @@
+"""The paired randomisation test and Holm's adjustment: values by enumeration or by hand, and what is refused."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.stats import permutation_test
+
+from rankdistil.metrics.comparing import describe_test, holm, randomisation_test, shown_p
+
+
+def _values(numbers):
+    return {f"q{index}": float(value) for index, value in enumerate(numbers)}
+
+
+@pytest.mark.parametrize("samples", [7, 8])
+def test_equal_rankers_differ_by_nothing_in_any_sample(samples):
+    values = _values([0.1, 0.5, 1.0])
+    assert randomisation_test(values, dict(values), samples) == (0.0, 1.0, 3, 3)
+
+
+def test_the_difference_is_the_mean_of_a_minus_b():
+    result = randomisation_test(_values([1.0, 0.5, 0.0]), _values([0.0, 0.0, 0.25]))
+    assert result.difference == pytest.approx((1 + 0.5 - 0.25) / 3)
+    assert result.queries == 3
+
+
+def test_five_gains_of_one_are_as_extreme_as_two_of_thirty_two_sign_patterns():
+    assert randomisation_test(_values([1] * 5), _values([0] * 5)).p_value == 2 / 32
+
+
+def test_p_values_are_those_of_scipy_over_all_sign_patterns():
+    gaps = np.random.default_rng(0).normal(0.3, 1, size=12)
+    difference = {"statistic": lambda a, b: (a - b).mean(), "permutation_type": "samples", "n_resamples": 2**12}
+    exact = permutation_test((gaps, np.zeros(12)), **difference)
+    result = randomisation_test(_values(gaps), _values(np.zeros(12)))
+    assert result.p_value == pytest.approx(exact.pvalue, abs=1e-12)
+    assert 0.05 < result.p_value < 0.95  # or the comparison would say little
+
+
+def test_exchanging_the_rankers_turns_the_sign_only():
+    a, b = _values([0.2, 0.9, 0.4, 1.0]), _values([0.1, 1.0, 0.0, 0.5])
+    forth, back = randomisation_test(a, b), randomisation_test(b, a)
+    assert (forth.difference, forth.p_value) == (-back.difference, back.p_value)
+
+
+def test_the_order_of_queries_never_matters():
+    a, b = _values([0.2, 0.9, 0.4, 1.0]), _values([0.1, 1.0, 0.0, 0.5])
+    assert randomisation_test(dict(reversed(a.items())), b) == randomisation_test(a, b)
+
+
+def test_drawn_signs_come_close_to_all_of_them():
+    gaps = _values(np.random.default_rng(1).normal(0.1, 1, size=17))  # one more than are counted one by one
+    every = np.array(list(itertools.product((1, -1), repeat=17))) @ np.array(list(gaps.values()))
+    exact = (np.abs(every) >= abs(sum(gaps.values())) - 1e-9).mean()
+    drawn = randomisation_test(gaps, dict.fromkeys(gaps, 0.0)).p_value
+    assert drawn == pytest.approx(exact, abs=0.004)  # more than three standard errors of 100,000 samples
+    assert 0.05 < exact < 0.95
+
+
+@pytest.mark.parametrize("samples", [9, 999, 1000, 150_000])
+def test_the_smallest_p_value_is_one_over_samples_plus_one(samples):
+    assert randomisation_test(_values([1] * 60), _values([0] * 60), samples).p_value == 1 / (samples + 1)
+
+
+def test_the_seed_decides_the_p_value():
+    a, b = _values([0.2, 0.9, 0.4, 1.0, 0.3, 0.8, 0.1, 0.7, 0.2]), _values([0.1, 1.0, 0.0, 0.5, 0.2, 0.4, 0.3, 0.5, 0.4])
+    p_values = [randomisation_test(a, b, samples=501, seed=seed).p_value for seed in (0, 0, 1, 2, 3)]
+    assert p_values[0] == p_values[1]
+    assert len(set(p_values)) > 1
+
+
+CLUSTERS = {"q0": "a", "q1": "a", "q2": "b", "q3": "c"}
+
+
+def test_the_queries_of_a_cluster_change_their_sign_together():
+    result = randomisation_test(_values([0.4, 0.4, 0.3, 0.1]), _values([0.0] * 4), clusters=CLUSTERS)
+    assert result.difference == pytest.approx(0.3)
+    every = [abs(a * 0.8 + b * 0.3 + c * 0.1) for a, b, c in itertools.product((1, -1), repeat=3)]
+    assert result.p_value == sum(value >= 1.2 - 1e-9 for value in every) / 8 == 2 / 8
+    assert (result.queries, result.units) == (4, 3)
+
+
+def test_gains_that_all_queries_of_one_cluster_share_are_one_gain():
+    """By query this would be a find: two of 2 ** 8 assignments are as extreme."""
+    ten, none = _values([1.0] * 8), _values([0.0] * 8)
+    assert randomisation_test(ten, none).p_value == 2 / 256
+    assert randomisation_test(ten, none, clusters=dict.fromkeys(ten, "bees")).p_value == 1.0
+
+
+def test_clusters_of_one_query_each_change_nothing_but_the_order():
+    a, b = _values([0.2, 0.9, 0.4, 1.0]), _values([0.1, 1.0, 0.0, 0.5])
+    alone = randomisation_test(a, b, clusters={query: query[::-1] for query in a})
+    assert alone == pytest.approx(randomisation_test(a, b))
+
+
+def test_a_cluster_that_is_missing_is_named():
+    with pytest.raises(ValueError) as caught:
+        randomisation_test(_values([1.0] * 5), _values([0.0] * 5), clusters=CLUSTERS)
+    assert str(caught.value) == "1 queries have no cluster, for example q4. Name one for each, or give no clusters."
+
+
+def test_five_units_are_too_few_to_find_anything_and_six_can():
+    found = [randomisation_test(_values([1] * count), _values([0] * count)) for count in (5, 6)]
+    assert [(test.can_find, test.found) for test in found] == [(False, False), (True, True)]
+
+
+@pytest.mark.parametrize(
+    ("queries", "clusters", "words"),
+    [
+        (4, CLUSTERS, "paired randomisation test by topic (3 topics), exact, two-sided"),
+        (16, None, "paired randomisation test over 16 queries, exact, two-sided"),
+        (17, None, "paired randomisation test over 17 queries, 100000 samples, two-sided"),
+    ],
+)
+def test_a_legend_says_what_the_sample_is(queries, clusters, words):
+    assert describe_test(queries, clusters) == words
+
+
+def test_p_values_have_three_digits():
+    assert [shown_p(value) for value in (1.0, 0.04567, 0.001, 0.00099)] == ["p 1.000", "p 0.046", "p 0.001", "p <0.001"]
+
+
+def test_different_queries_are_refused_and_counted():
+    with pytest.raises(ValueError, match="same queries on both sides; 2 of them differ"):
+        randomisation_test({"q1": 1.0, "q2": 1.0}, {"q1": 1.0, "q3": 1.0})
+
+
+def test_no_query_at_all_is_refused():
+    with pytest.raises(ValueError, match="a paired test needs the same queries"):
+        randomisation_test({}, {})
+
+
+def test_holm_multiplies_the_smallest_p_value_by_all_tests_and_the_next_by_one_less():
+    assert holm({"c": 0.04, "a": 0.001, "b": 0.01}) == pytest.approx({"a": 0.003, "b": 0.02, "c": 0.04})
+
+
+def test_a_larger_p_value_is_never_adjusted_below_a_smaller_one():
+    assert holm({"a": 0.01, "b": 0.02, "c": 0.021}) == pytest.approx({"a": 0.03, "b": 0.04, "c": 0.04})
+
+
+def test_adjusted_p_values_end_at_one():
+    assert holm({"a": 0.6, "b": 0.5}) == {"a": 1.0, "b": 1.0}
+
+
+def test_adjusted_p_values_come_back_in_the_order_given():
+    assert list(holm({"c": 0.04, "a": 0.001, "b": 0.01})) == ["c", "a", "b"]
+
+
+def test_one_test_alone_and_none_at_all_need_no_adjustment():
+    assert holm({"a": 0.03}) == {"a": 0.03}
+    assert holm({}) == {}
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
+def test_what_is_no_p_value_is_named(value):
+    with pytest.raises(ValueError) as caught:
+        holm({"good": 0.5, "bad": value})
+    assert str(caught.value) == f"bad: {value} is no p value; it must lie between 0 and 1."

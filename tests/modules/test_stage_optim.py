@@ -1,0 +1,120 @@
+"""Optimiser: which weights decay, what the rate is at each step, which settings are refused."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import get_linear_schedule_with_warmup
+
+from rankdistil.losses import Projection
+from rankdistil.modules.stage import OptimSettings, adamw, learning_rate_factor, parameter_groups, validation_steps
+
+
+def test_every_weight_but_biases_and_layer_norms_decays(tiny_ranker):
+    names = {id(parameter): name for name, parameter in tiny_ranker.named_parameters()}
+    decay, plain = parameter_groups(tiny_ranker, 0.02)
+    assert (decay["weight_decay"], plain["weight_decay"]) == (0.02, 0.0)
+    expected = {name for name in names.values() if name.endswith("bias") or "LayerNorm" in name}
+    assert {names[id(parameter)] for parameter in plain["params"]} == expected
+    assert {names[id(parameter)] for parameter in decay["params"]} == set(names.values()) - expected
+
+
+def test_a_projection_is_learnt_and_its_bias_does_not_decay(tiny_ranker):
+    projection = Projection("shared", 12, 24, states=3)
+    decay, plain = parameter_groups(nn.ModuleList([tiny_ranker, projection]), 0.01)
+    assert any(parameter is projection.maps[0].weight for parameter in decay["params"])
+    assert any(parameter is projection.maps[0].bias for parameter in plain["params"])
+
+
+def test_frozen_weights_are_left_out(tiny_ranker):
+    tiny_ranker.requires_grad_(False)
+    tiny_ranker.bert.classifier.requires_grad_(True)
+    decay, plain = parameter_groups(tiny_ranker, 0.01)
+    assert [parameter.shape for parameter in decay["params"] + plain["params"]] == [(1, 24), (1,)]
+
+
+def test_a_step_without_gradient_shrinks_decaying_weights_by_rate_times_decay():
+    module = nn.Linear(1, 1)
+    nn.init.constant_(module.weight, 2.0)
+    nn.init.constant_(module.bias, 2.0)
+    optimizer, _ = adamw(module, OptimSettings(lr=0.5, steps=10, warmup_steps=0, weight_decay=0.1))
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    assert module.weight.item() == pytest.approx(2 * (1 - 0.5 * 0.1))
+    assert module.bias.item() == 2
+
+
+def test_the_rate_climbs_to_its_peak_and_falls_to_the_end():
+    factors = [learning_rate_factor(step, warmup_steps=3, steps=8) for step in range(9)]
+    assert factors == pytest.approx([1 / 4, 2 / 4, 3 / 4, 5 / 5, 4 / 5, 3 / 5, 2 / 5, 1 / 5, 0])
+
+
+@pytest.mark.parametrize(("warmup_steps", "steps"), [(0, 1), (1, 1), (0, 10), (10, 10), (3, 17)])
+def test_no_step_of_a_run_has_a_rate_of_zero_or_above_the_peak(warmup_steps, steps):
+    factors = [learning_rate_factor(step, warmup_steps, steps) for step in range(steps)]
+    assert min(factors) > 0
+    assert max(factors) <= 1
+
+
+def test_steps_after_the_last_have_a_rate_of_zero():
+    assert [learning_rate_factor(step, 2, 5) for step in (5, 6, 100)] == [0, 0, 0]
+
+
+def test_after_the_warm_up_the_schedule_is_that_of_transformers():
+    module = nn.Linear(1, 1)
+    optimizer, schedule = adamw(module, OptimSettings(lr=0.1, steps=12, warmup_steps=4))
+    theirs = torch.optim.SGD(module.parameters(), lr=0.1)
+    expected = get_linear_schedule_with_warmup(theirs, num_warmup_steps=4, num_training_steps=12)
+    for step in range(12):
+        if step >= 4:
+            assert schedule.get_last_lr() == pytest.approx(expected.get_last_lr() * 2)  # two groups
+        for part in optimizer, theirs, schedule, expected:
+            part.step()
+
+
+def test_the_first_step_uses_the_first_share_of_the_peak_rate():
+    optimizer, _ = adamw(nn.Linear(1, 1), OptimSettings(lr=0.1, steps=10, warmup_steps=4))
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1 / 5, 0.1 / 5])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[(name, value) for name in ("lr", "gradient_clip") for value in (0, -1.0, float("nan"), float("inf"), "1")],
+        *[("weight_decay", value) for value in (-0.01, 1.0, float("nan"), None)],
+        *[("steps", value) for value in (0, -5, 2.0, "10")],
+        *[("warmup_steps", value) for value in (-1, 11, 0.1)],
+    ],
+)
+def test_a_setting_out_of_range_names_its_key_and_value(field, value):
+    settings = {"lr": 1e-3, "steps": 10, "warmup_steps": 1, field: value}
+    with pytest.raises(ValueError, match=rf"stage\.{field} is {value!r}; expected a"):
+        OptimSettings(**settings)
+
+
+def test_a_warm_up_longer_than_the_run_names_the_run():
+    with pytest.raises(ValueError, match=r"a whole number from 0 to stage\.steps \(10\)"):
+        OptimSettings(lr=1e-3, steps=10, warmup_steps=11)
+
+
+@pytest.mark.parametrize(
+    ("steps", "validations", "expected"),
+    [
+        (300, 3, [100, 200, 300]),
+        (10, 4, [2, 5, 7, 10]),
+        (199, 2, [99, 199]),
+        (7, 1, [7]),
+        (3, 20, [1, 2, 3]),
+    ],
+)
+def test_validations_are_evenly_spread_and_the_last_step_is_one_of_them(steps, validations, expected):
+    assert validation_steps(steps, validations) == expected
+
+
+@pytest.mark.parametrize("steps", [20, 50, 199, 1000])
+def test_there_are_as_many_validations_as_were_asked_for(steps):
+    found = validation_steps(steps, 20)
+    assert len(set(found)) == 20
+    gaps = [after - before for before, after in zip([0, *found], found, strict=False)]
+    assert max(gaps) - min(gaps) <= 1
+    assert found[-1] == steps

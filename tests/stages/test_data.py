@@ -1,0 +1,131 @@
+"""Parts: which splits, files and texts a config's keys open."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+from rankdistil.data.check.whole.whole import Check
+from support import composed
+
+from rankdistil.data.collections.holdout import Holdout
+from rankdistil.stages import data as run_data
+from tests.flow.test_check import FILES as FILES_OF_CATS
+
+FILES = ["+experiment=ranker_distill_6l", "data=files", "data.root=/anywhere", "data.holdout=7"]
+
+
+def holdouts(data: DictConfig) -> list[Holdout | None]:
+    return [run_data.open_reader(data, split).holdout for split in ("train", "valid", "test")]
+
+
+def test_text_is_that_of_the_training_collection_unless_another_is_named() -> None:
+    cfg = composed("stage=lm_distill")
+    assert run_data.open_passages(cfg.data).name == "rankdistil/almanac/train"
+    cfg.data.passages = "beir/nfcorpus"
+    assert run_data.open_passages(cfg.data).name == "beir/nfcorpus"
+
+
+def test_what_has_no_split_of_its_own_is_held_out_of_the_training_queries() -> None:
+    assert holdouts(composed(*FILES).data) == [Holdout(7, False), Holdout(7, True), None]
+    assert holdouts(composed(*FILES, "data.test=null").data) == [Holdout(14, False), Holdout(7, True), Holdout(7, True, 7)]
+    named = "data.valid=${data.train}"
+    assert holdouts(composed(*FILES, named, "data.test=null").data) == [Holdout(7, False), None, Holdout(7, True)]
+    assert holdouts(composed(*FILES, named).data) == [None, None, None]
+
+
+@pytest.mark.parametrize(("missing", "what"), [("valid", "validate"), ("test", "test")])
+def test_a_missing_split_and_nothing_held_out_names_both_keys(missing: str, what: str) -> None:
+    others = ["data.valid=${data.train}"] if missing == "test" else []
+    data = composed(*FILES, "data.holdout=0", f"data.{missing}=null", *others).data
+    with pytest.raises(ValueError) as caught:
+        run_data.open_reader(data, "train")
+    assert str(caught.value) == f"data.{missing} is null and data.holdout is 0: set one of them, to {what} on."
+
+
+def test_a_run_reads_of_each_id_only_what_it_uses() -> None:
+    paper = composed("+experiment=ranker_distill_6l", "data=msmarco_passage")
+    ranking = ["docs", "queries", "qrels", "scoreddocs"]
+    tests = [f"msmarco-passage/trec-dl-{year}/judged" for year in (2019, 2020)]
+    read = {name: kinds for name, (_, kinds) in run_data.wanted(paper, train=True).items()}
+    assert read == {
+        **dict.fromkeys(tests, ranking),
+        "msmarco-passage/train/triples-small": ["docs", "queries", "docpairs"],
+        "msmarco-passage/dev/small": ranking,
+    }
+    assert list(run_data.wanted(paper, train=False)) == tests
+    text = composed("+experiment=lm_distill_6l", "data=msmarco_passage")
+    assert {name: kinds for name, (_, kinds) in run_data.wanted(text, train=True).items()} == {
+        "msmarco-passage/train/triples-small": ["docs"]
+    }
+    paper.data.candidates = "run.txt"
+    assert run_data.wanted(paper, train=False)[tests[0]][1] == ranking[:3]
+
+
+@pytest.fixture
+def checked(tmp_path: Path) -> Callable[..., Check]:
+    for name, text in FILES_OF_CATS.items():
+        (tmp_path / name).write_text(text)
+
+    def checked(*words: str) -> Check:
+        data = ["data=files", f"data.root={tmp_path}", "data.holdout=1", "data.train.triples=triples.train.tsv"]
+        return run_data.check_data(composed("+experiment=smoke", *data, *words))
+
+    return checked
+
+
+def test_a_check_tells_what_re_ranking_can_gain_and_how_many_texts_are_cut(checked, tmp_path: Path) -> None:
+    assert checked("data.max_length=11", "data.depth=11").facts == [
+        "data.holdout: train has 1 queries, 1 of them with a passage of grade 1 or more.",
+        "data.holdout: valid has 1 queries, 1 of them with a passage of grade 1 or more.",
+        f"valid ({tmp_path.name}/queries.train.tsv (only 1 held-out queries)): the first 4 candidates (BM25) hold 100.0% of "
+        "the relevant passages, at least one for 100.0% of the queries: best possible nDCG@10 1.0000 (1 queries).",
+        f"test ({tmp_path.name}/queries.test.tsv): the first 11 candidates (BM25) hold 100.0% of the relevant passages, at "
+        "least one for 100.0% of the queries: best possible nDCG@10 1.0000 (1 queries).",
+        "corpus.tsv: 33.3% of 3 passages are cut beside a query of 4 tokens (the median) at data.max_length=11.",
+        "queries.train.tsv: 0.0% of 2 queries are cut by a long passage at data.max_length=11.",
+        "queries.test.tsv: 100.0% of 1 queries are cut by a long passage at data.max_length=11.",
+    ]
+
+
+def test_a_depth_that_the_measure_sees_all_of_is_told(checked) -> None:
+    told = "{}={} is no more than the 10 passages that nDCG@10 looks at: none comes into view from further down. Set it higher."
+    both = [f"valid: {told.format('data.valid_depth', 4)}", f"test: {told.format('data.depth', 10)}"]
+    assert checked("data.depth=10").notes == both
+    assert checked("data.depth=11", "data.valid_depth=11").notes == []
+
+
+def test_a_check_that_found_problems_tells_no_gain(checked, tmp_path: Path) -> None:
+    (tmp_path / "qrels.test.txt").write_text("3 0 nowhere 1\n")
+    assert checked().facts == []
+
+
+def test_texts_whose_tokenizer_is_elsewhere_are_not_tokenised(checked) -> None:
+    assert checked("teacher.path=nobody/anywhere").facts[-1] == (
+        "how many texts are cut is not told: the tokenizer of nobody/anywhere is not on this machine."
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("callbacks.inference_time=5", "callbacks.inference_time is 5; expected the section with its keys: queries, candid"),
+        (
+            "callbacks.inference_time={queries: 1}",  # in place of the section
+            "callbacks.inference_time lacks candidates, throughput_pairs, ",
+        ),
+        ("+callbacks.inference_time.round=1", "Did you mean 'callbacks.inference_time.rounds'?"),
+        ("callbacks.inference_time.rounds=0", "callbacks.inference_time.rounds is 0; expected a whole number of at least 1."),
+    ],
+)
+def test_wrong_settings_of_the_timing_are_told(override: str, message: str) -> None:
+    cfg = composed(
+        "+experiment=smoke", *(["callbacks.inference_time=null"] if "{" in override else []), f"++{override.lstrip('+')}"
+    )
+    with pytest.raises(ValueError) as error:
+        run_data.timing_settings(cfg)
+    assert message in str(error.value)
+
+
+def test_a_timing_that_is_null_is_none() -> None:
+    assert run_data.timing_settings(composed("+experiment=smoke", "callbacks.inference_time=null")) is None
