@@ -26,6 +26,7 @@ slurm: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 $(VENV)/.installed: pyproject.toml
 	@echo "setting up $(VENV): PyTorch and its companions, a few minutes"

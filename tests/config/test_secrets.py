@@ -9,7 +9,7 @@ from support import composed
 from rankdistil.config.checks import check, plain
 from rankdistil.config.secrets import recorded, refuse_secrets
 from rankdistil.planning.plan import outcome_settings
-from rankdistil.processes import launch
+from rankdistil.runs.record import prepare
 
 SMOKE = "+experiment=smoke"
 HIDDEN = "hunter2"
@@ -51,7 +51,7 @@ def test_no_file_that_a_run_begins_with_holds_a_value_of_the_environment(tmp_pat
     word = "data.name=${oc.env:HIDDEN}"
     cfg = composed("+experiment=finetune_6l", word)
     hydra = OmegaConf.create({"overrides": {"task": [word]}, "job": {"name": "${oc.env:HIDDEN}"}})
-    launch.prepare(tmp_path, cfg, outcome_settings(cfg, {}), {}, hydra)
+    prepare(tmp_path, cfg, outcome_settings(cfg, {}), {}, hydra)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.name for path in files} == {"run.json", "config.yaml", "overrides.yaml", "hydra.yaml"}
     assert not [path for path in files if HIDDEN in path.read_text()]

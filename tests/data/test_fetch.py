@@ -13,7 +13,8 @@ from ir_datasets.formats import TrecQrels, TsvDocs, TsvQueries
 from ir_datasets.util import Cache
 from ir_datasets.util.download import Download, LocalDownload, RequestsDownload
 
-from rankdistil.data import almanac, fetch
+from rankdistil.data import fetch
+from rankdistil.data.collections import almanac
 from rankdistil.data.fetch import KINDS, Missing
 
 DOCS = b"a\tapples\nb\tbees\n"

@@ -7,18 +7,12 @@ import subprocess
 import pytest
 from support import REPOSITORY
 
-READERS = tuple(f"data.{path.stem}" for path in (REPOSITORY / "src/rankdistil/data").glob("*") if path.stem != "batch")
 FILES = [REPOSITORY / line for line in subprocess.run(
     ["git", "-C", str(REPOSITORY), "ls-files", "--cached", "--others", "--exclude-standard"],
     capture_output=True, text=True, check=True,
 ).stdout.splitlines()]  # fmt: skip
+PACKAGE = REPOSITORY / "src/rankdistil"
 SOURCES = [path for path in FILES if path.suffix == ".py" and "src" in path.parts and path.is_file()]
-
-
-def imports(path: object) -> set[str]:
-    tree = ast.parse(path.read_text())
-    names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-    return names | {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
@@ -29,59 +23,27 @@ def test_a_source_file_is_small_says_why_it_exists_and_is_no_dumping_ground(path
     assert path.name == "__init__.py" or ast.get_docstring(ast.parse(text))
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_only_the_top_of_the_package_knows_hydra_and_omegaconf(path: object) -> None:
-    top = {
-        "run",
-        "plan",
-        "jobs",
-        "announcements",
-        "parts",
-        "roles",
-        "score",
-        "testing",
-        "networks",
-        "settings",
-        "splits",
-        "cli",
-        "fit",
-        "lineage",
-        "outcome",
-        "card",
-        "summary",
-        "evaluation",
-        "entries",
-        "estimate",
-        "held_out",
-        "ranges",
-        "secrets",
-        "unread",
-        "words",
-    }
-    hydra = {name for name in imports(path) if name.split(".")[0] in {"hydra", "omegaconf"}}
-    assert not hydra or path.stem in top
+def test_the_house_has_few_rooms_and_a_short_hall() -> None:
+    assert len([path for path in SOURCES if path.stat().st_size]) <= 105
+    rooms = {path.parent for path in SOURCES}
+    for room in rooms - {PACKAGE}:
+        entries = {path.name for path in (*SOURCES, *rooms) if path.parent == room} - {"__init__.py"}
+        assert len(entries) <= 12, room
+    assert len([path for path in SOURCES if path.parent == PACKAGE and path.name != "__init__.py"]) <= 4
 
 
-@pytest.mark.parametrize(
-    ("folder", "forbidden"),
-    [
-        ("losses", ("modules", "callbacks", "report", "inference", "run", "parts", "networks", *READERS)),
-        ("models", ("losses", "modules", "callbacks", "report", "inference", "run", "parts", "networks", *READERS)),
-        ("data", ("losses", "modules", "callbacks", "report", "inference", "run", "parts", "networks", "metrics", "models")),
-        ("metrics", ("modules", "callbacks", "report", "inference", "run", "parts", "networks", "losses", "models")),
-        ("modules", ("callbacks", "report", "inference", "run", "parts", "networks", "metrics")),
-        ("callbacks", ("report", "run", "parts", "networks", "fit")),
-    ],
-)
-def test_imports_go_downward(folder: str, forbidden: tuple[str, ...]) -> None:
-    for path in SOURCES:
-        if path.parent.name == folder:
-            upward = [name for name in imports(path) for part in forbidden if (name + ".").startswith(f"rankdistil.{part}.")]
-            assert not upward, f"{path.name} imports {upward}"
-
-
-def test_metrics_never_import_lightning() -> None:
-    assert not any("lightning" in name for path in SOURCES if path.parent.name == "metrics" for name in imports(path))
+def test_the_map_in_contributing_names_every_module_and_no_other() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    lines = re.search(r"^src/rankdistil/\n(.*?)^benchmarks/", text, re.DOTALL | re.MULTILINE).group(1).splitlines()
+    room, named = PACKAGE, {}
+    for line in lines:
+        indent, name, listed = re.fullmatch(r"( +)(\S+) +[^:]+: (.*)", line).groups()
+        room = PACKAGE / name if len(indent) == 2 else PACKAGE / "data" / name
+        named[room] = {*re.sub(r"\(.*?\)", "", listed).split()}
+    found = {room: {path.stem for path in SOURCES if path.parent == room} - {"__init__"} for room in named}
+    found[PACKAGE / "data/collections"] |= {"almanac"}
+    assert found == named
+    assert {path.parent for path in SOURCES} == {*named, PACKAGE / "data/collections/almanac"}
 
 
 def test_every_experiment_and_student_is_named_in_the_readme() -> None:

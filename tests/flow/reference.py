@@ -9,6 +9,7 @@ from rankdistil.commands.train import carry_out_prepared
 from rankdistil.files import locked
 from rankdistil.planning.plan import outcome_settings
 from rankdistil.processes import launch
+from rankdistil.runs.record import prepare
 
 STILL = [
     "student=2l", "scale=smoke", "steps.finetune=1", "lr.finetune=1e-300", "data.eval_batch_size=2", "data.depth=4",
@@ -21,7 +22,7 @@ def measure(folder: Path, number: int, *overrides: str) -> DictConfig:
     """Carry out a run in a folder, in this process or in several fresh ones, as train.py does once it has planned it."""
     cfg = composed("+experiment=finetune_6l", *STILL, *overrides)
     with locked(folder, wait=False) as lock:
-        launch.prepare(folder, cfg, outcome_settings(cfg, {}), {}, None)
+        prepare(folder, cfg, outcome_settings(cfg, {}), {}, None)
         if number == 1:
             carry_out_prepared(folder)
         else:

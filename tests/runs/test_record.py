@@ -19,9 +19,8 @@ from rankdistil.files import changed_settings, fingerprint, locked
 from rankdistil.inference import machine
 from rankdistil.planning import plan as outcomes
 from rankdistil.planning.plan import outcome_settings
-from rankdistil.processes import launch
 from rankdistil.runs import record as run_record
-from rankdistil.runs.record import read_record, state
+from rankdistil.runs.record import discard_unstarted, prepare, read_record, state
 
 SETTINGS = {"seed": 0, "stage.lr": 0.1}
 
@@ -71,34 +70,34 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
 
 def test_a_run_that_ended_before_its_first_checkpoint_leaves_nothing_and_one_that_has_one_stays(tmp_path: Path) -> None:
     for name in ("early", "late"):
-        launch.prepare(tmp_path / name, OmegaConf.create({"a": 1}), SETTINGS, {}, None)
+        prepare(tmp_path / name, OmegaConf.create({"a": 1}), SETTINGS, {}, None)
     (tmp_path / "late/checkpoints").mkdir()
     (tmp_path / "early/start/export").mkdir(parents=True)
     for name in ("valid.run", "trained_on.npy"):
         (tmp_path / "early" / name).touch()
     for name in ("early", "late"):
-        launch.discard_unstarted(tmp_path / name)
+        discard_unstarted(tmp_path / name)
     assert not any((tmp_path / "early").iterdir())
     assert {path.name for path in (tmp_path / "late").iterdir()} == {".hydra", "run.json", "checkpoints"}
 
 
 def test_a_run_that_ended_before_its_first_scores_leaves_nothing(tmp_path: Path) -> None:
     for name in ("early", "late"):
-        launch.prepare(tmp_path / name, OmegaConf.create({"a": 1}), SETTINGS, {}, None)
+        prepare(tmp_path / name, OmegaConf.create({"a": 1}), SETTINGS, {}, None)
         (tmp_path / name / "scores").mkdir()
     (tmp_path / "late/scores/part-00000.parquet").touch()
     for name in ("early", "late"):
-        launch.discard_unstarted(tmp_path / name)
+        discard_unstarted(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir() if any(path.iterdir())] == ["late"]
 
 
 def test_what_a_run_did_not_write_stays_when_it_is_discarded(tmp_path: Path) -> None:
-    launch.prepare(tmp_path, OmegaConf.create({"a": 1}), SETTINGS, {}, None)
+    prepare(tmp_path, OmegaConf.create({"a": 1}), SETTINGS, {}, None)
     for name in ("metrics.csv", "hparams.yaml", "notes.txt"):
         (tmp_path / name).touch()
     for name in ("tensorboard", "seed0"):
         (tmp_path / name).mkdir()
-    launch.discard_unstarted(tmp_path)
+    discard_unstarted(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "seed0"}
 
 
@@ -122,7 +121,7 @@ def test_a_run_that_was_killed_before_its_first_record_was_whole_can_be_started_
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path), file]).returncode == -9
     assert any(f"{file}.rankdistil-" in path.name for path in tmp_path.rglob("*"))
     assert state(tmp_path, SETTINGS).name == "to run"
-    launch.discard_unstarted(tmp_path)
+    discard_unstarted(tmp_path)
     assert not any(tmp_path.iterdir())
 
 
@@ -136,11 +135,11 @@ def test_a_run_that_says_running_though_nobody_holds_it_was_stopped(tmp_path: Pa
 
 
 def test_a_run_that_is_discarded_loses_its_record_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    launch.prepare(tmp_path, OmegaConf.create({"a": 1}), SETTINGS, {}, None)
+    prepare(tmp_path, OmegaConf.create({"a": 1}), SETTINGS, {}, None)
     (tmp_path / "metrics.csv").touch()
     gone: list[str] = []
     monkeypatch.setattr(Path, "unlink", lambda path: gone.append(path.name))
-    launch.discard_unstarted(tmp_path)
+    discard_unstarted(tmp_path)
     assert gone == ["metrics.csv", "run.json"]
 
 
@@ -153,14 +152,14 @@ def test_a_run_that_is_just_starting_is_not_taken_for_something_else(tmp_path: P
 def test_the_first_record_holds_settings_and_parents_before_anything_ran(tmp_path: Path) -> None:
     parents = {"teacher": {"source": "a/export", "fingerprint": "f"}}
     tests = [{"data.depth": 20}]
-    launch.prepare(tmp_path, OmegaConf.create({"a": 1}), SETTINGS, parents, None, tests)
+    prepare(tmp_path, OmegaConf.create({"a": 1}), SETTINGS, parents, None, tests)
     record = {"status": "prepared", "fingerprint": fingerprint(SETTINGS), "settings": SETTINGS, "parents": parents}
     record |= {"tests": tests, "tests_fingerprint": fingerprint({"tests": tests})}
     assert read_record(tmp_path) == record
 
 
 def test_the_environment_stays_a_reference_in_the_written_config(tmp_path: Path) -> None:
-    launch.prepare(tmp_path, OmegaConf.create({"a": "${oc.env:HOME}"}), SETTINGS, {}, None)
+    prepare(tmp_path, OmegaConf.create({"a": "${oc.env:HOME}"}), SETTINGS, {}, None)
     assert (tmp_path / ".hydra/config.yaml").read_text() == "a: ${oc.env:HOME}\n"
 
 
@@ -248,7 +247,7 @@ def test_a_finished_run_keeps_its_record_when_it_is_tested_again_and_is_to_test_
     record(tmp_path, "finished", finished="then", train_s=7, tests=[{"data.depth": 20}])
     (tmp_path / "export").mkdir()
     (tmp_path / "export/config.json").touch()
-    launch.prepare(tmp_path, OmegaConf.create({"a": 1}), SETTINGS, {}, None, [{"data.depth": 10}])
+    prepare(tmp_path, OmegaConf.create({"a": 1}), SETTINGS, {}, None, [{"data.depth": 10}])
     found = read_record(tmp_path)
     assert [found[key] for key in ("status", "finished", "train_s", "tests")] == ["finished", "then", 7, [{"data.depth": 10}]]
     reason = "finished then; its last test didn't end: tested again"

@@ -1,1 +1,0 @@
-"""Callbacks: they hear step outputs and files, never private state of a module or a dataset."""

@@ -26,7 +26,7 @@ from rankdistil.processes import launch, ranks
 from rankdistil.processes.group import Announcements
 from rankdistil.processes.stopping import restarted
 from rankdistil.report.tables import print_check, print_plain
-from rankdistil.runs.record import read_record, state
+from rankdistil.runs.record import discard_unstarted, prepare, read_record, state
 from rankdistil.stages import data as run_data
 from rankdistil.stages import networks
 from rankdistil.stages.score_teacher import run_scoring
@@ -217,7 +217,7 @@ def _carry_out(step: plan.Step, parent: bool, group: Announcements | None) -> No
             print_plain(console(), [f"resume=true: {step.folder} holds nothing to continue ({now.reason}): it begins afresh."])
         if now.name == "to resume" and (last := step.folder / "checkpoints" / "last.ckpt").is_file():
             require_whole(last)
-        launch.prepare(step.folder, step.cfg, step.settings, step.parents, None if parent else HydraConfig.get(), step.tests)
+        prepare(step.folder, step.cfg, step.settings, step.parents, None if parent else HydraConfig.get(), step.tests)
         try:
             if group is not None:
                 group.announce(step.folder, step.cfg)
@@ -229,5 +229,5 @@ def _carry_out(step: plan.Step, parent: bool, group: Announcements | None) -> No
                 launch.run_in_fresh_process(step.folder, lock, number)
         except BaseException:
             if now.name != "to test":
-                launch.discard_unstarted(step.folder)
+                discard_unstarted(step.folder)
             raise

@@ -1,5 +1,27 @@
-"""What a config may say, and what it asks for."""
+"""Resolvers of conf/, registered by whoever imports this package: what a config computes out of other settings."""
 
-from rankdistil.config.resolvers import register
+from collections.abc import Callable
+from typing import Any
 
-register()
+from omegaconf import DictConfig, OmegaConf
+
+from rankdistil.data.files.layout import file_name, validation_files
+
+
+def _register() -> None:
+    OmegaConf.register_new_resolver(
+        "rankdistil.half", lambda number: number // 2, replace=True
+    )  # conf/scale: two steps of a stage
+    for name, naming in {"file": file_name, "validation": validation_files}.items():  # conf/data/files.yaml: what nobody named
+        OmegaConf.register_new_resolver(f"rankdistil.{name}", _of_root(naming), replace=True)
+
+
+def _of_root(naming: Callable[..., Any]) -> Callable[..., Any]:
+    def named(*words: str, _root_: DictConfig) -> Any:
+        found = naming(OmegaConf.select(_root_, "data.root"), *words)  # None where it isn't set
+        return OmegaConf.create(found) if isinstance(found, dict) else found
+
+    return named
+
+
+_register()

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from math import isfinite
 
-from rankdistil.data.batches.groups import TRAIN_ON
-
+TRAIN_ON = ("auto", "docpairs", "sampled")
 NO_COUNT = ("train_on", "store", "negatives_margin", "negatives_scores")
 
 

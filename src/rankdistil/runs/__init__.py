@@ -1,1 +1,0 @@
-"""Run folders: their records, and those that a comparison names."""

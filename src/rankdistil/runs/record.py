@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -10,14 +11,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rankdistil.config.choices import named_source, place_name
 from rankdistil.data.teacher_scores.folder import read_header
-from rankdistil.files import LOCK, changed_settings, fingerprint, holder, is_unfinished, read_json, write_json
+from rankdistil.files import LOCK, changed_settings, fingerprint, holder, is_unfinished, read_json, write_json, write_text
 from rankdistil.inference.machine import processor
 from rankdistil.processes import ranks
 from rankdistil.processes.stopping import Stopped
+
+# What a run may have written before its first checkpoint; all else in its folder is the user's.
+WRITTEN = (
+    ".hydra", "run.json", "hparams.yaml", "metrics.csv", "wandb", "export", "tensorboard", "start", "valid.run", "scores",
+    "trained_on.npy",
+)  # fmt: skip
 
 PACKAGES = ("rankdistil", "torch", "lightning", "transformers", "ir-datasets", "ir-measures", "bm25s", "numpy")
 
@@ -195,3 +202,44 @@ def refuse_occupied(folder: Path) -> None:
 def run_label(folder: Path) -> str:
     """Name a run (method, student, run name) or any other folder by the last parts of its path, as its test files do."""
     return "_".join(part for part in folder.parts[-3:] if part != folder.anchor)
+
+
+def prepare(
+    folder: Path, cfg: DictConfig, settings: dict[str, Any], parents: dict[str, Any], hydra: DictConfig | None,
+    tests: Sequence[dict[str, Any]] = (),
+) -> None:  # fmt: skip
+    """Write ``.hydra/`` and a first ``run.json`` into a run folder that is locked and free, or whose run is to be tested again.
+
+    Args:
+        folder: the run folder.
+        cfg: the job's config; references to the environment stay references.
+        settings: what decides the run's outcome.
+        parents: what it learns or starts from, by role.
+        hydra: Hydra's own config, for a job that the command line describes; None for a parent.
+        tests: what decides its tests. A finished run keeps its record, which says that its test is out of date by now.
+    """
+    target = folder / ".hydra"
+    target.mkdir(parents=True, exist_ok=True)
+    write_text(target / "config.yaml", OmegaConf.to_yaml(cfg))
+    before = read_record(folder) or {}
+    if before.get("status") == "finished":
+        record = before | {"test_pending": True}
+    else:
+        record = {"status": "prepared", "fingerprint": fingerprint(settings), "settings": settings, "parents": parents}
+    told = {"tests": [*tests], "tests_fingerprint": fingerprint({"tests": [*tests]})}
+    write_json(folder / "run.json", record | told)
+    if hydra is not None:
+        write_text(target / "overrides.yaml", OmegaConf.to_yaml(hydra.overrides.task))
+        write_text(target / "hydra.yaml", OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})))
+
+
+def discard_unstarted(folder: Path) -> None:
+    """Remove what a run wrote that ended before its first checkpoint or scores: nothing in it could be continued or used."""
+    if (folder / "checkpoints").is_dir() or any((folder / "scores").glob("*.parquet")):
+        return
+    ours = [path for path in folder.iterdir() if path.name in WRITTEN or is_unfinished(path)]
+    for path in sorted(ours, key=lambda path: path.name == "run.json"):  # last: without it, the rest would be a stranger's
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -1,1 +1,0 @@
-"""What a run does, in its order."""

@@ -18,7 +18,6 @@ from rankdistil.data.records import Qrels, Ranking, Triple
 from rankdistil.data.stores.ragged import StoredRows
 from rankdistil.data.teacher_scores.folder import TeacherScores
 
-TRAIN_ON = ("auto", "docpairs", "sampled")
 BLOCK = 1 << 12  # triples that stay together on their way into the shuffle: they are read from disk in one piece
 SHUFFLED = 1 << 8  # blocks that are shuffled together; the bound of the shuffle is a million triples
 CHUNK = 1 << 16

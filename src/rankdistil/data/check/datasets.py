@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import ir_datasets
 
-from rankdistil.data import almanac
 from rankdistil.data.check.files import TextsFound
+from rankdistil.data.collections import almanac
 from rankdistil.data.collections.reader import Reader
 from rankdistil.data.collections.texts import training_triples
 from rankdistil.data.encode import SPECIAL_TOKENS

@@ -12,7 +12,7 @@ import ir_datasets
 from ir_datasets.formats import GenericScoredDoc
 from ir_datasets.indices.base import DocstoreOptions, FileAccess
 
-from rankdistil.data import almanac
+from rankdistil.data.collections import almanac
 from rankdistil.data.collections.bm25 import Bm25, shared_index
 from rankdistil.data.collections.holdout import Holdout, answered
 from rankdistil.data.collections.origin import KINDS, Origin, of_dataset, of_file, with_ids

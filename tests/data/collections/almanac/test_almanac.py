@@ -7,8 +7,8 @@ from statistics import fmean, median
 import ir_datasets
 import pytest
 
-from rankdistil.data import almanac
-from rankdistil.data.almanac import topic
+from rankdistil.data.collections import almanac
+from rankdistil.data.collections.almanac import topic
 from rankdistil.data.collections.reader import Reader
 from rankdistil.data.collections.texts import training_triples
 from rankdistil.data.encode import PairEncoder
