@@ -183,8 +183,7 @@ def time_rankers(
             common = variant._asdict() | {"parameters": parameters[variant.ranker]} | about | {"rounds": rounds}
             common |= _amount(engines[variant], calls)
             rows += [common | each for each in summarise(everywhere, [len(pairs) for pairs in calls] * rounds)]
-    share = others_share(processes.gather(others.usage()))
-    devices = processes.gather(device_name(device))
+    devices, share = processes.gather(device_name(device)), others_share(processes.gather(others.usage()))
     setup = {"device": ", ".join(dict.fromkeys(devices)), "processes": len(devices)} | machine
     setup |= {"versions": origin["versions"] | machine["versions"], "commit": origin["commit"], "includes_tokenisation": True}
     setup |= asdict(settings) | {"queries": min(settings.queries, len(queries)), "left_out": left_out}

@@ -25,7 +25,6 @@ from rankdistil.config.choices import asks_teacher, kept_losses, learnt_from, pl
 from rankdistil.config.secrets import recorded
 from rankdistil.data.batches.stream import StreamDataModule
 from rankdistil.data.collections.leaks import write_trained_on
-from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Ranking
 from rankdistil.files import write_json
 from rankdistil.inference.export_files import write_export
@@ -39,7 +38,7 @@ from rankdistil.report.tables import data_notes, print_plain
 from rankdistil.runs.record import begun, failure_recorded, read_record
 from rankdistil.stages import data as run_data
 from rankdistil.stages import networks
-from rankdistil.stages.test import START, forget_tests, leak_notes, open_splits, score_splits, teacher_validation
+from rankdistil.stages.test import START, Splits, forget_tests, leak_notes, open_splits, score_splits, teacher_validation
 from rankdistil.stages.trainer import build_trainer
 
 RANKING = ("val/nDCG@10", "val/choice", "max")  # what a stage is judged by, and what the best validation is chosen by
@@ -65,35 +64,16 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
     before = read_record(folder) or {}
     again = before.get("status") == "finished"
     L.seed_everything(cfg.seed, verbose=False)
-    networks.check_scores(cfg)  # again: the teacher may have been trained just now
-    teacher = networks.load_teacher(cfg)
-    tokenizer = load_tokenizer(networks.teacher_source(cfg))
-    require_fitting(networks.teacher_source(cfg), tokenizer, teacher.config)
-    positions = teacher.config.max_position_embeddings
-    if cfg.stage.reads == "passages":
-        data = run_data.build_passages(cfg, tokenizer, positions)
-    else:
-        data = run_data.build_data(cfg, tokenizer, positions, cfg.seed, train=True)
-    data.open()
-    splits = [] if cfg.stage.reads == "passages" else open_splits(cfg, data)
-    if rank_zero_only.rank == 0:
-        print_plain(console, data_notes(data.account()))
-    validated = teacher_validation(cfg, data) if asks_teacher(cfg) and splits else None
-    module = networks.build_module(cfg, teacher, data, parents, asked=validated is None)
-    if cfg.trainer.get("compile", False):
-        for network in filter(None, (module.ranker, getattr(module, "teacher", None))):
-            compile_layers(network)
-    for name in sorted(set(cfg.stage.losses) - set(kept_losses(cfg))):
-        console.print(f"student {cfg.student.name} can't take the {name} loss: dropped (student.drop_losses).")
-    if again and rank_zero_only.rank == 0:
-        forget_tests(folder)
-    if module.losses.trains_head and networks.start_ranks(cfg, parents) and rank_zero_only.rank == 0:
-        _write_start(folder, module, data.encoder)
+    data, splits, validated, module = _build(cfg, parents, console)
     record = before | data.names | {"data": data.account()}
     if not again:
         record |= begun(cfg, settings, parents) | _described(cfg, module, data, parents)
     started = time.monotonic()
     if rank_zero_only.rank == 0:
+        if again:
+            forget_tests(folder)
+        if module.losses.trains_head and networks.start_ranks(cfg, parents):
+            write_export(folder / START / "export", module.ranker, data.encoder.tokenizer, data.encoder.max_length)
         write_json(folder / "run.json", record)
         own = {} if cfg.stage.reads == "passages" else data.trained_queries()
         write_trained_on(folder, own, learnt_from(cfg, parents))
@@ -103,7 +83,7 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
         with ended_together(), nullcontext() if again else failure_recorded(folder, record):
             if not again:
                 record |= _fit(cfg, folder, module, data, validated, logger)
-            del module, teacher  # with the optimiser's state, several times the network: nothing of it is needed any more
+            del module  # with its teacher and the optimiser's state, several times the network: they aren't needed any more
             if ranks:
                 tested = score_splits(cfg, folder, splits, networks.teacher_source(cfg) if asks_teacher(cfg) else None)
         if rank_zero_only.rank != 0:
@@ -119,6 +99,33 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
         ended, seconds = time.strftime("%Y-%m-%d %H:%M:%S"), time.monotonic() - started
         record |= {"status": "finished", "finished": ended, "wall_s": round(seconds, 1)}
     write_json(folder / "run.json", record)
+
+
+def _build(
+    cfg: DictConfig, parents: dict[str, Any], console: Console
+) -> tuple[StreamDataModule, Splits, Ranking | None, StageModule]:
+    """Build what a stage trains on, the splits of its test, its teacher's validation, and the module; say what is left out."""
+    networks.check_scores(cfg)  # again: the teacher may have been trained just now
+    source, reads_text = networks.teacher_source(cfg), cfg.stage.reads == "passages"
+    teacher, tokenizer = networks.load_teacher(cfg), load_tokenizer(source)
+    require_fitting(source, tokenizer, teacher.config)
+    positions = teacher.config.max_position_embeddings
+    if reads_text:
+        data = run_data.build_passages(cfg, tokenizer, positions)
+    else:
+        data = run_data.build_data(cfg, tokenizer, positions, cfg.seed, train=True)
+    data.open()
+    splits: Splits = [] if reads_text else open_splits(cfg, data)
+    if rank_zero_only.rank == 0:
+        print_plain(console, data_notes(data.account()))
+    validated = teacher_validation(cfg, data) if asks_teacher(cfg) and splits else None
+    module = networks.build_module(cfg, teacher, data, parents, asked=validated is None)
+    if cfg.trainer.get("compile", False):
+        for network in filter(None, (module.ranker, getattr(module, "teacher", None))):
+            compile_layers(network)
+    for name in sorted(set(cfg.stage.losses) - set(kept_losses(cfg))):
+        console.print(f"student {cfg.student.name} can't take the {name} loss: dropped (student.drop_losses).")
+    return data, splits, validated, module
 
 
 def quieten() -> None:
@@ -221,10 +228,6 @@ def _described(cfg: DictConfig, module: StageModule, data: StreamDataModule, par
         "shape": {"layers": shape.num_hidden_layers, "width": shape.hidden_size, "heads": shape.num_attention_heads}
         | {"parameters": parameter_count(module.ranker)},
     }
-
-
-def _write_start(folder: Path, module: StageModule, own: PairEncoder) -> None:
-    write_export(folder / START / "export", module.ranker, own.tokenizer, own.max_length)
 
 
 def _followed(parents: dict[str, Any]) -> str:
