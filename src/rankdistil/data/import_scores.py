@@ -2,7 +2,7 @@
 
 ::
 
-    python -m rankdistil.data.import_scores format=triples to=scores/ensemble \
+    python -m rankdistil.data.import_scores format=triples to=scores/ensemble \\
         file=bert_cat_ensemble_msmarcopassage_train_scores_ids.tsv
     python train.py +experiment=... teacher.scores=scores/ensemble
 

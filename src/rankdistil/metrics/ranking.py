@@ -4,8 +4,8 @@ Libraries break ties differently (one call of ir_measures gives a constant score
 win. So scores are ordered here first: by score, equal scores by descending passage id as trec_eval does, NaN refused; every
 measure then sees distinct scores.
 
-Equal scores are ordered by descending passage id, here as by trec_eval. Lowering ties, so that every tool keeps the written
-order, was rejected: it makes a ranking of a ranker that has none.
+Run files hold scores as they are. Lowering ties, so that every tool keeps the written order, was rejected: it makes a ranking
+of a ranker that has none.
 """
 
 import math

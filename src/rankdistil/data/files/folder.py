@@ -2,7 +2,8 @@
 
 Records that can be wrong in themselves come with the number of their line too (``numbered``).
 
-A text's id is a hash of it, so equal texts are one query, or one passage.
+Triples of texts, as MS MARCO's ``triples.train.small.tsv``, are their own collection: a text's id is a hash of it, so equal
+texts are one query, or one passage.
 
 ir_datasets' own TSV handlers were rejected: their errors name neither file nor line, and they build a docstore of pickles
 beside the corpus that goes on serving old texts after an edit.
