@@ -1,8 +1,8 @@
 """Frozen teacher: evaluation mode, no gradient, whatever the trainer does around it.
 
 Linear layers in bfloat16 keep their weights as a CPU's matrix kernels want them. Otherwise oneDNN arranges them anew in every
-pass, in 5 to 10 % of the time that a product takes at widths from 768 to 3072. The operators are those that torch's own compiler
-calls.
+pass, in 5 to 10 % of the time that a product takes at widths from 768 to 3072. The operators are those that torch's own
+compiler calls.
 """
 
 import torch
