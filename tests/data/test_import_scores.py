@@ -123,8 +123,9 @@ def test_texts_of_several_ids_are_counted(tmp_path):
 def test_a_killed_import_leaves_no_folder_and_the_next_clears_up(tmp_path):
     line = words(tmp_path, TRIPLES)
     dying = (
-        "import os, signal, sys\nfrom rankdistil.data import import_scores, score_folder\n"
-        "score_folder.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\nimport_scores.main(sys.argv[1:])\n"
+        "import os, signal, sys\n"
+        "from rankdistil.data import import_scores\nfrom rankdistil.data.teacher_scores import distinct\n"
+        "distinct.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\nimport_scores.main(sys.argv[1:])\n"
     )
     assert subprocess.run([sys.executable, "-c", dying, *line], timeout=120).returncode == -signal.SIGKILL
     left = tmp_path / ".out.importing"

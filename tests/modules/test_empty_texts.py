@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from tests.modules.test_modules import distill
 
 from rankdistil.data.encode import Segment, assemble
 from rankdistil.data.records import PairBatch
 from rankdistil.losses import AttentionLoss, EmbeddingLoss, HiddenLoss, LabelLoss, LogitLoss
 from rankdistil.models.bert import CrossEncoder
+from tests.modules.test_training import distill
 
 LOSSES = {
     "embedding": EmbeddingLoss(),

@@ -4,9 +4,9 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from rankdistil.data.check.whole.whole import Check, Row
 from rich.console import Console
 
+from rankdistil.data.check.whole import Check, Row
 from rankdistil.data.settings import DataSettings
 from rankdistil.report.tables import print_check
 

@@ -433,7 +433,7 @@ def test_the_weights_that_are_learnt_from_count_by_content_and_not_by_place(tmp_
 
 def test_an_installed_package_inside_of_another_checkout_has_no_commit(tmp_path: Path) -> None:
     installed = tmp_path / ".venv/rankdistil"
-    shutil.copytree(Path(run_record.__file__).parent, installed, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(run_record.__file__).parents[1], installed, ignore=shutil.ignore_patterns("__pycache__"))
     other = [["init", "-q"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "x"]]
     for command in other:
         subprocess.run(["git", "-C", str(tmp_path), *command], check=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
-from rankdistil.data.check.whole.whole import Check
 from support import composed
 
+from rankdistil.data.check.whole import Check
 from rankdistil.data.collections.holdout import Holdout
 from rankdistil.stages import data as run_data
 from tests.flow.test_check import FILES as FILES_OF_CATS

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from support import MINILM, composed
-from tests.test_networks import TINY
 
 from rankdistil.inference.export_files import write_export
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.checkpoints import load_tokenizer
 from rankdistil.models.locate import identity
 from rankdistil.stages import networks
+from tests.stages.test_networks import TINY
 
 
 @pytest.fixture(scope="module")

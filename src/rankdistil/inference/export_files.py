@@ -7,15 +7,17 @@ The choice reads that file and asks the processor; nothing is measured when a ra
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedTokenizerFast
 
 from rankdistil.files import built, share, write_json
 from rankdistil.inference.machine import LEVELS, computes_bfloat16, weight_bits
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.locate import identity, locate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 WEIGHTS = "rankdistil.weights"  # a graph's entry that tells of which weights it was made
 WEIGHT_BITS = "rankdistil.weight_bits"  # of an 8-bit graph: 7 where it was made for processors without 8-bit dot products
@@ -187,7 +189,7 @@ IDENTITY = "torch.nn.modules.linear.Identity"
 
 
 def write_export(
-    folder: Path, ranker: CrossEncoder, tokenizer: PreTrainedTokenizerFast, max_length: int, with_head: bool = True
+    folder: Path, ranker: CrossEncoder, tokenizer: "PreTrainedTokenizerFast", max_length: int, with_head: bool = True
 ) -> None:
     """Write config, safetensors and tokenizer; the folder appears in one step, an old one is replaced last.
 
@@ -206,7 +208,7 @@ def write_export(
         share(place)
 
 
-def _write_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
+def _write_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerFast", max_length: int) -> None:
     """Write a tokenizer that cuts pairs by the one rule wherever it is read, and takes ``[SEP]`` in a text for text.
 
     transformers and sentence-transformers hear ``model_max_length``, readers of ``tokenizer.json`` alone the truncation in it,

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.test_datamodule import SETTINGS
 
 from rankdistil.data.batches.datamodule import RankingDataModule
 from rankdistil.data.collections.holdout import Holdout
 from rankdistil.data.collections.reader import Reader
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.teacher_scores.folder import Shard, shard_name, texts_scored, write_shard
+from tests.data.batches.test_datamodule import SETTINGS
 
 PAIRS = {
     ("1", "a"): 1.0, ("1", "e"): 0.75, ("1", "b"): 5.0, ("2", "b"): 3.0, ("2", "c"): -1.0, ("3", "c"): 2.0, ("3", "d"): 1.5,

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rankdistil.data.check.whole.whole import Check, Split
-from tests.data.test_check import SETTINGS
 
+from rankdistil.data.check.whole import Check, Split
 from rankdistil.data.collections.reader import Reader
 from rankdistil.data.files.folder import FolderSplit
 from rankdistil.data.teacher_scores.folder import texts_scored
+from tests.data.check.test_whole import SETTINGS
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rankdistil.data.check.whole.files import TextsFound
-from rankdistil.data.check.whole.whole import Check, Split
 
+from rankdistil.data.check.files import TextsFound
+from rankdistil.data.check.whole import Check, Split
 from rankdistil.data.collections.holdout import Holdout
 from rankdistil.data.collections.reader import Reader
 from rankdistil.data.files.bad_lines import STRICT, Tolerance
