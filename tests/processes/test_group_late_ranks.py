@@ -10,12 +10,12 @@ from rankdistil.processes import group as rank_group
 from rankdistil.processes import ranks
 
 ENDING = (
-    "import types\nfrom torch.distributed import TCPStore\nfrom rankdistil import announcements, late_ranks, ranks\n"
+    "import types\nfrom torch.distributed import TCPStore\nfrom rankdistil.processes import group, ranks\n"
     "store = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)\n"
     "ranks.current = lambda: ranks.Rank(0, 2, 2, 0)\n"
-    "announcements.join = lambda *_: types.SimpleNamespace(store=store)\n"
-    "late_ranks.LONGEST_BEAT_S = 0\n"  # it is inside of the store all the time
-    "late_ranks.watch(60)\nprint('done')\n"
+    "group.join = lambda *_: types.SimpleNamespace(store=store)\n"
+    "group.LONGEST_BEAT_S = 0\n"  # it is inside of the store all the time
+    "group.watch(60)\nprint('done')\n"
 )
 
 

@@ -113,10 +113,10 @@ def test_a_folder_that_holds_something_else_is_refused_with_what_is_there(tmp_pa
 def test_a_run_that_was_killed_before_its_first_record_was_whole_can_be_started_again(tmp_path: Path, file: str) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from omegaconf import OmegaConf\n"
-        "from rankdistil import files, jobs\nwhole = Path.replace\n"
+        "from rankdistil.runs import record\nwhole = Path.replace\n"
         "def replace(place, target):\n"
         "    os.kill(os.getpid(), signal.SIGKILL) if target.name == sys.argv[2] else whole(place, target)\n"
-        "Path.replace = replace\njobs.prepare(Path(sys.argv[1]), OmegaConf.create({}), {}, {}, None)\n"
+        "Path.replace = replace\nrecord.prepare(Path(sys.argv[1]), OmegaConf.create({}), {}, {}, None)\n"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path), file]).returncode == -9
     assert any(f"{file}.rankdistil-" in path.name for path in tmp_path.rglob("*"))
