@@ -68,8 +68,16 @@ class DataSettings:
             low = 0 if name in ("workers", "negatives_skip") else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise ValueError(f"data.{name} is {value!r}; expected a whole number of at least {low}.")
+        if self.train_on == "docpairs" and self.negatives != 1:
+            raise ValueError(
+                f"data.negatives={self.negatives} needs data.train_on=sampled: the triples of a dataset have one negative each."
+            )
         if self.max_tokens is not None and self.store is None:
             raise ValueError("data.max_tokens needs data.store=<folder>: without one, a text's tokens aren't known beforehand.")
+
+    def reranked(self, split: str) -> tuple[int, int | None]:
+        """Return how many candidates of a query are re-ranked in ``valid`` or ``test``, and of how many queries at most."""
+        return (self.valid_depth, self.valid_queries) if split == "valid" else (self.depth, self.test_queries)
 
     def require_equal_shares(self, processes: int, accumulated: int) -> None:
         """See that every process and accumulated batch has as many groups of a step as any other.

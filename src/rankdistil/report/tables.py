@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from rankdistil.data.batches.groups import told_left_out
 from rankdistil.data.check.whole import Check
 from rankdistil.data.collections.holdout import told_sides
 from rankdistil.report.results import Column, Result, time_columns
@@ -76,10 +77,7 @@ def _training(account: dict[str, Any]) -> list[str]:
         return []
     queries, by_margin, lines = training["left_out"] + training["groups"], margin["queries"] if margin else 0, []
     if left_out := training["left_out"] - by_margin:
-        lines.append(
-            f"training: {left_out} of {queries} queries are left out: they have no relevant passage, or too few candidates "
-            "that aren't relevant."
-        )
+        lines.append(told_left_out(left_out, queries))
     if "same_text" in account:
         left_out = account["same_text"]
         lines.append(f"training: {left_out} negatives are left out: they have the text of a passage that answers their query.")

@@ -202,14 +202,14 @@ def _tell_ceilings(check: Check, splits: Sequence[Split]) -> None:
     for split in splits:
         if split.name not in ("valid", "test"):
             continue
-        depth, limit = check.reranked(split.name)
+        depth, _ = check.settings.reranked(split.name)
         key = "data.depth" if split.name == "test" else "data.valid_depth"
         if depth <= CUTOFF:
             check.notes.append(
                 f"{split.name}: {key}={depth} is no more than the {CUTOFF} passages that nDCG@{CUTOFF} looks at: none comes "
                 "into view from further down. Set it higher."
             )
-        found = check.ranking(split, depth, limit)
+        found = check.ranking(split)
         most = found and ceiling(*found, split.relevance_level)
         if most is not None:
             check.facts.append(
@@ -234,7 +234,7 @@ def _tell_cuts(check: Check, cfg: DictConfig) -> None:
     for own, (file, kind, found) in zip(lengths, check.texts, strict=True):
         most = encoder.room // 2 if kind == "query" else encoder.room - min(beside, encoder.room // 2)
         plural = {"passage": "passages", "query": "queries"}[kind]
-        whole = f"{len(own)} {plural}" if len(own) == len(found.ids) else f"{len(own)} sampled {plural}"
+        whole = f"{len(own)} {plural}" if len(own) == len(found) else f"{len(own)} sampled {plural}"
         where = "by a long passage" if kind == "query" else f"beside a query of {beside} tokens (the median)"
         share = sum(length > most for length in own) / len(own)
         check.facts.append(f"{file}: {share:.1%} of {whole} are cut {where} at data.max_length={encoder.max_length}.")

@@ -246,6 +246,11 @@ def test_other_source_of_triples_names_the_key(build):
         build(train_on="docpair")
 
 
+def test_more_negatives_than_a_triple_has_are_refused(build):
+    with pytest.raises(ValueError, match=r"^data\.negatives=3 needs data\.train_on=sampled: the triples of a dataset have one"):
+        build(train_on="docpairs", negatives=3)
+
+
 def test_names_of_the_splits_are_for_records(collection, tmp_path, encoder):
     split = collection()
     readers = [Reader(split, Holdout(1, inside)) for inside in (False, True)]

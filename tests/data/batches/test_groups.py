@@ -244,11 +244,6 @@ def test_a_triple_s_passage_that_is_not_there_is_named_before_training(collectio
         opened(reader, "docpairs", store=tmp_path / "store" if store else None)
 
 
-def test_more_negatives_than_a_triple_has_are_refused(collection, opened):
-    with pytest.raises(ValueError, match=r"^data\.negatives=3 needs data\.train_on=sampled: the triples of a dataset have one"):
-        opened(Reader(collection()), "docpairs", negatives=3)
-
-
 def test_no_positive_is_answered_before_training(collection, opened):
     message = "^no training query has both a relevant passage and a negative among its candidates.$"
     with pytest.raises(ValueError, match=message):

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from rankdistil.data.check.files import TextsFound
+from rankdistil.data.check.counts import TextsFound
 from rankdistil.data.check.whole import Check, Split
 from rankdistil.data.collections.holdout import Holdout
 from rankdistil.data.collections.reader import Reader
@@ -20,6 +19,11 @@ SETTINGS = DataSettings(
     relevance_level=1, depth=10, valid_depth=2, valid_queries=10,
 )  # fmt: skip
 COLUMNS = "(query_id<TAB>positive_id<TAB>negative_id)"
+UNKNOWN = (
+    "1 judgments name passages that are not in corpus.tsv ({}); 1 judgments name queries that are not in queries.tsv ({}). Do "
+    "the files belong together? Remove these lines, or set data.allow_unknown=true: unknown passages then count for the ideal "
+    "ranking, unknown queries don't."
+)
 
 
 @pytest.fixture
@@ -87,10 +91,9 @@ def test_every_bad_line_of_every_file_is_listed(collection, looked, tmp_path):
             "corpus.tsv:2: 1 columns, expected 2 (id<TAB>text): 'no tab'",
             "corpus.tsv:4: id 'a' has another text than in line 1. Keep one of them.",
             "queries.tsv:2: empty id: '\\ttwo'",
+            f"qrels.txt: {UNKNOWN.format('line 4: zz', 'line 4: 9')}",
             "qrels.txt:2: grade is 'good', expected a whole number.",
             "qrels.txt:3: query 1 judges passage a again, as 1; line 1 says 2. Keep one.",
-            "qrels.txt:4: passage 'zz' is not there; data.allow_unknown=true would accept that.",
-            "qrels.txt:4: query '9' is not there; data.allow_unknown=true would accept that.",
             f"triples.tsv:2: 2 columns, expected 3 {COLUMNS}: '1\\ta'",
             "triples.tsv:3: query '9' is not among the queries. Do the files belong together?",
             "triples.tsv:4: passage 'zz' is not in the collection. Do the files belong together?",
@@ -172,7 +175,7 @@ def test_the_level_of_the_split_says_what_is_relevant(collection, looked):
 def test_no_judgment_of_any_query_is_a_problem(collection, looked, tmp_path):
     check = looked(collection(qrels="77 0 a 1\n"), tolerance=Tolerance(allow_unknown=True))
     assert complaints(check) == [
-        f"{tmp_path}/qrels.txt: no query of the split has a judgment. Do queries and qrels belong together?"
+        f"{tmp_path}/queries.tsv: no query of the split has a judgment. Do queries and qrels belong together?"
     ]
 
 
@@ -230,9 +233,37 @@ def test_training_without_triples_says_what_to_set(collection, looked, tmp_path)
 
 def test_training_queries_that_nothing_can_be_sampled_for_are_counted(collection, looked):
     check = looked(collection(qrels="1 0 a 1\n2 0 b 0\n"), train_on="sampled")
-    assert check.notes == ["training: 2 of 3 queries have no relevant passage, or no candidates: left out."]
+    told = "queries are left out: they have no relevant passage, or too few candidates that aren't relevant."
+    assert check.notes == [f"training: 2 of 3 {told}"]
+    assert looked(collection(), train_on="sampled", negatives=2).notes == [f"training: 2 of 3 {told}"]
+    one_text = collection(corpus="a\tone\nb\ttwo\nc\ttwo\nd\tone\ne\tOne.\n", qrels="1 0 a 1\n2 0 c 1\n3 0 d 1\n")
+    assert looked(one_text, train_on="sampled").notes == [f"training: 2 of 3 {told}"]
     nothing = looked(collection(qrels="1 0 a 0\n"), train_on="sampled")
-    assert nothing.problems == ["no training query has both a relevant passage and candidates (data.train_on=sampled)."]
+    assert nothing.problems == ["no training query has both a relevant passage and a negative among its candidates."]
+
+
+def test_triples_that_leave_nothing_to_train_on_are_a_problem(collection, looked):
+    one_text = collection(corpus="a\tone\nb\tOne.\nc\tx\nd\ty\ne\tz\n", triples="1\ta\tb\n")
+    assert looked(one_text).problems == ["all 1 triples of the training split have a negative with the text of the positive."]
+    assert looked(collection(triples="")).problems == [
+        "the training split has no triple for its queries. Do triples and queries belong together?"
+    ]
+
+
+def test_triples_of_texts_are_a_whole_split_that_can_be_trained_on_but_neither_sampled_nor_ranked(looked, tmp_path):
+    rows = "what do bees make\tHoney.\tWax.\nwhat do bees make\tHoney.\tHoney.\nshort\n"
+    (tmp_path / "triples.tsv").write_text(rows)
+    split = FolderSplit(str(tmp_path), "corpus.tsv", None, None, triples_text="triples.tsv")
+    check = looked(split)
+    assert told(check) == {
+        "triples.tsv": "2 passages; words: 1 median, 1 at 95 %, 1 at most\n1 queries; words: 4 median, 4 at 95 %, 4 at most\n"
+        "2 triples of 1 queries; 1 whose negative is the positive"
+    }
+    complaint = f"{tmp_path}/triples.tsv:3: 1 columns, expected 3 (query<TAB>positive<TAB>negative): 'short'"
+    assert (complaints(check), check.problems) == ([complaint], [])
+    for others in ({"train_on": "sampled"}, {"train_on": "auto", "negatives": 2}):
+        (problem,) = looked(split, **others).problems
+        assert problem.startswith(f"{tmp_path}/triples.tsv has no judgments (qrels).")
 
 
 def test_a_holdout_that_leaves_nothing_is_a_problem(collection):
@@ -324,8 +355,9 @@ def test_judgments_read_at_two_levels_are_complained_about_once(collection, tmp_
     check.look([Split(name, Reader(split), level) for name, level in (("train", 1), ("valid", 1), ("test", 2))])
     listing = check.listings.of(tmp_path / "qrels.txt")
     assert (listing.fatal, listing.found, listing.lines) == (1, 1, 3)
+    unknown, ending = "1 judgments name passages that are not in corpus.tsv", UNKNOWN[UNKNOWN.index("Do the files") :]
     assert complaints(check) == [
-        f"{tmp_path}/qrels.txt:2: passage 'nowhere' is not there; data.allow_unknown=true would accept that.",
+        f"{tmp_path}/qrels.txt: {unknown} (line 2: nowhere). {ending}",
         f"{tmp_path}/qrels.txt:3: grade is 'x', expected a whole number.",
     ]
 
@@ -353,6 +385,7 @@ def test_the_embedded_collection_is_read_and_has_neither_problem_nor_leak(looked
 
 def test_of_other_datasets_only_what_is_known_without_them_is_told(looked, monkeypatch, tmp_path):
     monkeypatch.setattr("ir_datasets.util.home_path", lambda: tmp_path)
+    monkeypatch.setattr("rankdistil.data.check.whole.missing", lambda *_: ["a file"])
     source = "msmarco-passage/trec-dl-2019/judged"
     check = looked("msmarco-passage/train/triples-small", "msmarco-passage/dev/small", source)
     assert check.rows[2].told == "8841823 passages\n43 queries\n9260 judgments\n41042 candidates"
@@ -360,12 +393,11 @@ def test_of_other_datasets_only_what_is_known_without_them_is_told(looked, monke
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
-def test_files_of_a_dataset_that_may_be_here_are_pointed_at(looked, monkeypatch, tmp_path: Path):
-    monkeypatch.setattr("ir_datasets.util.home_path", lambda: tmp_path)
-    (tmp_path / "msmarco-passage").mkdir()
-    (tmp_path / "msmarco-passage/collection.tsv").touch()
+def test_of_a_dataset_that_is_here_it_is_said_whose_counts_these_are(looked, monkeypatch):
+    monkeypatch.setattr("rankdistil.data.check.whole.missing", lambda *_: [])
     (note,) = looked("msmarco-passage/train/triples-small").notes
-    assert f"may be on this machine ({tmp_path}/msmarco-passage: 1 files)" in note
+    known = "is on this machine; the counts are those that ir_datasets knows."
+    assert note == f"train: msmarco-passage/train/triples-small {known}"
 
 
 def test_a_dataset_that_nobody_knows_is_a_problem(looked):
@@ -373,42 +405,62 @@ def test_a_dataset_that_nobody_knows_is_a_problem(looked):
     assert problem.startswith("ir_datasets knows no dataset 'nowhere/at-all'.")
 
 
-def test_the_candidates_of_a_split_are_those_that_a_run_re_ranks(collection, looked):
-    check = looked(collection(run="1 Q0 a 1 1.0 t\n1 Q0 b 2 3.0 t\n1 Q0 c 3 2.0 t\n"))
-    split = Split("test", Reader(collection(run="1 Q0 a 1 1.0 t\n1 Q0 b 2 3.0 t\n1 Q0 c 3 2.0 t\n")), 1)
-    candidates, judged = check.ranking(split, 2, None)
+@pytest.fixture
+def ranked(collection) -> Callable[..., tuple[Check, Split]]:
+    """Look through one test split, which is to be ranked."""
+
+    def ranked(split: FolderSplit | str, **settings: object) -> tuple[Check, Split]:
+        check, test = Check(replace(SETTINGS, **settings)), Split("test", Reader(split), 1)
+        check.look([test])
+        return check, test
+
+    return ranked
+
+
+def test_the_candidates_of_a_split_are_those_that_a_run_re_ranks(collection, ranked):
+    split = collection(run="1 Q0 a 1 1.0 t\n1 Q0 b 2 3.0 t\n1 Q0 c 3 2.0 t\n")
+    check, test = ranked(split, depth=2)
+    candidates, judged = check.ranking(test)
     assert [hit.passage_id for hit in candidates["1"]] == ["b", "c"]
-    assert candidates.keys() == judged.keys() == split.reader.qrels.keys()
-    assert check.ranking(split, 2, 1)[1].keys() == {min(judged)}
+    assert candidates.keys() == judged.keys() == test.reader.qrels.keys()
+    check, test = ranked(split, depth=2, test_queries=1)
+    assert check.ranking(test)[1].keys() == {min(judged)}
 
 
-def test_candidates_that_nobody_ordered_are_a_problem_where_they_would_be_cut(collection, looked):
-    run = "1 Q0 a 1 1.0 t\n1 Q0 b 2 1.0 t\n"
-    check = looked(collection(run=run))
-    assert check.ranking(Split("test", Reader(collection(run=run)), 1), 1, None) is None
+def test_candidates_that_nobody_ordered_are_a_problem_where_they_would_be_cut(collection, ranked):
+    check, test = ranked(collection(run="1 Q0 a 1 1.0 t\n1 Q0 b 2 1.0 t\n"), depth=1)
+    assert check.ranking(test) is None
     assert check.stops()
-    assert "the 2 candidates of query 1 all have the score 1" in check.problems[0]
+    assert "the 2 candidates of query 1 all have the score 1" in complaints(check)[0]
 
 
-def test_passages_that_bm25_finds_no_term_in_are_a_problem(collection, looked, tmp_path):
-    split = replace(collection(corpus="".join(f"{key}\tthe of\n" for key in "abcde")), candidates=None)
-    check = looked(split)
-    assert check.ranking(Split("test", Reader(split), 1), 1, None) is None
-    assert check.problems[0].startswith(f"{tmp_path}/corpus.tsv: no passage holds a term that BM25 can index: ")
+def test_passages_that_bm25_finds_no_term_in_are_a_problem(collection, ranked, tmp_path):
+    check, test = ranked(replace(collection(corpus="".join(f"{key}\tthe of\n" for key in "abcde")), candidates=None))
+    assert check.ranking(test) is None
+    (problem,) = complaints(check)
+    assert problem.startswith(f"{tmp_path}/corpus.tsv: no passage holds a term that BM25 can index: ")
 
 
-def test_an_index_over_many_passages_is_not_built_for_a_check(collection, looked, monkeypatch):
+def test_an_index_over_many_passages_is_not_built_for_a_check(collection, ranked, monkeypatch):
     monkeypatch.setattr("rankdistil.data.check.whole.INDEXED", 4)
-    split = replace(collection(), candidates=None)
-    check = looked(split)
-    assert check.ranking(Split("test", Reader(split), 1), 1, None) is None
+    check, test = ranked(replace(collection(), candidates=None))
+    assert check.ranking(test) is None
     assert check.facts == ["test: what the candidates hold is not told: BM25 over 5 passages would have to be built."]
 
 
-def test_a_dataset_that_is_not_here_has_no_candidates_to_tell_of(looked, monkeypatch, tmp_path):
-    monkeypatch.setattr("ir_datasets.util.home_path", lambda: tmp_path)
-    reader = Reader("msmarco-passage/trec-dl-2019/judged")
-    assert looked().ranking(Split("test", reader, 2), 1000, None) is None
+def test_a_dataset_that_is_not_here_has_no_candidates_to_tell_of(ranked):
+    check, test = ranked("msmarco-passage/trec-dl-2019/judged")
+    assert check.ranking(test) is None
+
+
+def test_a_run_of_other_queries_is_a_problem_and_one_that_is_not_there_too(collection, tmp_path):
+    (tmp_path / "other.run").write_text("nowhere Q0 a 1 1.0 t\n")
+    split = replace(collection(), candidates=None)
+    for run, problem in {"other.run": "is used by no split: it ranks none", "no.run": "is not there."}.items():
+        check = Check(SETTINGS)
+        check.look([Split(name, Reader(split, runs=[str(tmp_path / run)]), 1) for name in ("train", "valid")])
+        assert len(check.problems) == 1
+        assert problem in check.problems[0]
 
 
 def test_the_texts_of_a_file_that_splits_share_are_kept_once(collection, looked):
@@ -419,9 +471,7 @@ def test_the_texts_of_a_file_that_splits_share_are_kept_once(collection, looked)
 
 
 def test_of_many_texts_a_sample_is_kept_in_which_all_are_as_likely(monkeypatch):
-    monkeypatch.setattr("rankdistil.data.check.files.SAMPLED", 100)
-    found = TextsFound(5)
-    for number in range(1000):
-        found.add(str(number), str(number))
+    monkeypatch.setattr("rankdistil.data.check.counts.SAMPLED", 100)
+    found = TextsFound(((str(number), str(number)) for number in range(1000)), 5)
     assert len(set(found.sample)) == len(found.sample) == 100
     assert 300 < sum(map(int, found.sample)) / 100 < 700  # the seed is fixed; the mean of all is 499.5

@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ir_datasets.formats import GenericScoredDoc
 
 from rankdistil.data.collections.holdout import Holdout
-from rankdistil.data.collections.reader import Reader
+from rankdistil.data.collections.reader import Reader, rank
 from rankdistil.data.collections.texts import training_triples
 from rankdistil.data.files.bad_lines import Tolerance
 from rankdistil.data.files.folder import FolderSplit
@@ -145,10 +146,12 @@ def test_only_the_queries_asked_for_get_candidates(collection):
     assert list(Reader(collection()).candidates(10, ["3", "1"])) == ["3", "1"]
 
 
-def test_candidate_named_twice_is_refused(collection):
-    reader = Reader(collection(run="2 Q0 b 1 2.0 tag\n2 Q0 b 2 1.0 tag\n"))
-    with pytest.raises(ValueError, match=r"the candidates of query 2 name a passage twice. Remove the repetition.$"):
+def test_candidate_named_twice_is_refused_with_both_lines(collection):
+    reader = Reader(collection(run="2 Q0 b 1 2.0 tag\n1 Q0 b 1 2.0 tag\n2 Q0 b 2 1.0 tag\n"))
+    with pytest.raises(ValueError, match=r"run.txt:3: query 2 names passage b again \(line 1\). Remove the repetition.$"):
         reader.candidates(10)
+    with pytest.raises(ValueError, match=r"^beir/x: the candidates of query 2 name a passage twice. Remove the repetition.$"):
+        rank([GenericScoredDoc("2", "b", score) for score in (2.0, 1.0)], ["2"], 10, "beir/x")
 
 
 def test_bm25_stands_in_where_no_candidates_are_supplied(collection):

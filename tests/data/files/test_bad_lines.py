@@ -5,7 +5,7 @@ import re
 import pytest
 
 from rankdistil.data.files import bad_lines
-from rankdistil.data.files.bad_lines import BadLines, Tolerance, allowed
+from rankdistil.data.files.bad_lines import LIST, BadLines, Tolerance, allowed
 
 
 @pytest.mark.parametrize(
@@ -102,3 +102,21 @@ def test_a_store_built_without_bad_lines_is_no_store_for_those_who_allow_none():
 def test_another_way_names_its_key(settings, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Tolerance(**settings)
+
+
+def test_a_list_stops_at_nothing_and_says_whether_a_run_would(monkeypatch):
+    monkeypatch.setattr(bad_lines, "SHOWN", 3)
+    listing = BadLines(LIST).of("some.tsv")
+    for _ in range(2):  # passes
+        for line in (7, 5, 6):
+            listing.add(line, "no good.")
+        listing.end(2000)
+    assert (listing.found, listing.fatal, listing.stops("stop"), listing.stops("skip")) == (3, 0, True, True)
+    listing.refuse(2, "byte 4 is not UTF-8.")
+    listing.fail(ValueError("some.tsv is cut off."))
+    assert (listing.found, listing.fatal) == (3, 2)
+    assert listing.shown() == [
+        "some.tsv is cut off.",
+        *(f"some.tsv:{line}: no good." for line in (5, 6, 7)),
+        "some.tsv: and 1 more.",
+    ]

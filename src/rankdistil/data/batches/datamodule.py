@@ -130,8 +130,7 @@ class RankingDataModule(StreamDataModule):
         """Return what a split re-ranks; ``split`` is ``valid`` or ``test``."""
         if split not in self._tasks:
             reader = self._reader(split)
-            limit = self.settings.valid_queries if split == "valid" else self.settings.test_queries
-            depth = self.settings.valid_depth if split == "valid" else self.settings.depth
+            depth, limit = self.settings.reranked(split)
             judged = judgments(reader, self._collection(split).passages)
             qrels = spread(judged, limit)
             found = self._ranked(split, depth, qrels)

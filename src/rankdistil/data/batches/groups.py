@@ -85,10 +85,7 @@ class ListedGroups:
 
     def __init__(self, rows: Rows | StoredRows, same_text: int = 0) -> None:
         self.same_text = same_text
-        if not len(rows) and same_text:
-            raise ValueError(f"all {same_text} triples of the training split have a negative with the text of the positive.")
-        if not len(rows):
-            raise ValueError("the training split has no triple for its queries. Do triples and queries belong together?")
+        require_triples(len(rows), same_text)
         self._rows = rows
 
     def __len__(self) -> int:
@@ -113,6 +110,18 @@ class ListedGroups:
     def read(self, at: int, count: int) -> Rows:
         """Return some of them, one behind the other."""
         return self._rows[at : at + count]
+
+
+def require_triples(count: int, same_text: int) -> None:
+    """Refuse a ``count`` of no triples; ``same_text``: how many were left out for a negative with the positive's text.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if not count and same_text:
+        raise ValueError(f"all {same_text} triples of the training split have a negative with the text of the positive.")
+    if not count:
+        raise ValueError("the training split has no triple for its queries. Do triples and queries belong together?")
 
 
 class SampledGroups:
@@ -221,16 +230,33 @@ def sample_groups(
     if safe is not None:
         bad = safe(asked, good, whole)
     left = [index for index, row in enumerate(bad) if len(row) >= size]
-    if not left:
-        few = "a negative" if size == 1 else f"{size} negatives (data.negatives)"
-        raise ValueError(
-            f"no training query has both a relevant passage and {few} among its candidates"
-            f"{'' if safe is None or not able else ' that data.negatives_margin leaves'}."
-        )
+    require_groups(len(left), size, by_margin=safe is not None and bool(able))
     pools = [good[index] for index in left], [bad[index] for index in left]
     before, after = (sum(map(len, rows)) for rows in (whole, bad))
     by_margin = None if safe is None else ByMargin("negatives", before, before - after, len(able) - len(left))
     return SampledGroups(asked[left], *pools, size, len(positives) - len(left), by_margin, same_text)
+
+
+def require_groups(count: int, size: int, by_margin: bool = False) -> None:
+    """Refuse a ``count`` of no queries with groups; ``size``: negatives in each, ``by_margin``: whether a margin left none.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if not count:
+        few = "a negative" if size == 1 else f"{size} negatives (data.negatives)"
+        raise ValueError(
+            f"no training query has both a relevant passage and {few} among its candidates"
+            f"{' that data.negatives_margin leaves' if by_margin else ''}."
+        )
+
+
+def told_left_out(left_out: int, queries: int) -> str:
+    """Say how many training queries no group can be sampled for, of how many."""
+    return (
+        f"training: {left_out} of {queries} queries are left out: they have no relevant passage, or too few candidates "
+        "that aren't relevant."
+    )
 
 
 def hard_negatives(candidates: Ranking, qrels: Qrels, skip: int = 0) -> dict[str, list[str]]:

@@ -1,11 +1,12 @@
 """Source of training groups that ``data.train_on`` names, triples in a store among them."""
 
-from collections.abc import Collection as Ids
 from collections.abc import Iterable
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rankdistil.data.batches.groups import (
     GroupSource,
@@ -22,6 +23,7 @@ from rankdistil.data.collections.leaks import TextMarks, without_twins
 from rankdistil.data.collections.reader import Reader
 from rankdistil.data.collections.texts import Collection, judgments, known_candidates, training_triples
 from rankdistil.data.encode import Texts
+from rankdistil.data.records import Qrels
 from rankdistil.data.stores.ragged import SOURCE, StoredRows, ensure, read_header
 
 SAME_TEXT = "same_text"
@@ -102,13 +104,9 @@ def open_source(
         margin: leaves out negatives that are scored about as high as the positive; None leaves out none.
 
     Raises:
-        ValueError: if triples can't fill a group, or there is nothing to train on.
+        ValueError: if there is nothing to train on.
     """
     if lists_groups(train_on, negatives, reader.dataset.has_docpairs()):
-        if negatives != 1:
-            raise ValueError(
-                f"data.negatives={negatives} needs data.train_on=sampled: the triples of a dataset have one negative each."
-            )
         if store is None:
             tally, triples = training_triples(reader)
             rows = list_groups(triples, *collection, tally)
@@ -117,23 +115,26 @@ def open_source(
         else:
             listed = ListedGroups(*open_triples(store, reader, collection))
         return listed if margin is None else SafeGroups(listed, margin)
-    judged = judgments(reader, collection.passages)
-    # No set: its order differs from process to process, and rows are given out in the order in which ids are asked for.
-    judged_passages = dict.fromkeys(passage for row in judged.values() for passage in row)
-    there = _known(collection.passages, judged_passages)
-    positives = {
-        query: [passage for passage, grade in row.items() if grade >= relevance_level and passage in there]
-        for query, row in judged.items()
-    } | {query: [] for query in reader.queries if query not in judged}
+    judged = known_judgments(judgments(reader, collection.passages), collection.passages)
+    positives, relevant = answers(judged, relevance_level), answers(judged, 1)
     candidates = known_candidates(reader, reader.candidates(depth), collection.passages)
-    relevant = {query: [key for key, grade in row.items() if grade >= 1 and key in there] for query, row in judged.items()}
     marks = TextMarks(collection.passages, reader.find)
     hard, same_text = without_twins(hard_negatives(candidates, judged, skip), relevant, collection.passages, marks)
     safe = None if margin is None else partial(safe_negatives, margin)
+    positives |= {query: [] for query in reader.queries if query not in judged}
     return sample_groups(positives, hard, negatives, *collection, safe, same_text)
 
 
-def _known(passages: Texts, ids: Ids[str]) -> set[str]:
-    """Return those of some ids that the collection holds."""
-    ordered = list(ids)
-    return {key for key, row in zip(ordered, passages.rows(ordered).tolist(), strict=True) if row >= 0}
+def known_judgments(judged: Qrels, passages: Texts) -> Qrels:
+    """Keep the judgments of passages that the collection holds."""
+    # No set: its order differs from process to process, and rows are given out in the order in which ids are asked for.
+    ids = list(dict.fromkeys(passage for row in judged.values() for passage in row))
+    unknown = {ids[at] for at in np.flatnonzero(passages.rows(ids) < 0).tolist()}
+    if not unknown:
+        return judged
+    return {query: {key: grade for key, grade in row.items() if key not in unknown} for query, row in judged.items()}
+
+
+def answers(judged: Qrels, level: int) -> dict[str, list[str]]:
+    """Return the passages of each query that have a grade or more."""
+    return {query: [key for key, grade in row.items() if grade >= level] for query, row in judged.items()}

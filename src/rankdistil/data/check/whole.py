@@ -1,5 +1,8 @@
 """Check of all data of a config before anything is trained: counts, and every problem instead of the first one.
 
+Files are read by the readers of a run, with an account of bad lines that lists them all: a run says what the check says. Files
+that are named are read, whether this run has a use for them or not.
+
 Nothing is written, and nothing fetched: of an ir_datasets id that isn't embedded, only what ir_datasets says about it is told.
 """
 
@@ -8,37 +11,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from rankdistil.data.batches.datamodule import spread
-from rankdistil.data.batches.training_groups import lists_groups
-from rankdistil.data.check.datasets import margin_note, read_dataset
-from rankdistil.data.check.files import (
-    ANYTHING,
-    Judged,
-    Listed,
-    Listing,
-    Listings,
-    Named,
-    Numbered,
-    Ranked,
-    TextsFound,
-    count_candidates,
-    count_judgments,
-    count_text_triples,
-    count_triples,
-    read_texts,
-)
+from rankdistil.data.batches.groups import hard_negatives, require_groups, require_triples, told_left_out
+from rankdistil.data.batches.training_groups import answers, known_judgments, lists_groups
+from rankdistil.data.check.counts import TextsFound, TriplesFound, count_candidates, count_judgments, count_lines, count_triples
+from rankdistil.data.collections import almanac
 from rankdistil.data.collections.holdout import told_sides
-from rankdistil.data.collections.leaks import Asked, overlaps
+from rankdistil.data.collections.leaks import Asked, overlaps, without_twins
 from rankdistil.data.collections.reader import Reader, require_used
+from rankdistil.data.collections.texts import judgments, known_candidates
 from rankdistil.data.encode import SPECIAL_TOKENS
 from rankdistil.data.fetch import missing
-from rankdistil.data.files.folder import HANDLERS, FileScoredDocs, FolderSplit, TextDocPairs
+from rankdistil.data.files.bad_lines import LIST, BadLines
+from rankdistil.data.files.folder import FileScoredDocs, FolderSplit
 from rankdistil.data.records import Qrels, Ranking
 from rankdistil.data.settings import DataSettings
+from rankdistil.data.stores.ragged import in_chunks
+from rankdistil.data.teacher_scores.folder import matching_header, texts_scored
 from rankdistil.files import content
 
 INDEXED = 300_000  # passages: a check builds no larger index
-Count = Callable[[Path, Listing], tuple[str, Any]]
+CHUNK = 1 << 14  # lines or queries that are looked at together
+PARTS = {"docs": "passages", "queries": "queries", "qrels": "judgments", "docpairs": "triples", "scoreddocs": "candidates"}
+FILES = {"docs": "corpus", "queries": "queries", "qrels": "qrels", "docpairs": "triples", "scoreddocs": "candidates"}
 
 
 class Split(NamedTuple):
@@ -48,9 +45,23 @@ class Split(NamedTuple):
     reader: Reader
     relevance_level: int
 
+    @property
+    def is_read(self) -> bool:
+        """Whether a check reads it: it is on this machine for sure."""
+        return isinstance(self.reader.source, FolderSplit) or self.reader.source in almanac.IDS
+
+    def place(self, part: str) -> tuple[str, Path | None]:
+        """Return the name, and the file, that a part is read from; without a file the id of a dataset."""
+        source, run = self.reader.source, self.reader.run if part == "scoreddocs" else None
+        if run is not None:
+            return run, Path(run).expanduser()
+        if isinstance(source, str):
+            return source, None
+        return source.name if source.triples_text else getattr(source, FILES[part]), source.files[FILES[part]]
+
 
 class Row(NamedTuple):
-    """One file, or one part of a dataset.
+    """One file, or one dataset.
 
     Attributes:
         splits: that it belongs to.
@@ -58,7 +69,7 @@ class Row(NamedTuple):
         lines: how many; None if it wasn't read to its end.
         bytes: its size; None for what is no file.
         sha256: the first digits.
-        told: what was counted.
+        told: what was counted, a part a line.
     """
 
     splits: list[str]
@@ -91,6 +102,8 @@ class Check:
         notes: what no run would stop at, but a reader of its results should know.
         problems: what concerns no single file.
         listings: complaints about files.
+        texts: that were read, those of each file once.
+        settings: as given.
     """
 
     def __init__(self, settings: DataSettings, on_bad: str = "stop") -> None:
@@ -99,263 +112,243 @@ class Check:
         self.leaks: list[str] = []
         self.notes: list[str] = []
         self.problems: list[str] = []
-        self.listings = Listings()
-        self._settings, self._on_bad = settings, on_bad
-        self._room = settings.max_length - SPECIAL_TOKENS
-        self._read: dict[tuple[Any, ...], tuple[Row, Any]] = {}
-        self._asked: list[tuple[Split, dict[str, int]]] = []
-        self._texts: dict[int, Texts] = {}
-        self._used: set[str] = set()  # run files that rank a split, or may do so
-
-    @property
-    def texts(self) -> list[Texts]:
-        """The texts that were read, those of each file once."""
-        return list(self._texts.values())
+        self.listings = BadLines(LIST)
+        self.texts: list[Texts] = []
+        self.settings, self._on_bad = settings, on_bad
+        self._own: dict[Split, Split] = {}  # with a reader that lists complaints and writes no store
+        self._counted: dict[tuple[object, ...], tuple[str, Any]] = {}
+        self._asked: dict[Split, tuple[TextsFound, set[int]]] = {}
+        self._ranked: dict[Split, tuple[Ranking, Qrels]] = {}
 
     def stops(self) -> bool:
         """Whether a run would stop at what was found."""
         return bool(self.problems) or any(listing.stops(self._on_bad) for listing in self.listings.all())
 
-    def reranked(self, split: str) -> tuple[int, int | None]:
-        """Return how many candidates of a query are re-ranked in ``valid`` or ``test``, and of how many queries at most."""
-        settings = self._settings
-        if split == "valid":
-            return settings.valid_depth, settings.valid_queries
-        return settings.depth, settings.test_queries
+    def look(self, splits: Sequence[Split]) -> None:
+        """Look through splits; what they share is counted once."""
+        for split in splits:
+            reader = split.reader
+            reader = Reader(reader.source, reader.holdout, reader.tolerance, reader.runs, bad=self.listings)
+            own = self._own[split] = split._replace(reader=reader)
+            if own.is_read:
+                self._read(own)
+            else:
+                self._try(partial(self._tell_known, own))
+            if split.name == "train":
+                self._try(partial(self._tell_margin, reader))
+        ranked = [own for own in self._own.values() if own.reader.runs]
+        if all(own.is_read for own in ranked):
+            files = dict.fromkeys(file for own in ranked for file in own.reader.runs)
+            self._try(lambda: require_used(files, [own.reader.run for own in ranked]))
+        self._compare(list(self._own.values()))
 
-    def ranking(self, split: Split, depth: int, limit: int | None) -> tuple[Ranking, Qrels] | None:
+    def ranking(self, split: Split) -> tuple[Ranking, Qrels] | None:
         """Return the candidates that a run re-ranks, and what they are judged by; None where they can't be had cheaply.
 
         Args:
-            split: looked through; nothing of it stops a run.
-            depth: candidates per query at most.
-            limit: queries used at most.
+            split: ``valid`` or ``test``, looked through; nothing of it stops a run.
         """
-        reader = split.reader
+        own = self._own[split]
+        reader = own.reader
+        if own in self._ranked:
+            return self._ranked[own]
         if isinstance(reader.source, str) and missing(reader.dataset, ("queries", "qrels", "scoreddocs")):
             return None
-        if reader.store is not None:  # whose index would be written
-            reader = Reader(reader.source, reader.holdout, reader.tolerance, reader.runs)
-        if reader.scored is None and (passages := self._passages(reader)) > INDEXED:
-            self.facts.append(
-                f"{split.name}: what the candidates hold is not told: BM25 over {passages} passages would have to be built."
-            )
-            return None
-        judged = self._try(lambda: spread(reader.qrels, limit))
-        found = judged and self._try(lambda: reader.candidates(depth, judged))
-        return None if found is None else (found, judged)
+        if reader.scored is None:
+            found = [len(texts.found) for texts in self.texts if texts.kind == "passage"]
+            passages = reader.dataset.docs_count() if isinstance(reader.source, str) else max(found)
+            if passages > INDEXED:
+                self.facts.append(
+                    f"{split.name}: what the candidates hold is not told: BM25 over {passages} passages would have to be built."
+                )
+                return None
+        self._try(lambda: self._rank(own, reader.qrels))
+        return self._ranked.get(own)
 
-    def _passages(self, reader: Reader) -> int:
-        if isinstance(reader.source, str):
-            return reader.dataset.docs_count()
-        return max((len(texts.found.ids) for texts in self.texts if texts.kind == "passage"), default=0)
+    def _read(self, split: Split) -> None:
+        """Read all parts of a split."""
+        reader = split.reader
+        for file in reader.source.files.values() if isinstance(reader.source, FolderSplit) else ():
+            self.listings.of(file)  # in this order
+        dataset = self._try(lambda: reader.dataset)
+        if dataset is None:
+            return
+        passages = self._texts(split, "docs", reader.passages)
+        if split.name == "passages":  # which are read without any question
+            return
+        queries = self._texts(split, "queries", lambda: reader.all_queries.items())
+        whole, same = queries is not None and passages is not None, (split.place("docs"), split.place("queries"))
 
-    def look(self, splits: Sequence[Split]) -> None:
-        """Look through splits; what they share is read once."""
-        for split in splits:
-            if isinstance(split.reader.source, FolderSplit):
-                self._folder(split, split.reader.source)
-            else:
-                self._dataset(split)
-            if split.name == "train" and (note := self._try(partial(margin_note, self._settings, split.reader))):
-                self.notes.append(note)
-        self._try(lambda: require_used({file: None for split in splits for file in split.reader.runs}, self._used))
-        self._compare(splits)
+        def part(name: str, count: Callable[..., tuple[str, Any]], *by: object) -> Any:
+            known = partial(count, reader, queries, passages, *by)
+            return self._part(split, name, known if whole else partial(count_lines, reader, name, PARTS[name]), *same, *by)
+
+        by_grade = split.relevance_level, split.name == "train"
+        judged = part("qrels", count_judgments, *by_grade) if dataset.has_qrels() else None
+        triples = part("docpairs", count_triples) if dataset.has_docpairs() else None
+        if by_file := isinstance(self._try(lambda: reader.scored), FileScoredDocs):
+            asked = None if queries is None else reader.all_queries
+            self._part(split, "scoreddocs", lambda: count_candidates(reader, asked), *same)
+        if whole:
+            asked = (triples and triples.queries) if self._lists(split) else judged
+            if asked is not None:
+                self._asked[split] = queries, asked
+            self._use(split, passages, triples, by_file)
+
+    def _use(self, split: Split, passages: TextsFound, triples: TriplesFound | None, by_file: bool) -> None:
+        """See that a run can train on a split, or rank it; ``by_file``: whether a file names its candidates."""
+        reader, listed = split.reader, self._lists(split)
+        judged = None
+        if reader.dataset.has_qrels() or not listed:
+            judged = self._try(lambda: judgments(reader, passages))
+        if listed and not reader.dataset.has_docpairs():
+            self._try(reader.require_docpairs)
+        elif listed and triples is not None and not self.stops():  # by lines that are no triples
+            self._try(lambda: require_triples(triples.count - triples.same_text, triples.same_text))
+        if split.name == "train":
+            self._try(lambda: self._sample(split, judged, passages, by_file))
+        elif by_file:
+            self._try(lambda: self._rank(split, judged, passages))
+
+    def _lists(self, split: Split) -> bool:
+        """Whether a split is the training split, and trained on its own triples."""
+        settings, triples = self.settings, split.reader.dataset.has_docpairs()
+        return split.name == "train" and lists_groups(settings.train_on, settings.negatives, triples)
+
+    def _texts(self, split: Split, part: str, read: Callable[[], Iterable[tuple[str, str]]]) -> TextsFound | None:
+        def count() -> tuple[str, TextsFound]:
+            found = TextsFound(read(), self.settings.max_length - SPECIAL_TOKENS)
+            kind = "query" if part == "queries" else "passage"
+            if found.sample and all((kind, found.sample) != (other.kind, other.found.sample) for other in self.texts):
+                self.texts.append(Texts(split.place(part)[0], kind, found))  # datasets share collections
+            return found.told(PARTS[part]), found
+
+        return self._part(split, part, count)
+
+    def _sample(self, split: Split, judged: Qrels | None, passages: TextsFound, by_file: bool) -> None:
+        """Look through what groups are sampled from, as a run does; without a file of candidates, at judgments alone.
+
+        BM25 isn't asked: for all training queries that can take hours.
+        """
+        reader, settings = split.reader, self.settings
+        known = known_judgments(judged or {}, passages)
+        positives, relevant, able = answers(known, split.relevance_level), answers(known, 1), 0
+        for queries in in_chunks(reader.queries, CHUNK):
+            candidates = reader.candidates(settings.negatives_depth, queries) if by_file else {}
+            negatives = hard_negatives(known_candidates(reader, candidates, passages), known, settings.negatives_skip)
+            left, _ = without_twins(negatives, relevant, passages, passages)
+            answered = [query for query in queries if positives.get(query)]
+            able += sum(not by_file or len(left[query]) >= settings.negatives for query in answered)
+        if judged is not None and not self._lists(split) and not self.stops():
+            require_groups(able, settings.negatives)
+            if able < len(reader.queries):
+                self.notes.append(told_left_out(len(reader.queries) - able, len(reader.queries)))
+
+    def _rank(self, split: Split, judged: Qrels | None, passages: TextsFound | None = None) -> None:
+        """Rank candidates as a run does; where ``passages`` are given, see that they hold them."""
+        depth, limit = self.settings.reranked(split.name)
+        asked = split.reader.queries if judged is None else spread(judged, limit)
+        found = split.reader.candidates(depth, asked)
+        if passages is not None:
+            found = known_candidates(split.reader, found, passages)
+        if judged is not None:
+            self._ranked[split] = found, asked
+            if unranked := [query for query, row in found.items() if not row]:
+                self.notes.append(
+                    f"{split.name}: {len(unranked)} of {len(asked)} judged queries have no candidates and count as 0, for "
+                    f"example {min(unranked)}."
+                )
+
+    def _part(self, split: Split, part: str, count: Callable[[], tuple[str, Any]], *by: object) -> Any:
+        """Count a part of a split for the table, or find it counted; None if it can't be read.
+
+        Args:
+            split: whose part it is.
+            part: a key of ``PARTS``.
+            count: returns what was counted, in words and for comparisons.
+            by: what else than the part's file decides the outcome.
+        """
+        file, path = place = split.place(part)
+        told, found = "can't be read", None
+        try:
+            told, found = self._counted[part, place, by] if (part, place, by) in self._counted else count()
+            self._counted[part, place, by] = told, found
+        except (ValueError, OSError) as error:
+            self._hear(error, path)
+        row = Row([split.name], file, None, None, "", told)
+        if path is not None:
+            listing, size = self.listings.of(path), path.stat().st_size if path.is_file() else None
+            named = "; line 1 names the columns" if listing.names_columns and found is not None else ""
+            row = Row([split.name], file, listing.lines, size, content(path) if found is not None else "", told + named)
+        if part != "docs" and place == split.place("docs"):  # one file, or a dataset, holds several parts
+            self.rows[-1] = self.rows[-1]._replace(told=f"{self.rows[-1].told}\n{told}")
+        elif same := next((other for other in self.rows if other[1:] == row[1:]), None):
+            same.splits.append(split.name)
+        else:
+            self.rows.append(row)
+        return found
+
+    def _tell_known(self, split: Split) -> None:
+        """Tell what ir_datasets says about a dataset."""
+        source, dataset = str(split.reader.source), split.reader.dataset
+        rows = {part: row for part, row in dataset.metadata().items() if part in PARTS}
+        counts = [f"{row.get('count', 'an unknown number of')} {PARTS[part]}" for part, row in rows.items()]
+        self.rows.append(Row([split.name], source, None, None, "", "\n".join(counts)))
+        here = "is on this machine; the counts are those that ir_datasets knows"
+        where = "is not on this machine: a run would fetch it first" if missing(dataset, PARTS) else here
+        self.notes.append(f"{split.name}: {source} {where}.")
+        if self._lists(split):
+            split.reader.require_docpairs()
+
+    def _tell_margin(self, reader: Reader) -> None:
+        """Compare ``data.negatives_scores`` with the texts of the training split."""
+        files = reader.source.files.values() if isinstance(reader.source, FolderSplit) else ()
+        if self.settings.negatives_margin is not None and all(path.is_file() for path in files):
+            folder = Path(self.settings.negatives_scores).expanduser()
+            matching_header(folder, texts_scored(reader), "data.negatives_scores")
+            self.notes.append("training: how many negatives data.negatives_margin leaves out is told as a run starts.")
 
     def _compare(self, splits: Sequence[Split]) -> None:
         """Say how many queries each side of a holdout has, and which questions two splits share."""
-        held_out = [split for split in splits if split.reader.holdout is not None]
-        apart = [split for split in held_out if not self.stops() and self._is_here(split) and self._tell_side(split)]
-        asked, read = [], []
-        tests = sum(split.name == "test" for split in splits)
-        for split, marks in self._asked:
-            if split.reader.holdout is not None:
-                if split not in apart:
-                    continue
-                marks = {key: mark for key, mark in marks.items() if key in split.reader.queries}
-            read.append(split)
-            asked.append(Asked(f"test ({split.reader.label})" if split.name == "test" and tests > 1 else split.name, marks))
-        unread = [split.name for split in splits if split.name != "passages" and split not in read]
+        tests, asked = sum(split.name == "test" for split in splits), {}
+        for split, (queries, rows) in self._asked.items():
+            if (own := self._try(partial(getattr, split.reader, "queries"))) is not None:
+                marks = zip(split.reader.all_queries, np.where(queries.empty, 0, queries.marks).tolist(), strict=True)
+                name = f"test ({split.reader.label})" if split.name == "test" and tests > 1 else split.name
+                named = {key: mark for row, (key, mark) in enumerate(marks) if row in rows and key in own}
+                asked[split] = Asked(name, named)
+        self.leaks, notes = overlaps(list(asked.values()))
+        self.notes += notes
+        if self.stops():
+            return
+        level = self.settings.relevance_level
+        for split in splits:
+            if split.reader.holdout is None:
+                continue
+            if split.is_read or not missing(split.reader.dataset, ("queries", "qrels")):
+                found = self._try(partial(split.reader.side, level))
+                self.facts += [] if found is None else told_sides({split.name: found}, level)
+        unread = [split.name for split in splits if split.name != "passages" and split not in asked]
         if unread and not self.stops():
             self.facts.append(f"leaks are not looked for in {', '.join(unread)}: those queries were not read.")
-        self.leaks, notes = overlaps(asked)
-        self.notes += notes
-
-    def _tell_side(self, split: Split) -> bool:
-        found = self._try(partial(split.reader.side, self._settings.relevance_level))
-        if found is not None:
-            self.facts += told_sides({split.name: found}, self._settings.relevance_level)
-        return found is not None
-
-    @staticmethod
-    def _is_here(split: Split) -> bool:
-        source = split.reader.source
-        return isinstance(source, FolderSplit) or not missing(split.reader.dataset, ("queries", "qrels"))
-
-    def _ask(self, split: Split, queries: TextsFound, used: Iterable[str]) -> None:
-        if split.name != "passages":  # which are read without any question
-            self._asked.append((split, {key: queries.marks[key] for key in used if key in queries.marks}))
-
-    def _folder(self, split: Split, source: FolderSplit) -> None:
-        files = source.files
-        if not self._try(source.require_root):
-            return
-        if source.triples_text is not None:
-            self._text_triples(split, source)
-            return
-
-        def read(kind: str, count: Count, *by: object) -> Any:
-            return self._once(split.name, getattr(source, kind), files[kind], count, (kind, str(source.columns.get(kind)), *by))
-
-        def texts(kind: str, what: str) -> TextsFound | None:
-            def count(path: Path, _: Listing) -> tuple[str, TextsFound]:
-                found = TextsFound(self._room, keep=kind == "queries")
-                return read_texts(path, source.columns.get(kind), self._complaints(path), found).told(what), found
-
-            return read(kind, count)
-
-        def rows(kind: str, listings: Listings | None = None) -> Numbered:
-            where = self._complaints(files[kind]) if listings is None else listings
-            return HANDLERS[kind](files[kind], source.columns.get(kind), where).numbered()
-
-        passages = texts("corpus", "passages")
-        queries = texts("queries", "queries")
-        self._keep(source.corpus, "passage", passages)
-        self._keep(source.queries, "query", queries)
-        named = Named(queries or ANYTHING, passages or ANYTHING)
-        level, allow = split.relevance_level, split.reader.tolerance.allow_unknown
-
-        def judgments(_: Path, listing: Listing) -> tuple[str, Judged]:
-            found = count_judgments(rows("qrels"), named, level, listing, allow)
-            return found.told, found
-
-        def triples(_: Path, listing: Listing) -> tuple[str, Listed]:
-            found = count_triples(rows("triples"), named, listing)
-            return found.told, found
-
-        def candidates(path: Path, listing: Listing) -> tuple[str, Ranked]:
-            columns = source.columns.get("candidates") if path == files.get("candidates") else None
-            once, again = (FileScoredDocs(path, columns, where).numbered() for where in (self._complaints(path), Listings()))
-            found = count_candidates(once, named, listing, again)
-            return found.told, found
-
-        same = (files["corpus"], files["queries"])
-        judged = read("qrels", judgments, *same, level)
-        listed = read("triples", triples, *same) if source.triples else None
-        runs = [self._once(split.name, file, Path(file).expanduser(), candidates, same) for file in split.reader.runs]
-        found = dict(zip(split.reader.runs, runs, strict=True))
-        self._used |= {file for file, run in found.items() if run is None}  # which has been complained of
-        ranking = {file: run for file, run in found.items() if run is not None and run.queries}
-        if ranking:
-            file, ranked = max(ranking.items(), key=lambda run: len(run[1].queries))
-            self._used.add(file)
-        else:
-            ranked = read("candidates", candidates, *same) if source.candidates else None
-        if queries and self._lists(split, bool(source.triples)):
-            self._ask(split, queries, listed.queries if listed else ())
-        elif queries and judged:
-            self._ask(split, queries, judged.answered if split.name == "train" else judged.queries)
-        if queries and passages and judged:
-            own = len(judged.queries) if source.shares_queries else len(queries.ids)
-            self._usable(split, own, judged, ranked)
-
-    def _usable(self, split: Split, queries: int, judged: Judged, ranked: Ranked | None) -> None:
-        """Say what can't be trained on or ranked."""
-        training = split.name == "train"
-        files = split.reader.source.files
-        if self._lists(split, "triples" in files):
-            if "triples" not in files and all(path.is_file() for path in files.values()):
-                self._try(split.reader.require_docpairs)
-        elif training:
-            able = judged.answered if ranked is None else judged.answered & ranked.queries
-            if not able:
-                self.problems.append("no training query has both a relevant passage and candidates (data.train_on=sampled).")
-            elif left_out := queries - len(able):
-                self.notes.append(
-                    f"training: {left_out} of {queries} queries have no relevant passage, or no candidates: left out."
-                )
-        elif ranked is not None and (missing := judged.queries - ranked.queries):
-            self.notes.append(
-                f"{split.name}: {len(missing)} of {len(judged.queries)} judged queries have no candidates and count as 0, for "
-                f"example {min(missing)}."
-            )
-
-    def _text_triples(self, split: Split, source: FolderSplit) -> None:
-        columns = source.columns.get("triples_text")
-
-        def count(path: Path, _: Listing) -> tuple[str, tuple[TextsFound, TextsFound]]:
-            first, again = (TextDocPairs(path, columns, where) for where in (self._complaints(path), Listings()))
-            return count_text_triples(first, again, self._room)
-
-        found = self._once(split.name, source.name, source.files["triples"], count, ("triples_text", str(columns)))
-        if found is not None:
-            queries, passages = found
-            self._keep(source.name, "passage", passages)
-            self._keep(source.name, "query", queries)
-            self._ask(split, queries, queries.marks)
-
-    def _dataset(self, split: Split) -> None:
-        source = str(split.reader.source)
-        found = self._try(lambda: read_dataset(split.reader, self._settings))
-        if found is None:
-            return
-        self.rows.append(Row([split.name], source, None, None, "", found.told))
-        if found.queries is None:
-            self.notes.append(f"{split.name}: {source} {found.place}.")
-            self._used |= set(split.reader.runs)
-        else:
-            self._used |= {str(self._try(lambda: split.reader.run))}
-            self._keep(source, "query", found.queries)
-            self._keep(source, "passage", found.passages)
-        listed = self._lists(split, split.reader.dataset.has_docpairs())
-        if listed:
-            self._try(split.reader.require_docpairs)
-        if found.queries is not None:
-            self._ask(split, found.queries, found.listed if listed else found.judged)
-
-    def _lists(self, split: Split, has_triples: bool) -> bool:
-        """Whether a split is the training split, and trained on its own triples."""
-        return split.name == "train" and lists_groups(self._settings.train_on, self._settings.negatives, has_triples)
-
-    def _keep(self, file: str, kind: str, found: TextsFound | None) -> None:
-        """Keep texts that were read; splits share some, of one file or of one collection."""
-        if found is not None and found.sample:
-            self._texts.setdefault(hash((kind, *found.sample)), Texts(file, kind, found))
-
-    def _once(self, split: str, name: str, path: Path, count: Count, by: tuple[object, ...]) -> Any:
-        """Read a file, or find it read; None if it can't be.
-
-        Args:
-            split: that it belongs to.
-            name: for the table.
-            path: where it is.
-            count: reads it; returns what it holds, in words and for comparisons.
-            by: what else decides the outcome.
-        """
-        if (path, *by) in self._read:
-            row, found = self._read[path, *by]
-            row.splits.append(split)
-            return found
-        listing, told, found, sha256 = self.listings.of(path), "can't be read", None, ""
-        try:
-            told, found = count(path, listing)
-            told += "; line 1 names the columns" if listing.names_columns else ""
-            sha256 = content(path)
-        except (ValueError, OSError) as error:
-            listing.fail(str(error))
-        row = Row([split], name, listing.lines, path.stat().st_size if path.is_file() else None, sha256, told)
-        self.rows.append(row)
-        self._read[path, *by] = row, found
-        return found
-
-    def _complaints(self, path: Path) -> Listings:
-        """Where complaints about a file's lines go: those of a file that was read before have been heard."""
-        return Listings() if any(read[0] == path for read in self._read) else self.listings
 
     def _try(self, ask: Callable[[], Any]) -> Any:
+        """Return what is asked for; None if a run would end there."""
         try:
             return ask()
-        except (ValueError, FileNotFoundError) as error:
-            if str(error) not in self.problems:  # splits share a root
-                self.problems.append(str(error))
+        except (ValueError, OSError) as error:
+            self._hear(error)
             return None
+
+    def _hear(self, error: Exception, path: Path | None = None) -> None:
+        """Take down what ends any run, once: under its file, if the message begins with one, or names the one that is read."""
+        listings, message = self.listings.all(), str(error)
+        if any(message in listing.failures for listing in listings) or message in self.problems:  # splits share files
+            return
+        listing = next((listing for listing in listings if message.startswith(f"{listing.file}:")), None)
+        if listing is None and path is not None and str(path) in message:
+            listing = self.listings.of(path)
+        if listing is None:
+            self.problems.append(message)
+        else:
+            listing.fail(error)

@@ -16,7 +16,7 @@ from rankdistil.data.collections import almanac
 from rankdistil.data.collections.bm25 import Bm25, shared_index
 from rankdistil.data.collections.holdout import Holdout, answered
 from rankdistil.data.collections.origin import KINDS, Origin, of_dataset, of_file, with_ids
-from rankdistil.data.files.bad_lines import STRICT, BadLines, Tally, Tolerance
+from rankdistil.data.files.bad_lines import LIST, STRICT, BadLines, Tally, Tolerance
 from rankdistil.data.files.folder import FileScoredDocs, FolderSplit
 from rankdistil.data.records import Candidate, Qrels, Ranking
 from rankdistil.data.stores.contents import TextDocstore, open_texts
@@ -119,13 +119,15 @@ class Reader:
         runs: TREC run files whose candidates are taken in place of the dataset's own, where they rank the split's queries.
         store: folder where passages are kept as text, and BM25's index; None keeps those of files in memory, those of an
             ir_datasets id in its own store.
+        bad: takes bad lines down in place of an account of its own. One that lists them all is a check's, which keeps no text.
     """
 
     def __init__(
         self, source: str | FolderSplit, holdout: Holdout | None = None, tolerance: Tolerance = STRICT,
-        runs: Sequence[str] = (), store: Path | None = None,
+        runs: Sequence[str] = (), store: Path | None = None, bad: BadLines | None = None,
     ) -> None:  # fmt: skip
         self.source, self.holdout, self.tolerance, self.runs, self.store = source, holdout, tolerance, tuple(runs), store
+        self.bad = BadLines(tolerance.on_bad) if bad is None else bad
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         return type(self), (self.source, self.holdout, self.tolerance, self.runs, self.store)
@@ -139,11 +141,6 @@ class Reader:
         """
         _ = self.dataset
         self._runs.check()
-
-    @cached_property
-    def bad(self) -> BadLines:
-        """The bad lines of its files, as far as they have been read."""
-        return BadLines(self.tolerance.on_bad)
 
     @property
     def passages_tally(self) -> Tally | None:
@@ -173,7 +170,7 @@ class Reader:
             ValueError: for an id that ir_datasets doesn't know.
         """
         if isinstance(self.source, FolderSplit):
-            return self.source.open(self.bad, stored=self.store is not None)
+            return self.source.open(self.bad, stored=self.store is not None or self.bad.on_bad == LIST)
         almanac.register()
         try:
             return ir_datasets.load(self.source)
@@ -346,8 +343,20 @@ class Reader:
         scored = self.scored
         if scored is None:
             return self._bm25.search(wanted, depth)
-        rows = scored.table().of(wanted) if isinstance(scored, FileScoredDocs) else self._rows("scoreddocs")
-        return rank(rows, wanted, depth, self.run or self.name)
+        return rank((row for _, row in self.scored_rows(wanted)[1]), wanted, depth, self.run or self.name)
+
+    def scored_rows(self, queries: Iterable[str]) -> tuple[Tally, Iterator[tuple[int, GenericScoredDoc]]]:
+        """Return the tally of the candidates that are named, and (line, candidate): of a file those of some queries, else all.
+
+        Raises:
+            ValueError: naming file and lines of a passage that one of the queries names twice.
+        """
+        scored = self.scored
+        if isinstance(scored, FileScoredDocs):
+            tally = self.bad.of(scored.path)
+            return tally, scored.table().of(queries, tally)
+        tally = self.bad.of(f"{self.source} scoreddocs")
+        return tally, with_ids(self.dataset.scoreddocs_iter(), "scoreddocs", tally)
 
     @cached_property
     def _bm25(self) -> Bm25:

@@ -83,11 +83,11 @@ def _of_split(rows: Iterator[tuple[int, Any]], reader: Reader) -> Iterator[tuple
 
 
 def numbered(reader: Reader, kind: str) -> tuple[Tally, Iterator[tuple[int, Any]]]:
-    """Return the tally of a split's ``docpairs``, ``qrels`` or ``scoreddocs``, and (line, record).
+    """Return the tally of a split's ``docpairs`` or ``qrels``, and (line, record).
 
     Records of ir_datasets are counted from 1.
     """
-    handler = reader.scored if kind == "scoreddocs" else getattr(reader.dataset, f"{kind}_handler")()
+    handler = getattr(reader.dataset, f"{kind}_handler")()
     if isinstance(handler, Lines):
         return reader.bad.of(handler.path), handler.numbered()
     tally = reader.bad.of(f"{reader.source} {kind}")
@@ -104,7 +104,7 @@ def judgments(reader: Reader, passages: Texts) -> Qrels:
     Raises:
         ValueError: if a file names passages or queries that aren't there, unless ``data.allow_unknown`` accepts them.
     """
-    if reader.tolerance.allow_unknown or not isinstance(reader.source, FolderSplit):
+    if reader.tolerance.allow_unknown or not isinstance(reader.source, FolderSplit) or not reader.dataset.has_qrels():
         return reader.qrels
     tally, rows = numbered(reader, "qrels")
     judged = [(line, row.query_id, row.doc_id) for line, row in rows]
@@ -138,11 +138,10 @@ def known_candidates(reader: Reader, ranking: Ranking, passages: Texts) -> Ranki
         return ranking
     named = set()
     if reader.scored is not None:
-        tally, rows = numbered(reader, "scoreddocs")
-        for line, row in rows:
-            if row.doc_id in missing and row.query_id in ranking:
-                tally.add(line, f"passage {row.doc_id!r} is not in the collection. Do the files belong together?")
-                named.add(row.doc_id)
+        tally, rows = reader.scored_rows(ranking)
+        for line, row in sorted(each for each in rows if each[1].doc_id in missing and each[1].query_id in ranking):
+            tally.add(line, f"passage {row.doc_id!r} is not in the collection. Do the files belong together?")
+            named.add(row.doc_id)
     require_known(missing - named)
     return {query: [hit for hit in row if hit.passage_id not in missing] for query, row in ranking.items()}
 

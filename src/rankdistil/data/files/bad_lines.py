@@ -1,6 +1,7 @@
-"""Bad lines and repeated ids of a file: the first one ends the program, or a few are left out and counted.
+"""Bad lines and repeated ids of a file: the first one ends the program, or a few are left out and counted, or all are listed.
 
-Bytes that are no text always end it: nobody can say what the lines around them were meant to be.
+Bytes that are no text always end it: nobody can say what the lines around them were meant to be. A check lists all, so that it
+can read with the readers of a run.
 """
 
 from array import array
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 ON_BAD = ("stop", "skip")
+LIST = "list"  # for a check: nothing ends it
+SHOWN = 20  # complaints of each file
 ONE_IN = 1000  # lines of which one may be bad
 MOST = 100_000  # bad lines of any file: they are kept in memory, and nobody loses more than that without a look at the file
 
@@ -42,7 +44,7 @@ class Tally:
 
     Args:
         file: its name, for messages.
-        on_bad: one of ``ON_BAD``.
+        on_bad: one of ``ON_BAD``, or ``LIST``.
 
     Attributes:
         first: the first complaint, with file and line.
@@ -77,6 +79,25 @@ class Tally:
             ValueError: always; a check only lists it.
         """
         raise ValueError(f"{self.file}:{line}: {complaint}")
+
+    def fail(self, error: Exception) -> None:
+        """Take down why the file can't be used at all.
+
+        Raises:
+            Exception: always; a check only lists it.
+        """
+        raise error
+
+    def take(self, heard: "Tally") -> None:
+        """Take down what another tally of the file heard.
+
+        Raises:
+            ValueError: if too many lines are bad.
+        """
+        self.first, self.names_columns = self.first or heard.first, heard.names_columns
+        self._bad |= heard._bad
+        if heard.lines is not None:
+            self.end(heard.lines)
 
     def end(self, lines: int) -> None:
         """Say how many lines the file has.
@@ -118,11 +139,80 @@ def allowed(lines: int) -> int:
     return min(max(1, -(-lines // ONE_IN)), MOST)
 
 
+class Listing(Tally):
+    """All complaints about one file: counted, and the first ones kept. Memory holds eight bytes of each."""
+
+    def __init__(self, file: str, on_bad: str = LIST) -> None:
+        super().__init__(file, on_bad)
+        self.failures: list[str] = []
+        self._left_out, self._refused = array("q"), array("q")
+        self._shown: set[tuple[int, str]] = set()
+        self._heard: Tally | None = None
+
+    @property
+    def found(self) -> int:
+        """Count the lines that a run may leave out."""
+        return _different(self._left_out)
+
+    @property
+    def fatal(self) -> int:
+        """Count the complaints that end any run."""
+        return len(self.failures) + _different(self._refused)
+
+    def add(self, line: int, complaint: str) -> None:
+        """Take down a line that a run may leave out."""
+        self._left_out.append(line)
+        self._show(line, complaint)
+
+    def refuse(self, line: int, complaint: str) -> None:
+        """Take down a line that ends any run."""
+        self._refused.append(line)
+        self._show(line, complaint)
+
+    def fail(self, error: Exception) -> None:
+        """Take down what ends any run."""
+        if str(error) not in self.failures:
+            self.failures.append(str(error))
+
+    def take(self, heard: Tally) -> None:
+        """Take down what another listing of the file heard, once."""
+        if heard is self._heard:
+            return
+        self._heard = heard
+        self.lines, self.names_columns = heard.lines, heard.names_columns
+        self._left_out.extend(heard._left_out)
+        self._refused.extend(heard._refused)
+        for line, complaint in sorted(heard._shown):
+            self._show(line, complaint)
+
+    def end(self, lines: int) -> None:
+        """Say how many lines the file has."""
+        self.lines = lines
+
+    def stops(self, on_bad: str) -> bool:
+        """Whether a run would end here."""
+        return bool(self.fatal) or self.found > (allowed(self.lines or 0) if on_bad == "skip" else 0)
+
+    def shown(self) -> list[str]:
+        """Return the first complaints in the order of the lines, and how many more there are."""
+        shown = self.failures + [f"{self.file}:{line}: {complaint}" for line, complaint in sorted(self._shown)]
+        more = self.found + self.fatal - len(shown)
+        return shown + ([f"{self.file}: and {more} more."] if more > 0 else [])
+
+    def _show(self, line: int, complaint: str) -> None:
+        if len(self._shown) < SHOWN:
+            self._shown.add((line, complaint))
+
+
+def _different(numbers: array) -> int:
+    return len(np.unique(np.frombuffer(numbers, np.int64))) if numbers else 0
+
+
 class BadLines:
     """The tallies of all files that a reader reads.
 
     Args:
-        on_bad: one of ``ON_BAD``.
+        on_bad: one of ``ON_BAD``, or ``LIST``.
 
     Attributes:
         on_bad: as given.
@@ -134,7 +224,12 @@ class BadLines:
 
     def of(self, file: Path | str) -> Tally:
         """Return the tally of a file."""
-        return self._files.setdefault(str(file), Tally(str(file), self.on_bad))
+        kind = Listing if self.on_bad == LIST else Tally
+        return self._files.setdefault(str(file), kind(str(file), self.on_bad))
+
+    def all(self) -> list[Tally]:
+        """Return the tallies, in the order in which files were first asked for."""
+        return list(self._files.values())
 
     def account(self) -> dict[str, dict[str, Any]]:
         """Return what each file tells that has bad lines, for records."""
@@ -172,10 +267,5 @@ def distinct(rows: Iterable[Row], tally: Tally, among: Collection[int] | None = 
 
 def repeated(keys: Iterable[str]) -> set[int]:
     """Return the hashes of ids that occur more than once. Memory holds eight bytes of each id."""
-    return repeated_hashes(np.array(array("q", map(hash, keys)), np.int64))
-
-
-def repeated_hashes(hashes: NDArray[np.int64]) -> set[int]:
-    """Return those of some hashes, (N,), that occur more than once."""
-    ascending = np.sort(hashes)
+    ascending = np.sort(np.array(array("q", map(hash, keys)), np.int64))
     return set(ascending[1:][ascending[1:] == ascending[:-1]].tolist())

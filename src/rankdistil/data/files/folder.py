@@ -299,7 +299,9 @@ class FolderSplit:
         self.require_root()
         for file in self.files.values():
             if not file.is_file():
-                raise FileNotFoundError(f"{file} is not there. Set its name under data.*, or put the file in place.")
+                bad.of(file).fail(
+                    FileNotFoundError(f"{file} is not there. Set its name under data.*, or put the file in place.")
+                )
         if self.triples_text is not None:
             triples = TextDocPairs(self.files["triples"], self.columns.get("triples_text"), bad)
             return open_text_triples(triples, stored)

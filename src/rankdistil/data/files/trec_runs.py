@@ -23,34 +23,53 @@ class RunTable:
     """The candidates of a run.
 
     Args:
-        rows: query, passage and score of each line.
+        rows: line and candidate.
     """
 
-    def __init__(self, rows: Iterable[GenericScoredDoc]) -> None:
+    def __init__(self, rows: Iterable[tuple[int, GenericScoredDoc]]) -> None:
         queries: dict[str, int] = {}
         passages: dict[str, int] = {}
-        columns = array("i"), array("i"), array("d")
-        for query, passage, score in rows:
+        columns = array("i"), array("i"), array("d"), array("i")
+        for line, (query, passage, score) in rows:
             columns[0].append(queries.setdefault(query, len(queries)))
             columns[1].append(passages.setdefault(passage, len(passages)))
             columns[2].append(score)
-        query, passage, score = (np.array(column) for column in columns)
+            columns[3].append(line)
+        query, passage, score, line = (np.array(column) for column in columns)
         order = query.argsort(kind="stable")
         ends = np.searchsorted(query[order], np.arange(len(queries) + 1))
         self._spans = {key: slice(start, end) for key, start, end in zip(queries, ends[:-1], ends[1:], strict=True)}
-        self._passages, self._passage, self._score = list(passages), passage[order], score[order]
+        self._passages, self._passage, self._score, self._line = list(passages), passage[order], score[order], line[order]
 
     @property
     def queries(self) -> KeysView[str]:
         """The queries that it ranks."""
         return self._spans.keys()
 
-    def of(self, queries: Iterable[str]) -> Iterator[GenericScoredDoc]:
-        """Yield the candidates of some queries, those of each in the order of the file."""
+    def counts(self) -> dict[str, int]:
+        """Count the lines of each query."""
+        return {query: int(span.stop - span.start) for query, span in self._spans.items()}
+
+    def of(self, queries: Iterable[str], tally: Tally) -> Iterator[tuple[int, GenericScoredDoc]]:
+        """Yield (line, candidate) of some queries, those of each in the order of the file.
+
+        Args:
+            queries: that are wanted.
+            tally: takes down passages that a query names twice.
+
+        Raises:
+            ValueError: naming both lines of the first such passage.
+        """
         for query in queries:
-            span = self._spans.get(query, slice(0))
-            for passage, score in zip(self._passage[span].tolist(), self._score[span].tolist(), strict=True):
-                yield GenericScoredDoc(query, self._passages[passage], score)
+            span, first = self._spans.get(query, slice(0)), {}
+            for passage, score, line in zip(
+                *(each[span].tolist() for each in (self._passage, self._score, self._line)), strict=True
+            ):
+                name = self._passages[passage]
+                if (before := first.setdefault(passage, line)) == line:
+                    yield line, GenericScoredDoc(query, name, score)
+                else:
+                    tally.refuse(line, f"query {query} names passage {name} again (line {before}). Remove the repetition.")
 
 
 def scored_lines(path: Path, columns: Columns | None, bad: BadLines) -> Iterator[tuple[int, GenericScoredDoc]]:
@@ -60,32 +79,9 @@ def scored_lines(path: Path, columns: Columns | None, bad: BadLines) -> Iterator
             yield line, GenericScoredDoc(query, passage, value)
 
 
-class _Heard(Tally):
-    """Keeps the complaints about a file, to tell them to others."""
-
-    def __init__(self, file: str, on_bad: str) -> None:
-        super().__init__(file, on_bad)
-        self._complaints: list[tuple[int, str]] = []
-
-    def add(self, line: int, complaint: str) -> None:
-        super().add(line, complaint)
-        self._complaints.append((line, complaint))
-
-    def tell(self, tally: Tally) -> None:
-        for line, complaint in self._complaints:
-            tally.add(line, complaint)
-        if self.lines is not None:
-            tally.end(self.lines)
-
-
-class _HeardLines(BadLines):
-    def of(self, file: Path | str) -> _Heard:
-        return self._files.setdefault(str(file), _Heard(str(file), self.on_bad))
-
-
 class _Read(NamedTuple):
     table: RunTable
-    heard: _Heard
+    heard: Tally
 
 
 _LAST: dict[tuple[object, ...], _Read] = {}
@@ -100,13 +96,13 @@ def run_table(path: Path, columns: Columns | None, bad: BadLines) -> RunTable:
         bad: takes its bad lines down, whoever reads it.
     """
     if not path.is_file():
-        return RunTable(row for _, row in scored_lines(path, columns, bad))  # which says that
+        return RunTable(scored_lines(path, columns, bad))  # which says that
     key = str(path.resolve()), *stamp(path).values(), bad.on_bad, str(sorted((columns or {}).items()))
     if key not in _LAST:
         forget_run()
-        heard = _HeardLines(bad.on_bad)
-        _LAST[key] = _Read(RunTable(row for _, row in scored_lines(path, columns, heard)), heard.of(path))
-    _LAST[key].heard.tell(bad.of(path))
+        heard = BadLines(bad.on_bad)
+        _LAST[key] = _Read(RunTable(scored_lines(path, columns, heard)), heard.of(path))
+    bad.of(path).take(_LAST[key].heard)
     return _LAST[key].table
 
 
