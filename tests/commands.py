@@ -11,56 +11,62 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from support import REPOSITORY
 
-IMPORTED = [
-    "rankdistil.commands.train",
-    "rankdistil.commands.evaluate",
-    "rankdistil.data.check.whole",
-    "lightning.pytorch.callbacks",
-]
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    ["rankdistil.commands.train", "rankdistil.commands.evaluate", "rankdistil.data.check.whole", "lightning.pytorch.callbacks"]
+)
+SAID = ("stdout", "stderr")
 
 
 def command(*words: str, cwd: Path = REPOSITORY, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run ``python <words>``: a script of the repository, and what is typed behind it.
+    """Run ``python <words>``: a script of the repository, ``-m <module>`` or ``-c <code>``, and what is typed behind it.
 
     Raises:
         subprocess.TimeoutExpired: after as many seconds; the process is killed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder, name) for name in ("stdout", "stderr")]
-        process = _forks().Process(target=_run, args=(words, str(cwd), dict(os.environ), *map(str, files)))
-        process.start()
+        process = start(*words, cwd=cwd, said=folder)
         process.join(timeout)
         if process.is_alive():
             process.kill()
             process.join()
             raise subprocess.TimeoutExpired(words, timeout)
-        stdout, stderr = (file.read_text() for file in files)
+        stdout, stderr = (Path(folder, name).read_text() for name in SAID)
     return subprocess.CompletedProcess(words, process.exitcode, stdout, stderr)
 
 
-def _forks() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
-    return context
+def start(*words: str, said: str | Path, cwd: Path = REPOSITORY) -> ForkServerProcess:
+    """Start a command, which writes what it says to the files ``stdout`` and ``stderr`` of a folder."""
+    process = FORKS.Process(target=_run, args=(words, str(cwd), dict(os.environ), str(said)))
+    process.start()
+    return process
 
 
-def _run(words: tuple[str, ...], cwd: str, environment: dict[str, str], stdout: str, stderr: str) -> None:
-    for number, name in ((1, stdout), (2, stderr)):
-        with open(name, "wb") as file:
+def _run(words: tuple[str, ...], cwd: str, environment: dict[str, str], said: str) -> None:
+    for number, name in enumerate(SAID, 1):
+        with open(Path(said, name), "wb") as file:
             os.dup2(file.fileno(), number)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
     try:
-        script = str(REPOSITORY / words[0])
-        sys.argv = [script, *words[1:]]
         sys.path[0] = str(REPOSITORY)
-        runpy.run_path(script, run_name="__main__")
+        if words[0] == "-m":
+            sys.argv = list(words[1:])
+            sys.modules.pop(words[1], None)  # the one that the server has imported
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        elif words[0] == "-c":
+            sys.argv = ["-c", *words[2:]]
+            exec(words[1], {"__name__": "__main__"})
+        else:
+            script = str(REPOSITORY / words[0])
+            sys.argv = [script, *words[1:]]
+            runpy.run_path(script, run_name="__main__")
     finally:
         atexit._run_exitfuncs()  # multiprocessing leaves them out

@@ -1,5 +1,6 @@
 """Where things are, configs composed as train.py composes them, and students for tests about something else."""
 
+import contextlib
 import copy
 import functools
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -26,19 +28,17 @@ def composed(*overrides: str) -> DictConfig:
     """Compose a training config from a command line's overrides.
 
     What the groups make is composed once in a process, which takes a quarter of a second; values are set in a copy of it, as
-    Hydra does, last. Whatever is more than a plain value, or can't be set, is Hydra's.
+    Hydra does, last. Whatever adds, removes or sweeps something, or can't be set, is Hydra's.
     """
-    groups = tuple(word for word in overrides if word[0] in "+~" or (CONF / word.partition("=")[0]).is_dir())
-    cfg = copy.deepcopy(_composed(*groups))
+    groups = tuple(word for word in overrides if (CONF / word.lstrip("+").partition("=")[0]).is_dir())
     values = OverridesParser.create().parse_overrides([word for word in overrides if word not in groups])
-    try:
-        for override in values:
-            if override.is_sweep_override() or override.package is not None:
-                return copy.deepcopy(_composed(*overrides))
-            OmegaConf.update(cfg, override.key_or_group, override.value())
-    except OmegaConfBaseException:
-        return copy.deepcopy(_composed(*overrides))
-    return cfg
+    if all(override.type == OverrideType.CHANGE and not override.is_sweep_override() for override in values):
+        cfg = copy.deepcopy(_composed(*groups))
+        with contextlib.suppress(OmegaConfBaseException):
+            for override in values:
+                OmegaConf.update(cfg, override.key_or_group, override.value())
+            return cfg
+    return copy.deepcopy(_composed(*overrides))
 
 
 @functools.cache

@@ -99,17 +99,16 @@ def test_a_wrong_file_of_a_split_gets_one_message(override: str, message: str) -
 
 
 @pytest.mark.parametrize(
-    "override",
+    ("override", "value"),
     [
-        "+trainer.devices=auto",
-        "trainer.devices=-1",
-        "trainer.devices=[0,1]",
-        "+trainer.deterministic=warn",
-        "trainer.precision=32",
+        ("trainer.devices=auto", "auto"), ("trainer.devices=-1", -1), ("trainer.devices=[0,1]", [0, 1]),
+        ("+trainer.deterministic=warn", "warn"), ("trainer.precision=32", 32),
     ],
-)
-def test_what_lightning_takes_is_taken(override: str) -> None:
-    check(composed(SMOKE, override.lstrip("+") if "devices" in override else override))
+)  # fmt: skip
+def test_what_lightning_takes_is_taken(override: str, value: object) -> None:
+    cfg = composed(SMOKE, override)
+    check(cfg)
+    assert OmegaConf.select(cfg, override.lstrip("+").partition("=")[0]) == value
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,11 @@ import gzip
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import command
 
 from rankdistil.data.collections.texts import Collection
 from rankdistil.data.encode import LiveTexts
@@ -19,7 +18,6 @@ from rankdistil.data.teacher_scores.folder import TeacherScores, load_scores, re
 
 TRIPLES = "9.1\t-0.3\t1\ta\tb\n9.1\t1e-7\t1\ta\tc\n-7.123456789\t0.2\t2\tc\ta\n"
 PAIRS = {("1", "a"): 9.1, ("1", "b"): -0.3, ("1", "c"): 1e-7, ("2", "c"): -7.123456789, ("2", "a"): 0.2}
-COMMAND = [sys.executable, "-m", "rankdistil.data.import_scores"]
 
 
 def words(folder: Path, content: str, name: str = "triples.tsv", **settings: str) -> list[str]:
@@ -127,7 +125,7 @@ def test_a_killed_import_leaves_no_folder_and_the_next_clears_up(tmp_path):
         "from rankdistil.data import import_scores\nfrom rankdistil.data.teacher_scores import distinct\n"
         "distinct.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\nimport_scores.main(sys.argv[1:])\n"
     )
-    assert subprocess.run([sys.executable, "-c", dying, *line], timeout=120).returncode == -signal.SIGKILL
+    assert command("-c", dying, *line).returncode == -signal.SIGKILL
     left = tmp_path / ".out.importing"
     assert (left / "scores" / "part-00000.parquet").is_file()
     assert not (tmp_path / "out").exists()
@@ -160,19 +158,18 @@ def test_a_second_import_into_the_same_folder_is_refused(tmp_path, monkeypatch):
 
 
 def test_the_command_says_how_to_train_from_the_scores(tmp_path):
-    done = subprocess.run([*COMMAND, *words(tmp_path, TRIPLES)], capture_output=True, text=True, timeout=120)
+    done = command("-m", "rankdistil.data.import_scores", *words(tmp_path, TRIPLES))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith(f"Train from them: teacher.scores={tmp_path}/out\n")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["part-00000.parquet", "scores.json"]
 
 
-def test_the_command_answers_a_bad_line_with_one_message(tmp_path):
-    line = words(tmp_path, TRIPLES + "1\t2\t3\n", to=str(tmp_path / "deep" / "out"))
-    done = subprocess.run([*COMMAND, *line], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
+def test_a_bad_line_gets_one_message_and_leaves_nothing(tmp_path, capsys):
+    assert main(words(tmp_path, TRIPLES + "1\t2\t3\n", to=str(tmp_path / "deep" / "out"))) == 1
+    assert capsys.readouterr() == (
+        "",
         f"error: {tmp_path}/triples.tsv:4: 3 columns, expected 5 "
-        "(positive_score<TAB>negative_score<TAB>query_id<TAB>positive_id<TAB>negative_id): '1\\t2\\t3'\n"
+        "(positive_score<TAB>negative_score<TAB>query_id<TAB>positive_id<TAB>negative_id): '1\\t2\\t3'\n",
     )
     assert [path.name for path in tmp_path.iterdir()] == ["triples.tsv"]
 
@@ -191,10 +188,7 @@ KEYS = "is no setting; the keys are format, file, to, corpus, queries, repeats."
         ({"-file": ""}, "file is not set." + USAGE),
         ({"-to": ""}, "to is not set." + USAGE),
         ({"fromat": "pairs"}, f"'fromat=pairs' {KEYS}{USAGE}"),
-        (
-            {"format": "tsv"},
-            "format is 'tsv'; expected one of pairs, triples, trec, sentence_transformers, flag_embedding.",
-        ),
+        ({"format": "tsv"}, "format is 'tsv'; expected one of pairs, triples, trec, sentence_transformers, flag_embedding."),
         ({"repeats": "mean"}, "repeats is 'mean'; expected one of refuse, first."),
         ({"file": "none.tsv"}, "file=none.tsv is no file. Put it in place, or correct the path."),
         ({"format": "flag_embedding", "corpus": "none"}, "corpus=none is no file. Put it in place, or correct the path."),

@@ -169,6 +169,7 @@ def test_speed_and_quality_lists_runs_best_first_and_what_it_left_out(runs: Path
     ]
 
 
+@pytest.mark.slow
 def test_without_a_run_the_first_notebook_answers_with_the_command_that_makes_one(tmp_path: Path) -> None:
     notebook = read("01_one_query.ipynb")
     with pytest.raises(CellExecutionError) as stopped:

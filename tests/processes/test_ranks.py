@@ -62,19 +62,19 @@ def test_one_process_of_several_that_torchrun_did_not_start_is_refused(
 
 
 @pytest.mark.parametrize(
-    "given",
+    ("given", "place"),
     [
-        {},
-        {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "a"},
-        {"MASTER_ADDR": "a"},
-        TORCHRUN,
-        {"WORLD_SIZE": "6"} | TASK | STEP,
+        ({}, None), ({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "a"}, None), ({"MASTER_ADDR": "a"}, None), (TORCHRUN, 3),
+        ({"WORLD_SIZE": "6"} | TASK | STEP, 5),
     ],
-)
-def test_a_process_that_is_alone_and_one_that_was_told_all_are_not_refused(given, monkeypatch: pytest.MonkeyPatch) -> None:
+)  # fmt: skip
+def test_a_process_that_is_alone_and_one_that_was_told_all_are_not_refused(
+    given: dict[str, str], place: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     require_whole()
+    assert getattr(current(), "number", None) == place
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,18 @@ ROWS += [row(f"way_{n} 6l", quality, 580 + 3 * n, 0.005) for n, quality in enume
 ROWS += [row(f"way_{n} 3l", quality - 0.03, 400 - 2 * n, 0.01) for n, quality in enumerate(QUALITIES)]
 
 
-@pytest.fixture
-def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Figure:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("drawn")
+
+
+@pytest.fixture(scope="module")
+def drawn(folder: Path) -> Figure:
     figures = []
     save = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kwargs: (figures.append(self), save(self, *args, **kwargs)))
-    draw_frontier(ROWS, BM25, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda self, *args, **kwargs: (figures.append(self), save(self, *args, **kwargs)))
+        assert draw_frontier(ROWS, BM25, folder) == [folder / "frontier.png", folder / "frontier.svg"]
     return figures[0]
 
 
@@ -56,21 +62,19 @@ def test_the_frontier_is_what_the_definition_says_of_every_pair() -> None:
     assert sorted(points[place] for place in pareto(points)) == sorted(point for point in points if point not in beaten)
 
 
-def test_both_pictures_are_written_and_nothing_else(tmp_path: Path) -> None:
-    files = draw_frontier(ROWS, BM25, tmp_path)
-    assert files == [tmp_path / "frontier.png", tmp_path / "frontier.svg"]
-    assert sorted(tmp_path.iterdir()) == files
-    assert imread(files[0]).shape[:2] == (960, 1350)
-    assert ElementTree.parse(files[1]).getroot().tag.endswith("svg")
+@pytest.mark.usefixtures("drawn")
+def test_both_pictures_are_written_and_nothing_else(folder: Path) -> None:
+    picture, drawing = sorted(folder.iterdir())
+    assert imread(picture).shape[:2] == (960, 1350)
+    assert ElementTree.parse(drawing).getroot().tag.endswith("svg")
 
 
-def test_without_a_timed_row_nothing_is_written(tmp_path: Path) -> None:
-    assert draw_frontier([BM25], BM25, tmp_path) == []
-    assert list(tmp_path.iterdir()) == []
+BUSY = row("alone", 0.5, None)._replace(speed={"parameters": 22_000_000})
 
 
-def test_of_a_busy_machine_nothing_is_drawn(tmp_path: Path) -> None:
-    assert draw_frontier([row("alone", 0.5, None)._replace(speed={"parameters": 22_000_000})], BM25, tmp_path) == []
+@pytest.mark.parametrize("untimed", [BM25, BUSY], ids=["no time", "the times of a busy machine"])
+def test_without_a_timed_row_nothing_is_written(tmp_path: Path, untimed: Row) -> None:
+    assert draw_frontier([untimed], BM25, tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
 

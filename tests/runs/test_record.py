@@ -11,6 +11,7 @@ from pathlib import Path
 import ir_datasets
 import pytest
 import torch
+from commands import command
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
 from support import composed
@@ -108,17 +109,16 @@ def test_a_folder_that_holds_something_else_is_refused_with_what_is_there(tmp_pa
     assert str(caught.value).startswith(f"{tmp_path}/teacher/minilm holds seed0, but no run (no run.json). Name another folder")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("file", ["config.yaml", "run.json"])
 def test_a_run_that_was_killed_before_its_first_record_was_whole_can_be_started_again(tmp_path: Path, file: str) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from omegaconf import OmegaConf\n"
-        "from rankdistil.runs import record\nwhole = Path.replace\n"
+        "from rankdistil.runs.record import prepare\nwhole = Path.replace\n"
         "def replace(place, target):\n"
         "    os.kill(os.getpid(), signal.SIGKILL) if target.name == sys.argv[2] else whole(place, target)\n"
-        "Path.replace = replace\nrecord.prepare(Path(sys.argv[1]), OmegaConf.create({}), {}, {}, None)\n"
+        "Path.replace = replace\nprepare(Path(sys.argv[1]), OmegaConf.create({}), {}, {}, None)\n"
     )
-    assert subprocess.run([sys.executable, "-c", code, str(tmp_path), file]).returncode == -9
+    assert command("-c", code, str(tmp_path), file).returncode == -9
     assert any(f"{file}.rankdistil-" in path.name for path in tmp_path.rglob("*"))
     assert state(tmp_path, SETTINGS).name == "to run"
     discard_unstarted(tmp_path)
@@ -434,9 +434,9 @@ def test_the_weights_that_are_learnt_from_count_by_content_and_not_by_place(tmp_
 def test_an_installed_package_inside_of_another_checkout_has_no_commit(tmp_path: Path) -> None:
     installed = tmp_path / ".venv/rankdistil"
     shutil.copytree(Path(run_record.__file__).parents[1], installed, ignore=shutil.ignore_patterns("__pycache__"))
-    other = [["init", "-q"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "x"]]
-    for command in other:
-        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    commit = ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "x"]
+    for words in (["init", "-q"], commit):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
     code = "from rankdistil.runs.record import origin; import rankdistil; print(rankdistil.__file__, origin()['commit'])"
     environment = os.environ | {"PYTHONPATH": str(installed.parent)}
     line = [sys.executable, "-c", code]
