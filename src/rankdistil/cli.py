@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from rankdistil.files import CHECKOUT, PACKAGE
 from rankdistil.processes import ranks
 from rankdistil.processes.stopping import Stopped, drop_closed_outputs, ended_by_signals, queue_again
 from rankdistil.words import asked_for_help, first_choice, key_of, readable, several, unreadable
@@ -194,8 +195,9 @@ def _not_overridden(key: str, config_name: str) -> str:
 
 
 def conf_folder() -> Path:
-    """Return the folder of configs: it lies beside the script."""
-    return Path(sys.argv[0]).resolve().parent / "conf"
+    """Return the folder of configs: beside the script, else that of the checkout, or in the package that a wheel brought."""
+    beside = Path(sys.argv[0]).resolve().parent / "conf"
+    return beside if beside.is_dir() else (PACKAGE.parents[1] if CHECKOUT else PACKAGE) / "conf"
 
 
 def known_keys(config_name: str) -> list[str]:

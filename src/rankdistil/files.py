@@ -1,12 +1,14 @@
-"""Files: written in one step, locked, told from others by their content; settings told from others."""
+"""Files: written in one step, locked, told from others by their content; settings told from others; what is installed."""
 
 import fcntl
 import hashlib
 import importlib
+import importlib.metadata
 import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import stat
 import time
@@ -354,7 +356,23 @@ def require(name: str, what: str, extra: str = "formats") -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError:
         package = name.partition(".")[0]
-        raise ValueError(
-            f"{what} needs the package {package}, which isn't installed. Run: pip install 'rankdistil[{extra}]' "
-            f"(from a clone: pip install -e '.[{extra}]')."
-        ) from None
+        raise ValueError(f"{what} needs the package {package}, which isn't installed. Run: {installing(extra)}") from None
+
+
+PACKAGE = Path(__file__).parent
+CHECKOUT = (PACKAGE.parents[1] / "pyproject.toml").is_file()  # else the package was installed from a wheel
+
+
+def installing(extra: str) -> str:
+    """Say how to install an extra: in a checkout by its name, else by its packages, wherever this one came from."""
+    if CHECKOUT:
+        return f"pip install -e '.[{extra}]'"
+    words = [each.partition(";") for each in importlib.metadata.requires("rankdistil") or ()]
+    return shlex.join(
+        ["pip", "install", *(name.strip() for name, _, when in words if re.search(rf"extra *== *.{extra}\b", when))]
+    )
+
+
+def called(command: str) -> str:
+    """Say how a command is typed here: a script of the checkout, or the program that a wheel brings."""
+    return f"python {command}.py" if CHECKOUT else f"rankdistil {command}"

@@ -15,6 +15,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from rankdistil.files import CHECKOUT, called
+
 SETTING = re.compile(r"(\+{0,2})([\w$][\w$./@-]*)=(.*)", re.DOTALL)
 PLAIN = re.compile(r"[\w./:%+@?*$\\ -]*", re.ASCII)  # a value that needs no quotes
 OPEN = {"evaluate": "data"}  # root config -> its section that takes keys without having them
@@ -133,7 +135,7 @@ HYDRA = "--cfg job prints the config that a command makes, --info defaults where
 
 TRAIN = f"""Trains a stage. Parents that are missing are trained first.
 
-  python train.py +experiment=<name> [<key>=<value> ...]
+  {{command}} +experiment=<name> [<key>=<value> ...]
 
 experiments (conf/experiment):
 {{experiments}}
@@ -149,12 +151,12 @@ also:
 {{row_resume}}
 
 {HYDRA}.
-Keys and their defaults: conf/train.yaml and conf/scale; your own data: conf/data/README.md; all else: README.md.
+Keys and their defaults: conf/train.yaml and conf/scale; your own data: conf/data/README.md; all else: README.md.{{where}}
 """
 
 EVALUATE = f"""Compares finished rankers on one test: quality, differences with their significance, agreement, inference time.
 
-  python evaluate.py models=<runs, exports, hub ids or TREC run files> [<key>=<value> ...]
+  {{command}} models=<runs, exports, hub ids or TREC run files> [<key>=<value> ...]
 
 examples:
 {{row_all}}
@@ -167,7 +169,20 @@ often added:
 {{row_untimed}}
 
 {HYDRA}.
-All keys: conf/evaluate.yaml; all else: README.md.
+All keys: conf/evaluate.yaml; all else: README.md.{{where}}
+"""
+
+PROGRAM = """Distils BERT cross-encoder rankers.
+
+  rankdistil <command> [<key>=<value> ...]
+
+train           a stage, and its parents that are missing: rankdistil train +experiment=ranker_distill_6l
+evaluate        compare finished rankers: rankdistil evaluate models='runs/*/*/*'
+export          graphs for other runtimes: rankdistil export run=<run> to=onnx,int8
+import-scores   published scores of a teacher
+fetch           files of ir_datasets ids
+
+Each says more with --help.
 """
 
 ROWS = {
@@ -185,7 +200,7 @@ ROWS = {
 
 
 def train_help(conf: Path) -> str:
-    """Say what ``train.py`` takes.
+    """Say what training takes.
 
     Args:
         conf: the folder of configs.
@@ -194,13 +209,18 @@ def train_help(conf: Path) -> str:
         experiments="\n".join(_row(*row) for row in _experiments(conf)),
         students=_row("student=4l", f"the student's size: {_listed(conf, 'student')} (default: 6l)"),
         scales=_row("scale=smoke", f"how big everything is: {_listed(conf, 'scale')} (default: laptop)"),
-        **_rows(),
+        **_told("train", conf),
     )
 
 
 def evaluate_help(conf: Path) -> str:
-    """Say what ``evaluate.py`` takes; ``conf`` is the folder of configs."""
-    return EVALUATE.format(**_rows())
+    """Say what an evaluation takes; ``conf`` is the folder of configs."""
+    return EVALUATE.format(**_told("evaluate", conf))
+
+
+def program_help() -> str:
+    """Say which commands the program of an installed package has."""
+    return PROGRAM
 
 
 def module_help(doc: str) -> str:
@@ -237,8 +257,10 @@ def _listed(conf: Path, group: str) -> str:
     return ", ".join(sorted(file.stem for file in (conf / group).glob("*.yaml")))
 
 
-def _rows() -> dict[str, str]:
-    return {f"row_{name}": _row(*row) for name, row in ROWS.items()}
+def _told(command: str, conf: Path) -> dict[str, str]:
+    """Say how a command is typed here, and where there is more to read."""
+    where = "" if CHECKOUT else f"\nconf is {conf}; experiments of your own, in a folder like it: --config-dir <folder>."
+    return {f"row_{name}": _row(*row) for name, row in ROWS.items()} | {"command": called(command), "where": where}
 
 
 def _row(left: str, right: str) -> str:

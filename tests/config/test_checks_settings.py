@@ -244,7 +244,7 @@ def test_a_loss_that_does_not_exist_is_named() -> None:
 
 def test_a_logger_whose_package_is_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(run_data, "build", lambda *_, **__: (_ for _ in ()).throw(ModuleNotFoundError("No module named 'x'")))
-    with pytest.raises(ValueError, match=r"logger=tensorboard needs .* pip install 'rankdistil\[tensorboard\]'"):
+    with pytest.raises(ValueError, match=r"logger=tensorboard needs .* pip install -e '\.\[tensorboard\]'"):
         run_data.build_logger(composed(SMOKE, "logger=tensorboard"), tmp_path)
 
 

@@ -258,8 +258,7 @@ def test_a_missing_package_is_named_with_the_command(
     file.touch()
     monkeypatch.setitem(sys.modules, package, None)
     assert opened(tmp_path, backend, precision) == (
-        f"backend={backend} ({file}) needs the package {package}, which isn't installed. Run: pip install "
-        f"'rankdistil[{backend}]' (from a clone: pip install -e '.[{backend}]')."
+        f"backend={backend} ({file}) needs the package {package}, which isn't installed. Run: pip install -e '.[{backend}]'"
     )
 
 
@@ -274,8 +273,7 @@ def test_an_export_that_lacks_a_package_says_so_first(monkeypatch: pytest.Monkey
     with pytest.raises(ValueError) as caught:
         require_packages(kinds)
     assert str(caught.value) == (
-        f"to={backend} needs the package {package}, which isn't installed. Run: pip install 'rankdistil[{backend}]' "
-        f"(from a clone: pip install -e '.[{backend}]')."
+        f"to={backend} needs the package {package}, which isn't installed. Run: pip install -e '.[{backend}]'"
     )
 
 

@@ -16,7 +16,7 @@ from rankdistil.config.checks import check, check_folder
 from rankdistil.config.choices import named_source, start_of
 from rankdistil.config.secrets import refuse_secrets
 from rankdistil.data.fetch import all_missing, home
-from rankdistil.files import locked
+from rankdistil.files import called, locked
 from rankdistil.models.locate import fetch, locate, on_hub_only, pinned
 from rankdistil.planning import plan
 from rankdistil.planning.estimate import expected
@@ -54,7 +54,7 @@ def train(cfg: DictConfig) -> float | None:
         return _lead(cfg, None)
     timeout = run_data.trainer_arguments(cfg)["timeout"]
     if HydraConfig.get().mode == RunMode.MULTIRUN and "BasicLauncher" in HydraConfig.get().launcher._target_:
-        raise ValueError("each rank would run the whole sweep. Start it alone (python train.py -m ...): jobs start ranks.")
+        raise ValueError(f"each rank would run the whole sweep. Start it alone ({called('train')} -m ...): jobs start ranks.")
     ranks.require_fitting(cfg.trainer, rank)
     group = rank_group.join(rank, timeout)
     group.compare(cfg)

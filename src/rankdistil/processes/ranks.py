@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rankdistil.files import CHECKOUT
+
 if TYPE_CHECKING:
     from lightning.pytorch.plugins.environments import ClusterEnvironment
 
@@ -134,7 +136,7 @@ def require_fitting(trainer: Mapping[str, Any], rank: Rank | None) -> None:
         raise ValueError(
             f"trainer.num_nodes is {nodes}, but train.py was started on this machine alone. Start it on each: "
             f"torchrun --nnodes={nodes} --nproc-per-node={devices} --rdzv-backend=c10d --rdzv-endpoint=<first host>:<port> "
-            "train.py ..., or with srun, one task for each device."
+            f"{'train.py' if CHECKOUT else '--no-python rankdistil train'} ..., or with srun, one task for each device."
         )
     if rank is not None and devices * nodes != rank.world:
         raise ValueError(

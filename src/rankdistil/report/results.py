@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 
 from rankdistil.data.collections.leaks import Leak
-from rankdistil.files import read_json
+from rankdistil.files import called, read_json
 from rankdistil.inference.machine import shown_share
 from rankdistil.metrics.ranking import MAIN
 
@@ -58,7 +58,7 @@ def to_markdown(columns: Sequence[Column]) -> str:
 
 Timing = Mapping[str, Any]
 """Content of ``latency.json``, see ``rankdistil.inference.stopwatch.time_rankers``; None stands for nothing timed."""
-UNTIMED = "no inference time: callbacks.inference_time is null. Measure it later: python evaluate.py models=<run>"
+UNTIMED = f"no inference time: callbacks.inference_time is null. Measure it later: {called('evaluate')} models=<run>"
 ALL = "all"
 BUSY = "busy, not comparable"
 TIME = "latency_ms_p50"
@@ -152,7 +152,7 @@ def timing_notes(timing: Timing | None) -> list[str]:
     if is_busy(timing):
         return [
             f"{BUSY}: {used}, more than {setup['busy_share']:.0%} (callbacks.inference_time.busy_share), so no time is shown. "
-            "Measure again when nothing else runs: python evaluate.py models=<run>",
+            f"Measure again when nothing else runs: {called('evaluate')} models=<run>",
             *_left_out(setup["left_out"]),
         ]
     percentile = " and 95th percentile" if "latency_ms_p95" in row else ""

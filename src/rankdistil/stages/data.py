@@ -23,6 +23,7 @@ from rankdistil.data.fetch import KINDS, Wanted, fetch, missing
 from rankdistil.data.files.bad_lines import Tolerance
 from rankdistil.data.files.folder import FolderSplit
 from rankdistil.data.settings import DataSettings
+from rankdistil.files import installing
 from rankdistil.inference.machine import require_bfloat16, resolve_precision
 from rankdistil.inference.stopwatch import TimingSettings
 from rankdistil.metrics.ranking import CUTOFF, ceiling
@@ -281,7 +282,4 @@ def build_logger(cfg: DictConfig, folder: Path) -> L.pytorch.loggers.Logger:
         return build(cfg.logger, "logger", save_dir=str(folder))
     except ModuleNotFoundError as error:
         extra = name.removesuffix("Logger").lower()
-        raise ValueError(
-            f"logger={extra} needs a package that isn't installed. Run: pip install 'rankdistil[{extra}]' "
-            f"(from a clone: pip install -e '.[{extra}]'). {error}"
-        ) from None
+        raise ValueError(f"logger={extra} needs a package that isn't installed ({error}). Run: {installing(extra)}") from None

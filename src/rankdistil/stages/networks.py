@@ -19,6 +19,7 @@ from rankdistil.config.choices import (
 )
 from rankdistil.data.batches.stream import StreamDataModule
 from rankdistil.data.teacher_scores.folder import read_header
+from rankdistil.files import called
 from rankdistil.losses import Projection, WeightedSum
 from rankdistil.models.bert import CrossEncoder, Layers
 from rankdistil.models.checkpoints import (
@@ -182,7 +183,7 @@ def check_scores(cfg: DictConfig) -> None:
     who = f"{'another teacher' if len(given) == 1 else 'other teachers'} ({', '.join(given)})"
     raise ValueError(
         f"teacher.scores={' '.join(map(str, folders))} were given by {who} than the one that is named beside them, {source} "
-        f"({own}). Name the teacher that scored (teacher.export), or score with this one: python train.py "
+        f"({own}). Name the teacher that scored (teacher.export), or score with this one: {called('train')} "
         f"+experiment=score_teacher teacher.export={source} run_name=<name>."
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankdistil.data.encode import Rows
-from rankdistil.files import content, require, written
+from rankdistil.files import called, content, require, written
 
 if TYPE_CHECKING:
     from rankdistil.data.collections.reader import Reader
@@ -80,8 +80,8 @@ class TeacherScores:
             )
             raise ValueError(
                 f"{self.name} holds no score of query {query} and passage {passage} ({len(missing)} of {len(wanted)} pairs "
-                "asked for are missing). Score the pairs that are trained on: python train.py +experiment=score_teacher with "
-                "the same data settings."
+                f"asked for are missing). Score the pairs that are trained on: {called('train')} +experiment=score_teacher "
+                "with the same data settings."
             )
         return self._scores[place]
 
@@ -163,7 +163,7 @@ def matching_header(folder: Path, asked: dict[str, Any], key: str = KEY) -> dict
         rows = "\n  ".join(f"{name}: {made_of[name]} -> {asked[name]}" for name in differing)
         raise ValueError(
             f"{key}={folder} were made with other settings (there -> asked for):\n  {rows}\n"
-            "Score again with these: python train.py +experiment=score_teacher run_name=<name>, or set them back"
+            f"Score again with these: {called('train')} +experiment=score_teacher run_name=<name>, or set them back"
             f"{'; teacher.export=<the teacher that scored> gives its tokenizer' if 'tokenizer' in differing else ''}."
         )
     return header
@@ -179,7 +179,7 @@ def read_header(folder: Path, key: str = KEY) -> dict[str, Any]:
     path = folder / HEADER
     if not path.is_file():
         raise FileNotFoundError(
-            f"{key}={folder} holds no {HEADER}. Make scores with python train.py +experiment=score_teacher, "
+            f"{key}={folder} holds no {HEADER}. Make scores with {called('train')} +experiment=score_teacher, "
             "or import them with python -m rankdistil.data.import_scores."
         )
     try:
