@@ -32,12 +32,6 @@ def test_words_that_hydra_reads_stay_as_they_are() -> None:
     assert read(*words) == words
 
 
-def test_a_key_that_begins_with_a_digit_becomes_a_dict_and_so_does_each_of_its_choices() -> None:
-    assert read("sizes.6l.steps=5") == ["++sizes={6l: {steps: 5}}"]
-    assert read("sizes.2l.layer_map=[2,6]") == ["++sizes={2l: {layer_map: [2,6]}}"]
-    assert read("sizes.6l.steps=5,7") == ["++sizes={6l: {steps: 5}},{6l: {steps: 7}}"]
-
-
 def test_sections_that_are_empty_take_keys() -> None:
     assert read("data.depth=100", "+data.test=x", "data=files", config="evaluate") == [
         "++data.depth=100",
@@ -71,6 +65,9 @@ def test_a_value_that_needs_quotes_is_told_as_it_is_to_be_typed(word: str, typed
 
 def test_other_words_that_cannot_be_read_say_what_they_lack() -> None:
     assert unreadable("smoke") == "'smoke' is no setting. Expected <key>=<value>."
+    assert unreadable("sizes.6l.steps=5") == (
+        "sizes.6l.steps=5 can't be read: sizes are what conf/scale says. Type student.steps=5 for the one chosen."
+    )
     assert unreadable("a b=1") == "'a b=1' is no setting: 'a b' is no key. Expected <key>=<value>."
     assert unreadable("models=[a,b").startswith("models=[a,b can't be read: a bracket is not closed, or an item has signs that")
 

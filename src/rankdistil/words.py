@@ -1,8 +1,8 @@
 """Command line: its help, and its words as Hydra can read them.
 
-Hydra reads no part of a key that begins with a digit (``sizes.6l.steps``), adds no key to an empty section (``data.depth`` of
-``evaluate.py``, ``data.columns={...}``), and reads the words of a sweep once without the groups that it sweeps. What is added
-so is still checked: a key that nothing reads is refused by ``rankdistil.config.checks``.
+Hydra adds no key to an empty section (``data.depth`` of ``evaluate.py``, ``data.columns={...}``), and reads the words of a
+sweep once without the groups that it sweeps. What is added so is still checked: a key that nothing reads is refused by
+``rankdistil.config.checks``.
 
 Hydra's own help prints the whole config; what a newcomer needs is which experiments there are. They are read from their files.
 """
@@ -41,6 +41,9 @@ def unreadable(word: str) -> str:
         return f"{word!r} is no setting. Expected <key>=<value>."
     if not SETTING.fullmatch(word) and not word.startswith("~"):
         return f"{word!r} is no setting: {key!r} is no key. Expected <key>=<value>."
+    if key.lstrip("+~").startswith("sizes."):  # no part of Hydra's keys begins with a digit
+        own = f"student.{key.rpartition('.')[2]}={value}"
+        return f"{word} can't be read: sizes are what conf/scale says. Type {own} for the one chosen."
     if value[:1] in ("[", "{"):
         return (
             f"{word} can't be read: a bracket is not closed, or an item has signs that need quotes. Quote the item, and the "
@@ -93,18 +96,8 @@ def _readable(word: str, section: str | None, swept: bool) -> str:
     plus, key, value = found.groups()
     if "." not in key or key.startswith("hydra."):
         return word
-    parts = key.split(".")
-    number = next((place for place, part in enumerate(parts) if part[:1].isdigit()), 0)
-    if number:
-        return f"++{'.'.join(parts[:number])}={_nested(parts[number:], value)}"
-    added = parts[0] == section or value.startswith("{") or (swept and not plus and _choices(value) == [value])
+    added = key.partition(".")[0] == section or value.startswith("{") or (swept and not plus and _choices(value) == [value])
     return f"++{key}={value}" if added else word
-
-
-def _nested(parts: Sequence[str], value: str) -> str:
-    """Write a key and its value, or each of its choices, as nested dicts."""
-    opened, closed = "".join(f"{{{part}: " for part in parts), "}" * len(parts)
-    return ",".join(f"{opened}{choice}{closed}" for choice in _choices(value) or [value])
 
 
 def _choices(value: str) -> list[str]:

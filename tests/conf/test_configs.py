@@ -70,6 +70,12 @@ def test_a_student_s_file_says_its_size_and_not_its_start(student: str) -> None:
     assert told.keys() == {"name", *size, "drop_losses", "steps", "lr", "layer_map"}
 
 
+def test_at_smoke_every_size_is_the_same_but_for_its_depth_and_the_command_line_still_wins() -> None:
+    for student in STUDENTS:
+        cfg = composed("+experiment=ranker_distill_6l", "scale=smoke", f"student={student}", "student.heads=6").student
+        assert (cfg.layers, cfg.hidden_size, cfg.heads, cfg.intermediate_size) == (int(student[0]), 96, 6, 384)
+
+
 @pytest.mark.parametrize(("scale", "start"), [("laptop", "subclone"), ("smoke", "subclone"), ("paper", "random")])
 def test_the_start_is_chosen_by_the_scale_whatever_the_student_and_the_experiment(scale: str, start: str) -> None:
     for name in EXPERIMENTS:
