@@ -10,7 +10,8 @@ from support import CONF, composed
 from transformers import BertConfig
 
 from rankdistil.config import choices
-from rankdistil.config.checks import check, plain
+from rankdistil.config.checks import check
+from rankdistil.config.schema import plain
 from rankdistil.models import checkpoints
 from rankdistil.stages import networks
 

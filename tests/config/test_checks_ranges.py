@@ -3,7 +3,7 @@
 import pytest
 from support import composed
 
-from rankdistil.config.checks import check, check_folder
+from rankdistil.config.checks import check, check_start
 
 SMOKE = "+experiment=smoke"
 
@@ -62,5 +62,5 @@ def test_a_number_or_a_choice_out_of_range_names_key_value_and_range(override: s
 )
 def test_a_run_lies_below_the_folder_of_runs(override: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
-        check_folder(composed(SMOKE, override))
+        check_start(composed(SMOKE, override))
     assert message in str(caught.value)

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from support import CONF, MINILM, composed
 
-from rankdistil.config.checks import bind, build, check, check_evaluation
+from rankdistil.config.checks import bind, build, check, check_evaluation, check_start
 from rankdistil.inference import machine
 from rankdistil.stages import data as run_data
 from rankdistil.stages import networks
@@ -273,7 +273,7 @@ def test_mixed_precision_on_a_processor_without_bfloat16_is_refused(monkeypatch:
 @pytest.mark.parametrize("wrong", ["0", "-1", "soon", "true", "1e9", ".nan"])
 def test_a_timeout_that_bounds_nothing_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match=r"^trainer\.timeout is .+; expected seconds, more than 0 and at most 604800: so long"):
-        run_data.trainer_arguments(composed(SMOKE, f"+trainer.timeout={wrong}"))
+        check_start(composed(SMOKE, f"+trainer.timeout={wrong}"))
 
 
 def test_processes_wait_for_half_an_hour_unless_told_otherwise() -> None:

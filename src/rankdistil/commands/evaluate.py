@@ -12,8 +12,9 @@ from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rankdistil.cli import console
-from rankdistil.config.checks import check_data, check_evaluation, plain
-from rankdistil.config.choices import choose_test, listed
+from rankdistil.config.checks import check_data, check_evaluation
+from rankdistil.config.choices import choose_test
+from rankdistil.config.schema import listed, plain
 from rankdistil.data.batches.datamodule import RankingDataModule, RerankingTask
 from rankdistil.data.collections.reader import require_used
 from rankdistil.data.records import Ranking

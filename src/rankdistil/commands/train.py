@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from rankdistil.callbacks.checkpoints import require_whole
 from rankdistil.callbacks.steps import GradientShares
 from rankdistil.cli import console
-from rankdistil.config.checks import check, check_folder
+from rankdistil.config.checks import check, check_start
 from rankdistil.config.choices import named_source, start_of
 from rankdistil.config.secrets import refuse_secrets
 from rankdistil.data.fetch import all_missing, home
@@ -47,7 +47,7 @@ def train(cfg: DictConfig) -> float | None:
         ValueError: for a wrong setting, or a folder that holds another run.
         RuntimeError: if a folder is in use, or a parent fails.
     """
-    check_folder(cfg)
+    check_start(cfg)
     ranks.require_whole()
     rank = ranks.current()
     if rank is None:

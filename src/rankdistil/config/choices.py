@@ -6,7 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from rankdistil.config.checks import plain, target
+from rankdistil.config.checks import target
+from rankdistil.config.schema import listed, plain
 from rankdistil.models.student import Start, read_start
 
 
@@ -118,12 +119,6 @@ def place_name(path: str) -> str:
     folder = folder.resolve()
     run = next((place for place in (folder, folder.parent) if (place / "run.json").is_file()), None)
     return folder.name if run is None else "/".join(part for part in run.parts[-3:] if part != run.anchor)
-
-
-def listed(value: Any) -> list[Any]:
-    """Return the items of a list, a value as the only one, and none for None."""
-    value = plain(value)
-    return [] if value is None else value if isinstance(value, list) else [value]
 
 
 def each_test(data: DictConfig) -> list[DictConfig]:

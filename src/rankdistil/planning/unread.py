@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from rankdistil.config.checks import plain
 from rankdistil.config.choices import asks_teacher, each_test, reads_scores
+from rankdistil.config.schema import plain
 from rankdistil.data.batches.training_groups import lists_groups
 from rankdistil.stages import data as run_data
 from rankdistil.stages import networks

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 from torch.distributed import DistError, PrefixStore, Store, rendezvous
 
-from rankdistil.config.checks import plain
+from rankdistil.config.schema import plain
 from rankdistil.files import changed_settings, fingerprint, flattened
 from rankdistil.processes import ranks
 from rankdistil.processes.ranks import Rank, lost_peer

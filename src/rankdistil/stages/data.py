@@ -10,8 +10,9 @@ import lightning as L
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
 
-from rankdistil.config.checks import build, names, plain, require_known
-from rankdistil.config.choices import each_test, listed, named_source, score_folders
+from rankdistil.config.checks import build
+from rankdistil.config.choices import each_test, named_source, score_folders
+from rankdistil.config.schema import listed, names, plain, require_known
 from rankdistil.data.batches.datamodule import RankingDataModule
 from rankdistil.data.batches.passages import PassageDataModule
 from rankdistil.data.batches.training_groups import lists_groups
@@ -241,9 +242,6 @@ def _tell_cuts(check: Check, cfg: DictConfig) -> None:
         check.facts.append(f"{file}: {share:.1%} of {whole} are cut {where} at data.max_length={encoder.max_length}.")
 
 
-LONGEST_S = 604_800  # a week
-
-
 def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
     """Return the arguments of Lightning's Trainer that say where to run; ``precision=auto`` is decided here.
 
@@ -251,17 +249,10 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
         Those of ``trainer.build_trainer``: ``timeout`` is among them.
 
     Raises:
-        ValueError: for a precision, a timeout or another setting that can't be used.
+        ValueError: for a precision that can't be used.
     """
     arguments = {"timeout": TIMEOUT_S} | plain(cfg.trainer)
-    timeout, compiled = arguments["timeout"], arguments.pop("compile", False)  # which is no business of the Trainer's
-    if not isinstance(compiled, bool):
-        raise ValueError(f"trainer.compile is {compiled!r}; expected true or false.")
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST_S:
-        raise ValueError(
-            f"trainer.timeout is {timeout!r}; expected seconds, more than 0 and at most {LONGEST_S}: so long do processes wait "
-            "for one another."
-        )
+    arguments.pop("compile", None)  # which is no business of the Trainer's
     if str(arguments.get("precision")).startswith("16"):
         raise ValueError("trainer.precision=16 needs a loss scaler; use bf16-mixed, which doesn't overflow, or 32-true.")
     if "precision" in arguments:

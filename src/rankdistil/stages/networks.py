@@ -5,7 +5,7 @@ from typing import Any
 from omegaconf import DictConfig
 from transformers import BertConfig, PreTrainedTokenizerFast
 
-from rankdistil.config.checks import build, names, plain
+from rankdistil.config.checks import build
 from rankdistil.config.choices import (
     asks_teacher,
     kept_losses,
@@ -17,6 +17,7 @@ from rankdistil.config.choices import (
     takes_export,
     teacher_folder,
 )
+from rankdistil.config.schema import names, plain
 from rankdistil.data.batches.stream import StreamDataModule
 from rankdistil.data.teacher_scores.folder import read_header
 from rankdistil.files import called

@@ -17,8 +17,8 @@ from rankdistil.callbacks.inference_time import InferenceTime
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.ranking_metrics import VALIDATED, RankingMetrics
 from rankdistil.callbacks.stopping import OwnSignals
-from rankdistil.config.checks import plain
-from rankdistil.config.choices import each_test, listed, takes_export, teacher_folder, teacher_name
+from rankdistil.config.choices import each_test, takes_export, teacher_folder, teacher_name
+from rankdistil.config.schema import listed, plain
 from rankdistil.data.batches.datamodule import RankingDataModule
 from rankdistil.data.collections.leaks import find_leak
 from rankdistil.data.collections.reader import require_used

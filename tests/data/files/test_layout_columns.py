@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support import composed
 
-from rankdistil.config.checks import plain
+from rankdistil.config.schema import plain
 from rankdistil.data.files.layout import FIELDS, checked, places
 
 PATH, TEXTS, TREC = Path("c.tsv"), ("id", "text", "title"), ("query_id", "0", "passage_id", "grade")
