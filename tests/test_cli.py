@@ -1,8 +1,9 @@
-"""Jobs of a sweep that failed elsewhere, below a launcher that sends their errors back."""
+"""Messages: jobs of a sweep that failed elsewhere, below a launcher that sends their errors back; a plugin that is missing."""
 
 import pickle
 
 import pytest
+from hydra.errors import MissingConfigException
 
 from rankdistil import cli
 
@@ -24,3 +25,11 @@ def test_a_job_that_failed_in_another_process_is_named_at_the_end_and_the_comman
         cli.one_message(sweep, "train")
     assert ended.value.code == 1
     assert capsys.readouterr().err == "1 jobs of the sweep failed:\n  stage.lr=-1: stage.lr is -1\n"
+
+
+@pytest.mark.parametrize(("option", "extra"), [("sweeper/optuna", "search"), ("launcher/submitit_slurm", "slurm")])
+def test_a_plugin_that_is_missing_is_named_with_the_extra_that_brings_it(option: str, extra: str) -> None:
+    error = MissingConfigException(f"Could not find 'hydra/{option}'\n\nConfig search path:\n\tconf", None)
+    assert cli.describe(error, "train") == (
+        f"Could not find 'hydra/{option}'\nIts package isn't installed. Run: pip install -e '.[{extra}]'"
+    )

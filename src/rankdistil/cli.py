@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from rankdistil.files import CHECKOUT, PACKAGE
+from rankdistil.files import CHECKOUT, PACKAGE, installing
 from rankdistil.processes import ranks
 from rankdistil.processes.stopping import Stopped, drop_closed_outputs, ended_by_signals, queue_again
 from rankdistil.words import asked_for_help, first_choice, key_of, readable, several, unreadable
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 FULL = "HYDRA_FULL_ERROR"
 SAID = 1  # the exit status of a process that has printed its message
 AMBIGUOUS = "Ambiguous value for argument '"
+PLUGINS = {
+    "Could not find 'hydra/sweeper/optuna'": "search",
+    "Could not find 'hydra/launcher/submitit": "slurm",
+}  # an extra brings it
 SEARCH_PATH = "\nConfig search path:"  # Hydra closes its list of options with it; the list is what helps
 
 MESSAGES = "RANKDISTIL_MESSAGES"  # environment: a program of ours set ``FULL``, not the user; a batch system hands both on
@@ -166,7 +170,9 @@ def describe(error: Exception, config_name: str) -> str:
         key = error.full_key or str(error).splitlines()[0].rpartition(": ")[2]
         return f"{key} is not set. Give it on the command line: {key}=<value>."
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return str(error).partition(SEARCH_PATH)[0].strip()
+        needed = next((extra for start, extra in PLUGINS.items() if start in str(error)), None)
+        fix = f"\nIts package isn't installed. Run: {installing(needed)}" if needed else ""
+        return str(error).partition(SEARCH_PATH)[0].strip() + fix
     if isinstance(error, ValueError | RuntimeError | OSError | ChildFailedError):
         return str(error).strip() or repr(error)
     return f"{type(error).__name__}: {error}\nThis looks like a fault of rankdistil. {FULL}=1 shows where it happened."
