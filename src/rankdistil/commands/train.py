@@ -12,9 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from rankdistil.callbacks.checkpoints import require_whole
 from rankdistil.callbacks.steps import GradientShares
 from rankdistil.cli import console
-from rankdistil.config.checks import check, check_start
+from rankdistil.config.checks import check, check_start, refuse_secrets
 from rankdistil.config.choices import named_source, start_of
-from rankdistil.config.secrets import refuse_secrets
 from rankdistil.data.fetch import all_missing, home
 from rankdistil.files import called, locked
 from rankdistil.models.locate import fetch, locate, on_hub_only, pinned

@@ -1,19 +1,24 @@
 """Checks of a composed config before anything is read or written, and the only place where ``_target_`` is followed.
 
 Hydra's own blocklist is no boundary: a config may name any importable function. Here a target must be one of ours, or a logger.
+
+No key may name a secret, and what comes from the environment is written down as a reference only: settings land in the run's
+folder, in its loggers and in reports.
 """
 
+import hashlib
 import importlib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.resolvers import oc
 
 from rankdistil.config import schema
 from rankdistil.config.schema import plain, require, require_known
-from rankdistil.config.secrets import refuse_secrets
 
 TARGETS = re.compile(r"rankdistil\.losses\.[A-Z]\w+|lightning\.pytorch\.loggers\.[A-Z]\w+Logger")
 PLAIN = {bool: schema.TRUTH, float: schema.NUMBER, int: schema.WHOLE, str: schema.TEXT}  # other types judge for themselves
@@ -136,3 +141,54 @@ def build(node: DictConfig, section: str, **values: Any) -> Any:
     """Build the object that a node describes, after checking its target; ``values`` win over the node's own."""
     found = bind(node, section)
     return found(**{key: plain(value) for key, value in node.items() if key != "_target_"} | values)
+
+
+SECRET = re.compile(r"((api|access|private|secret)[_-]?key|token|passw(or)?d|secret|credentials?)$", re.IGNORECASE)
+
+
+def recorded(node: Any) -> Any:
+    """Resolve a config as ``rankdistil.config.schema.plain`` does, for files and loggers.
+
+    A text that comes from the environment stays a reference, as it may be a secret. A digest beside it tells whether it is
+    another one the next time.
+    """
+    if isinstance(node, ListConfig):
+        return [_recorded(node, place) for place in range(len(node))]
+    if isinstance(node, DictConfig):
+        return {key: _recorded(node, key) for key in node}
+    return node
+
+
+def _recorded(node: DictConfig | ListConfig, key: Any) -> Any:
+    value = node[key]
+    if not isinstance(value, str):
+        return recorded(value)  # a number or a switch is no secret
+    with _references():
+        reference = node[key]
+    digest = hashlib.sha256(value.encode()).hexdigest()[:8]
+    return value if reference == value else f"{reference} ({digest})"
+
+
+@contextmanager
+def _references() -> Iterator[None]:
+    """Let ``${oc.env:NAME}`` stand for itself."""
+    OmegaConf.register_new_resolver("oc.env", lambda *words: f"${{oc.env:{','.join(map(str, words))}}}", replace=True)
+    try:
+        yield
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+
+
+def refuse_secrets(node: Any, section: str = "") -> None:
+    """Refuse keys that name a secret, at any depth: settings are written to files.
+
+    Raises:
+        ValueError: naming the key, not its value.
+    """
+    children = OmegaConf.to_container(node, resolve=False) if isinstance(node, DictConfig) else node
+    pairs = children.items() if isinstance(children, dict) else enumerate(children) if isinstance(children, list) else ()
+    for key, child in pairs:
+        name = f"{section}.{key}".lstrip(".")
+        if isinstance(key, str) and SECRET.search(key):
+            raise ValueError(f"{name} looks like a secret, and settings are written to files. Use the environment.")
+        refuse_secrets(child, name)

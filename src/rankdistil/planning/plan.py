@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.table import Table
 
+from rankdistil.config.checks import recorded
 from rankdistil.config.choices import (
     asks_teacher,
     each_test,
@@ -19,7 +20,6 @@ from rankdistil.config.choices import (
     start_in_words,
     start_of,
 )
-from rankdistil.config.secrets import recorded
 from rankdistil.files import fingerprint, flattened, holder
 from rankdistil.inference.machine import on_cpu, resolve_precision
 from rankdistil.models.locate import deciding_parts, identity

@@ -21,8 +21,8 @@ from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.ranking_metrics import RankingMetrics
 from rankdistil.callbacks.steps import GradientShares, StreamPosition, ValidationSteps
 from rankdistil.callbacks.stopping import GracefulStop, ended_together
+from rankdistil.config.checks import recorded
 from rankdistil.config.choices import asks_teacher, kept_losses, learnt_from, place_name, score_folders, start_in_words
-from rankdistil.config.secrets import recorded
 from rankdistil.data.batches.stream import StreamDataModule
 from rankdistil.data.collections.leaks import write_trained_on
 from rankdistil.data.records import Ranking

@@ -6,9 +6,8 @@ import pytest
 from omegaconf import OmegaConf
 from support import composed
 
-from rankdistil.config.checks import check
+from rankdistil.config.checks import check, recorded, refuse_secrets
 from rankdistil.config.schema import plain
-from rankdistil.config.secrets import recorded, refuse_secrets
 from rankdistil.planning.plan import outcome_settings
 from rankdistil.runs.record import prepare
 
