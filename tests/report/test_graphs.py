@@ -1,8 +1,11 @@
 """The table of an export's runtimes and precisions, in its model card."""
 
+from io import StringIO
 from pathlib import Path
 
-from rankdistil.report.graphs import Check, Quality, write_checks
+from rich.console import Console
+
+from rankdistil.report.graphs import Check, Quality, check_table, write_checks
 
 REFERENCE = Check("torch", "float32", 0.0, 1.0, Quality(0.5, 0.0), Quality(0.6, 0.0), None)
 CLOSE = Check("openvino", "int8", 0.0312, 0.98765, Quality(0.4, -0.1), Quality(0.595, -0.005), 0.01, 7)
@@ -39,3 +42,11 @@ def test_validation_decides_whether_a_bound_holds_whatever_the_test_says() -> No
     assert FAR.cells()[-2:] == ["-0.10000", "0.01 (exceeded)"]
     assert CLOSE._replace(valid=Quality(0.6, 0.01)).passes
     assert not CLOSE._replace(valid=Quality(0.6, 0.0100001)).passes
+
+
+def test_no_number_is_cut_in_a_terminal_of_usual_width() -> None:
+    console = Console(width=120, record=True, file=StringIO())
+    console.print(check_table([REFERENCE, CLOSE, FAR], "Scores."))
+    shown = console.export_text()
+    assert all(cell in shown for check in (REFERENCE, CLOSE, FAR) for cell in check.cells()[2:])
+    assert "…" not in shown

@@ -66,8 +66,10 @@ class Check(NamedTuple):
 def check_table(checks: Sequence[Check], title: str) -> Table:
     """Build the table of the terminal."""
     table = Table(title=title, title_justify="left")
-    for name in NAMES:
-        table.add_column(name, justify="left" if name in NAMES[:2] else "right", no_wrap=True)
+    for name in NAMES[:2]:
+        table.add_column(name)
+    for name in NAMES[2:]:  # names take two lines, numbers are never cut
+        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for check in checks:
         table.add_row(*check.cells())
     return table
