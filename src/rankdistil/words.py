@@ -221,6 +221,32 @@ def module_help(doc: str) -> str:
     return doc.replace("::\n\n", "").replace("``", "").strip() + "\n"
 
 
+def key_values(words: Sequence[str], keys: Sequence[str], required: Sequence[str], usage: str) -> dict[str, str]:
+    """Read words of the form ``key=value``, for a command that isn't Hydra's.
+
+    Args:
+        words: of the command line.
+        keys: that there are.
+        required: those that have to be set.
+        usage: of the command, for messages.
+
+    Raises:
+        ValueError: for a word that is none, a key that isn't expected or is given twice, or one that is missing.
+    """
+    values: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in keys:
+            raise ValueError(f"{word!r} is no setting; the keys are {', '.join(keys)}. Usage: {usage}")
+        if key in values:
+            raise ValueError(f"{key} is given twice: {values[key]} and {value}.")
+        values[key] = value
+    for key in required:
+        if key not in values:
+            raise ValueError(f"{key} is not set. Usage: {usage}")
+    return values
+
+
 def asked_for_help(words: Sequence[str], text: str) -> int | None:
     """Print the help where it is asked for, or where nothing is.
 

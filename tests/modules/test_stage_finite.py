@@ -86,5 +86,7 @@ def test_the_last_checkpoint_whose_weights_are_finite_is_named(tmp_path: Path) -
     assert told.endswith(f"decides: q1. The last finite checkpoint is {tmp_path}/5.ckpt, of step 5.")
 
 
-def test_finite_numbers_pass() -> None:
-    require_finite(torch.tensor(3.0), [(("q1",), torch.tensor(0.5))], around())
+def test_the_largest_finite_norm_passes_and_what_is_above_it_does_not() -> None:
+    largest = torch.tensor(torch.finfo(torch.float32).max)
+    assert require_finite(largest, [(("q1",), torch.tensor(0.5))], around()) is None
+    assert WHY in complaint(float(largest * 2), (("q1",), 0.5), trainer=around())

@@ -33,7 +33,7 @@ from typing import Any
 
 from rankdistil.cli import describe, wanted_full
 from rankdistil.processes.stopping import Stopped, ended_by_signals
-from rankdistil.words import asked_for_help, module_help
+from rankdistil.words import asked_for_help, key_values, module_help
 
 KEYS = ("run", "to", "data", "pairs", "bound")
 KINDS = ("onnx", "openvino", "int8")
@@ -66,17 +66,7 @@ def settings_of(words: Sequence[str]) -> Settings:
         FileNotFoundError: if a folder isn't there.
         ValueError: for a word, key or value that isn't expected, or a key that is missing.
     """
-    values: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key not in KEYS:
-            raise ValueError(f"{word!r} is no setting; the keys are {', '.join(KEYS)}. Usage: {USAGE}")
-        if key in values:
-            raise ValueError(f"{key} is given twice: {values[key]} and {value}.")
-        values[key] = value
-    for key in ("run", "to"):
-        if key not in values:
-            raise ValueError(f"{key} is not set. Usage: {USAGE}")
+    values = key_values(words, KEYS, ("run", "to"), USAGE)
     given: dict[str, Any] = {"to": _kinds(values["to"])}
     if "pairs" in values:
         given["pairs"] = _number(values, "pairs", int, "a whole number of at least 1", 1)

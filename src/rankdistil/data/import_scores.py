@@ -33,7 +33,7 @@ from rankdistil.data.teacher_scores.distinct import build_folder
 from rankdistil.data.teacher_scores.formats import BY_ID, FORMATS, Ids, TextIds, read_scores
 from rankdistil.files import content, require
 from rankdistil.processes.stopping import Stopped, ended_by_signals
-from rankdistil.words import asked_for_help, module_help
+from rankdistil.words import asked_for_help, key_values, module_help
 
 REQUIRED = ("format", "file", "to")
 KEYS = (*REQUIRED, "corpus", "queries", "repeats")
@@ -85,18 +85,9 @@ def settings_of(words: Sequence[str]) -> Settings:
         FileNotFoundError: if a file isn't there.
         ValueError: for a word, key or value that isn't expected, or a key that is missing.
     """
-    values: dict[str, Any] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key not in KEYS:
-            raise ValueError(f"{word!r} is no setting; the keys are {', '.join(KEYS)}. Usage: {USAGE}")
-        if key in values:
-            raise ValueError(f"{key} is given twice: {values[key]} and {value}.")
-        values[key] = value if key in ("format", "repeats") else Path(value).expanduser()
-    for key in REQUIRED:
-        if key not in values:
-            raise ValueError(f"{key} is not set. Usage: {USAGE}")
-    return Settings(**values)
+    values = key_values(words, KEYS, REQUIRED, USAGE)
+    paths = {key: Path(value).expanduser() for key, value in values.items() if key not in ("format", "repeats")}
+    return Settings(**(values | paths))
 
 
 def import_scores(settings: Settings) -> list[str]:
