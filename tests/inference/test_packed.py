@@ -1,6 +1,7 @@
 """Packed batches: every token of every pair once, and none that is padding."""
 
 import numpy as np
+import pytest
 import torch
 
 from rankdistil.data.encode import Segment, assemble
@@ -31,13 +32,21 @@ def test_a_padded_batch_loses_its_padding_and_its_order_is_told() -> None:
     assert found.runs == expected.runs
 
 
-def test_batches_hold_their_budget_but_one_pair_at_least() -> None:
-    lengths = np.array([2, 2, 3, 4, 9, 30, 30])
-    cuts = [lengths[part].tolist() for part in cut(lengths, 10)]
-    assert cuts == [[2, 2, 3], [4], [9], [30], [30]]
-    assert [lengths[part].tolist() for part in cut(lengths, 10_000)] == [lengths.tolist()]
+@pytest.mark.parametrize(
+    ("padded", "budget", "sizes"),
+    [(False, 10, [4, 1, 1, 1]), (False, 10_000, [7]), (True, 1, [1] * 7), (True, 10, [3, 2, 1, 1]), (True, 12, [4, 1, 1, 1]),
+     (True, 60, [5, 2]), (True, 10_000, [7])],
+)  # fmt: skip
+def test_batches_hold_their_budget_but_one_pair_at_least(padded: bool, budget: int, sizes: list[int]) -> None:
+    assert cut(np.array([2, 2, 3, 3, 5, 30, 30]), budget, padded) == sizes
 
 
 def test_texts_are_taken_as_often_as_they_are_named() -> None:
     found = FIRST.take(np.array([3, 0, 3, 2]))
     assert [list(row) for row in found.rows()] == [[5, 6, 7], [7], [5, 6, 7], []]
+
+
+def test_scores_of_pairs_that_differ_in_length_are_not_recorded() -> None:
+    batch, rows = pack(FIRST, SECOND, CLS, SEP), torch.zeros(23, 4)
+    with pytest.raises(ValueError, match="attention scores are recorded from padded batches only"):
+        batch.attend(rows, rows, rows, 2, alone=False, record=True)

@@ -6,17 +6,9 @@ import torch
 from support import MINILM
 
 from rankdistil.data.encode import PairEncoder, Segment
-from rankdistil.inference.padded import PaddedRanker, cut_padded, padded_batches
+from rankdistil.inference.padded import PaddedRanker, padded_batches
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.checkpoints import load_tokenizer
-
-
-@pytest.mark.parametrize(
-    ("budget", "sizes"), [(1, [1] * 7), (10, [3, 2, 1, 1]), (12, [4, 1, 1, 1]), (60, [5, 2]), (10_000, [7])]
-)
-def test_padding_counts_and_a_batch_has_one_pair_at_least(budget: int, sizes: list[int]) -> None:
-    lengths = np.array([2, 2, 3, 3, 5, 30, 30])
-    assert cut_padded(lengths, budget) == sizes
 
 
 def test_every_pair_stands_in_one_batch() -> None:

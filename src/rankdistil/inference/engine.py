@@ -139,8 +139,7 @@ class TorchNetwork:
     @torch.inference_mode()
     def __call__(self, first: Segment, second: Segment) -> NDArray[np.float32]:
         """Score pairs in ascending order of length, (B,); the scores are fetched from the device once."""
-        batches = list(cut(first.lengths + second.lengths + SPECIAL_TOKENS, self.budget))
-        sizes = [batch.stop - batch.start for batch in batches]
+        sizes = cut(first.lengths + second.lengths + SPECIAL_TOKENS, self.budget)
         parts = zip(first.parts(sizes), second.parts(sizes), strict=True)
         found = [self.ranker(self._on_device(pack(*pair, *self._special))) for pair in parts]
         return torch.cat(found).cpu().numpy()

@@ -7,11 +7,10 @@ a pair's score doesn't depend on what else is in its batch, and rounding costs l
 Without 8-bit dot products a processor sums pairs of products in 16 bits. Weights of 7 bits keep these sums in range, so the
 result is exact there, too; activations keep their 8 bits.
 
-The same function as transformers' ``BertForSequenceClassification`` in evaluation mode, less the work that no score depends on.
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -23,11 +22,13 @@ from torch import Tensor, nn
 
 from rankdistil.data.encode import Segment
 from rankdistil.inference.machine import LEVELS, ZERO, multiply_int8, pack_int8, require_weight_bits
-from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.bert import CrossEncoder, Encoder, Layer, embed, encode, score
+from rankdistil.models.dropout import Dropout
+from rankdistil.models.layout import attend
 
 
 class PackedBatch(NamedTuple):
-    """Pairs laid end to end, in ascending order of length.
+    """Pairs laid end to end, in ascending order of length; a layout, as ``Padded`` is one, of runs of equal length.
 
     Attributes:
         input_ids: [CLS] query [SEP] passage [SEP] of each pair, int64, (tokens,).
@@ -42,6 +43,33 @@ class PackedBatch(NamedTuple):
     positions: Tensor
     starts: Tensor
     runs: list[tuple[int, int]]
+
+    def first(self, rows: Tensor) -> Tensor:
+        """Return the rows of first tokens, (B, H)."""
+        return rows[self.starts]
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, heads: int, alone: bool, p: float = 0.0, record: bool = False
+    ) -> tuple[Tensor, None]:
+        """Attend without a mask; see ``Padded``.
+
+        CPUs compute it in float32 whatever the dtype: SDPA gains nothing from bfloat16 there, and matrix products in bfloat16
+        are prepared anew for every shape, of which this has hundreds.
+
+        Raises:
+            ValueError: if scores are to be recorded: those of texts that differ in length have no shape in common.
+        """
+        if record:
+            raise ValueError("attention scores are recorded from padded batches only.")
+        dtype = torch.float32 if query.device.type == "cpu" else query.dtype
+        every = [pairs * tokens for pairs, tokens in self.runs]
+        asking = [pairs for pairs, _ in self.runs] if alone else every
+        parts = (rows.to(dtype).split(sizes) for rows, sizes in ((query, asking), (key, every), (value, every)))
+        width, found = query.size(1), []
+        for (pairs, _), *run in zip(self.runs, *parts, strict=True):
+            split = (rows.view(pairs, -1, heads, width // heads).transpose(1, 2) for rows in run)
+            found.append(attend(*split, None, p, False)[0].transpose(1, 2).reshape(-1, width))
+        return torch.cat(found).to(query.dtype), None
 
 
 def pack(first: Segment, second: Segment, cls: int, sep: int) -> PackedBatch:
@@ -92,82 +120,24 @@ def pack_padded(input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tenso
     return PackedBatch(*parts, lengths.cumsum(0) - lengths, runs), order
 
 
-def cut(lengths: NDArray[np.int64], budget: int) -> Iterator[slice]:
+def cut(lengths: NDArray[np.int64], budget: int, padded: bool = False) -> list[int]:
     """Cut pairs into batches of at most ``budget`` tokens, but one pair at least.
 
     Args:
         lengths: tokens of each pair, in ascending order, (N,).
         budget: tokens of a batch.
+        padded: padding counts, too.
+
+    Returns:
+        The number of pairs in each batch.
     """
-    ends = lengths.cumsum()
-    at = 0
+    sizes, at = [], 0
     while at < len(lengths):
-        before = int(ends[at - 1]) if at else 0
-        end = max(int(np.searchsorted(ends, before + budget, side="right")), at + 1)
-        yield slice(at, end)
-        at = end
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax(QKᵀ/√d)V without a mask.
-
-    CPUs compute it in float32 whatever the dtype: SDPA gains nothing from bfloat16 there, and matrix products in bfloat16 are
-    prepared anew for every shape, of which this has hundreds.
-
-    Args:
-        query: (B, heads, Q, d).
-        key: (B, heads, T, d).
-        value: (B, heads, T, d).
-
-    Returns:
-        (B, heads, Q, d).
-    """
-    if query.device.type == "cpu":
-        return F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(query.dtype)
-    return F.scaled_dot_product_attention(query, key, value)
-
-
-def attend_packed(projected: Tensor, batch: PackedBatch, heads: int) -> Tensor:
-    """Let every token attend to the tokens of its pair.
-
-    Args:
-        projected: query, key and value of each token, (tokens, 3 * H).
-        batch: says which tokens belong together.
-        heads: attention heads.
-
-    Returns:
-        (tokens, H).
-    """
-    width = projected.size(1) // 3
-    out, at = projected.new_empty(projected.size(0), width), 0
-    for pairs, tokens in batch.runs:
-        end, shape = at + pairs * tokens, (pairs, tokens, heads, -1)
-        parts = projected[at:end].view(pairs, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
-        out[at:end].view(shape).copy_(attend(*parts).transpose(1, 2))
-        at = end
-    return out
-
-
-def attend_first(query: Tensor, projected: Tensor, batch: PackedBatch, heads: int) -> Tensor:
-    """Let the [CLS] of every pair attend to the tokens of its pair.
-
-    Args:
-        query: of each [CLS], (B, H).
-        projected: key and value of each token, (tokens, 2 * H).
-        batch: says which tokens belong together.
-        heads: attention heads.
-
-    Returns:
-        (B, H).
-    """
-    out, at, row = torch.empty_like(query), 0, 0
-    for pairs, tokens in batch.runs:
-        end, last = at + pairs * tokens, row + pairs
-        key, value = projected[at:end].view(pairs, tokens, 2, heads, -1).permute(2, 0, 3, 1, 4)
-        own = query[row:last].view(pairs, heads, 1, -1)
-        out[row:last] = attend(own, key, value).view(pairs, -1)
-        at, row = end, last
-    return out
+        ahead = lengths[at : at + budget]
+        tokens = ahead * np.arange(1, len(ahead) + 1) if padded else ahead.cumsum()
+        sizes.append(max(int(np.searchsorted(tokens, budget, side="right")), 1))
+        at += sizes[-1]
+    return sizes
 
 
 LARGEST = 127  # of rounded activations, whose range is used symmetrically
@@ -235,39 +205,42 @@ class Dense(nn.Module):
 Build = Callable[[Tensor, Tensor], nn.Module]
 
 
-class PackedLayer(nn.Module):
-    """An encoder layer; ``last`` computes the states of [CLS] alone."""
+class InferenceRanker(nn.Module):
+    """A ranker that is only asked for scores: fused projections, linear layers of another make, no dropout.
 
-    def __init__(self, layer: nn.Module, build: Build, last: bool) -> None:
+    Args:
+        encoder: a ranker's parts; shared, as far as they aren't made anew.
+        build: makes a linear layer of weight and bias. The head's are ``Dense``.
+    """
+
+    def __init__(self, encoder: Encoder, build: Build) -> None:
         super().__init__()
-        own = layer.attention.self
-        self._heads, self._last = own.num_attention_heads, last
-        weight, bias = (
-            torch.cat([getattr(part, name) for part in (own.query, own.key, own.value)]) for name in ("weight", "bias")
-        )
-        if last:
-            cut = own.query.out_features
-            self._query, self._key_value = build(weight[:cut], bias[:cut]), build(weight[cut:], bias[cut:])
-        else:
-            self._projected = build(weight, bias)
-        rest = layer.attention.output.dense, layer.intermediate.dense, layer.output.dense
-        self._out, self._up, self._down = (build(part.weight, part.bias) for part in rest)
-        self._activate = layer.intermediate.intermediate_act_fn
-        self._norms = nn.ModuleList([layer.attention.output.LayerNorm, layer.output.LayerNorm])
-
-    def forward(self, states: Tensor, batch: PackedBatch) -> Tensor:
-        """Compute the next states, (tokens, H), or those of [CLS], (B, H)."""
-        if self._last:
-            first = states[batch.starts]
-            attended = attend_first(self._query(first), self._key_value(states), batch, self._heads)
-            states = first
-        else:
-            attended = attend_packed(self._projected(states), batch, self._heads)
-        states = self._norms[0](self._out(attended) + states)
-        return self._norms[1](self._down(self._activate(self._up(states))) + states)
+        layers = tuple(_made_anew(layer, build, alone=layer is encoder.layers[-1]) for layer in encoder.layers)
+        pooler, head = (Dense(part.weight, part.bias) for part in (encoder.pooler, encoder.head))
+        off = Dropout(0)
+        self.encoder = encoder._replace(layers=layers, pooler=pooler, head=head, dropout=off, head_dropout=off)
+        parts = (part for group in (self.encoder, *layers) for part in group)
+        self._parts = nn.ModuleList(part for part in parts if isinstance(part, nn.Module))  # to be moved, or exported
+        self.eval()
 
 
-class PackedRanker(nn.Module):
+def _made_anew(layer: Layer, build: Build, alone: bool) -> Layer:
+    """Fuse what multiplies the same rows: where [CLS] ``alone`` asks, key and value only."""
+
+    def make(*parts: nn.Linear) -> nn.Module:
+        if len(parts) == 1:
+            return build(parts[0].weight, parts[0].bias)  # shared
+        return build(*(torch.cat([getattr(part, name) for part in parts]) for name in ("weight", "bias")))
+
+    three, off = (layer.query, layer.key, layer.value), Dropout(0)
+    query, key = (make(three[0]), make(*three[1:])) if alone else (make(*three), None)
+    return layer._replace(
+        query=query, key=key, value=None, out=make(layer.out), up=make(layer.up), down=make(layer.down),
+        attention_dropout=off, out_dropout=off, down_dropout=off,
+    )  # fmt: skip
+
+
+class PackedRanker(InferenceRanker):
     """A ranker for packed batches.
 
     Args:
@@ -281,19 +254,13 @@ class PackedRanker(nn.Module):
     """
 
     def __init__(self, ranker: CrossEncoder, precision: str = "float32", weight_bits: int | None = None) -> None:
-        super().__init__()
         if precision not in PRECISIONS:
             raise ValueError(f"dtype is {precision!r}; expected one of {', '.join(PRECISIONS)}.")
-        head = ranker.bert.bert.pooler.dense, ranker.bert.classifier  # in float32 always: bfloat16 would make scores equal
+        encoder = ranker.encoder
         if precision == "bfloat16":
-            ranker = copy.deepcopy(ranker).to(torch.bfloat16)
-        body = ranker.bert.bert
-        layers = list(body.encoder.layer)
-        build = partial(Int8Linear, bits=weight_bits) if precision == "int8" else Dense
-        self._embeddings = body.embeddings
-        self._layers = nn.ModuleList(PackedLayer(layer, build, last=layer is layers[-1]) for layer in layers)
-        self._pooler, self._head = (Dense(part.weight, part.bias) for part in head)
-        self.eval()
+            half = copy.deepcopy(ranker).to(torch.bfloat16).encoder
+            encoder = half._replace(pooler=encoder.pooler, head=encoder.head)
+        super().__init__(encoder, partial(Int8Linear, bits=weight_bits) if precision == "int8" else Dense)
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """Score a batch.
@@ -301,9 +268,5 @@ class PackedRanker(nn.Module):
         Returns:
             Logits in the order of the batch, float32, (B,).
         """
-        own = self._embeddings
-        states = own.word_embeddings(batch.input_ids) + own.token_type_embeddings(batch.token_type_ids)
-        states = own.LayerNorm(states + own.position_embeddings(batch.positions))
-        for layer in self._layers:
-            states = layer(states, batch)
-        return self._head(torch.tanh(self._pooler(states.float()))).squeeze(-1)
+        rows = embed(self.encoder, batch.input_ids, batch.token_type_ids, batch.positions)
+        return score(self.encoder, encode(self.encoder, rows, batch)[0]).squeeze(-1)

@@ -32,7 +32,7 @@ POOLER = {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
 
 
 def read_config(path: str) -> "BertConfig":
-    """Read a checkpoint's shape. How it asks to be computed is left out: attention is ours (see ``models.encoder``).
+    """Read a checkpoint's shape. How it asks to be computed is left out: attention is ours (see ``models.layout``).
 
     Raises:
         FileNotFoundError: if there is none, here or on the hub.

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankdistil.data.records import PairBatch
-from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.bert import CrossEncoder, Encoder, Layer, embed, project, run_layer, sum_embeddings
+from rankdistil.models.layout import Padded, lay_out
 
 BLOCK = 4096  # rows
 RIDGE = 1e-4  # times the mean variance of the inputs; keeps maps finite where inputs depend on each other
@@ -142,25 +143,29 @@ def subclone(student: CrossEncoder, source: CrossEncoder, layers: Sequence[int],
     """
     check_narrower(student.config, source.config)
     source.eval()
-    small, large = student.bert.bert, source.bert.bert
-    masks = [batch.attention_mask.bool() for batch in batches]
-    states = [_embed(large.embeddings, batch) for batch in batches]
-    all_states = [states]
-    for layer in large.encoder.layer:
-        states = [_Inside(layer, x, mask).output for x, mask in zip(states, masks, strict=True)]
-        all_states.append(states)
-    compared = [_rows(all_states[index], masks) for index in (0, *(layer + 1 for layer in layers))]
+    small, large = student.encoder, source.encoder
+    layout, tokens = _join(batches)
+    states = [embed(large, *tokens)]
+    for layer in large.layers:
+        states.append(run_layer(layer, states[-1], layout)[0])
+    compared = [states[index] for index in (0, *(layer + 1 for layer in layers))]
     units = choose_columns(sum(_share(rows) for rows in compared), student.config.hidden_size)
 
-    for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
-        getattr(small.embeddings, name).weight.copy_(getattr(large.embeddings, name).weight[:, units])
-    sums = [_sum_embeddings(small.embeddings, batch) for batch in batches]
-    _refit_norm(small.embeddings.LayerNorm, sums, all_states[0], masks, units)
-    own = [_embed(small.embeddings, batch) for batch in batches]
-    for layer, index in zip(small.encoder.layer, layers, strict=True):
-        inside = [_Inside(large.encoder.layer[index], x, mask) for x, mask in zip(all_states[index], masks, strict=True)]
-        own = _cut_layer(layer, large.encoder.layer[index], own, inside, masks, units)
-    _cut_head(student, source, own, all_states[-1], masks)
+    for name in ("words", "positions", "types"):
+        getattr(small, name).weight.copy_(getattr(large, name).weight[:, units])
+    own = _refit_norm(small.norm, sum_embeddings(small, *tokens), states[0][:, units])
+    for layer, index in zip(small.layers, layers, strict=True):
+        own = _cut_layer(layer, large.layers[index], own, states[index], layout, units)
+    _cut_head(small, large, own, states[-1], layout)
+
+
+def _join(batches: Sequence[PairBatch]) -> tuple[Padded, list[Tensor]]:
+    """Lay all batches out as one; return its layout, and ids, types and positions of its real tokens."""
+    longest = max(batch.input_ids.size(1) for batch in batches)
+    parts = zip(*(batch[:3] for batch in batches), strict=True)
+    ids, mask, types = (torch.cat([F.pad(part, (0, longest - part.size(1))) for part in each]) for each in parts)
+    layout = lay_out(mask, padding=False)
+    return layout, [layout.take(part) for part in (ids, types, torch.arange(longest).expand_as(ids))]
 
 
 def check_narrower(student: object, source: object) -> None:
@@ -190,126 +195,78 @@ def check_narrower(student: object, source: object) -> None:
             )
 
 
-class _Inside:
-    """What one layer of the source computes for one batch, part by part."""
-
-    def __init__(self, layer: nn.Module, x: Tensor, mask: Tensor) -> None:
-        attention = layer.attention.self
-        self.query, self.key, self.value = attention.query(x), attention.key(x), attention.value(x)
-        context = _attend(self.query, self.key, self.value, attention.num_attention_heads, mask)
-        self.attended_sum = x + layer.attention.output.dense(context)
-        self.attended = layer.attention.output.LayerNorm(self.attended_sum)
-        self.before_activation = layer.intermediate.dense(self.attended)
-        self.activated = layer.intermediate.intermediate_act_fn(self.before_activation)
-        self.sum = self.attended + layer.output.dense(self.activated)
-        self.output = layer.output.LayerNorm(self.sum)
-
-
-def _cut_layer(
-    layer: nn.Module, source: nn.Module, own: list[Tensor], inside: list[_Inside], masks: list[Tensor], units: Tensor
-) -> list[Tensor]:
-    """Refit one layer on the student's own inputs; return its outputs."""
-    attention, wide = layer.attention.self, source.attention.self
-    heads = _choose_heads(source, inside, masks, attention.num_attention_heads)
-    width, wide_width = attention.attention_head_size, wide.attention_head_size
-    x = _rows(own, masks)
-    targets: dict[str, list[Tensor]] = {"query": [], "key": [], "value": []}
-    rows = {name: _rows([getattr(part, name) for part in inside], masks) for name in targets}
-    output = source.attention.output.dense.weight[units]
-    for head in heads:
-        at = slice(head * wide_width, (head + 1) * wide_width)
-        left, right = shared_basis(rows["query"][:, at], rows["key"][:, at], width)
-        scale = (width / wide_width) ** 0.25  # each side's part of the other divisor of the scores
-        targets["query"].append(rows["query"][:, at] @ left * scale)
-        targets["key"].append(rows["key"][:, at] @ right * scale)
-        targets["value"].append(rows["value"][:, at] @ shared_basis(rows["value"][:, at], output[:, at], width)[0])
-    for name, parts in targets.items():
-        _set(getattr(attention, name), *affine_fit(x, torch.cat(parts, 1)))
-
-    context = [
-        _attend(attention.query(h), attention.key(h), attention.value(h), attention.num_attention_heads, mask)
-        for h, mask in zip(own, masks, strict=True)
+def _watch(layer: Layer, rows: Tensor, layout: Padded) -> dict[str, tuple[Tensor, Tensor]]:
+    """Run a layer; return what goes into each of its parts, and what comes out."""
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    parts = {name: part for name, part in layer._asdict().items() if isinstance(part, nn.Module)}
+    hooks = [
+        part.register_forward_hook(lambda _, inputs, output, name=name: seen.update({name: (inputs[0], output)}))
+        for name, part in parts.items()
     ]
-    wanted = _rows([part.attended_sum for part in inside], masks)[:, units] - x
-    _set(layer.attention.output.dense, *affine_fit(_rows(context, masks), wanted))
-    sums = [h + layer.attention.output.dense(c) for h, c in zip(own, context, strict=True)]
-    _refit_norm(layer.attention.output.LayerNorm, sums, [part.attended for part in inside], masks, units)
-    attended = [layer.attention.output.LayerNorm(h) for h in sums]
-
-    x = _rows(attended, masks)
-    activated = _rows([part.activated for part in inside], masks)
-    importance = activated.std(0) * source.output.dense.weight[units].norm(dim=0)
-    kept = importance.topk(layer.intermediate.dense.out_features).indices.sort().values
-    _set(layer.intermediate.dense, *affine_fit(x, _rows([part.before_activation for part in inside], masks)[:, kept]))
-    hidden = [layer.intermediate.intermediate_act_fn(layer.intermediate.dense(h)) for h in attended]
-    wanted = _rows([part.sum for part in inside], masks)[:, units] - x
-    _set(layer.output.dense, *affine_fit(_rows(hidden, masks), wanted))
-    sums = [a + layer.output.dense(h) for a, h in zip(attended, hidden, strict=True)]
-    _refit_norm(layer.output.LayerNorm, sums, [part.output for part in inside], masks, units)
-    return [layer.output.LayerNorm(h) for h in sums]
+    run_layer(layer, rows, layout)
+    for hook in hooks:
+        hook.remove()
+    return seen
 
 
-def _cut_head(
-    student: CrossEncoder, source: CrossEncoder, own: list[Tensor], states: list[Tensor], masks: list[Tensor]
-) -> None:
+def _cut_layer(layer: Layer, source: Layer, own: Tensor, states: Tensor, layout: Padded, units: Tensor) -> Tensor:
+    """Refit one layer on the student's own inputs; return its outputs."""
+    inside = _watch(source, states, layout)
+    targets: dict[str, list[Tensor]] = {"query": [], "key": [], "value": []}
+    rows = {name: inside[name][1].unflatten(1, (source.heads, -1)) for name in targets}
+    output = source.out.weight[units].unflatten(1, (source.heads, -1))
+    width, wide_width = layer.query.out_features // layer.heads, output.size(2)
+    for head in _choose_heads(source, inside["value"][1], layer.heads):
+        query, key, value = (rows[name][:, head] for name in targets)
+        left, right = shared_basis(query, key, width)
+        scale = (width / wide_width) ** 0.25  # each side's part of the other divisor of the scores
+        targets["query"].append(query @ left * scale)
+        targets["key"].append(key @ right * scale)
+        targets["value"].append(value @ shared_basis(value, output[:, head], width)[0])
+    for name, parts in targets.items():
+        _set(getattr(layer, name), *affine_fit(own, torch.cat(parts, 1)))
+    context, _ = layout.attend(*project(layer, own, own), layer.heads, alone=False)
+    (summed, attended), (after, finished) = inside["out_norm"], inside["down_norm"]
+    _set(layer.out, *affine_fit(context, summed[:, units] - own))
+    x = _refit_norm(layer.out_norm, own + layer.out(context), attended[:, units])
+
+    activated = inside["down"][0]
+    importance = activated.std(0) * source.down.weight[units].norm(dim=0)
+    kept = importance.topk(layer.up.out_features).indices.sort().values
+    _set(layer.up, *affine_fit(x, inside["up"][1][:, kept]))
+    hidden = layer.activation(layer.up(x))
+    _set(layer.down, *affine_fit(hidden, after[:, units] - x))
+    return _refit_norm(layer.down_norm, x + layer.down(hidden), finished[:, units])
+
+
+def _cut_head(student: Encoder, source: Encoder, own: Tensor, states: Tensor, layout: Padded) -> None:
     """Refit pooler and classifier on the final states."""
-    first = torch.cat([_first_rows(mask) for mask in masks])
-    weights = torch.where(first, CLS_WEIGHT, 1.0)
-    pooler, classifier = source.bert.bert.pooler.dense, source.bert.classifier
-    final = torch.cat([x[:, 0] for x in states])
-    pooled = pooler(final).tanh()
-    importance = pooled.std(0) * classifier.weight.norm(dim=0)
-    kept = importance.topk(student.config.hidden_size).indices.sort().values
-    wanted = pooler(_rows(states, masks))[:, kept]
-    _set(student.bert.bert.pooler.dense, *affine_fit(_rows(own, masks), wanted, weights))
-    small = student.bert.bert.pooler.dense(torch.cat([x[:, 0] for x in own])).tanh()
-    start = classifier.weight[:, kept]
-    left = pooled @ classifier.weight.T + classifier.bias - small @ start.T
+    weights = torch.ones(len(own))
+    weights[layout.first(torch.arange(len(own)))] = CLS_WEIGHT
+    pooled = torch.tanh(source.pooler(layout.first(states)))
+    importance = pooled.std(0) * source.head.weight.norm(dim=0)
+    kept = importance.topk(student.pooler.out_features).indices.sort().values
+    _set(student.pooler, *affine_fit(own, source.pooler(states)[:, kept], weights))
+    small = torch.tanh(student.pooler(layout.first(own)))
+    start = source.head.weight[:, kept]
+    left = pooled @ source.head.weight.T + source.head.bias - small @ start.T
     change, bias = affine_fit(small, left, ridge=0.1)  # a few hundred rows for as many weights: stay near the source's
-    _set(student.bert.classifier, start + change, bias)
+    _set(student.head, start + change, bias)
 
 
-def _choose_heads(source: nn.Module, inside: list[_Inside], masks: list[Tensor], count: int) -> list[int]:
+def _choose_heads(source: Layer, values: Tensor, count: int) -> list[int]:
     """Choose the heads whose values add most to the output, in their order."""
-    wide = source.attention.self
-    values = _rows([part.value for part in inside], masks).unflatten(1, (wide.num_attention_heads, -1))
-    output = source.attention.output.dense.weight.unflatten(1, (wide.num_attention_heads, -1))
-    added = [(values[:, head] @ output[:, head].T).square().mean() for head in range(wide.num_attention_heads)]
+    split, output = (part.unflatten(1, (source.heads, -1)) for part in (values, source.out.weight))
+    added = [(split[:, head] @ output[:, head].T).square().mean() for head in range(source.heads)]
     return sorted(torch.stack(added).topk(count).indices.tolist())
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor) -> Tensor:
-    q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (query, key, value))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :]).transpose(1, 2).flatten(2)
-
-
-def _sum_embeddings(embeddings: nn.Module, batch: PairBatch) -> Tensor:
-    positions = torch.arange(batch.input_ids.size(1))
-    words = embeddings.word_embeddings(batch.input_ids) + embeddings.token_type_embeddings(batch.token_type_ids)
-    return words + embeddings.position_embeddings(positions)
-
-
-def _embed(embeddings: nn.Module, batch: PairBatch) -> Tensor:
-    return embeddings.LayerNorm(_sum_embeddings(embeddings, batch))
-
-
-def _refit_norm(norm: nn.LayerNorm, sums: list[Tensor], wanted: list[Tensor], masks: list[Tensor], units: Tensor) -> None:
-    rows = _rows(sums, masks)
-    normed = F.layer_norm(rows, rows.shape[1:], eps=norm.eps)
-    scale, shift = unit_fit(normed, _rows(wanted, masks)[:, units])
+def _refit_norm(norm: nn.LayerNorm, sums: Tensor, wanted: Tensor) -> Tensor:
+    """Refit a norm; return its outputs."""
+    scale, shift = unit_fit(F.layer_norm(sums, sums.shape[1:], eps=norm.eps), wanted)
     norm.weight.copy_(scale)
     norm.bias.copy_(shift)
-
-
-def _rows(tensors: list[Tensor], masks: list[Tensor]) -> Tensor:
-    """Rows of real tokens, (N, D)."""
-    return torch.cat([tensor[mask] for tensor, mask in zip(tensors, masks, strict=True)])
-
-
-def _first_rows(mask: Tensor) -> Tensor:
-    first = torch.zeros_like(mask)
-    first[:, 0] = True
-    return first[mask]
+    return norm(sums)
 
 
 def _share(rows: Tensor) -> Tensor:

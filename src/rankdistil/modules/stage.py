@@ -235,11 +235,11 @@ def _untrained(ranker: CrossEncoder, losses: WeightedSum) -> list[nn.Module]:
     """List the parts of a ranker that no loss reaches: all behind the last state or attention that is compared."""
     if losses.trains_head:
         return []
-    body = ranker.bert.bert
-    behind: list[nn.Module] = [body.pooler, ranker.bert.classifier]
+    encoder = ranker.encoder
+    behind: list[nn.Module] = [encoder.pooler, encoder.head]
     if "hidden" in losses.needs:
         return behind
     if "attention" not in losses.needs:
-        return [*behind, body.encoder]
-    last = body.encoder.layer[-1]
-    return [*behind, last.attention.self.value, last.attention.output, last.intermediate, last.output]
+        return [*behind, ranker.bert.bert.encoder]
+    last = encoder.layers[-1]
+    return [*behind, last.value, last.out, last.out_norm, last.up, last.down, last.down_norm]
