@@ -10,6 +10,8 @@ on a few batches to give, from the student's own inputs, what the network gives 
 """
 
 from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -144,28 +146,39 @@ def subclone(student: CrossEncoder, source: CrossEncoder, layers: Sequence[int],
     check_narrower(student.config, source.config)
     source.eval()
     small, large = student.encoder, source.encoder
-    layout, tokens = _join(batches)
-    states = [embed(large, *tokens)]
+    texts = _Texts([lay_out(batch.attention_mask, padding=True) for batch in batches], [b.attention_mask for b in batches])
+    states = [[embed(large, *tokens).flatten(0, 1) for tokens in map(_tokens, batches)]]
     for layer in large.layers:
-        states.append(run_layer(layer, states[-1], layout)[0])
-    compared = [states[index] for index in (0, *(layer + 1 for layer in layers))]
+        states.append([run_layer(layer, rows, layout)[0] for rows, layout in zip(states[-1], texts.layouts, strict=True)])
+    compared = [texts.rows(states[index]) for index in (0, *(layer + 1 for layer in layers))]
     units = choose_columns(sum(_share(rows) for rows in compared), student.config.hidden_size)
 
     for name in ("words", "positions", "types"):
         getattr(small, name).weight.copy_(getattr(large, name).weight[:, units])
-    own = _refit_norm(small.norm, sum_embeddings(small, *tokens), states[0][:, units])
+    sums = [sum_embeddings(small, *tokens).flatten(0, 1) for tokens in map(_tokens, batches)]
+    own = _refit_norm(small.norm, sums, texts.rows(states[0])[:, units], texts)
     for layer, index in zip(small.layers, layers, strict=True):
-        own = _cut_layer(layer, large.layers[index], own, states[index], layout, units)
-    _cut_head(small, large, own, states[-1], layout)
+        own = _cut_layer(layer, large.layers[index], own, states[index], texts, units)
+    _cut_head(small, large, own, states[-1], texts)
 
 
-def _join(batches: Sequence[PairBatch]) -> tuple[Padded, list[Tensor]]:
-    """Lay all batches out as one; return its layout, and ids, types and positions of its real tokens."""
-    longest = max(batch.input_ids.size(1) for batch in batches)
-    parts = zip(*(batch[:3] for batch in batches), strict=True)
-    ids, mask, types = (torch.cat([F.pad(part, (0, longest - part.size(1))) for part in each]) for each in parts)
-    layout = lay_out(mask, padding=False)
-    return layout, [layout.take(part) for part in (ids, types, torch.arange(longest).expand_as(ids))]
+def _tokens(batch: PairBatch) -> tuple[Tensor, Tensor, Tensor]:
+    return batch.input_ids, batch.token_type_ids, torch.arange(batch.input_ids.size(1))
+
+
+class _Texts(NamedTuple):
+    """Batches to fit on. Each is run by itself, padded: sums of floats depend on shapes, and what is fitted on them."""
+
+    layouts: list[Padded]
+    masks: list[Tensor]
+
+    def rows(self, tensors: list[Tensor]) -> Tensor:
+        """Return the rows of real tokens of all batches."""
+        return torch.cat([tensor[mask.flatten().bool()] for tensor, mask in zip(tensors, self.masks, strict=True)])
+
+    def first(self, tensors: list[Tensor]) -> Tensor:
+        """Return the rows of first tokens of all batches."""
+        return torch.cat([layout.first(tensor) for tensor, layout in zip(tensors, self.layouts, strict=True)])
 
 
 def check_narrower(student: object, source: object) -> None:
@@ -195,59 +208,72 @@ def check_narrower(student: object, source: object) -> None:
             )
 
 
-def _watch(layer: Layer, rows: Tensor, layout: Padded) -> dict[str, tuple[Tensor, Tensor]]:
-    """Run a layer; return what goes into each of its parts, and what comes out."""
-    seen: dict[str, tuple[Tensor, Tensor]] = {}
-    parts = {name: part for name, part in layer._asdict().items() if isinstance(part, nn.Module)}
-    hooks = [
-        part.register_forward_hook(lambda _, inputs, output, name=name: seen.update({name: (inputs[0], output)}))
-        for name, part in parts.items()
-    ]
-    run_layer(layer, rows, layout)
+WATCHED = ("query", "key", "value", "out_norm", "up", "down", "down_norm")
+
+
+def _watch(layer: Layer, states: list[Tensor], texts: _Texts) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
+    """Run a layer; return what goes into its parts and what comes out, batch by batch."""
+    seen = {name: ([], []) for name in WATCHED}
+
+    def note(name: str, _: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        for side, tensor in zip(seen[name], (*inputs, output), strict=True):
+            side.append(tensor)
+
+    hooks = [getattr(layer, name).register_forward_hook(partial(note, name)) for name in WATCHED]
+    for rows, layout in zip(states, texts.layouts, strict=True):
+        run_layer(layer, rows, layout)
     for hook in hooks:
         hook.remove()
     return seen
 
 
-def _cut_layer(layer: Layer, source: Layer, own: Tensor, states: Tensor, layout: Padded, units: Tensor) -> Tensor:
+def _cut_layer(
+    layer: Layer, source: Layer, own: list[Tensor], states: list[Tensor], texts: _Texts, units: Tensor
+) -> list[Tensor]:
     """Refit one layer on the student's own inputs; return its outputs."""
-    inside = _watch(source, states, layout)
+    inside = _watch(source, states, texts)
     targets: dict[str, list[Tensor]] = {"query": [], "key": [], "value": []}
-    rows = {name: inside[name][1].unflatten(1, (source.heads, -1)) for name in targets}
+    values = {name: texts.rows(inside[name][1]).unflatten(1, (source.heads, -1)) for name in targets}
     output = source.out.weight[units].unflatten(1, (source.heads, -1))
     width, wide_width = layer.query.out_features // layer.heads, output.size(2)
-    for head in _choose_heads(source, inside["value"][1], layer.heads):
-        query, key, value = (rows[name][:, head] for name in targets)
+    for head in _choose_heads(source, values["value"], layer.heads):
+        query, key, value = (values[name][:, head] for name in targets)
         left, right = shared_basis(query, key, width)
         scale = (width / wide_width) ** 0.25  # each side's part of the other divisor of the scores
         targets["query"].append(query @ left * scale)
         targets["key"].append(key @ right * scale)
         targets["value"].append(value @ shared_basis(value, output[:, head], width)[0])
+    x = texts.rows(own)
     for name, parts in targets.items():
-        _set(getattr(layer, name), *affine_fit(own, torch.cat(parts, 1)))
-    context, _ = layout.attend(*project(layer, own, own), layer.heads, alone=False)
-    (summed, attended), (after, finished) = inside["out_norm"], inside["down_norm"]
-    _set(layer.out, *affine_fit(context, summed[:, units] - own))
-    x = _refit_norm(layer.out_norm, own + layer.out(context), attended[:, units])
+        _set(getattr(layer, name), *affine_fit(x, torch.cat(parts, 1)))
 
-    activated = inside["down"][0]
-    importance = activated.std(0) * source.down.weight[units].norm(dim=0)
+    pairs = zip(own, texts.layouts, strict=True)
+    context = [layout.attend(*project(layer, rows, rows), layer.heads, alone=False)[0] for rows, layout in pairs]
+    summed, normed = map(texts.rows, inside["out_norm"])
+    _set(layer.out, *affine_fit(texts.rows(context), summed[:, units] - x))
+    sums = [rows + layer.out(part) for rows, part in zip(own, context, strict=True)]
+    attended = _refit_norm(layer.out_norm, sums, normed[:, units], texts)
+
+    x = texts.rows(attended)
+    importance = texts.rows(inside["down"][0]).std(0) * source.down.weight[units].norm(dim=0)
     kept = importance.topk(layer.up.out_features).indices.sort().values
-    _set(layer.up, *affine_fit(x, inside["up"][1][:, kept]))
-    hidden = layer.activation(layer.up(x))
-    _set(layer.down, *affine_fit(hidden, after[:, units] - x))
-    return _refit_norm(layer.down_norm, x + layer.down(hidden), finished[:, units])
+    _set(layer.up, *affine_fit(x, texts.rows(inside["up"][1])[:, kept]))
+    hidden = [layer.activation(layer.up(rows)) for rows in attended]
+    summed, normed = map(texts.rows, inside["down_norm"])
+    _set(layer.down, *affine_fit(texts.rows(hidden), summed[:, units] - x))
+    sums = [rows + layer.down(part) for rows, part in zip(attended, hidden, strict=True)]
+    return _refit_norm(layer.down_norm, sums, normed[:, units], texts)
 
 
-def _cut_head(student: Encoder, source: Encoder, own: Tensor, states: Tensor, layout: Padded) -> None:
+def _cut_head(student: Encoder, source: Encoder, own: list[Tensor], states: list[Tensor], texts: _Texts) -> None:
     """Refit pooler and classifier on the final states."""
-    weights = torch.ones(len(own))
-    weights[layout.first(torch.arange(len(own)))] = CLS_WEIGHT
-    pooled = torch.tanh(source.pooler(layout.first(states)))
+    places = [torch.arange(mask.size(1)).repeat(len(mask)) for mask in texts.masks]
+    weights = torch.where(texts.rows(places) == 0, CLS_WEIGHT, 1.0)
+    pooled = torch.tanh(source.pooler(texts.first(states)))
     importance = pooled.std(0) * source.head.weight.norm(dim=0)
     kept = importance.topk(student.pooler.out_features).indices.sort().values
-    _set(student.pooler, *affine_fit(own, source.pooler(states)[:, kept], weights))
-    small = torch.tanh(student.pooler(layout.first(own)))
+    _set(student.pooler, *affine_fit(texts.rows(own), source.pooler(texts.rows(states))[:, kept], weights))
+    small = torch.tanh(student.pooler(texts.first(own)))
     start = source.head.weight[:, kept]
     left = pooled @ source.head.weight.T + source.head.bias - small @ start.T
     change, bias = affine_fit(small, left, ridge=0.1)  # a few hundred rows for as many weights: stay near the source's
@@ -255,18 +281,19 @@ def _cut_head(student: Encoder, source: Encoder, own: Tensor, states: Tensor, la
 
 
 def _choose_heads(source: Layer, values: Tensor, count: int) -> list[int]:
-    """Choose the heads whose values add most to the output, in their order."""
-    split, output = (part.unflatten(1, (source.heads, -1)) for part in (values, source.out.weight))
-    added = [(split[:, head] @ output[:, head].T).square().mean() for head in range(source.heads)]
+    """Choose the heads whose values, (N, H, d), add most to the output, in their order."""
+    output = source.out.weight.unflatten(1, (source.heads, -1))
+    added = [(values[:, head] @ output[:, head].T).square().mean() for head in range(source.heads)]
     return sorted(torch.stack(added).topk(count).indices.tolist())
 
 
-def _refit_norm(norm: nn.LayerNorm, sums: Tensor, wanted: Tensor) -> Tensor:
+def _refit_norm(norm: nn.LayerNorm, sums: list[Tensor], wanted: Tensor, texts: _Texts) -> list[Tensor]:
     """Refit a norm; return its outputs."""
-    scale, shift = unit_fit(F.layer_norm(sums, sums.shape[1:], eps=norm.eps), wanted)
+    rows = texts.rows(sums)
+    scale, shift = unit_fit(F.layer_norm(rows, rows.shape[1:], eps=norm.eps), wanted)
     norm.weight.copy_(scale)
     norm.bias.copy_(shift)
-    return norm(sums)
+    return [norm(each) for each in sums]
 
 
 def _share(rows: Tensor) -> Tensor:
