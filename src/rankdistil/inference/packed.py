@@ -6,7 +6,6 @@ a pair's score doesn't depend on what else is in its batch, and rounding costs l
 
 Without 8-bit dot products a processor sums pairs of products in 16 bits. Weights of 7 bits keep these sums in range, so the
 result is exact there, too; activations keep their 8 bits.
-
 """
 
 import copy

@@ -4,6 +4,7 @@ Rows, (N, D), hold one token each, one text behind the other. Passages differ in
 sixth of all tokens is padding, so it is left out of all but attention.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -45,13 +46,20 @@ class Padded(NamedTuple):
     def pad(self, rows: Tensor) -> Tensor:
         """Lay rows, (N, D), out as a batch, (B, T, D). Padding holds anything finite, and gives no gradient."""
         if self.kept is not None:
-            rows = _Pad.apply(rows, self.kept, self.rows)
+            rows = _Select.apply(rows, self.rows, lambda gradient: gradient.index_select(0, self.kept))
         return rows.view(self.texts, self.length, -1)
 
     def unpad(self, batch: Tensor) -> Tensor:
-        """Give each row its part of a batch, (B, T, ...); returns (N, D)."""
-        rows = batch.reshape(self.texts * self.length, -1)
-        return rows if self.kept is None else _Unpad.apply(rows, self.kept)
+        """Give each row its part of a batch, (B, T, ...); returns (N, D). Padding gets a gradient of 0."""
+        places = self.texts * self.length
+        rows = batch.reshape(places, -1)
+        if self.kept is None:
+            return rows
+
+        def spread(gradient: Tensor) -> Tensor:
+            return gradient.new_zeros(places, gradient.size(1)).index_copy_(0, self.kept, gradient)
+
+        return _Select.apply(rows, self.kept, spread)
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, heads: int, alone: bool, p: float = 0.0, record: bool = False
@@ -94,32 +102,17 @@ def lay_out(attention_mask: Tensor, padding: bool) -> Padded:
     return Padded(*real.shape, mask, kept, (real.flatten().cumsum(0) - 1).clamp(min=0))
 
 
-class _Pad(torch.autograd.Function):
-    """Copies both ways, where torch's own gradient adds row by row."""
+class _Select(torch.autograd.Function):
+    """Selects rows by index. Its gradient is given, and copies rows, where torch's own adds them one by one."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, kept: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(kept)
-        return rows.index_select(0, inverse)
+    def forward(ctx: Any, rows: Tensor, index: Tensor, gradient: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.gradient = gradient
+        return rows.index_select(0, index)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return gradient.index_select(0, *ctx.saved_tensors), None, None
-
-
-class _Unpad(torch.autograd.Function):
-    """The other way; padding gets a gradient of 0."""
-
-    @staticmethod
-    def forward(ctx: Any, batch: Tensor, kept: Tensor) -> Tensor:
-        ctx.save_for_backward(kept)
-        ctx.places = len(batch)
-        return batch.index_select(0, kept)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        whole = gradient.new_zeros(ctx.places, gradient.size(1))
-        return whole.index_copy_(0, *ctx.saved_tensors, gradient), None
+        return ctx.gradient(gradient), None, None
 
 
 def attend(
