@@ -1,5 +1,6 @@
 """Graceful stop of a run in training, and how far each rank has come."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed as dist
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from rankdistil.processes import group as rank_group
 from rankdistil.processes.ranks import lost_peer
@@ -18,15 +20,18 @@ AGAIN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}  # of a valid
 
 
 class OwnSignals(L.Callback):
-    """Keeps Lightning's signal handlers away: they talk to the other ranks from inside of a handler, and hang there.
-
-    Lightning then also asks in every step whether one was called; ``GracefulStop`` does so itself.
-    """
+    """Takes SIGTERM back from Lightning, whose handler talks to the other ranks from inside of the handler, and hangs there."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Replace what would install them, before it is called."""
-        trainer._signal_connector.register_signal_handlers = _nothing
-        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing
+        """Remember the handler that Lightning will replace."""
+        self._own = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, *_: Any) -> None:
+        """Put the handler back, which Lightning has replaced just before."""
+        if signal.getsignal(signal.SIGTERM) is not self._own:
+            signal.signal(signal.SIGTERM, self._own)
+
+    on_sanity_check_start = on_test_start = on_train_start
 
 
 class GracefulStop(OwnSignals):
@@ -54,6 +59,8 @@ class GracefulStop(OwnSignals):
         with taken(self._remember):
             try:
                 yield
+            except SIGTERMException:  # Lightning has heard of it before it was told not to
+                pass
             except RuntimeError as error:
                 if self._signum and lost_peer(str(error)):
                     raise Stopped(self._signum) from error
@@ -126,10 +133,6 @@ def _reduced(trainer: L.Trainer, value: int, how: str) -> int:
     found = torch.tensor(value, device=trainer.strategy.root_device)
     dist.all_reduce(found, getattr(dist.ReduceOp, how))
     return int(found)
-
-
-def _nothing(*_: Any) -> None:
-    """Stand in for what isn't wanted."""
 
 
 class RankPlaces(L.Callback):
