@@ -34,20 +34,19 @@ def test_whatever_happens_to_a_rank_all_end_and_the_run_goes_on_as_if_nothing_ha
     assert record(tmp_path)["status"] == "failed"
     assert not left(tmp_path)
 
-    for fault, told in ("exit 3", "ended with exit status 3 and said nothing"), ("signal SIGKILL", "was ended by SIGKILL"):
-        ended = train(tmp_path, *TWO, "resume=true", rank=1, at=STEP, call=1, do=fault)
-        assert ended.status == 1
-        assert told in ended.said
-        assert ended.said.count("error: ") == 1
-        assert ended.seconds < BOUND_S
-        assert not left(tmp_path)
+    ended = train(tmp_path, *TWO, "resume=true", rank=1, at=STEP, call=1, do="signal SIGKILL")
+    assert ended.status == 1
+    assert "was ended by SIGKILL" in ended.said
+    assert ended.said.count("error: ") == 1
+    assert ended.seconds < BOUND_S
+    assert not left(tmp_path)
 
     ended = train(tmp_path, *TWO, "resume=true", "trainer.timeout=20", rank=1, at=STEP, call=1, do="signal SIGSTOP")
     assert ended.status == 1
-    assert ended.said.startswith("error: rank 0 computes batch 3, and has waited there for ")
-    assert "(trainer.timeout=20): rank 1, which " in ended.said
-    assert " gives no sign of life (it is halted, or its machine is gone)." in ended.said
-    assert "raise trainer.timeout" in ended.said
+    assert ended.said.startswith(
+        "error: rank 0 waits in vain for rank 1, which has ended, is halted, or takes longer than trainer.timeout=20 seconds. "
+        "See what it last said; if it only needs longer, raise trainer.timeout; resume=true continues the run. ("
+    )
     assert ended.seconds < 20 + BOUND_S
     assert ended.said.count("error: ") == 1
     assert not left(tmp_path)

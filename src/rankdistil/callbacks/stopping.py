@@ -1,4 +1,4 @@
-"""Graceful stop of a run in training, and how far each rank has come."""
+"""Graceful stop of a run in training."""
 
 import signal
 import sys
@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 import torch.distributed as dist
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from rankdistil.processes import group as rank_group
+from rankdistil.processes.group import reduced
 from rankdistil.processes.ranks import lost_peer
 from rankdistil.processes.stopping import Stopped, drop_closed_outputs, taken
 
@@ -76,17 +75,17 @@ class GracefulStop(OwnSignals):
         """Save and stop if a rank was asked to, unless gradients are being accumulated or a validation comes first."""
         self._accumulating = trainer.global_step == self._steps
         due = (trainer.fit_loop.total_batch_idx + 1) % trainer.val_check_batch == 0
-        if not self._accumulating and self._agreed(trainer) and not due:
+        if not self._accumulating and self._agreed() and not due:
             self._save(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Find out how many batches every rank has: no more often can they ask each other."""
         if not trainer.sanity_checking:
-            self._batches = int(_reduced(trainer, int(sum(trainer.num_val_batches)), "MIN"))
+            self._batches = reduced(int(sum(trainer.num_val_batches)), "MIN")
 
     def on_validation_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, index: int, *_: Any) -> None:
         """Save and stop if a rank was asked to."""
-        if not trainer.sanity_checking and not self._accumulating and index < self._batches and self._agreed(trainer):
+        if not trainer.sanity_checking and not self._accumulating and index < self._batches and self._agreed():
             self._repeat = True
             self._save(trainer)
 
@@ -99,8 +98,8 @@ class GracefulStop(OwnSignals):
     def _remember(self, signum: int) -> None:
         self._signum = self._signum or signum
 
-    def _agreed(self, trainer: L.Trainer) -> bool:
-        self._signum = _reduced(trainer, self._signum, "MAX")
+    def _agreed(self) -> bool:
+        self._signum = reduced(self._signum, "MAX")
         return self._signum != 0
 
     def _save(self, trainer: L.Trainer) -> None:
@@ -125,52 +124,3 @@ def ended_together() -> Iterator[None]:
         if stopped.saved and dist.is_initialized():
             dist.barrier()
         raise
-
-
-def _reduced(trainer: L.Trainer, value: int, how: str) -> int:
-    if trainer.world_size == 1:
-        return value
-    found = torch.tensor(value, device=trainer.strategy.root_device)
-    dist.all_reduce(found, getattr(dist.ReduceOp, how))
-    return int(found)
-
-
-class RankPlaces(L.Callback):
-    """Notes steps and validations; comes first among the callbacks, before any that waits for other ranks."""
-
-    def on_train_start(self, *_: Any) -> None:
-        """Begin training."""
-        rank_group.begin("begins training")
-
-    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Note that the batch has come."""
-        rank_group.reach(4 * trainer.fit_loop.total_batch_idx + 3, f"computes batch {trainer.fit_loop.total_batch_idx + 1}")
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Note that the next one is to come."""
-        done = trainer.fit_loop.total_batch_idx + 1
-        rank_group.reach(4 * done, f"has computed batch {done}")
-
-    def on_validation_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, index: int
-    ) -> None:
-        """Note that the validation goes on."""
-        rank_group.reach(4 * trainer.fit_loop.total_batch_idx + 5, f"validates, and has scored {index + 1} batches")
-
-    def on_validation_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Note that what is left is to compare notes."""
-        rank_group.reach(4 * trainer.fit_loop.total_batch_idx + 6, "has validated")
-
-    def on_train_end(self, *_: Any) -> None:
-        """Begin what comes after training."""
-        rank_group.begin("has trained, and exports")
-
-    def on_test_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, index: int, *_: Any
-    ) -> None:
-        """Note that the test goes on."""
-        rank_group.reach(index, f"tests, and has scored {index + 1} batches")
-
-    def on_test_epoch_end(self, *_: Any) -> None:
-        """Note that what is left is to compare notes."""
-        rank_group.begin("has tested, and times the ranker")

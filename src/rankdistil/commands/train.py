@@ -22,7 +22,7 @@ from rankdistil.planning.estimate import expected
 from rankdistil.planning.unread import unread
 from rankdistil.processes import group as rank_group
 from rankdistil.processes import launch, ranks
-from rankdistil.processes.group import Announcements
+from rankdistil.processes.group import Group
 from rankdistil.processes.stopping import restarted
 from rankdistil.report.tables import print_check, print_plain
 from rankdistil.runs.record import discard_unstarted, prepare, read_record, state
@@ -55,18 +55,20 @@ def train(cfg: DictConfig) -> float | None:
     if HydraConfig.get().mode == RunMode.MULTIRUN and "BasicLauncher" in HydraConfig.get().launcher._target_:
         raise ValueError(f"each rank would run the whole sweep. Start it alone ({called('train')} -m ...): jobs start ranks.")
     ranks.require_fitting(cfg.trainer, rank)
-    group = rank_group.join(rank, timeout)
+    group = rank_group.join(timeout)
+    if group is None:  # torchrun has started one process
+        return _lead(cfg, None)
     group.compare(cfg)
     if rank.number == 0:
         with group.leading():
             return _lead(cfg, group)
-    for run in group.announced():
+    for run in group.announcements():
         rank_group.await_config(run)
         carry_out_prepared(run.folder)
     return None
 
 
-def _lead(cfg: DictConfig, group: Announcements | None) -> float | None:
+def _lead(cfg: DictConfig, group: Group | None) -> float | None:
     """Do what ``train`` does, alone or as rank 0 of a group."""
     refuse_secrets(HydraConfig.get().job.env_set, "hydra.job.env_set")
     _check(cfg)
@@ -184,6 +186,7 @@ def _check_sources(cfg: DictConfig) -> None:
 def carry_out_prepared(folder: Path) -> None:
     """Carry out the job that another process prepared in a run folder, and locked for this one."""
     cfg = OmegaConf.load(folder / ".hydra" / "config.yaml")
+    rank_group.join(run_data.trainer_arguments(cfg)["timeout"])
     record = read_record(folder)
     _stage(cfg)(cfg, folder, record["settings"], record["parents"], console())
 
@@ -192,7 +195,7 @@ def _stage(cfg: DictConfig) -> Callable[..., None]:
     return run_scoring if cfg.stage.learns == "nothing" else run_stage
 
 
-def _carry_out(step: plan.Step, parent: bool, group: Announcements | None) -> None:
+def _carry_out(step: plan.Step, parent: bool, group: Group | None) -> None:
     """Run a step unless it is finished. Parents wait for another process that builds them, and always resume."""
     if step.state.name == "finished":
         what = "reused" if parent else "nothing to do"
@@ -219,8 +222,8 @@ def _carry_out(step: plan.Step, parent: bool, group: Announcements | None) -> No
         prepare(step.folder, step.cfg, step.settings, step.parents, None if parent else HydraConfig.get(), step.tests)
         try:
             if group is not None:
-                group.announce(step.folder, step.cfg)
-                carry_out_prepared(step.folder)
+                with group.announced(step.folder, step.cfg):
+                    carry_out_prepared(step.folder)
             elif alone:
                 _stage(step.cfg)(step.cfg, step.folder, step.settings, step.parents, console())
             else:

@@ -1,27 +1,26 @@
-"""Group of ranks: what they tell one another outside of training, and the end of a run that one of them keeps waiting.
+"""Group of ranks: its process group, what ranks tell one another outside of training, one message where one fails or is late.
 
 Rank 0 plans, locks and prepares, and announces each run that is ready; the others wait for it, and carry it out at the same
-time. That goes through the group's key-value store: collectives need the process group, which Lightning makes only in a run.
-
-The process group's own timeout ends it too, later, but knows only that something didn't come. Ranks put into the group's store
-where they are; a rank that has waited for ``trainer.timeout`` looks who is behind it, or gives no sign of life.
+time. A collective that waits for ``trainer.timeout`` fails, and so does one that lost a rank; who is missing is asked in the
+group's store then, as a process group is of no more use. Why a rank failed goes through the store, too, where a thread looks
+for it: no collective reaches a rank that waits inside of NCCL, or is busy with something else.
 """
 
 import atexit
-import json
 import os
 import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+import torch.distributed as dist
 from omegaconf import DictConfig, OmegaConf
-from torch.distributed import DistError, PrefixStore, Store, rendezvous
 
 from rankdistil.config.schema import plain
 from rankdistil.files import changed_settings, fingerprint, flattened
@@ -30,13 +29,10 @@ from rankdistil.processes.ranks import Rank, lost_peer
 
 TIMEOUT_S = 1800.0  # where trainer.timeout isn't set
 LOOK_S = 0.1  # between two looks into the store
+FAILED_S = 1.0  # between two looks for another rank's failure
 BEAT_S = 10.0  # between two signs of life of rank 0, at most
 SEEN_S = 60.0  # how long a shared file system may take to show what another machine wrote
 LAST_WORDS_S = 10.0  # how long a failing rank waits for the others to take note
-
-
-class GroupFailedError(RuntimeError):
-    """Another rank failed; the message is its own."""
 
 
 class Run(NamedTuple):
@@ -46,29 +42,31 @@ class Run(NamedTuple):
     config: str
 
 
-class Announcements:
-    """One rank's end of the store.
+class Group:
+    """This process as one of several, with torch's process group: gloo on processors, NCCL on GPUs.
 
     Args:
         rank: this process.
-        timeout: seconds after which a rank that gives no sign of life is given up.
+        timeout: seconds that it waits for the others, here and in each collective.
 
-    Attributes:
-        store: the group's, with a prefix of its own.
+    Raises:
+        RuntimeError: if the ranks don't find one another in time.
     """
 
     def __init__(self, rank: Rank, timeout: float) -> None:
-        self._rank, self._timeout, self._runs = rank, timeout, 0
-        if "TORCHELASTIC_RUN_ID" not in os.environ:
-            _address_under_slurm()
-        try:  # the store of torchrun's agent; elsewhere rank 0 opens one, which Lightning then uses too
-            found, _, _ = next(rendezvous("env://", rank.number, rank.world, timeout=timedelta(seconds=timeout)))
-        except DistError as error:
-            raise RuntimeError(
-                f"rank {rank.number} of {rank.world} ({socket.gethostname()}) found no store at {os.environ['MASTER_ADDR']}:"
-                f"{os.environ['MASTER_PORT']} in {timeout:.0f} s (trainer.timeout), or not all ranks came: {error}"
-            ) from None
-        self.store = PrefixStore("rankdistil", found)
+        self.timeout, self._rank, self._free = timeout, rank, threading.Lock()
+        store = _store(rank, timeout)
+        _watch(rank, store)
+        if late := _late(rank, store, "came", timeout):  # asked in Python, where signals are heard
+            raise RuntimeError(f"rank {late} of {rank.world} hasn't come in {timeout:.0f} s (trainer.timeout).")
+        backend = "gloo"
+        if torch.cuda.is_available():
+            backend = "cpu:gloo,cuda:nccl"
+            os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # raise where time is out; else the process is aborted
+        place = {"store": dist.PrefixStore("group", store), "rank": rank.number, "world_size": rank.world}
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout), **place)
+        if backend != "gloo":
+            atexit.register(dist.destroy_process_group)  # NCCL warns without it
 
     def compare(self, cfg: DictConfig) -> None:
         """Compare the resolved configs of all ranks with rank 0's.
@@ -76,12 +74,10 @@ class Announcements:
         Raises:
             ValueError: naming the settings that differ.
         """
-        number = self._rank.number
-        self.store.set(f"config/{number}", json.dumps(flattened(plain(cfg))))
-        first = json.loads(self._wait("config/0", 0))
-        for other in range(1, self._rank.world) if number == 0 else [number]:
-            changed = changed_settings(first, json.loads(self._wait(f"config/{other}", other)))
-            if changed:
+        found: list[Any] = [None] * self._rank.world
+        dist.all_gather_object(found, flattened(plain(cfg)))
+        for other, settings in enumerate(found):
+            if changed := changed_settings(found[0], settings):
                 raise ValueError(
                     f"rank {other} was started with other settings than rank 0 (rank 0 -> rank {other}):\n  "
                     + "\n  ".join(changed)
@@ -90,12 +86,15 @@ class Announcements:
 
     @contextmanager
     def leading(self) -> Iterator[None]:
-        """Give signs of life while rank 0 plans, waits for locks and trains; at the end let the others go."""
+        """Give signs of life while rank 0 plans, fetches and waits for locks; at the end let the others go."""
         ended = threading.Event()
 
         def beat() -> None:
-            while not ended.wait(min(BEAT_S, self._timeout / 4)):
-                self.store.add("beat/0", 1)
+            with suppress(RuntimeError):  # the others are gone: whoever tells them something next hears of it
+                while not ended.wait(min(BEAT_S, self.timeout / 4)):
+                    with self._free:
+                        if not ended.is_set():
+                            self._tell("wait")
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
@@ -103,93 +102,94 @@ class Announcements:
             yield
         finally:
             ended.set()
-            thread.join()
-        self.store.set(f"run/{self._runs}", json.dumps(None))
-        self._leave()
+        thread.join()
+        self._tell(None)
 
-    def announce(self, folder: Path, cfg: DictConfig) -> None:
-        """Let the other ranks carry out a run, which is locked and prepared."""
-        self.store.set(f"run/{self._runs}", json.dumps([str(folder), fingerprint(flattened(plain(cfg)))]))
-        self._runs += 1
+    @contextmanager
+    def announced(self, folder: Path, cfg: DictConfig) -> Iterator[None]:
+        """Let the other ranks carry out a run, which is locked and prepared, while rank 0 does in the block."""
+        with self._free:
+            self._tell(Run(folder, fingerprint(flattened(plain(cfg)))))
+            yield
 
-    def announced(self) -> Iterator[Run]:
-        """Wait for runs, until rank 0 has no more.
+    def announcements(self) -> Iterator[Run]:
+        """Wait for runs, until rank 0 has no more."""
+        while (told := self._tell()) is not None:
+            if told != "wait":
+                yield told
 
-        Raises:
-            GroupFailedError: if a rank fails.
-            RuntimeError: if rank 0 gives no sign of life.
-        """
-        while (told := json.loads(self._wait(f"run/{self._runs}", 0))) is not None:
-            self._runs += 1
-            yield Run(Path(told[0]), told[1])
-        self._leave()
-
-    def fail(self, message: str) -> None:
-        """Print why this rank fails, once on each machine: what failed first, in the group."""
-        me, lone = self._rank, self._rank.local == self._rank.world
-        if lost_peer(message):
-            self._soon("failure")  # torchrun's agent ends this process meanwhile, and says whose connection was lost
-        first = self.store.compare_set("failure", "", message).decode()
-        if self.store.add(f"failed on/{me.node}", 1) == 1:
-            print(f"error: {first}", file=sys.stderr, flush=True)
-            self.store.set(f"said on/{me.node}", "")
-        self._soon(f"said on/{me.node}")  # the agent ends all once one has ended: not while another one is speaking
-        if not (lone and "TORCHELASTIC_RUN_ID" in os.environ):  # else the store, or its agent, might end with this process
-            self._leave()
-
-    def _wait(self, key: str, of: int) -> Any:
-        """Return a value that a rank sets, unless one fails or that one falls silent."""
-        try:
-            beats, heard = -1, time.monotonic()
-            while not self.store.check([key]):
-                if self.store.check(["failure"]):
-                    raise GroupFailedError(self.store.get("failure").decode())
-                if (now := self.store.add(f"beat/{of}", 0)) != beats:
-                    beats, heard = now, time.monotonic()
-                if time.monotonic() - heard > self._timeout:
-                    raise RuntimeError(
-                        f"rank {of} has given no sign of life for {self._timeout:.0f} s (trainer.timeout). See what it last "
-                        "said, or allow it more time."
-                    )
-                time.sleep(LOOK_S)
-            return self.store.get(key)
-        except DistError as error:
-            raise RuntimeError(f"rank 0, or the agent that started it, has ended. It has said why. ({error})") from None
-
-    def _soon(self, key: str) -> None:
-        """Wait for a key for a while."""
-        until = time.monotonic() + LAST_WORDS_S
-        while time.monotonic() < until and not self.store.check([key]):
-            time.sleep(LOOK_S)
-
-    def _leave(self) -> None:
-        """Let rank 0, which may hold the store, leave last; give up soon if a rank doesn't come."""
-        left, until = self.store.add("left", 1), time.monotonic() + LAST_WORDS_S
-        while self._rank.number == 0 and left < self._rank.world and time.monotonic() < until:
-            time.sleep(LOOK_S)
-            left = self.store.add("left", 0)
+    def _tell(self, what: Any = None) -> Any:
+        """Return what rank 0 tells all."""
+        box = [what]
+        dist.broadcast_object_list(box, 0)
+        return box[0]
 
 
-_joined: list[Announcements] = []
+_groups: list[Group] = []
+_stores: list[dist.Store] = []
 
 
-def join(rank: Rank, timeout: float) -> Announcements:
-    """Return this process's announcements, the same at each call.
+def join(timeout: float) -> Group | None:
+    """Return this process's group, the same at each call; None if it is alone.
+
+    Args:
+        timeout: seconds that ranks wait for one another.
 
     Raises:
         RuntimeError: if the ranks don't find one another in time.
     """
-    if not _joined:
-        _joined.append(Announcements(rank, timeout))
-    return _joined[0]
+    rank = ranks.current()
+    if rank is None or rank.world == 1:
+        return None
+    if not _groups:
+        _groups.append(Group(rank, timeout))
+    return _groups[0]
+
+
+def reduced(value: int, how: str) -> int:
+    """Return the largest (``MAX``) or the smallest (``MIN``) of all ranks' numbers."""
+    if not _groups:
+        return value
+    found = torch.tensor(value)
+    dist.all_reduce(found, getattr(dist.ReduceOp, how))
+    return int(found)
 
 
 def fail(rank: Rank, message: str) -> None:
-    """Print why this rank fails: once for all ranks of a machine."""
+    """Print why this rank fails, once on each machine: what failed first, in the group."""
+    atexit.unregister(dist.destroy_process_group)  # it would wait for the others
     try:
-        join(rank, LAST_WORDS_S).fail(message)
-    except RuntimeError:  # the others can't be reached (any more)
+        store = _store(rank, LAST_WORDS_S)
+        waits = bool(_groups) and lost_peer(message)
+        if waits and (late := _late(rank, store, "waits", LAST_WORDS_S)):  # torchrun ends this one meanwhile
+            message = (
+                f"rank {rank.number} waits in vain for rank {late}, which has ended, is halted, or takes longer than "
+                f"trainer.timeout={_groups[0].timeout:g} seconds. See what it last said; if it only needs longer, raise "
+                f"trainer.timeout; resume=true continues the run. ({message})"
+            )
+        first = store.compare_set("failure", "", message).decode()
+        speaks = store.add(f"failed on {rank.node}", 1) == 1
+    except dist.DistError:  # the others can't be reached (any more)
         print(f"error: {message}", file=sys.stderr, flush=True)
+        return
+    if speaks:
+        print(f"error: {first}", file=sys.stderr, flush=True)
+    with suppress(dist.DistError):
+        _leave(rank, store, speaks)
+
+
+def _leave(rank: Rank, store: dist.Store, spoke: bool) -> None:
+    """Wait for those that fail, too: for the one that speaks on this machine; rank 0, which may hold the store, for all."""
+    until, said = time.monotonic() + LAST_WORDS_S, f"said on {rank.node}"
+    if spoke:
+        store.set(said, "")
+    while not store.check([said]) and time.monotonic() < until:  # all are ended once one has
+        time.sleep(LOOK_S)
+    left = store.add("left", 1)
+    holds = rank.number == 0 and "TORCHELASTIC_RUN_ID" not in os.environ
+    while holds and left < rank.world and time.monotonic() < until:
+        time.sleep(LOOK_S)
+        left = store.add("left", 0)
 
 
 def await_config(run: Run) -> None:
@@ -209,103 +209,51 @@ def await_config(run: Run) -> None:
         time.sleep(LOOK_S)
 
 
-def _address_under_slurm() -> None:
-    from lightning.fabric.plugins.environments import SLURMEnvironment
+def _store(rank: Rank, timeout: float) -> dist.Store:
+    """Find the group's store: torchrun's, elsewhere one that rank 0 opens."""
+    if not _stores:
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            from lightning.fabric.plugins.environments import SLURMEnvironment
 
-    environment = SLURMEnvironment()
-    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
-
-
-LATER_S = 30.0  # behind trainer.timeout the process group gives up by itself, where all ranks stand in one place
-BEATS = 60  # in the timeout, at least one in LONGEST_BEAT_S
-LONGEST_BEAT_S = 10.0
-SILENT = 0.9  # of the timeout without a beat: no sign of life. A library that doesn't let threads run may take as long as that
-
-
-class _Place:
-    """Attributes: at: phase of the run and place in it; words: the same for people; since: when it came there."""
-
-    at, words, since = (0, 0), "is starting", 0.0
-
-
-_here = _Place()
-_threads: list[threading.Thread] = []
-_ended = threading.Event()
+            slurm = SLURMEnvironment()
+            os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = slurm.main_address, str(slurm.main_port)
+        try:
+            found, _, _ = next(dist.rendezvous("env://", rank.number, rank.world, timeout=timedelta(seconds=timeout)))
+        except dist.DistError as error:
+            raise dist.DistError(
+                f"rank {rank.number} of {rank.world} ({socket.gethostname()}) found no store at {os.environ['MASTER_ADDR']}:"
+                f"{os.environ['MASTER_PORT']} in {timeout:.0f} s (trainer.timeout), or not all ranks came: {error}"
+            ) from None
+        _stores.append(dist.PrefixStore("rankdistil", found))
+    return _stores[0]
 
 
-def watch(timeout: float) -> None:
-    """Begin to tell the other ranks where this one is, and to look after them; nothing to do for a lone process.
-
-    Args:
-        timeout: seconds that this rank waits for another one.
-    """
-    rank = ranks.current()
-    _here.since = time.monotonic()
-    if rank is not None and rank.world > 1 and not _threads:
-        store = join(rank, timeout).store
-        _threads.append(threading.Thread(target=_watch, args=(rank, store, timeout), daemon=True))
-        _threads[0].start()
-        atexit.register(_end)
+def _late(rank: Rank, store: dist.Store, place: str, seconds: float) -> str:
+    """Tell the others that this rank has come to a place; name those that don't in time, or before one fails."""
+    store.set(f"{place} {rank.number}", "")
+    until, places = time.monotonic() + seconds, [f"{place} {number}" for number in range(rank.world)]
+    while not store.check(places) and time.monotonic() < until and not store.check(["failure"]):
+        time.sleep(LOOK_S)
+    return ", ".join(str(number) for number, one in enumerate(places) if not store.check([one]))
 
 
-def _end() -> None:
-    """End the thread before the interpreter, which would abort the process where one is inside of the store's own code."""
-    _ended.set()
-    for thread in _threads:
-        thread.join(LAST_WORDS_S)  # it may wait for a store that is gone
+def _watch(rank: Rank, store: dist.Store) -> None:
+    """End this process soon after another rank has failed, whatever it waits for."""
+    ended = threading.Event()
 
+    def look() -> None:
+        with suppress(dist.DistError):  # the store is gone, and with it the group
+            while not ended.wait(FAILED_S):
+                if store.check(["failure"]):
+                    message = store.get("failure").decode()
+                    if not ended.wait(LAST_WORDS_S / 2):
+                        fail(rank, message)
+                        os._exit(1)
 
-def begin(words: str) -> None:
-    """Say that this rank begins the next phase of the run: all go through the same ones, and wait for each other in between."""
-    _move((_here.at[0] + 1, 0), words)
+    def end() -> None:
+        ended.set()
+        thread.join(LAST_WORDS_S)  # the interpreter's end would abort a process whose thread is inside of the store's code
 
-
-def reach(place: int, words: str) -> None:
-    """Say how far this rank has come in a phase."""
-    _move((_here.at[0], place), words)
-
-
-def _move(at: tuple[int, int], words: str) -> None:
-    _here.at, _here.words, _here.since = at, words, time.monotonic()
-
-
-def _watch(rank: ranks.Rank, store: Store, timeout: float) -> None:
-    beat, others = 0, [other for other in range(rank.world) if other != rank.number]
-    heard: dict[int, tuple[Any, float]] = {}
-    try:
-        while not _ended.is_set():
-            beat += 1
-            at, words, since = _here.at, _here.words, _here.since
-            store.set(f"place/{rank.number}", json.dumps([at, words, beat]))
-            now = time.monotonic()
-            for other in others:
-                told = json.loads(store.get(f"place/{other}")) if store.check([f"place/{other}"]) else None
-                if other not in heard or heard[other][0] != told:
-                    heard[other] = told, now
-            late = [_late(other, *heard[other], at, now, timeout) for other in others]
-            if now - since >= timeout and any(late):
-                fail(
-                    rank,
-                    f"rank {rank.number} {words}, and has waited there for {now - since:.0f} s (trainer.timeout={timeout:g}): "
-                    f"{'; '.join(filter(None, late))}. If it only needs longer, raise trainer.timeout; resume=true continues "
-                    "the run.",
-                )
-                os._exit(1)
-            if store.check(["failure"]):  # of a rank of another machine: nobody else may end this one
-                time.sleep(LAST_WORDS_S)
-                fail(rank, store.get("failure").decode())
-                os._exit(1)
-            _ended.wait(min(timeout / BEATS, LONGEST_BEAT_S))
-    except DistError:  # the store is gone, and with it the group: this process has ended soon, or waits for nobody
-        if _ended.wait(LATER_S):
-            return
-        print(f"error: rank {rank.number}: rank 0, or the agent that started it, has ended. It has said why.", file=sys.stderr)
-        os._exit(1)
-
-
-def _late(other: int, told: Any, heard: float, at: tuple[int, int], now: float, timeout: float) -> str | None:
-    if told is None:
-        return f"rank {other} hasn't come"
-    if now - heard >= SILENT * timeout:
-        return f"rank {other}, which {told[1]}, gives no sign of life (it is halted, or its machine is gone)"
-    return f"rank {other} is behind: it {told[1]}" if tuple(told[0]) < at else None
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    atexit.register(end)

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 # What torchrun sets, and nobody else sets all of. The first four make a ``Rank``.
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
 
-_LOST = re.compile("closed by peer|reset by peer|Broken pipe|timed out connecting")
+_LOST = re.compile(  # gloo's words and NCCL's
+    "closed by peer|reset by peer|Broken pipe|timed out connecting|Timed out waiting|before timing out|remote process exited"
+)
 
 
 class Rank(NamedTuple):
@@ -72,7 +74,7 @@ def mute() -> bool:
 
 
 def lost_peer(message: str) -> bool:
-    """Whether an error only tells that another rank has gone: what is left to say when that one died."""
+    """Whether an error only tells that another rank has gone or doesn't come: what is left to say when that one died."""
     return _LOST.search(message) is not None
 
 

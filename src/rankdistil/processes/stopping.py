@@ -27,7 +27,7 @@ PARENT = "RANKDISTIL_PARENT"  # in the environment: the process without which a 
 LOOK_EVERY_S = 1.0
 LEAVE_S = 60.0  # an orphan that hasn't ended by itself by then is ended
 
-_leaving: list[Callable[[], None]] = []  # what has to be done before this process may leave at once
+_children: list[subprocess.Popen[bytes]] = []  # that this process waits for
 
 
 class Stopped(SystemExit):
@@ -126,27 +126,20 @@ def wait_for(start: Callable[[], subprocess.Popen[bytes]]) -> int:
         Stopped: if there was a signal; a handler of somebody else's (a batch system's) has its turn first.
     """
     received: list[int] = []
-    children: list[subprocess.Popen[bytes]] = []
 
     def forward(signum: int) -> None:
         received.append(signum)
-        if len(received) == 1 and children:
-            children[0].send_signal(signum)
+        if len(received) == 1 and _children:
+            _children[0].send_signal(signum)
 
-    def kill() -> None:
-        for child in children:
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-
-    _leaving.append(kill)
     try:
         with taken(forward) as before:
-            children.append(start())
+            _children.append(start())
             if received:
-                children[0].send_signal(received[0])
-            code = children[0].wait()
+                _children[0].send_signal(received[0])
+            code = _children[0].wait()
     finally:
-        _leaving.remove(kill)
+        _children.clear()
     if received:
         handler = before[received[0]]
         if callable(handler) and handler is not signal.default_int_handler and not hasattr(handler, "ours"):
@@ -183,8 +176,9 @@ def _leave_at_second(reading: int) -> None:
             if first is None:
                 first = time.monotonic()
             elif time.monotonic() - first >= SAME_S:
-                for act in _leaving:
-                    act()
+                for child in _children:
+                    with suppress(ProcessLookupError):
+                        os.killpg(child.pid, signal.SIGKILL)
                 os._exit(128 + signum)
     os.close(reading)
 

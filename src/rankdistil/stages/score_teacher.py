@@ -20,7 +20,6 @@ from rankdistil.data.teacher_scores.folder import HEADER, SHARD, shard_name, tex
 from rankdistil.files import require, write_json
 from rankdistil.models.checkpoints import load_ranker, load_tokenizer
 from rankdistil.models.locate import identity
-from rankdistil.processes import group as rank_group
 from rankdistil.report.tables import data_notes, print_plain
 from rankdistil.runs.record import begun, failure_recorded
 from rankdistil.stages import data as run_data
@@ -42,8 +41,6 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
         console: where the closing lines go.
     """
     quieten()
-    rank_group.watch(run_data.trainer_arguments(cfg)["timeout"])
-    rank_group.begin("prepares its data")
     require("pyarrow", "experiment=score_teacher (Parquet)")  # before hours of scoring, not after
     teacher = load_ranker(networks.teacher_source(cfg))
     tokenizer = load_tokenizer(networks.teacher_source(cfg))
@@ -67,9 +64,7 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
             runner = build_runner(run_data.trainer_arguments(cfg), [writer, ProgressReport(f"teacher {teacher_name(cfg)}")])
             place = runner.global_rank, runner.world_size
             stream = ShardStream(left, *collection, data.encoder, cfg.data.eval_batch_size, *place)
-            rank_group.begin("begins to score")
             runner.test(ScoringModule(teacher), data.loader(stream), verbose=False)
-            rank_group.begin("has scored its shards")
             runner.strategy.barrier()
     if rank_zero_only.rank != 0:
         return

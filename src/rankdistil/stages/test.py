@@ -29,7 +29,6 @@ from rankdistil.inference.stopwatch import TimingSettings
 from rankdistil.metrics.ranking import read_run
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.checkpoints import load_ranker
-from rankdistil.processes import group as rank_group
 from rankdistil.report.results import same_test
 from rankdistil.report.run import Tested
 from rankdistil.runs.record import origin, run_label
@@ -200,9 +199,7 @@ def score_export(
         ProgressReport(label),
     ]
     runner = build_runner(trainer, callbacks)
-    rank_group.begin("begins a test")
     runner.test(ScoringModule(load_ranker(export)), datamodule=data, verbose=False)
-    rank_group.begin("waits for the test's files")
     runner.strategy.barrier()  # until the first process has written the files
 
 

@@ -32,7 +32,6 @@ from rankdistil.models.bert import compile_layers, parameter_count
 from rankdistil.models.checkpoints import load_tokenizer, require_fitting
 from rankdistil.modules import StageModule
 from rankdistil.modules.stage import validation_steps
-from rankdistil.processes import group as rank_group
 from rankdistil.report.run import conclude, conclude_language_model
 from rankdistil.report.tables import data_notes, print_plain
 from rankdistil.runs.record import begun, failure_recorded, read_record
@@ -59,8 +58,6 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
         ValueError: for settings that don't fit together; nothing but ``.hydra/`` is written by then.
     """
     quieten()
-    rank_group.watch(run_data.trainer_arguments(cfg)["timeout"])
-    rank_group.begin("prepares its data")
     before = read_record(folder) or {}
     again = before.get("status") == "finished"
     L.seed_everything(cfg.seed, verbose=False)
@@ -182,9 +179,7 @@ def _fit(
     )
     try:
         with stop.listening():
-            rank_group.begin("has prepared its data")
             trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-        rank_group.begin("waits for the export")
         trainer.strategy.barrier()  # the others would look for the export before the first process has written it
     finally:
         logger.save()  # what a logger keeps back isn't lost should the test fail
