@@ -5,7 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rankdistil.report.graphs import Check, Quality, check_table, write_checks
+from rankdistil.report.graphs import Check, Quality, check_columns, write_checks
+from rankdistil.report.tables import to_table
 
 REFERENCE = Check("torch", "float32", 0.0, 1.0, Quality(0.5, 0.0), Quality(0.6, 0.0), None)
 CLOSE = Check("openvino", "int8", 0.0312, 0.98765, Quality(0.4, -0.1), Quality(0.595, -0.005), 0.01, 7)
@@ -46,7 +47,7 @@ def test_validation_decides_whether_a_bound_holds_whatever_the_test_says() -> No
 
 def test_no_number_is_cut_in_a_terminal_of_usual_width() -> None:
     console = Console(width=120, record=True, file=StringIO())
-    console.print(check_table([REFERENCE, CLOSE, FAR], "Scores."))
+    console.print(to_table(check_columns([REFERENCE, CLOSE, FAR]), "Scores."))
     shown = console.export_text()
     assert all(cell in shown for check in (REFERENCE, CLOSE, FAR) for cell in check.cells()[2:])
     assert "…" not in shown

@@ -12,8 +12,8 @@ from rankdistil.report.results import (
     speed_columns,
     time_columns,
     timing_notes,
-    to_markdown,
 )
+from rankdistil.report.tables import to_markdown
 
 BOTH = timing(
     row("ranker", 2.0, "bfloat16"), row("teacher", 20.0, "bfloat16"), row("ranker", 4.0), row("teacher", 80.0),

@@ -12,9 +12,9 @@ from support import latency_row as row
 
 from rankdistil.data.check.whole import Check, Row
 from rankdistil.data.settings import DataSettings
-from rankdistil.report.results import Result, Tied, read_first_stage, read_result, same_test
+from rankdistil.report.results import Result, Tied, read_first_stage, read_result, results_columns, same_test
 from rankdistil.report.run import write_card
-from rankdistil.report.tables import data_notes, print_check, results_table
+from rankdistil.report.tables import data_notes, print_check, to_table
 
 SPEED = {
     "latency_ms_p50": 200.0,
@@ -50,12 +50,12 @@ def printed(table: object) -> str:
 
 
 def test_speed_up_is_the_teachers_latency_over_each_rankers_own() -> None:
-    lines = printed(results_table(ROWS, "toy", slowest="teacher toy")).splitlines()
+    lines = printed(to_table(results_columns(ROWS, slowest="teacher toy"), "toy")).splitlines()
     assert [line.split("│")[-2].strip() for line in lines if "│" in line] == ["-", "1.00x", "4.00x"]
 
 
 def test_measures_have_four_digits_and_a_first_stage_no_speed() -> None:
-    text = printed(results_table(ROWS, "toy"))
+    text = printed(to_table(results_columns(ROWS), "toy"))
     assert "0.7500" in text
     assert "22.00 M" in text
     (line,) = (line for line in text.splitlines() if "BM25" in line)

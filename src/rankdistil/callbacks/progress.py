@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from rankdistil.data.batches.datamodule import RerankingTask
 from rankdistil.metrics.ranking import is_collapsed
+from rankdistil.processes.progress import Work, say, screen
 
-LINE_EVERY_S = 10.0
 RANKING, LOSS = "val/nDCG@10", "val/loss"
 
 
@@ -28,9 +26,8 @@ class ProgressReport(L.Callback):
     """
 
     def __init__(self, label: str, validated: Sequence[int] = ()) -> None:
-        self._label, self._validated = label, validated
-        self._console = Console(stderr=True, highlight=False)
-        self._bar: Progress | None = None
+        self._label, self._validated, self._console = label, validated, screen()
+        self._work: Work | None = None
         self._step_ended = 0.0
         self._spent, self._began = 0.0, None
 
@@ -54,7 +51,7 @@ class ProgressReport(L.Callback):
     def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Open the training bar."""
         self._open("train", trainer.max_steps, trainer.global_step)
-        self._began = self._started
+        self._began = self._step_ended = time.monotonic()
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, *_: Any) -> None:
         """Advance the training bar."""
@@ -62,7 +59,8 @@ class ProgressReport(L.Callback):
         pairs, now = len(batch.query_ids) * trainer.world_size, time.monotonic()  # batches of all processes are about alike
         module.log("train/pairs_per_second", pairs / max(now - self._step_ended, 1e-9))
         self._step_ended = now
-        self._advance(trainer.global_step, pairs, "" if loss is None else f"loss {float(loss):.4f}")
+        step, note = trainer.global_step, "" if loss is None else f"loss {float(loss):.4f}"
+        self._work.advance(step, pairs, note, due=step == trainer.max_steps)
 
     def on_train_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Close the training bar, and say so if training has stopped before its last step."""
@@ -70,7 +68,7 @@ class ProgressReport(L.Callback):
         self._close()
         if trainer.should_stop and trainer.global_step < trainer.max_steps:
             done = f"stopped behind step {trainer.global_step} of {trainer.max_steps}"
-            self._console.print(f"{self._label}: {done}: validation no longer gets better (stage.patience)", soft_wrap=True)
+            say(self._console, f"{self._label}: {done}: validation no longer gets better (stage.patience)")
 
     def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Say the validation measures, beside those that a ranker is to reach, and whether it has collapsed."""
@@ -80,18 +78,18 @@ class ProgressReport(L.Callback):
             place = f"val {number}/{len(self._validated)} (step {trainer.global_step})"
             task = trainer.datamodule.task("valid") if RANKING in found else None
             for line in [f"loss {found[LOSS]:.4f}"] if task is None else _ranking_lines(found, task):
-                self._console.print(f"{self._label}: {place}: {line}", soft_wrap=True)
+                say(self._console, f"{self._label}: {place}: {line}")
         self._step_ended = time.monotonic()  # the next step's rate leaves validation out
 
     def on_test_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Open the test bar."""
-        self._open("test", sum(trainer.num_test_batches), 0)
+        self._open("test", sum(trainer.num_test_batches))
 
     def on_test_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
         """Advance the test bar."""
-        self._advance(batch_idx + 1, len(batch.query_ids), "")
+        self._work.advance(batch_idx + 1, len(batch.query_ids), due=batch_idx + 1 == sum(trainer.num_test_batches))
 
     def on_test_epoch_end(self, *_: Any) -> None:
         """Close the test bar."""
@@ -101,34 +99,12 @@ class ProgressReport(L.Callback):
         """Give the terminal back."""
         self._close()
 
-    def _open(self, what: str, total: int, done: int) -> None:
-        self._what, self._total, self._first = f"{self._label}: {what}", total, done
-        self._pairs, self._started = 0, time.monotonic()
-        self._said = self._step_ended = self._started
-        if self._console.is_terminal:
-            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-            left = TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[rate]:.0f} pairs/s {task.fields[note]}")
-            self._bar = Progress(*columns, *left, console=self._console)
-            self._task = self._bar.add_task(self._what, total=total, completed=done, rate=0.0, note="")
-            self._bar.start()
-
-    def _advance(self, done: int, pairs: int, note: str) -> None:
-        self._pairs += pairs
-        now = time.monotonic()
-        seconds = max(now - self._started, 1e-9)
-        rate = self._pairs / seconds
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, rate=rate, note=note)
-        elif now - self._said >= LINE_EVERY_S or done == self._total:
-            self._said = now
-            left = (self._total - done) * seconds / max(done - self._first, 1)
-            clock = f"{int(left) // 60}:{int(left) % 60:02d}"
-            self._console.print(f"{self._what} {done}/{self._total}, {rate:.0f} pairs/s, {clock} left {note}".rstrip())
+    def _open(self, what: str, total: int, begun: int = 0) -> None:
+        self._work = Work(f"{self._label}: {what}", total, rated="pairs", begun=begun, console=self._console)
 
     def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if self._work is not None:
+            self._work.close()
 
 
 def _ranking_lines(found: dict[str, float], task: RerankingTask) -> list[str]:

@@ -39,9 +39,8 @@ from rankdistil.report.results import (
     speed,
     speed_columns,
     timing_notes,
-    to_table,
 )
-from rankdistil.report.tables import data_notes, print_plain
+from rankdistil.report.tables import data_notes, print_plain, to_table
 from rankdistil.report.verdict import depth_note, likely_cures
 from rankdistil.runs.entries import Entry, find_entries
 from rankdistil.runs.record import origin
@@ -107,7 +106,7 @@ def _report(
     times = speed_columns(timing, {row.name: row.name for row in rows}, teacher)
     for table in [
         *tables(rows, title, teacher, baseline, screen.width),
-        *([to_table(times, "inference time")] if times else []),
+        *([to_table(times, "inference time", framed=False)] if times else []),
     ]:
         screen.print(table)
         screen.print()

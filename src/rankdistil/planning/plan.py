@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
-from rich.table import Table
 
 from rankdistil.config.checks import recorded
 from rankdistil.config.choices import (
@@ -24,6 +22,7 @@ from rankdistil.files import fingerprint, flattened, holder
 from rankdistil.inference.machine import on_cpu, resolve_precision
 from rankdistil.models.locate import deciding_parts, identity
 from rankdistil.models.student import Start
+from rankdistil.report.tables import Column, to_table
 from rankdistil.runs.record import State, scores_origin, state
 from rankdistil.stages import data as run_data
 
@@ -69,19 +68,17 @@ def make_plan(cfg: DictConfig, compose: Callable[[list[str]], DictConfig]) -> li
 
 def show(steps: list[Step], console: Console, expected: Sequence[str] = ()) -> None:
     """Print the plan as a table; ``expected`` says of each step how long it will take."""
-    table = Table(title="plan", title_justify="left")
-    for column in ("run", "stage", "starts from", "state", "why"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("stage", "state"))
-    if expected:
-        table.add_column("expected", no_wrap=True)
     starts: dict[Path, str] = {}
     for step in steps:  # parents come first
         followed = Path(step.parents.get("student", {}).get("source", "")).parent
         starts[step.folder] = "-" if step.cfg.stage.learns == "nothing" else start_in_words(step.cfg, starts.get(followed, ""))
-    for step, time in zip_longest(steps, expected):
-        cells = [str(step.folder), step.cfg.stage.name, starts[step.folder], step.state.name, step.state.reason]
-        table.add_row(*cells, *([time] if expected else []))
-    console.print(table)
+    cells = {
+        "run": [str(step.folder) for step in steps], "stage": [step.cfg.stage.name for step in steps],
+        "starts from": [starts[step.folder] for step in steps], "state": [step.state.name for step in steps],
+        "why": [step.state.reason for step in steps],
+    }  # fmt: skip
+    columns = [Column(name, of, text=True, folds=name not in ("stage", "state")) for name, of in cells.items()]
+    console.print(to_table([*columns, *([Column("expected", expected, text=True)] if expected else [])], "plan"))
 
 
 def _add(

@@ -14,7 +14,8 @@ from rich.table import Table
 from rankdistil.files import write_json, write_text
 from rankdistil.metrics.comparing import describe_test, shown_p
 from rankdistil.report.comparison import Difference, Row
-from rankdistil.report.results import Column, Timing, is_busy, time_columns, timing_notes, to_markdown, to_table
+from rankdistil.report.results import Timing, is_busy, time_columns, timing_notes
+from rankdistil.report.tables import Column, names_column, to_markdown, to_table
 
 
 def tables(rows: Sequence[Row], title: str, teacher: str | None, baseline: str, width: int = 120) -> list[Table]:
@@ -33,7 +34,7 @@ def tables(rows: Sequence[Row], title: str, teacher: str | None, baseline: str, 
         if len(pages[-1]) > len(names) and sum(column.width for column in [*pages[-1], *block]) > width:
             pages.append([*names])
         pages[-1] = [*pages[-1], *block]
-    return [to_table(page, title if number == 0 else None) for number, page in enumerate(pages)]
+    return [to_table(page, title if number == 0 else None, framed=False) for number, page in enumerate(pages)]
 
 
 def markdown(rows: Sequence[Row], teacher: str | None, baseline: str) -> str:
@@ -94,7 +95,7 @@ def _blocks(rows: Sequence[Row], teacher: str | None, baseline: str) -> list[lis
         versus.insert(0, Column("vs teacher", [_difference(row.against_teacher) for row in rows]))
         agreement.append(Column("tau", ["-" if row.tau is None else f"{row.tau:.3f}" for row in rows]))
         agreement.append(Column("top-10", ["-" if row.overlap is None else f"{row.overlap:.3f}" for row in rows]))
-    names = [Column("ranker", [row.shown for row in rows])]
+    names = [names_column("ranker", [row.shown for row in rows])]
     if any(row.shown != row.name for row in rows):
         names.append(Column("trained on", [_leaked(row) for row in rows]))
     return [names, quality, versus, agreement, timing]

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.table import Table
-
 from rankdistil.files import write_text
+from rankdistil.report.tables import Column, to_markdown
 
 HEADING = "## Other runtimes and precisions"
 NAMES = (
@@ -63,16 +62,14 @@ class Check(NamedTuple):
         return self.precision if self.weight_bits is None else f"{self.precision}, {self.weight_bits}-bit weights"
 
 
-def check_table(checks: Sequence[Check], title: str) -> Table:
-    """Build the table of the terminal."""
-    table = Table(title=title, title_justify="left")
-    for name in NAMES[:2]:
-        table.add_column(name)
-    for name in NAMES[2:]:  # names take two lines, numbers are never cut
-        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
-    for check in checks:
-        table.add_row(*check.cells())
-    return table
+def check_columns(checks: Sequence[Check]) -> list[Column]:
+    """Make the columns of the table; precisions take two lines where there is no room, numbers are never cut."""
+    cells = zip(*(check.cells() for check in checks), strict=True)
+    texts = (name in NAMES[:2] for name in NAMES)
+    return [
+        Column(name if text else name.replace(" ", "\n"), column, text=text, folds=text)
+        for name, column, text in zip(NAMES, cells, texts, strict=True)
+    ]
 
 
 def write_checks(export: Path, checks: Sequence[Check], title: str) -> None:
@@ -86,6 +83,4 @@ def write_checks(export: Path, checks: Sequence[Check], title: str) -> None:
     card = export / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else f"# {export.name}\n"
     text = re.sub(rf"\n*{re.escape(HEADING)}\n.*?(?=\n\n## |\Z)", "", text, flags=re.DOTALL).rstrip("\n")
-    rows = [NAMES, ["---", "---", *["---:"] * (len(NAMES) - 2)], *(check.cells() for check in checks)]
-    lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    write_text(card, f"{text}\n\n{HEADING}\n\n{title}\n\n{lines}\n")
+    write_text(card, f"{text}\n\n{HEADING}\n\n{title}\n\n{to_markdown(check_columns(checks))}")

@@ -10,51 +10,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from rich import box
-from rich.table import Table
-
 from rankdistil.data.collections.leaks import Leak
 from rankdistil.files import called, read_json
 from rankdistil.inference.machine import shown_share
 from rankdistil.metrics.ranking import MAIN
-
-GAP = 2
-ESCAPED_BAR = "\\|"
-
-
-class Column(NamedTuple):
-    """Attributes: header: short; cells: one per row."""
-
-    header: str
-    cells: list[str]
-
-    @property
-    def width(self) -> int:
-        """Characters of the widest cell, with the gap to the next column."""
-        return max(map(len, [self.header, *self.cells])) + GAP
-
-
-def to_table(columns: Sequence[Column], title: str | None) -> Table:
-    """Build a table for a terminal; what is folded if it is too wide are the names in the first column."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), show_edge=False)
-    for number, column in enumerate(columns):
-        if number == 0:
-            table.add_column(column.header, overflow="fold")
-        else:
-            table.add_column(column.header, justify="right", no_wrap=True)
-    for cells in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*cells)
-    return table
-
-
-def to_markdown(columns: Sequence[Column]) -> str:
-    """Write a table in Markdown; nothing without columns."""
-    if not columns:
-        return ""
-    lines = [[column.header for column in columns], ["---"] + ["---:"] * (len(columns) - 1)]
-    lines += zip(*(column.cells for column in columns), strict=True)
-    return "".join(f"| {' | '.join(cell.replace('|', ESCAPED_BAR) for cell in line)} |\n" for line in lines)
-
+from rankdistil.report.tables import Column, names_column
 
 Timing = Mapping[str, Any]
 """Content of ``latency.json``, see ``rankdistil.inference.stopwatch.time_rankers``; None stands for nothing timed."""
@@ -185,7 +145,7 @@ def speed_columns(timing: Timing | None, names: Mapping[str, str], slowest: str 
     if is_busy(timing) or len(sizes) * len({how for _, how in keys}) < 2:
         return []
     many = {key: _throughput([row for row in rows if (row["ranker"], _how(row)) == key]) for key in keys}
-    columns = [Column("ranker", [f"{names[name]}, {_named(how)}" for name, how in keys])]
+    columns = [names_column("ranker", [f"{names[name]}, {_named(how)}" for name, how in keys])]
     for size in sizes:
         found = [single[name, how, size] for name, how in keys]
         columns.append(Column(f"ms / 1x{size}", [_shown(row, TIME, ".1f") for row in found]))
@@ -275,6 +235,19 @@ class Result(NamedTuple):
     def values(self, measure: str = MAIN) -> dict[str, float]:
         """Return one measure by query id."""
         return {query: row[measure] for query, row in self.per_query.items()}
+
+
+def results_columns(results: Sequence[Result], slowest: str | None = None) -> list[Column]:
+    """Make the columns of a table.
+
+    Args:
+        results: one row each.
+        slowest: name of the row that speed-ups are relative to; no speed-up column without it.
+    """
+    measures = [Column(name, [f"{one.measures[name]:.4f}" for one in results]) for name in results[0].measures]
+    base = None if slowest is None else next((one.speed for one in results if one.name == slowest), {})
+    names = names_column("ranker", [one.name for one in results])
+    return [names, *measures, *time_columns([one.speed for one in results], base)]
 
 
 def average(results: Sequence[Result], name: str) -> Result:

@@ -16,13 +16,12 @@ from rankdistil.report.results import (
     Timing,
     read_first_stage,
     read_result,
+    results_columns,
     speed,
     speed_columns,
     timing_notes,
-    to_markdown,
-    to_table,
 )
-from rankdistil.report.tables import print_plain, results_columns, results_table
+from rankdistil.report.tables import print_plain, to_markdown, to_table
 from rankdistil.report.verdict import Verdict, depth_note, likely_cures, verdict
 
 TEMPLATE = """---
@@ -251,9 +250,9 @@ def conclude_language_model(cfg: DictConfig, folder: Path, record: dict[str, Any
 
 def _print(ranked: Ranked, split: str, timing: dict[str, Any] | None, console: Console) -> None:
     slowest = ranked.teacher.name if ranked.teacher and timing else None
-    console.print(results_table(ranked.rows, f"{split}, {len(ranked.first.per_query)} queries", slowest))
+    console.print(to_table(results_columns(ranked.rows, slowest), f"{split}, {len(ranked.first.per_query)} queries"))
     if timing is None:
         return
     if columns := speed_columns(timing, ranked.timed, "teacher" if slowest else None):
-        console.print(to_table(columns, "inference time"))
+        console.print(to_table(columns, "inference time", framed=False))
     print_plain(console, timing_notes(timing))

@@ -1,46 +1,75 @@
-"""Short tables and notes: the results of a run, what was left out of its data, what ``plan=check`` found."""
+"""Tables, for a terminal and in Markdown; notes: what was left out of a run's data, what ``plan=check`` found."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from rankdistil.data.batches.groups import told_left_out
 from rankdistil.data.check.whole import Check
 from rankdistil.data.collections.holdout import told_sides
-from rankdistil.report.results import Column, Result, time_columns
+from rankdistil.processes.progress import say
+
+GAP = 2
+ESCAPED_BAR = "\\|"
 
 
-def results_columns(results: Sequence[Result], slowest: str | None = None) -> list[Column]:
-    """Make the columns.
+class Column(NamedTuple):
+    """A column of a table: by default of numbers.
 
-    Args:
-        results: one row each.
-        slowest: name of the row that speed-ups are relative to; no speed-up column without it.
+    Attributes:
+        header: short; on a terminal in as many lines as it has.
+        cells: one per row.
+        text: whether cells stand at the left.
+        folds: whether a cell takes several lines where there is no room for it.
+        most: characters of a line; as many as are needed without it.
     """
-    measures = [Column(name, [f"{one.measures[name]:.4f}" for one in results]) for name in results[0].measures]
-    base = None if slowest is None else next((one.speed for one in results if one.name == slowest), {})
-    names = Column("ranker", [one.name for one in results])
-    return [names, *measures, *time_columns([one.speed for one in results], base)]
+
+    header: str
+    cells: Sequence[str]
+    text: bool = False
+    folds: bool = False
+    most: int | None = None
+
+    @property
+    def width(self) -> int:
+        """Characters of the widest cell, with the gap to the next column."""
+        return max(map(len, [self.header, *self.cells])) + GAP
 
 
-def results_table(results: Sequence[Result], title: str, slowest: str | None = None) -> Table:
-    """Build the table for a terminal; arguments as for ``results_columns``, title: what was ranked."""
+def names_column(header: str, cells: Sequence[str]) -> Column:
+    """Make the column that says what each row is of; it is folded where a line is too short for the numbers."""
+    return Column(header, cells, text=True, folds=True)
+
+
+def to_table(columns: Sequence[Column], title: str | None, framed: bool = True) -> Table:
+    """Build a table for a terminal."""
     table = Table(title=title, title_justify="left")
-    columns = results_columns(results, slowest)
+    if not framed:
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), show_edge=False)
     for column in columns:
-        first = column is columns[0]  # names are folded where the line is too short for the numbers
-        table.add_column(column.header, justify="left" if first else "right", no_wrap=not first)
+        justify = "left" if column.text else "right"
+        table.add_column(column.header, justify=justify, no_wrap=not column.folds, overflow="fold", max_width=column.most)
     for cells in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*cells)
     return table
 
 
+def to_markdown(columns: Sequence[Column]) -> str:
+    """Write a table in Markdown; nothing without columns."""
+    if not columns:
+        return ""
+    lines = [[column.header.replace("\n", " ") for column in columns], ["---" if column.text else "---:" for column in columns]]
+    lines += zip(*(column.cells for column in columns), strict=True)
+    return "".join(f"| {' | '.join(cell.replace('|', ESCAPED_BAR) for cell in line)} |\n" for line in lines)
+
+
 def print_plain(console: Console, lines: Sequence[str]) -> None:
     """Print lines as they are, without wrapping or markup."""
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, line)
 
 
 def data_notes(account: dict[str, Any]) -> list[str]:
@@ -99,17 +128,16 @@ def print_check(check: Check, on_bad: str, console: Console) -> None:
     Raises:
         ValueError: if a run would stop at one of the problems.
     """
-    table = Table(title="data", title_justify="left")
-    table.add_column("split", max_width=12)
-    table.add_column("file", overflow="fold", max_width=24)
-    for name in ("lines", "bytes"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("sha256", no_wrap=True)
-    table.add_column("holds", overflow="fold")
-    for row in check.rows:
-        numbers = ["" if number is None else str(number) for number in (row.lines, row.bytes)]
-        table.add_row(", ".join(row.splits), row.file, *numbers, row.sha256, row.told)
-    console.print(table)
+    numbers = [["" if number is None else str(number) for number in (row.lines, row.bytes)] for row in check.rows]
+    columns = [
+        Column("split", [", ".join(row.splits) for row in check.rows], text=True, folds=True, most=12),
+        Column("file", [row.file for row in check.rows], text=True, folds=True, most=24),
+        Column("lines", [lines for lines, _ in numbers]),
+        Column("bytes", [size for _, size in numbers]),
+        Column("sha256", [row.sha256 for row in check.rows], text=True),
+        Column("holds", [row.told for row in check.rows], text=True, folds=True),
+    ]
+    console.print(to_table(columns, "data"))
     listings = check.listings.all()
     print_plain(console, check.facts)
     print_plain(console, [f"note: {note}" for note in check.notes])

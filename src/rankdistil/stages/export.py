@@ -25,8 +25,8 @@ from rankdistil.metrics.comparing import kendall_tau
 from rankdistil.metrics.ranking import means, passage_ids, per_query, ranked
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.checkpoints import load_ranker, load_tokenizer, read_config
-from rankdistil.report.graphs import Check, Quality, check_table, write_checks
-from rankdistil.report.tables import print_plain
+from rankdistil.report.graphs import Check, Quality, check_columns, write_checks
+from rankdistil.report.tables import print_plain, to_table
 from rankdistil.stages import data as run_data
 
 MEASURE = "nDCG@10"
@@ -160,7 +160,7 @@ def export(folder: Path, run: Path, kinds: Collection[str], pairs: int, bound: f
         for name in unfit:
             remove(folder, name)
     title = _keep(folder, data, checks)
-    screen.print(check_table(checks, title))
+    screen.print(to_table(check_columns(checks), title))
     chosen = f"dtype=auto on this processor: {choose(str(folder), 'torch', CPU)}"
     print_plain(screen, [*notes, chosen, f"files: {folder}/  {'  '.join(name for name in written if name not in unfit)}"])
     if failed:
