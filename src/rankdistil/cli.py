@@ -6,7 +6,7 @@ Imports little: a mistyped key should be answered before torch is loaded.
 import difflib
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from rankdistil.files import CHECKOUT, PACKAGE, installing
 from rankdistil.processes import ranks
 from rankdistil.processes.stopping import Stopped, drop_closed_outputs, ended_by_signals, queue_again
-from rankdistil.words import asked_for_help, first_choice, key_of, readable, several, unreadable
+from rankdistil.words import asked_for_help, first_choice, key_of, module_help, readable, several, unreadable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -129,6 +129,33 @@ def one_message(
         rows = "\n  ".join(failed_jobs)
         print(f"{len(failed_jobs)} jobs of the sweep failed:\n  {rows}", file=sys.stderr)
         sys.exit(SAID)
+
+
+def run_command(words: Sequence[str], doc: str, task: Callable[[], None]) -> int:
+    """Run a command that needs no config; print one message where that fails.
+
+    Args:
+        words: of the command line.
+        doc: docstring of its module, for the help.
+        task: does what the words say.
+
+    Returns:
+        The exit status: 128 + signal where one stopped it; see ``asked_for_help`` for that of the help.
+    """
+    if (status := asked_for_help(words, module_help(doc))) is not None:
+        return status
+    try:
+        with ended_by_signals():
+            task()
+    except Stopped as stopped:
+        print(f"{stopped}.", file=sys.stderr)
+        return stopped.code
+    except Exception as error:
+        if wanted_full:
+            raise
+        print(f"error: {describe(error, 'train')}", file=sys.stderr)
+        return SAID
+    return 0
 
 
 def _refuse_hydra_folder(config_name: str) -> None:

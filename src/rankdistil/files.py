@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+HASH = 16  # hexadecimal digits
 ENDS = 1 << 16  # bytes at either end that tell contents apart
 MARK = ".rankdistil-"  # in the name of what isn't whole yet
 NAMED = re.compile("(?P<name>.+) sha256:(?P<hash>[0-9a-f]+)")  # as ``named`` says it
@@ -30,9 +31,7 @@ def written(target: Path) -> Iterator[Path]:
     """Give a file to write, beside the target; behind the block it is flushed to disk and renamed over the target."""
     with _beside(target, lambda place: os.close(os.open(place, os.O_CREAT | os.O_EXCL, 0o666))) as place:  # less the umask
         yield place
-        with place.open("rb") as file:
-            os.fsync(file.fileno())
-        place.replace(target)
+        move(place, target)
 
 
 @contextmanager
@@ -153,7 +152,7 @@ def stamp(path: Path) -> dict[str, str | int]:
         digest = hashlib.sha256(file.read(ENDS))
         file.seek(max(size - ENDS, 0))
         digest.update(file.read(ENDS))
-    return {"file": path.name, "size": size, "modified": path.stat().st_mtime_ns, "ends": digest.hexdigest()[:16]}
+    return {"file": path.name, "size": size, "modified": path.stat().st_mtime_ns, "ends": digest.hexdigest()[:HASH]}
 
 
 def content(path: Path) -> str:
@@ -174,7 +173,7 @@ def named(path: Path) -> str:
 @cache
 def _content(path: Path, size: int, modified: int, changed: int) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return hashlib.file_digest(file, "sha256").hexdigest()[:HASH]
 
 
 def flattened(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -187,9 +186,14 @@ def flattened(value: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def short_hash(text: str) -> str:
+    """Tell a text from all others: the beginning of its SHA-256, 16 hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()[:HASH]
+
+
 def fingerprint(settings: dict[str, Any]) -> str:
-    """Short hash of settings."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    """Tell settings, in whatever order, from others: a short hash."""
+    return short_hash(json.dumps(settings, sort_keys=True))
 
 
 def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -275,6 +279,31 @@ def filled(folder: Path) -> Iterator[None]:
         raise
     finally:
         _remove_empty(made)
+
+
+@contextmanager
+def workshop(folder: Path, choice: str) -> Iterator[None]:
+    """Hold a folder of ours, empty, against other processes; behind the block it goes, with what is left in it.
+
+    Args:
+        folder: what a killed process left there goes first: the lock says that none is at work.
+        choice: see ``locked``.
+
+    Raises:
+        RuntimeError: if another process holds it.
+    """
+    with locked(folder, wait=False, choice=choice, ours=True):
+        _empty(folder)
+        try:
+            yield
+        finally:
+            _empty(folder)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name != LOCK:
+            _remove(path)
 
 
 def _acquire(folder: Path, wait: bool, choice: str, made: list[Path]) -> int:

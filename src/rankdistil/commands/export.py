@@ -31,9 +31,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rankdistil.cli import describe, wanted_full
-from rankdistil.processes.stopping import Stopped, ended_by_signals
-from rankdistil.words import asked_for_help, key_values, module_help
+from rankdistil.cli import run_command
+from rankdistil.words import key_values
 
 KEYS = ("run", "to", "data", "pairs", "bound")
 KINDS = ("onnx", "openvino", "int8")
@@ -123,28 +122,19 @@ def _run(folder: Path, key: str) -> Path:
 
 
 def main(words: Sequence[str]) -> int:
-    """Export what the words of the command line say; print one message where that fails.
+    """Export what the words of the command line say.
 
     Returns:
-        The exit status; see ``asked_for_help`` for that of the help.
+        The exit status, see ``run_command``.
     """
-    if (status := asked_for_help(words, module_help(__doc__))) is not None:
-        return status
-    try:
-        with ended_by_signals():
-            settings = settings_of(words)
-            from rankdistil.stages.export import export  # after the words: a wrong one is answered at once
 
-            export(settings.export, settings.data, settings.to, settings.pairs, settings.bound)
-    except Stopped as stopped:
-        print(f"{stopped}.", file=sys.stderr)
-        return stopped.code
-    except Exception as error:
-        if wanted_full:
-            raise
-        print(f"error: {describe(error, 'train')}", file=sys.stderr)
-        return 1
-    return 0
+    def task() -> None:
+        settings = settings_of(words)
+        from rankdistil.stages.export import export  # after the words: a wrong one is answered at once
+
+        export(settings.export, settings.data, settings.to, settings.pairs, settings.bound)
+
+    return run_command(words, __doc__, task)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ No key may name a secret, and what comes from the environment is written down as
 folder, in its loggers and in reports.
 """
 
-import hashlib
 import importlib
 import inspect
 import re
@@ -19,6 +18,7 @@ from omegaconf.resolvers import oc
 
 from rankdistil.config import schema
 from rankdistil.config.schema import plain, require, require_known
+from rankdistil.files import short_hash
 
 TARGETS = re.compile(r"rankdistil\.losses\.[A-Z]\w+|lightning\.pytorch\.loggers\.[A-Z]\w+Logger")
 PLAIN = {bool: schema.TRUTH, float: schema.NUMBER, int: schema.WHOLE, str: schema.TEXT}  # other types judge for themselves
@@ -165,7 +165,7 @@ def _recorded(node: DictConfig | ListConfig, key: Any) -> Any:
         return recorded(value)  # a number or a switch is no secret
     with _references():
         reference = node[key]
-    digest = hashlib.sha256(value.encode()).hexdigest()[:8]
+    digest = short_hash(value)[:8]
     return value if reference == value else f"{reference} ({digest})"
 
 

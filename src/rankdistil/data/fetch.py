@@ -23,8 +23,8 @@ from ir_datasets import util
 from ir_datasets.util.download import Download, LocalDownload
 from ir_datasets.util.fileio import Cache, TarExtractAll, ZipExtractCache
 
+from rankdistil.cli import run_command
 from rankdistil.files import locked
-from rankdistil.words import module_help
 
 KINDS = ("docs", "queries", "qrels", "docpairs", "scoreddocs")
 ANSWERS_WITHIN_S = 5.0
@@ -181,17 +181,19 @@ def _describe(file: Download) -> Missing:
 
 
 def main(words: Sequence[str]) -> int:
-    """Fetch all of the ids on the command line; print one message where that fails. Returns the exit status."""
-    from rankdistil.cli import one_message
+    """Fetch all of the ids on the command line.
 
-    def all_of_them() -> None:
+    Returns:
+        The exit status, see ``run_command``.
+    """
+
+    def task() -> None:
         from rankdistil.data.collections.reader import Reader
 
         fetch({name: (Reader(name).dataset, KINDS) for name in words})
         print(f"{', '.join(words)}: everything is in {home()}")
 
-    one_message(all_of_them, "train", lambda _: module_help(__doc__))
-    return 0
+    return run_command(words, __doc__, task)
 
 
 if __name__ == "__main__":

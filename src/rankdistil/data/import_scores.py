@@ -29,11 +29,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rankdistil.cli import run_command
 from rankdistil.data.teacher_scores.distinct import build_folder
 from rankdistil.data.teacher_scores.formats import BY_ID, FORMATS, Ids, TextIds, read_scores
 from rankdistil.files import content, require
-from rankdistil.processes.stopping import Stopped, ended_by_signals
-from rankdistil.words import asked_for_help, key_values, module_help
+from rankdistil.words import key_values
 
 REQUIRED = ("format", "file", "to")
 KEYS = (*REQUIRED, "corpus", "queries", "repeats")
@@ -126,23 +126,12 @@ def _made_of(settings: Settings) -> dict[str, Any]:
 
 
 def main(words: Sequence[str]) -> int:
-    """Import what the words of the command line say; print one message where that fails.
+    """Import what the words of the command line say.
 
     Returns:
-        The exit status; see ``asked_for_help`` for that of the help.
+        The exit status, see ``run_command``.
     """
-    if (status := asked_for_help(words, module_help(__doc__))) is not None:
-        return status
-    try:
-        with ended_by_signals():
-            print("\n".join(import_scores(settings_of(words))))
-    except Stopped as stopped:
-        print(f"{stopped}.", file=sys.stderr)
-        return stopped.code
-    except (ValueError, RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command(words, __doc__, lambda: print("\n".join(import_scores(settings_of(words)))))
 
 
 if __name__ == "__main__":

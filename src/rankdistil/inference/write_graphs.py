@@ -1,11 +1,10 @@
 """Writing the graphs of other runtimes into an export, in one step each."""
 
-import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rankdistil.files import LOCK, locked, move, require
+from rankdistil.files import move, require, workshop
 from rankdistil.inference.export_files import FILES
 from rankdistil.inference.onnx import write_onnx
 from rankdistil.inference.openvino import write_openvino, write_openvino_int8
@@ -67,20 +66,8 @@ def staged(export: Path) -> Iterator[Path]:
         RuntimeError: if another process writes graphs there.
     """
     folder = export / STAGE
-    with locked(folder, wait=False, choice="run", ours=True):
-        _empty(folder)
-        try:
-            yield folder
-        finally:
-            _empty(folder)
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != LOCK:
-            path.unlink()
+    with workshop(folder, "run"):
+        yield folder
 
 
 def put(folder: Path, export: Path, name: str) -> None:

@@ -12,13 +12,12 @@ import json
 import re
 from collections.abc import Iterable
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 
-from rankdistil.files import content, installing
+from rankdistil.files import HASH, content, fingerprint, installing, short_hash
 
 PACKAGE = "package:"
 REVISION = "main"
@@ -168,7 +167,7 @@ def identity(path: str) -> str:
 
 def is_content(name: str) -> bool:
     """Whether what ``identity`` returned is a hash."""
-    return re.fullmatch("[0-9a-f]{16}", name) is not None
+    return re.fullmatch(f"[0-9a-f]{{{HASH}}}", name) is not None
 
 
 def _told(folder: Path, names: Iterable[str]) -> list[str]:
@@ -184,8 +183,8 @@ def _of_json(file: Path, held_now: str) -> str:
         kept = {key: value for key, value in held.items() if key not in VOLATILE.get(file.name, ())}
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{file} is damaged ({error}). Copy the checkpoint again.") from None
-    return sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+    return fingerprint(kept)
 
 
 def _joined(hashes: Iterable[str]) -> str:
-    return sha256(" ".join(hashes).encode()).hexdigest()[:16]
+    return short_hash(" ".join(hashes))

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from rankdistil.data.collections.texts import Collection, judgments, known_candi
 from rankdistil.data.encode import Texts
 from rankdistil.data.records import Qrels
 from rankdistil.data.stores.ragged import SOURCE, StoredRows, ensure, read_header
+from rankdistil.files import short_hash
 
 SAME_TEXT = "same_text"
 
@@ -66,7 +66,7 @@ def open_triples(store: Path, reader: Reader, collection: Collection) -> tuple[S
 
 
 def _digest(ids: Iterable[str]) -> str:
-    return sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16]
+    return short_hash("\n".join(sorted(ids)))
 
 
 def _mapped(folder: Path) -> tuple[StoredRows, int]:

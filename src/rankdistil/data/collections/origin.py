@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from ir_datasets.util.download import LocalDownload
 from rankdistil.data.files.bad_lines import Tally
 from rankdistil.data.files.layout import id_fault, is_id
 from rankdistil.data.files.lines import Columns
-from rankdistil.files import named, stamp
+from rankdistil.files import named, short_hash, stamp
 
 DIGITS = 8  # of the hash in a folder's name; the header of a store tells in full what it holds
 KINDS = {
@@ -46,7 +45,7 @@ class Origin(NamedTuple):
             **place: what else decides which store it is, if there is more.
         """
         told = json.dumps(self.place | place, sort_keys=True)
-        return store / f"{self.label}-{sha256(told.encode()).hexdigest()[:DIGITS]}-{kind}"
+        return store / f"{self.label}-{short_hash(told)[:DIGITS]}-{kind}"
 
     def content(self) -> str:
         """Say what is read, not where it lies: files by name and hash, a published part by version and count."""

@@ -12,7 +12,6 @@ beside the corpus that goes on serving old texts after an edit.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 
 import ir_datasets
@@ -34,6 +33,7 @@ from rankdistil.data.files import lines as file_lines
 from rankdistil.data.files.bad_lines import STOP, BadLines, Row, distinct, repeated
 from rankdistil.data.files.layout import Columns, checked
 from rankdistil.data.files.trec_runs import RunTable, run_table, scored_lines
+from rankdistil.files import short_hash
 
 HIGHEST_GRADE = 1000
 """What is above is no grade but a number of another column; measures take memory by it, and overflow beyond 32 bits."""
@@ -221,7 +221,7 @@ def open_text_triples(triples: TextDocPairs, stored: bool = False) -> ir_dataset
 
 def text_id(text: str) -> str:
     """Return the id of a text: 16 hexadecimal digits."""
-    return sha256(text.encode()).hexdigest()[:16]
+    return short_hash(text)
 
 
 KINDS = ("corpus", "queries", "qrels", "triples", "candidates")

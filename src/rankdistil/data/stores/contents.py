@@ -1,6 +1,5 @@
 """Text store and token store: passages by id, and texts as token ids, tokenised once on all cores."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from rankdistil.data.encode import PairEncoder, Segment
 from rankdistil.data.files.bad_lines import Tally
 from rankdistil.data.stores.ragged import SOURCE, Chunks, RaggedStore, ensure, in_chunks, write_ragged
+from rankdistil.files import short_hash
 
 CHUNK = 8192
 
@@ -109,7 +109,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
     own.no_padding()
     try:
         side = "" if tokenizer.truncation_side == "right" else tokenizer.truncation_side
-        return hashlib.sha256((own.to_str() + side).encode()).hexdigest()[:16]
+        return short_hash(own.to_str() + side)
     finally:
         if truncation:
             own.enable_truncation(**truncation)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from rankdistil.data.encode import Segment
 from rankdistil.data.files.bad_lines import Tally
-from rankdistil.files import locked, write_json
+from rankdistil.files import built, locked, write_json
 
 FORMAT = 1
 HEADER = "header.json"
@@ -263,17 +262,10 @@ def ensure(
                 if tally is not None:
                     tally.recall(header.get("bad"))
                 return opened(folder)
-        building = folder.with_name(f".{folder.name}.building")
-        shutil.rmtree(building, ignore_errors=True)  # of a process that was killed: the lock says that none is at work
-        building.mkdir()
-        try:
-            written = write(building)
+        with built(folder) as place:
+            written = write(place)
             bad = tally.told() if tally is not None else None
-            write_json(building / HEADER, {"format": FORMAT, "made_of": made_of, "bad": bad} | written)
-            shutil.rmtree(folder, ignore_errors=True)
-            building.rename(folder)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+            write_json(place / HEADER, {"format": FORMAT, "made_of": made_of, "bad": bad} | written)
         return opened(folder)
 
 

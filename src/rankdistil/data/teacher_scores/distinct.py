@@ -5,7 +5,6 @@ scores go to buckets on disk first, by query, and memory holds one bucket.
 """
 
 import math
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import numpy as np
 
 from rankdistil.data.teacher_scores.folder import HEADER, SHARD, Shard, shard_name, write_shard
 from rankdistil.data.teacher_scores.formats import Score
-from rankdistil.files import LOCK, locked, write_json
+from rankdistil.files import workshop, write_json
 from rankdistil.processes.progress import counted
 
 if TYPE_CHECKING:
@@ -183,21 +182,17 @@ def build_folder(
     """
     folder = folder.resolve()
     building, tally = folder.with_name(f".{folder.name}.importing"), Tally()
-    with locked(building, wait=False, choice="to", ours=True):
-        _clear(building)  # of a process that was killed: the lock says that none is at work
-        try:
-            buckets, made = building / "buckets", building / "scores"
-            buckets.mkdir()
-            made.mkdir()
-            spread(counted(scores, f"import {file.name}", "scores"), buckets, file, keep_first, tally)
-            if not tally.read:
-                raise ValueError(f"{file} holds no score.")
-            tables = counted(collect(buckets, file, keep_first, tally), "write each pair once", "parts", BUCKETS)
-            shards = dict(_write(tables, made))
-            write_json(made / HEADER, {"made_of": made_of(), "shards": shards})
-            made.rename(folder)
-        finally:
-            _clear(building)
+    with workshop(building, "to"):
+        buckets, made = building / "buckets", building / "scores"
+        buckets.mkdir()
+        made.mkdir()
+        spread(counted(scores, f"import {file.name}", "scores"), buckets, file, keep_first, tally)
+        if not tally.read:
+            raise ValueError(f"{file} holds no score.")
+        tables = counted(collect(buckets, file, keep_first, tally), "write each pair once", "parts", BUCKETS)
+        shards = dict(_write(tables, made))
+        write_json(made / HEADER, {"made_of": made_of(), "shards": shards})
+        made.rename(folder)
     return tally
 
 
@@ -219,9 +214,3 @@ def _cut(tables: Iterable["pa.Table"]) -> Iterator["pa.Table"]:
         yield from (joined.slice(at, SHARD) for at in range(0, whole, SHARD))
         left = [joined.slice(whole)]
     yield from (rest for rest in left if rest.num_rows)
-
-
-def _clear(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.name != LOCK:
-            shutil.rmtree(path)
