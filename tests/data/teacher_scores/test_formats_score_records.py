@@ -159,3 +159,12 @@ def test_flag_embedding_rows_give_every_text_its_score(tmp_path):
 )
 def test_a_bad_flag_embedding_row_is_located(tmp_path, changed, message):
     assert complaint(tmp_path, FLAG | FLAG_SCORES | changed, "flag_embedding") == message
+
+
+def test_a_bad_line_of_the_texts_is_located_in_their_file(tmp_path):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(FLAG | FLAG_SCORES))
+    (tmp_path / "queries.tsv").write_text("1\n")
+    ids = Ids(TextIds(tmp_path / "queries.tsv", "queries"), TextIds(None, "corpus"))
+    with pytest.raises(ValueError) as caught:
+        list(read_scores("flag_embedding", tmp_path / "rows.jsonl", ids))
+    assert str(caught.value).startswith(f"{tmp_path}/queries.tsv:1: ")
