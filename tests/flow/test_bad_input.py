@@ -36,6 +36,10 @@ def answer(tmp_path: Path, script: str, *arguments: str) -> str:
             ["callbacks.inference_time has backends=['onnx'], dtypes=['float32']; a run is timed when it has no graphs yet"],
         ),
         (["+experiment=smoke", "data=files", "data.root=/no/such"], ["data.root=/no/such is no folder"]),
+        (
+            ["+experiment=smoke", "callbacks.inference_time=null", "callbacks.inference_time.queries=1"],
+            ["callbacks.inference_time.queries can't be set beside callbacks.inference_time=null, which leaves nothing there"],
+        ),
     ],
 )
 def test_training_says_what_is_wrong(tmp_path: Path, arguments: list[str], expected: list[str]) -> None:

@@ -83,13 +83,18 @@ def test_the_teacher_s_validation_is_taken_from_its_run(runs: Path, run: Path) -
     assert float(row["val/teacher_nDCG@10"]) == pytest.approx(values["nDCG@10"])
 
 
-def test_training_stops_where_validation_no_longer_gets_better(tmp_path: Path) -> None:
+def test_training_stops_where_validation_no_longer_gets_better_and_logs_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HIDDEN", "hunter2")
     quick = ["+experiment=finetune_6l", "scale=smoke", "student=2l", "stage.patience=1", "stage.lr=1e-12"]
-    done = command("train.py", *quick, f"paths.runs={tmp_path}")
+    done = command("train.py", *quick, "data.name=${oc.env:HIDDEN}", f"paths.runs={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert "finetune 2l: stopped behind step 4 of 6: validation no longer gets better (stage.patience)" in done.stderr
     record = json.loads((tmp_path / "finetune/2l/seed0/run.json").read_text())
     assert (record["status"], record["steps"]) == ("finished", {"of": 6, "trained": 4})
+    assert "${oc.env:HIDDEN}" in (tmp_path / "finetune/2l/seed0/hparams.yaml").read_text()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
 
 
 def test_the_student_is_smaller_and_its_record_names_its_parent(runs: Path, run: Path) -> None:

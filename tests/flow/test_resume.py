@@ -57,9 +57,11 @@ def test_a_damaged_checkpoint_is_told_with_the_one_to_go_on_from_and_nothing_is_
 
 
 def test_a_resumed_run_ends_with_the_weights_of_one_that_was_never_killed(killed: Path, tmp_path: Path) -> None:
-    for runs, arguments in ((killed, ["resume=true"]), (tmp_path, [])):
-        done = command(*train(runs, *arguments))
+    for runs in (killed, tmp_path):
+        done = command(*train(runs, "resume=true"))
         assert done.returncode == 0, done.stderr
+        afresh = f"resume=true: {runs / RUN} holds nothing to continue" in done.stdout.replace("\n", "")
+        assert afresh is (runs == tmp_path)
     resumed, whole = (torch.load(runs / RUN / "checkpoints/last.ckpt", weights_only=True) for runs in (killed, tmp_path))
     assert resumed["global_step"] == whole["global_step"] == 24
     assert resumed["state_dict"].keys() == whole["state_dict"].keys()

@@ -67,9 +67,9 @@ def test_an_epoch_reads_every_triple_and_maps_none(tmp_path):
 
 
 def test_every_way_to_start_a_loader_process_gives_the_same_batches(stream):
-    """Processes that are forked share the files, those that are spawned open them again by their paths."""
+    """Processes that are forked share the files, all others are sent the stream, and open them again by their paths."""
     expected = list(islice(stream, 24))  # two epochs and more
-    for context in ("fork", "spawn"):
+    for context in ("fork", "forkserver"):
         first = First(stream, 12)
         loader = DataLoader(first, batch_size=None, num_workers=2, multiprocessing_context=context, collate_fn=as_it_is)
         assert same(loader, expected), context

@@ -14,6 +14,8 @@ from rankdistil.data.files import lines as file_lines
 
 TRIPLES = partial(file_lines.fields, separator="\t", names=("query_id", "positive_id", "negative_id"))
 QRELS = partial(file_lines.fields, separator=None, names=("query_id", "0", "passage_id", "grade"))
+ROWS = [("a", "one"), ("b", "two")]
+NO_ENDS = "one\u2028two\x0cthree\x85four"  # str.splitlines would cut at each of these
 
 
 def file(folder: Path, content: str | bytes, name: str = "some.tsv") -> Path:
@@ -29,57 +31,50 @@ def complaint(path: Path, read: Callable[[Path], Iterator] = file_lines.texts) -
     return str(caught.value).removeprefix(str(path))
 
 
-def test_ids_and_texts_of_a_tsv_come_in_file_order(tmp_path):
-    path = file(tmp_path, "b\tsecond letter\na\tfirst letter\n")
-    assert list(file_lines.texts(path)) == [("b", "second letter"), ("a", "first letter")]
-
-
-def test_byte_order_mark_belongs_to_no_id(tmp_path):
-    assert list(file_lines.texts(file(tmp_path, b"\xef\xbb\xbfa\tone\nb\ttwo\n"))) == [("a", "one"), ("b", "two")]
-
-
-def test_windows_line_ends_belong_to_no_text(tmp_path):
-    assert list(file_lines.texts(file(tmp_path, b"a\tone\r\nb\ttwo\r\n"))) == [("a", "one"), ("b", "two")]
-
-
-def test_last_line_needs_no_end(tmp_path):
-    assert list(file_lines.texts(file(tmp_path, "a\tone\nb\ttwo"))) == [("a", "one"), ("b", "two")]
-
-
-def test_only_line_feeds_end_a_line(tmp_path):
-    text = "one\u2028two\x0cthree\x85four"  # str.splitlines would cut at each of these
-    assert list(file_lines.texts(file(tmp_path, f"a\t{text}\n"))) == [("a", text)]
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ("b\tsecond letter\na\tfirst letter\n", [("b", "second letter"), ("a", "first letter")]),
+        (b"\xef\xbb\xbfa\tone\nb\ttwo\n", ROWS),
+        (b"\xef\xbb\xbfa\tone\n\xef\xbb\xbfb\ttwo\n\xef\xbb\xbf\nc\tthree", [*ROWS, ("c", "three")]),
+        (b"a\tone\r\nb\ttwo\r\n", ROWS),
+        ("a\tone\nb\ttwo", ROWS),
+        ("a\tone\nb\ttwo\na\tone\n", ROWS),
+        (f"a\t{NO_ENDS}\n", [("a", NO_ENDS)]),
+        ("ä\tZürich, 東京\n", [("ä", "Zürich, 東京")]),
+    ],
+    ids=[
+        "in file order", "a byte order mark belongs to no id", "nor that of each of several files that were joined",
+        "line ends of Windows belong to no text", "the last line needs no end", "a repeated line counts once",
+        "only line feeds end a line", "letters beyond ASCII survive",
+    ],
+)  # fmt: skip
+def test_ids_and_texts_are_read(tmp_path, content, rows):
+    assert list(file_lines.texts(file(tmp_path, content))) == rows
 
 
 def test_empty_lines_are_skipped_but_counted(tmp_path):
     assert list(file_lines.lines(file(tmp_path, "one\n\n  \ntwo\n"))) == [(1, "one"), (4, "two")]
 
 
-def test_letters_beyond_ascii_survive(tmp_path):
-    assert list(file_lines.texts(file(tmp_path, "ä\tZürich, 東京\n"))) == [("ä", "Zürich, 東京")]
-
-
-def test_columns_found_and_expected_are_named(tmp_path):
-    path = file(tmp_path, "a\tone\nb\ttwo\tthree\n")
-    assert complaint(path) == ":2: 3 columns, expected 2 (id<TAB>text): 'b\\ttwo\\tthree'"
-
-
-def test_line_without_a_tab_has_one_column(tmp_path):
-    assert complaint(file(tmp_path, "a one\n")) == ":1: 1 columns, expected 2 (id<TAB>text): 'a one'"
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a\tone\nb\ttwo\tthree\n", ":2: 3 columns, expected 2 (id<TAB>text): 'b\\ttwo\\tthree'"),
+        ("a one\n", ":1: 1 columns, expected 2 (id<TAB>text): 'a one'"),
+        ("x" * 500 + "\n", f":1: 1 columns, expected 2 (id<TAB>text): '{'x' * 80}'"),
+        (" \tone\n", ":1: empty id: ' \\tone'"),
+        (b"a\tone\nb\tt\xffo\n", ":2: byte 4 is not UTF-8. Convert the file to UTF-8."),
+        ("a\tone\nb\ttwo\na\tthree\n", ":3: id 'a' has another text than in line 1. Keep one of them."),
+    ],
+)
+def test_what_is_wrong_with_a_line_is_told_with_its_first_80_characters(tmp_path, content, message):
+    assert complaint(file(tmp_path, content)) == message
 
 
 def test_columns_between_any_white_space_are_counted_too(tmp_path):
     path = file(tmp_path, "1 0 a 1\n1 \t 0   b\n")
     assert complaint(path, QRELS) == ":2: 3 columns, expected 4 (query_id 0 passage_id grade): '1 \\t 0   b'"
-
-
-def test_complaint_quotes_the_first_80_characters(tmp_path):
-    path = file(tmp_path, "x" * 500 + "\n")
-    assert complaint(path) == f":1: 1 columns, expected 2 (id<TAB>text): '{'x' * 80}'"
-
-
-def test_empty_id_is_refused(tmp_path):
-    assert complaint(file(tmp_path, " \tone\n")) == ":1: empty id: ' \\tone'"
 
 
 @pytest.mark.parametrize("line", ["\ta\tb", "1\t\tb", "1\ta\t"])
@@ -118,11 +113,6 @@ def test_columns_between_white_space_are_cut_at_blanks_and_tabs_only(tmp_path, l
     assert complaint(path, QRELS) == message
 
 
-def test_each_of_several_files_that_were_joined_may_begin_with_a_byte_order_mark(tmp_path):
-    content = b"\xef\xbb\xbfa\tone\n\xef\xbb\xbfb\ttwo\n\xef\xbb\xbf\nc\tthree"
-    assert list(file_lines.texts(file(tmp_path, content))) == [("a", "one"), ("b", "two"), ("c", "three")]
-
-
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize(("content", "place"), [(b"a\tone\rb\ttwo\r", ":1: byte 6"), (b"a\tone\nb\tt\ro\r\n", ":2: byte 4")])
 def test_a_carriage_return_that_other_tools_end_a_line_at_is_refused(tmp_path, content, place, skip):
@@ -131,24 +121,10 @@ def test_a_carriage_return_that_other_tools_end_a_line_at_is_refused(tmp_path, c
     assert message == f"{place} is a carriage return (CR) without a line feed. End lines with LF or CR LF."
 
 
-def test_byte_that_is_not_utf8_is_located(tmp_path):
-    path = file(tmp_path, b"a\tone\nb\tt\xffo\n")
-    assert complaint(path) == ":2: byte 4 is not UTF-8. Convert the file to UTF-8."
-
-
 def test_missing_file_says_where_its_name_is_set(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         list(file_lines.lines(tmp_path / "none.tsv"))
     assert str(caught.value) == f"{tmp_path}/none.tsv is not there. Set its name under data.*, or put the file in place."
-
-
-def test_id_with_another_text_names_both_lines(tmp_path):
-    path = file(tmp_path, "a\tone\nb\ttwo\na\tthree\n")
-    assert complaint(path) == ":3: id 'a' has another text than in line 1. Keep one of them."
-
-
-def test_repeated_line_counts_once(tmp_path):
-    assert list(file_lines.texts(file(tmp_path, "a\tone\nb\ttwo\na\tone\n"))) == [("a", "one"), ("b", "two")]
 
 
 def test_beir_title_is_put_in_front_of_the_text(tmp_path):
@@ -157,21 +133,17 @@ def test_beir_title_is_put_in_front_of_the_text(tmp_path):
     assert list(file_lines.texts(path)) == [("a", "Wings They lift."), ("b", "No title."), ("7", "A number as id.")]
 
 
-def test_beir_id_with_another_text_names_both_lines(tmp_path):
-    path = file(tmp_path, '{"_id": "a", "text": "one"}\n\n{"_id": "a", "text": "two"}\n', "corpus.jsonl")
-    assert complaint(path) == ":3: id 'a' has another text than in line 1. Keep one of them."
-
-
-def test_beir_line_that_is_no_json_is_quoted(tmp_path):
-    message = complaint(file(tmp_path, "no json\n", "corpus.jsonl"))
-    assert message.startswith(":1: no JSON object (")
-    assert message.endswith("): 'no json'")
-
-
-@pytest.mark.parametrize("line", ["[1, 2]", "5"])
-def test_json_that_is_no_object_is_quoted(tmp_path, line):
-    path = file(tmp_path, f'{{"_id": "a", "text": "one"}}\n{line}\n', "corpus.jsonl")
-    assert complaint(path) == f":2: no JSON object: {line!r}"
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('{"_id": "a", "text": "two"}', "id 'a' has another text than in line 1. Keep one of them."),
+        ("no json", "no JSON object (Expecting value: line 1 column 1 (char 0)): 'no json'"),
+        ("[1, 2]", "no JSON object: '[1, 2]'"),
+        ("5", "no JSON object: '5'"),
+    ],
+)
+def test_json_that_is_no_object_or_repeats_an_id_is_named_by_its_line(tmp_path, line, told):
+    assert complaint(file(tmp_path, f'{{"_id": "a", "text": "one"}}\n\n{line}\n', "corpus.jsonl")) == f":3: {told}"
 
 
 ID = "expected an id: a text or a whole number."
@@ -206,6 +178,7 @@ def test_a_value_of_json_that_is_no_id_or_no_text_is_named(tmp_path, line, fault
         ("false", f"positive_id is false, {ID}"),
         ('"a\\u0000"', f"positive_id is 'a\\x00', with U+0000 {RULE}"),
         ('" "', f'positive_id is " ", {ID}'),
+        ('"\\ud800"', "half a character (\\ud800 to \\udfff) in '\\ud800'."),
     ],
 )
 def test_ids_of_triples_in_json_are_held_to_the_same(tmp_path, value, fault):
@@ -222,23 +195,16 @@ def test_a_grade_of_json_is_a_number_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "number"), [(int, "1_0"), (float, "1_0"), (float, "1e400"), (float, "nan"), (int, "9" * 400), (int, "9" * 5000)]
-)
-def test_numbers_that_only_python_reads_or_nobody_can_compute_with_are_refused(kind, number):
+    ("kind", "number"),
+    [
+        (int, "1_0"), (float, "1_0"), (float, "1e400"), (float, "nan"), (int, "9" * 400), (int, "9" * 5000), (int, "high"),
+        (float, "high"), (int, "1.5"),
+    ],
+)  # fmt: skip
+def test_what_is_no_number_or_only_for_python_or_not_to_be_computed_with_is_refused(kind, number):
     what = "a whole number" if kind is int else "a finite number"
     with pytest.raises(ValueError, match=f"^qrels.txt:2: grade is '{number[:80]}', expected {what}.$"):
         file_lines.number_in(Path("qrels.txt"), 2, number, kind, "grade")
-
-
-@pytest.mark.parametrize(("kind", "what"), [(int, "a whole number"), (float, "a finite number")])
-def test_column_that_is_no_number_is_named(kind, what):
-    with pytest.raises(ValueError, match=f"^run.txt:9: score is 'high', expected {what}.$"):
-        file_lines.number_in(Path("run.txt"), 9, "high", kind, "score")
-
-
-def test_grade_is_no_fraction():
-    with pytest.raises(ValueError, match=r"^qrels.txt:2: grade is '1.5', expected a whole number.$"):
-        file_lines.number_in(Path("qrels.txt"), 2, "1.5", int, "grade")
 
 
 @pytest.mark.parametrize(("text", "value"), [("1.0", 1), ("2.000", 2), ("-1.0", -1), ("0", 0)])
@@ -285,11 +251,6 @@ def test_json_lines_are_known_by_any_of_their_endings(tmp_path, name):
     line = b'{"_id":"d1",\t"text":"x"}\n'
     path = file(tmp_path, gzip.compress(line) if name.endswith("GZ") else line, name)
     assert list(file_lines.texts(path)) == [("d1", "x")]
-
-
-def test_half_a_character_in_an_id_of_json_is_refused(tmp_path):
-    message = complaint(file(tmp_path, '{"query_id": "\\ud800", "positive_id": "a", "negative_id": "b"}\n', "t.jsonl"), TRIPLES)
-    assert message == ":1: half a character (\\ud800 to \\udfff) in '\\ud800'."
 
 
 def test_a_number_of_thousands_of_digits_is_no_json(tmp_path):
