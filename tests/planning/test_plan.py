@@ -1,4 +1,4 @@
-"""Plans: which runs a config needs, parents first, and what reaches them."""
+"""Plans: which runs a config needs, parents first, what reaches them, and what a test depends on."""
 
 import io
 import json
@@ -11,9 +11,10 @@ from rich.console import Console
 from safetensors.torch import save_file
 from support import composed
 
-from rankdistil.config.choices import start_in_words, start_of
+from rankdistil.config.choices import each_test, start_in_words, start_of
 from rankdistil.files import fingerprint
 from rankdistil.planning import plan
+from rankdistil.planning.plan import what_is_tested
 
 PROCEDURES = {"LMD+FT": "lm_finetune_6l", "RD": "ranker_distill_6l", "LMD+RD": "lm_ranker_distill_6l"}
 
@@ -313,3 +314,18 @@ def test_the_plan_shows_what_each_run_starts_from(planned) -> None:
         "the pretrained language model minilm", "cut out of the pretrained language model",
         "lm_distill_6l, cut out of the pretrained language model",
     ]  # fmt: skip
+
+
+DRAWN = ["+experiment=smoke", "data.test=null", "data.holdout=5"]
+
+
+def depends_on(*overrides: str) -> dict[str, object]:
+    (data,) = each_test(composed(*overrides).data)
+    return what_is_tested(data)
+
+
+@pytest.mark.parametrize("changed", ["data.holdout=6", "data.train=rankdistil/almanac/test", "data.valid=null"])
+def test_a_test_that_is_drawn_from_the_training_queries_depends_on_the_draw(changed: str) -> None:
+    assert depends_on(*DRAWN) != depends_on(*DRAWN, changed)
+    named = "data.test=rankdistil/almanac/test"
+    assert depends_on(*DRAWN, named) == depends_on(*DRAWN, changed, named)

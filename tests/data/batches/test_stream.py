@@ -1,4 +1,4 @@
-"""Streams give the same triples and pairs, however many processes and workers share them."""
+"""Streams give the same triples and pairs, however many processes and workers share them, and from any position."""
 
 from collections import Counter
 from itertools import chain, islice
@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from rankdistil.data.batches.groups import ListedGroups, list_groups, sample_groups
-from rankdistil.data.batches.stream import CandidateStream, GroupStream, ShardStream, Size
+from rankdistil.data.batches.stream import CandidateStream, GroupStream, ShardStream, Size, StreamDataModule
 from rankdistil.data.collections.reader import Reader
 from rankdistil.data.collections.texts import Collection, open_collection
 from rankdistil.data.encode import PairEncoder
@@ -314,3 +314,23 @@ def test_a_batch_doesn_t_depend_on_those_its_texts_are_fetched_with(reader, coll
         alone = encoder.batch([Pair(q, p, reader.queries[q], reader.texts([p])[p]) for q, p in ids])
         assert all(torch.equal(*fields) for fields in zip(batch[:5], alone[:5], strict=True))
         assert batch[5:] == alone[5:]
+
+
+def test_a_position_goes_on_where_it_was_saved() -> None:
+    before, after = StreamDataModule(workers=0), StreamDataModule(workers=0)
+    before.trained_batches = 7
+    after.load_state_dict(before.state_dict())
+    assert after.trained_batches == 7
+
+
+@pytest.mark.parametrize(("processes", "accumulated"), [(2, 1), (1, 4)])
+def test_a_position_of_other_processes_or_accumulated_batches_is_refused(processes: int, accumulated: int) -> None:
+    """``trainer.devices=-1`` is the same setting on a machine with more of them."""
+    saved = {"trained_batches": 7, "processes": processes, "accumulated": accumulated}
+    with pytest.raises(ValueError) as error:
+        StreamDataModule(workers=0).load_state_dict(saved)
+    assert str(error.value) == (
+        f"the checkpoint was saved by {processes} processes with {accumulated} accumulated batches, and 1 processes with 1 "
+        "accumulated batches would continue it: not the same batches. Continue with trainer.devices x trainer.num_nodes = "
+        f"{processes} and trainer.accumulate_grad_batches={accumulated}, or start again in another folder."
+    )

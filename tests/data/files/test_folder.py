@@ -1,11 +1,18 @@
-"""A folder of plain files answers as an ir_datasets dataset does."""
+"""A folder of plain files answers as an ir_datasets dataset does; triples of texts are a collection of their own."""
 
 import re
 from dataclasses import replace
+from itertools import islice
+from pathlib import Path
 
 import pytest
 
-from rankdistil.data.files.folder import FolderSplit
+from rankdistil.data.batches.training_groups import open_source
+from rankdistil.data.collections.reader import Reader
+from rankdistil.data.collections.texts import open_collection, training_triples
+from rankdistil.data.encode import PairEncoder
+from rankdistil.data.files.bad_lines import Tolerance
+from rankdistil.data.files.folder import FileDocPairs, FileQrels, FileScoredDocs, FolderSplit, text_id
 
 
 def test_documents_come_in_file_order_and_are_counted(collection):
@@ -119,3 +126,108 @@ def test_edited_file_is_read_anew_by_the_next_dataset(collection):
     assert len(list(split.open().docs_iter())) == 5
     collection(corpus="a\tOne passage only.\n")
     assert [doc.text for doc in split.open().docs_iter()] == ["One passage only."]
+
+
+ROWS = [
+    ("what do bees make", "Bees make honey.", "Cats sleep."),
+    ("what do bees make", "Bees make honey.", "Dogs descend from wolves."),
+    ("how long do cats sleep", "Cats sleep.", "Bees make honey."),
+]
+
+
+@pytest.fixture(scope="module")
+def encoder(tokenizer) -> PairEncoder:
+    return PairEncoder(tokenizer, 27)
+
+
+@pytest.fixture
+def split(tmp_path):
+    """Write triples; return the split that they are."""
+
+    def write(rows=ROWS) -> FolderSplit:
+        (tmp_path / "triples.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
+        return FolderSplit(str(tmp_path), "corpus.tsv", None, None, triples_text="triples.tsv")
+
+    return write
+
+
+def test_equal_texts_are_one_query_or_one_passage(split):
+    reader = Reader(split())
+    assert sorted(reader.queries.values()) == ["how long do cats sleep", "what do bees make"]
+    assert sorted(text for _, text in reader.passages()) == ["Bees make honey.", "Cats sleep.", "Dogs descend from wolves."]
+    assert all(key == text_id(text) for key, text in [*reader.queries.items(), *reader.passages()])
+    assert len({text_id(text) for row in ROWS for text in row}) == 5
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_an_epoch_trains_on_each_triple_once(split, encoder, tmp_path, stored):
+    store = tmp_path / "store" if stored else None
+    reader = Reader(split(), store=store)
+    collection = open_collection(reader, encoder, store)
+    source = open_source(reader, collection, "auto", 1, 10, 0, 1, store)
+    rows = next(islice(source.epoch(0, 0), 1))
+    found = [(*collection.queries.names(row[:1]), *collection.passages.names(row[1:])) for row in rows]
+    assert sorted(found) == sorted(tuple(map(text_id, row)) for row in ROWS)
+    assert reader.texts([text_id("Cats sleep.")]) == {text_id("Cats sleep."): "Cats sleep."}
+
+
+def test_a_line_with_two_texts_is_named(split, tmp_path):
+    with pytest.raises(ValueError) as caught:
+        list(training_triples(Reader(split([*ROWS, ("only", "two")])))[1])
+    expected = f"{tmp_path}/triples.tsv:4: 2 columns, expected 3 (query<TAB>positive<TAB>negative): 'only\\ttwo'"
+    assert str(caught.value) == expected
+    reader = Reader(split([*ROWS, ("only", "two")]), tolerance=Tolerance(on_bad="skip"))
+    assert len(list(training_triples(reader)[1])) == 3
+
+
+def test_there_are_no_judgments_and_the_message_says_what_to_name(split, tmp_path):
+    with pytest.raises(ValueError) as caught:
+        _ = Reader(split()).qrels
+    assert str(caught.value) == (
+        f"{tmp_path}/triples.tsv has no judgments (qrels). Name splits that have some: data.valid, data.test."
+    )
+
+
+def test_a_split_without_queries_is_refused(tmp_path):
+    for name in ("corpus.tsv", "qrels.txt"):
+        (tmp_path / name).write_text("a\tone\n")
+    with pytest.raises(ValueError) as caught:
+        FolderSplit(str(tmp_path), "corpus.tsv", None, "qrels.txt").open()
+    assert str(caught.value) == f"a split of data.root={tmp_path} has no queries. Name the file, or triples_text."
+
+
+def test_stored_passages_come_in_file_order_and_by_id(collection, tmp_path):
+    split = collection()
+    stored, kept = Reader(split, store=tmp_path / "store"), Reader(split)
+    assert list(stored.passages()) == list(kept.passages())
+    assert stored.find(["e", "nowhere", "a"]) == kept.find(["e", "nowhere", "a"])
+
+
+def test_stored_passages_are_no_reason_to_keep_them_in_memory_too(collection, tmp_path):
+    stored = Reader(collection(), store=tmp_path / "store")
+    assert (stored.find(["a"]), len(list(stored.passages()))) == ({"a": "Apples grow on trees."}, 5)
+    assert "_docs" not in vars(stored.dataset.docs_handler())
+
+
+def test_more_passages_than_are_written_together_are_all_found(collection, tmp_path, monkeypatch):
+    monkeypatch.setattr("rankdistil.data.stores.contents.CHUNK", 2)
+    assert list(Reader(collection(), store=tmp_path / "store").find("abcde")) == ["a", "b", "c", "d", "e"]
+
+
+def test_records_come_with_the_numbers_of_their_lines(tmp_path):
+    path = tmp_path / "some.txt"
+    path.write_text("1\ta\tb\n\n2\tb\tc\n")
+    assert [(line, tuple(row)) for line, row in FileDocPairs(path).numbered()] == [(1, ("1", "a", "b")), (3, ("2", "b", "c"))]
+    path.write_text("\n1 0 a 2\n")
+    assert [(line, tuple(row)) for line, row in FileQrels(path).numbered()] == [(2, ("1", "a", 2))]
+    path.write_text("1 Q0 a 1 2.5 tag\n")
+    assert [(line, tuple(row)) for line, row in FileScoredDocs(path).numbered()] == [(1, ("1", "a", 2.5))]
+
+
+@pytest.mark.parametrize("grade", ["1001", "20260101", "4294967297", "4611686018427387904", "99999999999999999999"])
+def test_a_number_that_is_no_grade_is_refused_where_it_is_read(tmp_path: Path, grade: str) -> None:
+    file = tmp_path / "qrels.txt"
+    file.write_text(f"q1 0 d1 1000\nq1 0 d2 {grade}\n")
+    with pytest.raises(ValueError) as caught:
+        list(FileQrels(file).qrels_iter())
+    assert str(caught.value) == f"{file}:2: grade is {grade}, expected at most 1000."

@@ -1,4 +1,4 @@
-"""Sequences on disk: found by id, fetched by row, whether their file is mapped or read."""
+"""Sequences and rows on disk: found by id, fetched by row, whether their file is mapped or read."""
 
 import os
 import pickle
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from rankdistil.data.encode import Segment
 from rankdistil.data.stores import ragged
-from rankdistil.data.stores.ragged import RaggedStore, ensure, write_ragged
+from rankdistil.data.stores.ragged import RaggedStore, StoredRows, ensure, write_ragged
 from rankdistil.files import holder
 
 ROWS = [[7, 8, 9], [], [1], [2, 3], [40_000] * 5]
@@ -162,3 +162,33 @@ def test_a_file_that_was_cut_off_after_it_was_opened_is_named(read):
     assert str(caught.value) == (
         f"{read.folder}/items.bin was cut off while it was read. Remove the folder {read.folder} to build it anew."
     )
+
+
+NUMBERS = np.arange(21, dtype=np.int32).reshape(7, 3)
+
+
+@pytest.fixture
+def rows(tmp_path) -> StoredRows:
+    NUMBERS.tofile(tmp_path / "rows.bin")
+    return StoredRows(tmp_path / "rows.bin", 3)
+
+
+@pytest.mark.parametrize("some", [slice(0, 7), slice(2, 5), slice(5, 9), slice(8, 12), slice(3, 3)], ids=str)
+def test_a_slice_is_that_of_an_array(rows, some):
+    assert len(rows) == 7
+    assert np.array_equal(rows[some], NUMBERS[some])
+    assert np.array_equal(pickle.loads(pickle.dumps(rows))[some], NUMBERS[some])
+
+
+def test_no_rows_are_none(tmp_path):
+    (tmp_path / "rows.bin").touch()
+    none = StoredRows(tmp_path / "rows.bin", 3)
+    assert (len(none), none[0:4].shape) == (0, (0, 3))
+
+
+def test_the_file_is_closed_when_nobody_reads_it_any_more(rows):
+    open_files = len(os.listdir("/proc/self/fd"))
+    again = pickle.loads(pickle.dumps(rows))
+    assert len(os.listdir("/proc/self/fd")) == open_files + 1
+    del again
+    assert len(os.listdir("/proc/self/fd")) == open_files

@@ -1,4 +1,4 @@
-"""Triples on disk: an epoch reads them all and keeps none of them, and loader processes open them anew."""
+"""Training groups: which a split is trained on; triples on disk, of which an epoch reads all and keeps none."""
 
 import os
 import pickle
@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader, IterableDataset
 from rankdistil.data.batches import training_groups
 from rankdistil.data.batches.groups import BLOCK, ListedGroups
 from rankdistil.data.batches.stream import GroupStream, Size
-from rankdistil.data.batches.training_groups import open_triples
+from rankdistil.data.batches.training_groups import open_source, open_triples
 from rankdistil.data.collections.holdout import Holdout
 from rankdistil.data.collections.reader import Reader
-from rankdistil.data.collections.texts import open_collection
-from rankdistil.data.encode import PairEncoder
+from rankdistil.data.collections.texts import Collection, open_collection
+from rankdistil.data.encode import LiveTexts, PairEncoder
 from rankdistil.data.records import PairBatch
 from rankdistil.data.stores.ragged import StoredRows
 
@@ -135,3 +135,13 @@ def test_triples_are_read_again_once_judgments_move_a_query_to_the_other_side(co
         texts = open_collection(reader, encoder, store)
         found = set(texts.queries.names(open_triples(store, reader, texts)[0][:][:, 0]))
         assert found == {"1", "2", "3"} - {answered}
+
+
+def test_passages_get_their_rows_in_the_order_of_the_judgments_in_every_process() -> None:
+    """Shards of scores are cut by rows: processes that numbered passages differently would leave out some and repeat others."""
+    reader = Reader("rankdistil/almanac/train")
+    texts = Collection(*(LiveTexts(lambda ids: dict.fromkeys(ids, ""), None) for _ in range(2)))
+    open_source(reader, texts, "sampled", 1, 10, 0, 1)
+    judged = list(dict.fromkeys(passage for row in reader.qrels.values() for passage in row))
+    assert list(texts.passages.names(texts.passages.rows(judged))) == judged
+    assert texts.passages.rows(judged).tolist() == list(range(len(judged)))

@@ -1,4 +1,4 @@
-"""The one reader of every collection: splits, held-out queries, candidates, texts."""
+"""The one reader of every collection: splits, held-out queries, candidates and run files, texts."""
 
 import pickle
 import random
@@ -9,9 +9,9 @@ import pytest
 from ir_datasets.formats import GenericScoredDoc
 
 from rankdistil.data.collections.holdout import Holdout
-from rankdistil.data.collections.reader import Reader, rank
+from rankdistil.data.collections.reader import Reader, RunFiles, rank, require_used
 from rankdistil.data.collections.texts import training_triples
-from rankdistil.data.files.bad_lines import Tolerance
+from rankdistil.data.files.bad_lines import STOP, Tolerance
 from rankdistil.data.files.folder import FolderSplit
 from rankdistil.metrics.ranking import means, per_query
 
@@ -196,3 +196,27 @@ def test_the_first_stage_is_named_after_what_ranked(collection):
     given, without = Reader(collection()), Reader(replace(collection(), candidates=None))
     assert (given.first_stage, without.first_stage) == (collection().candidates, "BM25")
     assert Reader("rankdistil/almanac/test").first_stage == "BM25"
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[str]:
+    """Write a run of queries 1 and 2, and one of query 2 alone."""
+    for name, queries in {"both.run": "12", "one.run": "2"}.items():
+        (tmp_path / name).write_text("".join(f"{query} Q0 a 1 1.0 tag\n" for query in queries))
+    return [str(tmp_path / "both.run"), str(tmp_path / "one.run")]
+
+
+def test_a_split_is_ranked_by_the_run_of_most_of_its_queries(runs: list[str]) -> None:
+    files = RunFiles(runs, STOP)
+    assert files.covering(["1", "2"]) == runs[0]
+    assert files.covering(["3"]) is None
+
+
+def test_a_run_that_no_split_uses_is_refused(runs: list[str]) -> None:
+    require_used(runs, {*runs, None})
+    with pytest.raises(ValueError) as caught:
+        require_used(runs, [runs[0], None])
+    assert str(caught.value) == (
+        f"data.candidates={runs[1]} is used by no split: it ranks none of their queries, or fewer than another run does. "
+        "Name a run of these queries, or leave it out."
+    )
