@@ -205,6 +205,7 @@ def test_a_run_that_is_not_timed_logs_its_test_and_no_value_of_the_environment(
     assert all(name in logged for name in (b"test/nDCG@10", b"test/first_stage_nDCG@10", b"${oc.env:HIDDEN}"))
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_after_a_failing_job_and_names_it(runs: Path) -> None:
     done = command("train.py", "-m", "+experiment=smoke", "stage.lr=-1,0.0001", f"paths.runs={runs}")
     assert done.returncode == 1

@@ -1,15 +1,12 @@
 """A killed run: what the same command says, and what resume=true does."""
 
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from commands import command
-from support import REPOSITORY
+from commands import command, start
 
 TRAIN = ["train.py", "+experiment=finetune_6l", "student=2l", "scale=smoke"]
 LONGER = ["stage.steps=24", "stage.validations=8"]
@@ -25,12 +22,12 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of runs with one run that was killed after its first checkpoint."""
     runs = tmp_path_factory.mktemp("killed")
     last = runs / RUN / "checkpoints/last.ckpt"
-    line = [sys.executable, *train(runs)]
-    with subprocess.Popen(line, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while not last.is_file() and process.poll() is None:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    process = start(*train(runs), said=tmp_path_factory.mktemp("said"))
+    while not last.is_file() and process.is_alive():
+        time.sleep(0.005)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert torch.load(last, weights_only=True)["global_step"] < 24
     return runs
 

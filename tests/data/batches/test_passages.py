@@ -32,7 +32,7 @@ SETTINGS = DataSettings(
 LENGTHS = range(1, 41)
 IDS = {f"p{n}" for n in LENGTHS}
 EPOCH = 14  # batches of three: 13 full ones and a last passage
-PLACES = [(world, workers) for world in (1, 2, 3) for workers in (0, 2)]
+PLACES = [(1, 2), (2, 0), (3, 2)]
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +143,7 @@ def test_ranks_and_workers_together_read_each_passage_of_the_global_batches_once
     assert Counter(chain.from_iterable(seen)) == Counter(chain.from_iterable(expected))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("start", [1, 3, EPOCH])
+@pytest.mark.parametrize(("start", "workers"), [(1, 2), (3, 0), (EPOCH, 2)])
 def test_a_stream_that_starts_later_continues_with_the_same_tokens(stream, start, workers):
     whole = list(islice(stream(rank=1, world=2), start + 4))[start:]
     resumed = islice(DataLoader(stream(rank=1, world=2, start=start), batch_size=None, num_workers=workers), 4)
