@@ -19,13 +19,7 @@ from rankdistil.modules.stage import OptimSettings
 
 LENGTHS = [33, 20, 41, 12, 25, 25, 8, 39]
 PADDED = 128
-KINDS = {
-    "embedding": EmbeddingLoss,
-    "hidden": HiddenLoss,
-    "attention": AttentionLoss,
-    "logits": LogitLoss,
-    "labels": LabelLoss,
-}
+KINDS = {"embedding": EmbeddingLoss, "hidden": HiddenLoss, "attention": AttentionLoss, "logits": LogitLoss, "labels": LabelLoss}
 STAGES = [*([name] for name in KINDS), ["embedding", "hidden", "attention"], [*KINDS]]
 
 

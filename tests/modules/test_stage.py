@@ -118,13 +118,7 @@ def test_a_warm_up_longer_than_the_run_names_the_run():
 
 @pytest.mark.parametrize(
     ("steps", "validations", "expected"),
-    [
-        (300, 3, [100, 200, 300]),
-        (10, 4, [2, 5, 7, 10]),
-        (199, 2, [99, 199]),
-        (7, 1, [7]),
-        (3, 20, [1, 2, 3]),
-    ],
+    [(300, 3, [100, 200, 300]), (10, 4, [2, 5, 7, 10]), (199, 2, [99, 199]), (7, 1, [7]), (3, 20, [1, 2, 3])],
 )
 def test_validations_are_evenly_spread_and_the_last_step_is_one_of_them(steps, validations, expected):
     assert validation_steps(steps, validations) == expected

@@ -202,14 +202,7 @@ def test_query_without_judgments_is_not_evaluated(build):
 
 def test_loaders_give_every_candidate_once(build):
     data = build()
-    assert sorted(pairs_of(data.val_dataloader())) == [
-        ("1", "a"),
-        ("1", "e"),
-        ("2", "b"),
-        ("2", "c"),
-        ("3", "c"),
-        ("3", "d"),
-    ]
+    assert sorted(pairs_of(data.val_dataloader())) == [("1", "a"), ("1", "e"), ("2", "b"), ("2", "c"), ("3", "c"), ("3", "d")]
     assert sorted(pairs_of(data.test_dataloader())) == [
         ("1", "a"), ("1", "d"), ("1", "e"), ("2", "b"), ("2", "c"), ("3", "c"), ("3", "d"),
     ]  # fmt: skip

@@ -156,11 +156,7 @@ def test_candidate_named_twice_is_refused_with_both_lines(collection):
 
 def test_bm25_stands_in_where_no_candidates_are_supplied(collection):
     found = Reader(replace(collection(), candidates=None)).candidates(10)
-    assert {query: [hit.passage_id for hit in row] for query, row in found.items()} == {
-        "1": ["a", "e"],
-        "2": ["b"],
-        "3": ["c"],
-    }
+    assert {query: [hit.passage_id for hit in row] for query, row in found.items()} == {"1": ["a", "e"], "2": ["b"], "3": ["c"]}
 
 
 def test_bm25_candidates_break_ties_as_supplied_ones_do(collection):
@@ -181,8 +177,7 @@ def test_pickled_reader_carries_no_texts_and_reads_the_same(collection):
 
 
 @pytest.mark.parametrize(
-    ("run", "expected"),
-    [("bm25", 0.5058), ("d_bert_kd_tasb", 0.7210), ("splade_p_p_ensemble_distil", 0.7308)],
+    ("run", "expected"), [("bm25", 0.5058), ("d_bert_kd_tasb", 0.7210), ("splade_p_p_ensemble_distil", 0.7308)]
 )
 def test_supplied_runs_have_their_known_scores_on_trec_dl_2019(shared: Path, run, expected):
     folder = str(shared / "data/msmarco-small")
