@@ -68,7 +68,6 @@ def test_lines_that_a_run_would_leave_out_exit_0(folder: Path) -> None:
     ("override", "message"),
     [
         ("data.on_bad=ignore", "error: data.on_bad is 'ignore'; expected one of stop, skip.\n"),
-        ("data.allow_unknown=maybe", "error: data.allow_unknown is 'maybe'; expected true or false.\n"),
         ("data.on_bat=skip", "error: there is no setting 'data.on_bat'. Did you mean 'data.on_bad'?\n"),
     ],
 )

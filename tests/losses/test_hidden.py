@@ -109,12 +109,7 @@ def test_only_the_embedding_output_counts(batch_of):
     assert EmbeddingLoss()(student, teacher, batch_of([[1, 1]])) == 9
 
 
-def test_a_trace_that_holds_the_embedding_alone_is_enough(batch_of):
-    student, teacher = Trace(LOGITS, (torch.ones(1, 2, 3),)), Trace(LOGITS, (torch.zeros(1, 2, 3),))
-    assert EmbeddingLoss()(student, teacher, batch_of([[1, 1]])) == 1
-
-
-def test_padding_counts_only_where_asked_for(batch_of):
+def test_padding_counts_only_where_asked_for_in_a_trace_that_holds_the_embedding_alone(batch_of):
     student, teacher = Trace(LOGITS, (torch.tensor([[[1.0], [3.0]]]),)), Trace(LOGITS, (torch.zeros(1, 2, 1),))
     assert EmbeddingLoss()(student, teacher, batch_of([[1, 0]])) == 1
     assert EmbeddingLoss(count_padding=True)(student, teacher, batch_of([[1, 0]])) == (1 + 9) / 2

@@ -77,10 +77,6 @@ def named(texts: Collection, rows: np.ndarray) -> Iterator[tuple[str, ...]]:
     return zip(texts.queries.names(rows[:, 0]), *columns, strict=True)
 
 
-def test_same_seed_and_epoch_give_the_same_order(source, read):
-    assert read(source, 1, 4) == read(source, 1, 4)
-
-
 def test_other_epoch_and_other_seed_give_other_orders(source, read):
     orders = {tuple(group[0] for group in read(source, *place)) for place in ((1, 0), (1, 1), (2, 0), (0, 1))}
     assert len(orders) == 4
