@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import FORKS
 from torch.utils.data import DataLoader, IterableDataset
 
 from rankdistil.data.batches import training_groups
@@ -69,7 +70,7 @@ def test_an_epoch_reads_every_triple_and_maps_none(tmp_path):
 def test_every_way_to_start_a_loader_process_gives_the_same_batches(stream):
     """Processes that are forked share the files, all others are sent the stream, and open them again by their paths."""
     expected = list(islice(stream, 24))  # two epochs and more
-    for context in ("fork", "forkserver"):
+    for context in ("fork", FORKS):
         first = First(stream, 12)
         loader = DataLoader(first, batch_size=None, num_workers=2, multiprocessing_context=context, collate_fn=as_it_is)
         assert same(loader, expected), context
