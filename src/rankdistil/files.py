@@ -283,18 +283,10 @@ def filled(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def workshop(folder: Path, choice: str) -> Iterator[None]:
-    """Hold a folder of ours, empty, against other processes; behind the block it goes, with what is left in it.
-
-    Args:
-        folder: what a killed process left there goes first: the lock says that none is at work.
-        choice: see ``locked``.
-
-    Raises:
-        RuntimeError: if another process holds it.
-    """
+    """Hold a folder of ours (see ``locked``), emptied before and behind the block: what a killed process left there goes."""
     with locked(folder, wait=False, choice=choice, ours=True):
-        _empty(folder)
         try:
+            _empty(folder)
             yield
         finally:
             _empty(folder)

@@ -20,7 +20,8 @@ from rankdistil.data.teacher_scores.folder import HEADER, SHARD, shard_name, tex
 from rankdistil.files import require, write_json
 from rankdistil.models.checkpoints import load_ranker, load_tokenizer
 from rankdistil.models.locate import identity
-from rankdistil.report.tables import data_notes, print_plain
+from rankdistil.report.data import data_notes
+from rankdistil.report.tables import print_plain
 from rankdistil.runs.record import begun, failure_recorded
 from rankdistil.stages import data as run_data
 from rankdistil.stages import networks
