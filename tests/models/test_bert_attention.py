@@ -1,4 +1,4 @@
-"""Recorded attention scores: what they are, and which layers give them."""
+"""Recorded attention scores, queries, keys and values: what they are, and which layers give them."""
 
 from copy import deepcopy
 
@@ -70,6 +70,28 @@ def test_the_attention_that_the_library_is_set_to_has_no_say(tiny_ranker):
     assert all(torch.equal(*pair) for pair in zip(found.attention_scores, expected.attention_scores, strict=True))
 
 
-def test_a_layer_that_does_not_exist_is_refused(tiny_ranker):
+@pytest.mark.parametrize("kind", ["hidden", "attention", "vectors"])
+def test_a_layer_that_does_not_exist_is_refused(tiny_ranker, kind):
     with pytest.raises(IndexError):
-        tiny_ranker(IDS, MASK, SEGMENTS, Layers(attention=(4,)))
+        tiny_ranker(IDS, MASK, SEGMENTS, Layers(**{kind: (5 if kind == "hidden" else 4,)}))
+
+
+@pytest.mark.parametrize("padding", [True, False])
+def test_recorded_queries_and_keys_give_the_recorded_scores_and_values_are_those_of_their_layer(tiny_ranker, padding):
+    values = []
+    layer = tiny_ranker.bert.bert.encoder.layer[3].attention.self
+    hook = layer.value.register_forward_hook(lambda *seen: values.append(seen[2]))
+    trace = tiny_ranker(IDS, MASK, SEGMENTS, Layers(attention=(1, 3), vectors=(1, 3)), padding)
+    hook.remove()
+    for scores, (query, key, _) in zip(trace.attention_scores, trace.vectors, strict=True):
+        heads = [part.unflatten(2, (3, -1)).transpose(1, 2) for part in (query, key)]
+        assert_close(heads[0] @ heads[1].mT / 8**0.5, scores)
+    last = trace.vectors[1][2]
+    assert last.shape == (2, 7, 24)
+    assert torch.equal(last[MASK.bool()], values[0].view(2, 7, 24)[MASK.bool()] if padding else values[0])
+
+
+def test_recording_the_vectors_of_the_last_layer_never_changes_the_logits(tiny_ranker):
+    trace = tiny_ranker(IDS, MASK, SEGMENTS, Layers(vectors=(3,)), False)
+    assert_close(trace.logits, tiny_ranker(IDS, MASK, SEGMENTS).logits, rtol=1e-5, atol=1e-6)
+    assert (trace.attention_scores, len(trace.vectors)) == ((), 1)

@@ -86,20 +86,26 @@ def finish(layer: Layer, attended: Tensor, residual: Tensor) -> Tensor:
 
 
 Finish = Callable[[Layer, Tensor, Tensor], Tensor]  # ``finish``, compiled or not
+Vectors = tuple[Tensor, Tensor, Tensor]  # queries, keys and values
 
 
 def run_layer(
-    layer: Layer, rows: Tensor, layout: Padded, alone: bool = False, record: bool = False, finish: Finish = finish
-) -> tuple[Tensor, Tensor | None]:
+    layer: Layer, rows: Tensor, layout: Padded, alone: bool = False, record: bool = False, finish: Finish = finish,
+    keep: bool = False,
+) -> tuple[Tensor, Tensor | None, Vectors | None]:  # fmt: skip
     """Run one layer on rows, (N, D).
 
     Returns:
-        The next rows, of first tokens ``alone`` (B, D); the attention scores, (B, H, T, T), or None.
+        The next rows, of first tokens ``alone`` (B, D); the attention scores, (B, H, T, T), where they are to be recorded; the
+        queries, keys and values, (B, T, D) each, where they are to be kept; else None.
     """
     asking = layout.first(rows) if alone else rows
     p = layer.attention_dropout.p if layer.attention_dropout.training else 0.0
-    attended, scores = layout.attend(*project(layer, asking, rows), layer.heads, alone, p, record)
-    return finish(layer, attended, asking), scores
+    vectors = project(layer, asking, rows)
+    attended, scores = layout.attend(*vectors, layer.heads, alone, p, record)
+    kept = tuple(map(layout.pad, vectors)) if keep else None
+    del vectors  # else they would lie beside what comes next
+    return finish(layer, attended, asking), scores, kept
 
 
 class Layers(NamedTuple):
@@ -108,10 +114,12 @@ class Layers(NamedTuple):
     Attributes:
         hidden: indices of hidden states, ascending; 0 is the embedding output, m the output of layer m (1-based).
         attention: indices of attention layers, ascending, 0-based.
+        vectors: indices of attention layers whose queries, keys and values are held, ascending, 0-based.
     """
 
     hidden: tuple[int, ...] = ()
     attention: tuple[int, ...] = ()
+    vectors: tuple[int, ...] = ()
 
 
 NOTHING = Layers()
@@ -119,29 +127,32 @@ NOTHING = Layers()
 
 def encode(
     encoder: Encoder, rows: Tensor, layout: Padded, layers: Layers = NOTHING, finish: Finish = finish
-) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...], tuple[Vectors, ...]]:
     """Run all layers on the embedding output, (N, D).
 
     Returns:
         State of each text's first token behind the last layer, (B, D); of the ``layers`` asked for the hidden states, (N, D)
-        each, and the attention scores, (B, H, T, T) each.
+        each, the attention scores, (B, H, T, T) each, and the queries, keys and values, (B, T, D) each.
 
     Raises:
         IndexError: for a layer that the network doesn't have.
     """
     last = len(encoder.layers) - 1
-    if max((*layers.hidden, *(index + 1 for index in layers.attention)), default=0) > last + 1:
+    if max((*layers.hidden, *(index + 1 for index in (*layers.attention, *layers.vectors))), default=0) > last + 1:
         raise IndexError(f"{layers} asks for more than the network's {last + 1} layers")
-    alone, states, scores = False, {0: rows}, []
+    alone, states, scores, vectors = False, {0: rows}, [], []
     for index, layer in enumerate(encoder.layers):
-        record = index in layers.attention
-        alone = index == last and not record and index + 1 not in layers.hidden
-        rows, seen = run_layer(layer, rows, layout, alone, record, finish)
+        record, keep = index in layers.attention, index in layers.vectors
+        alone = index == last and not (record or keep) and index + 1 not in layers.hidden
+        rows, seen, kept = run_layer(layer, rows, layout, alone, record, finish, keep)
         if index + 1 in layers.hidden:
             states[index + 1] = rows
         if record:
             scores.append(seen)
-    return rows if alone else layout.first(rows), tuple(states[index] for index in layers.hidden), tuple(scores)
+        if keep:
+            vectors.append(kept)
+    first = rows if alone else layout.first(rows)
+    return first, tuple(states[index] for index in layers.hidden), tuple(scores), tuple(vectors)
 
 
 def score(encoder: Encoder, first: Tensor) -> Tensor:
@@ -158,11 +169,14 @@ class Trace(NamedTuple):
         hidden_states: one (B, T, D) tensor for each of ``Layers.hidden``, in that order; without padding one (N, D) tensor, of
             the real tokens one after the other.
         attention_scores: one (B, H, T, T) tensor for each of ``Layers.attention``: Q·Kᵀ/√d before mask and softmax.
+        vectors: queries, keys and values, three (B, T, D) tensors, for each of ``Layers.vectors``: heads side by side, as the
+            linear layers give them. Padding holds anything finite.
     """
 
     logits: Tensor
     hidden_states: tuple[Tensor, ...] = ()
     attention_scores: tuple[Tensor, ...] = ()
+    vectors: tuple[Vectors, ...] = ()
 
 
 class CrossEncoder(nn.Module):
@@ -210,12 +224,12 @@ class CrossEncoder(nn.Module):
         encoder, layout = self.encoder, lay_out(attention_mask, padding and layers != NOTHING)
         positions = torch.arange(layout.length, device=input_ids.device).expand(layout.texts, -1)
         rows = embed(encoder, *(layout.take(part) for part in (input_ids, token_type_ids, positions)))
-        first, states, scores = encode(encoder, rows, layout, layers, self.finish)
+        first, states, scores, vectors = encode(encoder, rows, layout, layers, self.finish)
         if padding:
             states = tuple(state.view(layout.texts, layout.length, -1) for state in states)
         with torch.autocast(first.device.type, enabled=False):
             logits = score(encoder, first)
-        return Trace(logits.squeeze(-1) if logits.size(-1) == 1 else logits, states, scores)
+        return Trace(logits.squeeze(-1) if logits.size(-1) == 1 else logits, states, scores, vectors)
 
 
 def parameter_count(ranker: nn.Module) -> int:
