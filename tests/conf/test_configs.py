@@ -10,16 +10,19 @@ from support import CONF, composed
 from transformers import BertConfig
 
 from rankdistil.config import choices
-from rankdistil.config.checks import check
+from rankdistil.config.checks import build, check
 from rankdistil.config.schema import plain
+from rankdistil.data.batches.training_groups import lists_groups
 from rankdistil.models import checkpoints
 from rankdistil.stages import networks
+from rankdistil.stages.data import data_settings
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
+LOSSES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
 STUDENTS = sorted(path.stem for path in (CONF / "student").glob("*.yaml"))
 ASKED = {"data=files": ["data.root=/anywhere"], "data=ir_dataset": ["data.train=a/train"]}
-GROUPS = ("student", "data", "logger", "trainer", "teacher", "stage")
+GROUPS = ("student", "data", "logger", "trainer", "teacher", "stage", "loss")
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -32,14 +35,33 @@ def test_every_experiment_composes_and_binds_at_every_scale(experiment: str, sca
     assert networks.optim_settings(cfg.stage).steps == cfg.stage.steps
     weighted = {name for name, node in choices.kept_losses(cfg).items() if node.weight > 0}
     assert networks.build_losses(cfg, None).weights.keys() == weighted
-    assert weighted == set(choices.kept_losses(cfg)) - ({"attention"} if scale != "paper" else set())
+    left_out = {"labels"} if cfg.stage.name == "score_distill" else {"attention"} if scale != "paper" else set()
+    assert weighted == set(choices.kept_losses(cfg)) - left_out
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_loss_names_its_runs_asks_for_its_negatives_and_says_whether_it_has_a_teacher(loss: str) -> None:
+    cfg = composed("+experiment=margin_mse_6l", f"loss={loss}")
+    assert (cfg.method, cfg.folder) == (loss, f"{loss}/6l/seed0")
+    assert cfg.data.negatives == (1 if loss in ("margin_mse", "logit_mse") else 7)
+    assert composed("+experiment=margin_mse_6l", f"loss={loss}", "data.negatives=3").data.negatives == 3
+    asked = build(cfg.stage.losses.scores.loss, "stage.losses.scores.loss").asks_teacher
+    assert cfg.stage.teacher == ("ranker" if asked else "none")
+
+
+def test_at_scale_paper_lists_are_sampled_and_pairs_are_the_dataset_s_own() -> None:
+    for loss, lists in (("margin_mse", False), ("listwise_kl", True)):
+        data = composed("+experiment=margin_mse_6l", "scale=paper", f"loss={loss}").data
+        assert lists_groups(data.train_on, data.negatives, has_triples=True) is not lists
+        assert data_settings(data).negatives == (7 if lists else 1)
 
 
 @pytest.mark.parametrize(
     "override", [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 )
 def test_every_option_of_every_group_composes_and_binds(override: str) -> None:
-    cfg = composed("+experiment=ranker_distill_6l", override, *ASKED.get(override, []))
+    experiment = "margin_mse_6l" if override.startswith("loss=") else "ranker_distill_6l"
+    cfg = composed(f"+experiment={experiment}", override, *ASKED.get(override, []))
     check(cfg)
     assert plain(cfg)["seed"] == 0
 

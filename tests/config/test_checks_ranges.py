@@ -34,6 +34,10 @@ SMOKE = "+experiment=smoke"
         ("stage.losses.logits.loss.temperature=true", "stage.losses.logits.loss.temperature is True; expected a number."),
         ("recipe.relative=maybe", "stage.losses.embedding.loss.relative is 'maybe'; expected true or false."),
         ("stage.losses.logits.loss.over=5", "stage.losses.logits.loss.over is 5; expected a text."),
+        (
+            "+stage.losses.first={weight: 1, loss: {_target_: rankdistil.losses.FirstTokenLoss, k: 1}}",
+            "there is no setting 'stage.losses.first.loss.k'.",
+        ),
         ("data.holdout=x", "data.holdout is 'x'; expected a whole number of at least 0."),
         (
             "data.test_relevance_level=x",

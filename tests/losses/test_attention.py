@@ -117,10 +117,10 @@ def test_shares_ignore_what_a_softmax_ignores_and_padding():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"compare": "maps"}, "compare is 'maps' in stage.losses.attention; expected 'scores' or 'shares'."),
+        ({"compare": "maps"}, "compare is 'maps'; expected 'scores' or 'shares'."),
         (
             {"compare": "shares", "count_padding": True},
-            "stage.losses.attention: compare=shares has no padding to count. Set count_padding=false.",
+            "count_padding is true; compare=shares has no padding to count. Set it to false.",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Hidden-state and embedding losses: which positions count, and what is refused."""
+"""Hidden-state, embedding and [CLS] losses: which positions count, and what is refused."""
 
 from types import SimpleNamespace
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from rankdistil.losses.hidden import EmbeddingLoss, HiddenLoss, hidden_mse
+from rankdistil.losses.hidden import EmbeddingLoss, FirstTokenLoss, HiddenLoss, first_token_gap, hidden_mse
 from rankdistil.models.bert import Trace
 
 LOGITS = torch.zeros(1)
@@ -78,12 +78,13 @@ def test_the_module_passes_count_padding_on(batch_of):
     assert HiddenLoss(count_padding=False)(student, teacher, batch_of([[1, 0]])) == 1
 
 
+@pytest.mark.parametrize("loss", [HiddenLoss, FirstTokenLoss])
 @pytest.mark.parametrize(("layers", "teacher_layers"), [(0, 0), (0, 2), (1, 2), (2, 1)])
-def test_no_layer_or_unequal_layers_are_refused_instead_of_costing_zero(batch_of, layers, teacher_layers):
+def test_no_layer_or_unequal_layers_are_refused_instead_of_costing_zero(batch_of, layers, teacher_layers, loss):
     state = torch.zeros(1, 2, 3)
     student, teacher = Trace(LOGITS, (state,) * (layers + 1)), Trace(LOGITS, (state,) * (teacher_layers + 1))
     with pytest.raises(RuntimeError, match=f"over {layers} student and {teacher_layers} teacher layers"):
-        HiddenLoss()(student, teacher, batch_of([[1, 1]]))
+        loss()(student, teacher, batch_of([[1, 1]]))
 
 
 def test_a_relative_loss_is_1_for_a_student_that_always_answers_the_mean_and_0_for_the_teacher():
@@ -121,3 +122,28 @@ def test_a_trace_without_hidden_states_is_refused(batch_of, empty):
     traces = {"student": full, "teacher": full, empty: Trace(LOGITS)}
     with pytest.raises(RuntimeError, match="without hidden states"):
         EmbeddingLoss()(traces["student"], traces["teacher"], batch_of([[1, 1]]))
+
+
+def test_only_the_direction_of_cls_counts_with_padding_or_without():
+    student, teacher = torch.randn(3, 4, 5), torch.randn(3, 4, 5)
+    mask = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 0, 0]])
+    cosine = F.cosine_similarity(student[:, 0], teacher[:, 0])
+    loss = first_token_gap(student, teacher, mask)
+    assert_close(loss, (2 - 2 * cosine).mean())
+    assert_close(first_token_gap(student[mask.bool()], 3 * teacher[mask.bool()], mask), loss)
+    assert first_token_gap(student, 7 * student, mask) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_gradient_of_cls_is_right_and_stays_with_the_student_s_first_tokens():
+    student, teacher = (torch.randn(2, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    mask = torch.ones(2, 2, dtype=torch.int64)
+    assert torch.autograd.gradcheck(lambda states: first_token_gap(states, teacher, mask), student)
+    first_token_gap(student, teacher, mask).backward()
+    assert student.grad[:, 1].abs().sum() == 0 < student.grad[:, 0].abs().sum()
+    assert teacher.grad is None
+
+
+def test_cls_costs_a_mean_over_layers_without_the_embedding(batch_of):
+    away, same = torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[2.0, 0.0]]])
+    student, teacher = Trace(LOGITS, (away, away, same)), Trace(LOGITS, (same, same, same))
+    assert_close(FirstTokenLoss()(student, teacher, batch_of([[1]])), torch.tensor((2.0 + 0.0) / 2))

@@ -1,4 +1,4 @@
-"""Label losses: cross-entropy within a triple, binary cross-entropy of a pair."""
+"""Label losses: cross-entropy within a triple, binary cross-entropy of a pair, and gBCE."""
 
 import math
 
@@ -7,7 +7,13 @@ import torch
 from sklearn.metrics import log_loss
 from torch.testing import assert_close
 
-from rankdistil.losses.labels import LabelLoss, label_binary_cross_entropy, label_cross_entropy
+from rankdistil.losses.labels import (
+    GBCELoss,
+    LabelLoss,
+    generalised_binary_cross_entropy,
+    label_binary_cross_entropy,
+    label_cross_entropy,
+)
 from rankdistil.models.bert import Trace
 
 
@@ -86,5 +92,43 @@ def test_pairs_judged_alone_give_the_log_loss_of_scikit_learn(batch_of):
 
 
 def test_an_unknown_comparison_names_the_two_known():
-    with pytest.raises(ValueError, match=r"'list' in stage\.losses\.labels; expected 'group' or 'pair'"):
+    with pytest.raises(ValueError, match=r"^over is 'list'; expected 'group' or 'pair'\.$"):
         LabelLoss("list")
+
+
+def gbce(labels, *settings):
+    logits = torch.tensor([0.3, -2.0, 1.5, 0.7])
+    return generalised_binary_cross_entropy(logits, torch.tensor(labels), torch.zeros(4, dtype=torch.int64), *settings), logits
+
+
+@pytest.mark.parametrize("settings", [(3,), (2,), (1000, 0.0)], ids=["all drawn", "more than there are", "not calibrated"])
+def test_where_all_negatives_were_drawn_or_nothing_is_calibrated_it_is_the_plain_loss_of_each_pair(settings):
+    loss, logits = gbce([1.0, 0, 0, 0], *settings)
+    assert_close(loss, label_binary_cross_entropy(logits, torch.tensor([1.0, 0, 0, 0])))
+
+
+def test_a_positive_s_logarithm_counts_by_the_share_of_negatives_that_were_drawn():
+    loss, logits = gbce([0.0, 1, 0, 0], 1000)
+    share = 3 / 1000
+    power = share * (0.75 * (1 - 1 / share) + 1 / share)  # as the source has it
+    terms = [-power * torch.log(logits[1].sigmoid()), *(-torch.log(1 - logits[[0, 2, 3]].sigmoid()))]
+    assert_close(loss, torch.stack(terms).mean())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ((0,), "sampled_from is 0; expected a whole number of at least 1."),
+        ((10, 1.5), "calibration is 1.5; expected a number from 0 to 1."),
+    ],
+)
+def test_a_share_that_cannot_be_is_refused(settings, message):
+    with pytest.raises(ValueError) as caught:
+        GBCELoss(*settings)
+    assert str(caught.value) == message
+
+
+def test_the_module_passes_its_settings_on(batch_of):
+    batch, logits = batch_of(labels=[1, 0, 0], groups=[0, 0, 1]), torch.randn(3)
+    expected = generalised_binary_cross_entropy(logits, batch.labels, batch.groups, 20, 0.5)
+    assert GBCELoss(20, 0.5)(Trace(logits), None, batch) == expected

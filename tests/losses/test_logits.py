@@ -1,4 +1,4 @@
-"""Soft-label loss: one and two classes, and the temperature."""
+"""Soft-label losses: one and two classes, groups, and the temperature."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from rankdistil.losses.logits import LogitLoss, group_divergence, soft_cross_entropy
+from rankdistil.losses.logits import LogitLoss, LogitMSELoss, group_divergence, logit_mse, soft_cross_entropy
 from rankdistil.models.bert import Trace
 
 
@@ -70,7 +70,7 @@ def test_the_module_uses_its_temperature(batch_of):
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
 def test_a_temperature_that_is_not_above_zero_names_its_key(temperature):
-    with pytest.raises(ValueError, match=r"stage\.losses\.logits\.loss\.temperature is .* greater than 0"):
+    with pytest.raises(ValueError, match=r"^temperature is .*; expected a number greater than 0\.$"):
         LogitLoss(temperature)
 
 
@@ -109,5 +109,15 @@ def test_the_module_compares_over_groups_and_refuses_other_ways(batch_of):
     batch = batch_of()._replace(groups=GROUPS)
     found = LogitLoss(over="group")(Trace(STUDENT), Trace(TEACHER), batch)
     assert_close(found, group_divergence(STUDENT, TEACHER, GROUPS))
-    with pytest.raises(ValueError, match=r"^over is 'list' in stage\.losses\.logits; expected 'pair' or 'group'\.$"):
+    with pytest.raises(ValueError, match=r"^over is 'list'; expected 'pair' or 'group'\.$"):
         LogitLoss(over="list")
+
+
+def test_logits_on_the_teacher_s_scale_cost_the_mean_of_their_squared_gaps(batch_of):
+    student, teacher = torch.tensor([1.0, -2.0, 0.0]), torch.tensor([4.0, -2.0, 1.0])
+    assert_close(LogitMSELoss()(Trace(student), Trace(teacher), batch_of()), torch.tensor((9 + 0 + 1) / 3))
+
+
+def test_logits_of_one_and_two_classes_have_no_gap():
+    with pytest.raises(ValueError, match=r"student \(3,\), teacher \(3, 2\)"):
+        logit_mse(torch.zeros(3), torch.zeros(3, 2))

@@ -69,6 +69,22 @@ def test_a_run_names_its_parents_by_role_export_and_fingerprint(planned) -> None
         assert child.settings["parents.student"] == fingerprint(start.settings)
 
 
+def test_the_lists_of_a_loss_are_its_own_stage_s_and_its_teacher_is_that_of_all_others(planned) -> None:
+    teacher, child = planned("+experiment=listwise_kl_6l")
+    assert (teacher.cfg.data.negatives, child.cfg.data.negatives) == (1, 7)
+    assert child.settings["data.negatives"] == 7
+    assert not any("stage.negatives" in step.settings for step in (teacher, child))
+    for words in (["+experiment=margin_mse_6l", "loss=adr_mse"], ["+experiment=ranker_distill_6l"]):
+        assert planned(*words)[0].settings == teacher.settings
+    assert [step.cfg.data.negatives for step in planned("+experiment=listwise_kl_6l", "data.negatives=3")] == [3, 3]
+
+
+@pytest.mark.parametrize("experiment", ["infonce_6l", "margin_mse_6l"])
+def test_a_loss_over_judgments_has_no_teacher_to_train(planned, experiment: str) -> None:
+    stages = [step.cfg.stage.name for step in planned(f"+experiment={experiment}")]
+    assert stages == (["score_distill"] if experiment == "infonce_6l" else ["teacher", "score_distill"])
+
+
 @pytest.mark.parametrize("override", ["seed=1", "student=2l", "lr.lm_distill=1e-9", "steps.lm_distill=3"])
 def test_what_changes_a_parent_changes_every_child_s_fingerprint(planned, override: str) -> None:
     *_, before = planned("+experiment=lm_two_step_6l")

@@ -75,6 +75,13 @@ def test_triples_bring_their_own_negatives(tmp_path: Path) -> None:
     )
 
 
+def test_a_stage_s_own_negatives_count_unless_those_of_all_stages_are_named() -> None:
+    assert told("stage.negatives=3", experiment="margin_mse_6l") == []
+    text = "stage.negatives has no effect in this plan: data.negatives stands in its place, or all stages of it read passages."
+    assert told("stage.negatives=3", "data.negatives=5", experiment="margin_mse_6l") == [f"{text} Leave it out."]
+    assert told("stage.negatives=3", experiment="lm_distill_6l") == [f"{text} Leave it out."]
+
+
 def test_depths_of_a_stage_that_ranks_nothing_are_told_and_not_grave() -> None:
     (complaint,) = unread(["data.depth=5"], [composed("+experiment=lm_distill_6l", "data.depth=5")])
     assert complaint == ("data.depth has no effect in this plan: no stage of it ranks. Leave it out.", False)

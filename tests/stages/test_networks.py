@@ -11,13 +11,14 @@ from transformers import BertConfig
 
 from rankdistil.data.records import PairBatch
 from rankdistil.inference.export_files import write_export
-from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.bert import CrossEncoder, Layers
 from rankdistil.models.checkpoints import load_tokenizer
-from rankdistil.models.student import Start
+from rankdistil.models.student import LayerMap, Start
 from rankdistil.modules import DistillModule, FinetuneModule, StageModule
 from rankdistil.stages import networks
 
 SCORES = "score_teacher"  # trains nothing
+LOSSES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
 STAGES = sorted({path.stem for path in (CONF / "stage").glob("*.yaml")} - {SCORES})
 EXPERIMENTS = sorted({path.stem for path in (CONF / "experiment").glob("*.yaml")} - {SCORES})
 TINY = ("student.layers=2", "student.hidden_size=12", "student.heads=3", "student.intermediate_size=24")
@@ -51,13 +52,26 @@ def built(tiny_ranker: CrossEncoder, batch: PairBatch, tokenizer: object):
         (stage, (*(f"~stage.losses.{name}" for name in dropped), "stage.projection=per_layer"))
         for stage in ("lm_distill", "ranker_distill")
         for dropped in (("embedding",), ("hidden",), ("attention",), ("embedding", "hidden"), ("hidden", "attention"))
+    ]
+    + [("score_distill", (f"loss={loss}",)) for loss in LOSSES]
+    + [
+        ("relation_distill", words)
+        for words in (
+            ("~stage.losses.logits",),
+            ("stage.losses.relations.loss.kind=minilm", "stage.losses.relations.loss.heads=3"),
+            ("+stage.losses.first={weight: 1.0, loss: {_target_: rankdistil.losses.FirstTokenLoss}}",),
+        )
     ],
 )
-def test_every_weight_that_a_stage_would_train_gets_a_gradient(built, batch: PairBatch, stage: str, overrides: tuple) -> None:
+def test_every_weight_that_a_stage_would_train_gets_a_finite_gradient(
+    built, batch: PairBatch, stage: str, overrides: tuple
+) -> None:
     module = built(stage, *overrides)
-    module.loss(batch).total.backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        module.loss(batch).total.backward()
     idle = [name for name, value in module.named_parameters() if value.requires_grad and value.grad is None]
     assert idle == []  # data-parallel training stops at weights that get none
+    assert all(value.grad.isfinite().all() for value in module.parameters() if value.requires_grad)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +83,8 @@ def test_every_weight_that_a_stage_would_train_gets_a_gradient(built, batch: Pai
         ("layer_distill", DistillModule, False),
         ("logit_distill", DistillModule, True),
         ("ranker_distill", DistillModule, True),
+        ("score_distill", DistillModule, True),
+        ("relation_distill", DistillModule, True),
     ],
 )
 def test_a_stage_s_file_says_who_learns_and_whether_the_head_does(built, stage: str, kind: type, head: bool) -> None:
@@ -112,6 +128,67 @@ def test_a_student_without_teacher_may_be_deeper_than_the_network_that_its_words
     assert built("finetune", "student.layers=5").ranker.config.num_hidden_layers == 5
     with pytest.raises(ValueError, match="the student has 5 layers and its teacher 4"):
         built("lm_distill", "student.layers=5")
+
+
+@pytest.mark.parametrize("stage", ["score_distill", "relation_distill"])
+def test_a_student_of_scores_or_relations_may_be_deeper_and_wider_than_its_teacher_with_other_heads(
+    built, batch: PairBatch, stage: str
+) -> None:
+    shape = "student.layers=5", "student.hidden_size=32", "student.heads=4"
+    module = built(stage, *shape)
+    assert float(module.loss(batch).total.detach()) > 0
+    with pytest.raises(ValueError, match="the student has 5 layers and its teacher 4"):  # from which it would be cut
+        built(stage, *shape, "student.init_from=teacher_layers")
+
+
+@pytest.mark.parametrize(("named", "taken"), [("null", 3), ("2", 1)])
+def test_relations_are_those_of_the_student_s_last_layer_and_of_the_teacher_s_last_or_the_one_named(
+    built, batch: PairBatch, named: str, taken: int
+) -> None:
+    module = built("relation_distill", f"stage.losses.relations.loss.teacher_layer={named}", "~stage.losses.logits")
+    assert module._layers == LayerMap(Layers(vectors=(1,)), Layers(vectors=(taken,)))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("stage.losses.relations.loss.teacher_layer=5",),
+            "stage.losses.relations.loss.teacher_layer is 5; the teacher has 4 layers. Name one of them, or null for the last.",
+        ),
+        (
+            ("stage.losses.relations.loss.heads=5",),
+            "stage.losses.relations.loss.heads is 5; expected a number that the widths 12 of the student and 24 of its teacher "
+            "can be split into, 12 for example.",
+        ),
+        (
+            ("stage.losses.relations.loss.kind=minilm2",),
+            "stage.losses.relations.loss.kind is 'minilm2'; expected one of minilm, minilmv2.",
+        ),
+    ],
+)
+def test_relations_that_cannot_be_compared_are_refused_by_their_key(built, overrides: tuple, message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        built("relation_distill", *overrides)
+    assert str(caught.value) == message
+
+
+def test_a_loss_over_lists_wants_more_than_pairs_and_its_file_asks_for_them() -> None:
+    for loss in LOSSES:
+        networks.check_losses(composed("stage=score_distill", f"loss={loss}"))
+    with pytest.raises(ValueError) as caught:
+        networks.check_losses(composed("stage=score_distill", "loss=listmle", "data.negatives=1"))
+    assert str(caught.value) == (
+        "stage.losses.scores is a loss over lists, and data.negatives=1 makes groups of 2 passages: it needs 3 at least. Set "
+        "stage.negatives=7 (with data.train_on=sampled, or auto), or choose a loss over pairs: loss=ranknet, loss=margin_mse."
+    )
+
+
+def test_judgments_mix_with_the_teacher_s_scores_by_weights() -> None:
+    mixed = composed(
+        "stage=score_distill", "loss=logit_mse", "stage.losses.scores.weight=0.3", "stage.losses.labels.weight=0.7"
+    )
+    assert networks.build_losses(mixed, None).weights == {"labels": 0.7, "scores": 0.3}
 
 
 def test_a_start_named_by_an_experiment_is_that_run_s_export() -> None:

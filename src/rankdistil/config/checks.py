@@ -115,7 +115,8 @@ def bind(node: DictConfig, section: str) -> type:
         ValueError: for a key that isn't one, or a target further down, which would be followed without having been checked.
     """
     found = target(node, section)
-    parameters = inspect.signature(found).parameters
+    whole = inspect.signature(found).parameters
+    parameters = {name: each for name, each in whole.items() if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)}
     known = [*parameters]
     if found.__name__ == "WandbLogger":  # hands further keys on to wandb.init
         import wandb

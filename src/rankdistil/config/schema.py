@@ -139,7 +139,16 @@ NUMBER = expected("a number", lambda value: type(value) in (int, float) and isfi
 WHOLE = expected("a whole number", lambda value: type(value) is int)
 SEED = whole(0, 2**32 - 1)
 LOSSES = ("embedding", "hidden", "attention", "logits", "labels")
-STAGES = ("teacher", "lm_distill", "finetune", "ranker_distill", "layer_distill", "logit_distill")
+STAGES = (
+    "teacher",
+    "lm_distill",
+    "finetune",
+    "ranker_distill",
+    "layer_distill",
+    "logit_distill",
+    "score_distill",
+    "relation_distill",
+)
 OF_SIZE = dict.fromkeys(("hidden_size", "heads", "intermediate_size", "drop_losses", "steps", "lr", "layer_map"))
 FILES = {kind: FILE for kind in names(FolderSplit) if kind not in ("root", "corpus", "columns", "shares_queries")}
 
@@ -204,9 +213,9 @@ TRAINING: Section = dict.fromkeys(("follows", "logger", "steps", "lr", "validati
     "recipe": {"relative": None, "attention": None, "logits": None, "weights": dict.fromkeys(LOSSES[:-1])},
     "stage": {
         "name": None, "learns": one_of("teacher", "student", "nothing"), "teacher": one_of("none", "ranker", "language_model"),
-        "reads": one_of("triples", "passages"), "steps": None, "lr": None, "warmup_share": None, "weight_decay": None,
-        "gradient_clip": None, "dropout": None, "validations": whole(1), "patience": whole(1, or_null=True), "layer_map": None,
-        "projection": None, "losses": None,
+        "reads": one_of("triples", "passages"), "negatives": None, "steps": None, "lr": None, "warmup_share": None,
+        "weight_decay": None, "gradient_clip": None, "dropout": None, "validations": whole(1),
+        "patience": whole(1, or_null=True), "layer_map": None, "projection": None, "losses": None,
     },
 }  # fmt: skip
 EVALUATION: Section = dict.fromkeys(("method", "data", "logger")) | {

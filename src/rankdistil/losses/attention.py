@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from rankdistil.data.records import PairBatch
+from rankdistil.losses.groups import full
 from rankdistil.models.bert import Trace
 
 LOWEST = -1e4  # the score of padding, which no token looks at
@@ -65,7 +66,7 @@ def attention_divergence(student: Tensor, teacher: Tensor, mask: Tensor) -> Tens
     """
     _require_alike(student, teacher)
     hidden, real = mask[:, None, None, :] == 0, mask[:, None, :].float()
-    own, wanted = (part.float().masked_fill(hidden, LOWEST).log_softmax(-1) for part in (student, teacher.detach()))
+    own, wanted = (full(part).masked_fill(hidden, LOWEST).log_softmax(-1) for part in (student, teacher.detach()))
     apart = (wanted.exp() * (wanted - own)).sum(-1) * real
     return apart.sum() / (real.sum() * student.size(1)).clamp(min=1)
 
@@ -87,9 +88,9 @@ class AttentionLoss(nn.Module):
     def __init__(self, count_padding: bool = False, compare: str = "scores") -> None:
         super().__init__()
         if compare not in ("scores", "shares"):
-            raise ValueError(f"compare is {compare!r} in stage.losses.attention; expected 'scores' or 'shares'.")
+            raise ValueError(f"compare is {compare!r}; expected 'scores' or 'shares'.")
         if count_padding and compare == "shares":
-            raise ValueError("stage.losses.attention: compare=shares has no padding to count. Set count_padding=false.")
+            raise ValueError("count_padding is true; compare=shares has no padding to count. Set it to false.")
         self.count_padding, self.compare = count_padding, compare
 
     def forward(self, student: Trace, teacher: Trace, batch: PairBatch) -> Tensor:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankdistil.data.records import PairBatch
+from rankdistil.losses.groups import full
 from rankdistil.models.bert import Trace
 
 SMALLEST = 1e-12  # a variance above zero for states that are all alike
@@ -48,6 +49,32 @@ def hidden_mse(
     return gap / (teacher - teacher.mean(0)).square().mean().clamp(min=SMALLEST) if relative else gap
 
 
+def first_token_gap(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared distance between the states of [CLS], each of length 1.
+
+    Args:
+        student: hidden states in the teacher's width, float, (B, T, D), or (N, D) of real tokens alone.
+        teacher: the same shape; receives no gradient.
+        mask: 1 for a real token, 0 for padding, (B, T).
+
+    Returns:
+        Scalar from 0 (the same direction) to 4 (the opposite one), in float32: summed over units, mean over texts. PKD's code
+        takes the mean over units: 1/D of this.
+
+    Source: Sun et al. 2019, arXiv:1908.09355 (patient knowledge distillation).
+    """
+    own, wanted = (F.normalize(full(_first(states, mask)), dim=1) for states in (student, teacher.detach()))
+    return (own - wanted).square().sum(1).mean()
+
+
+def _first(states: Tensor, mask: Tensor) -> Tensor:
+    """Return the state of each text's first token, (B, D)."""
+    if states.dim() == 3:
+        return states[:, 0]
+    lengths = mask.sum(1)
+    return states[lengths.cumsum(0) - lengths]
+
+
 class HiddenLoss(nn.Module):
     """Sum over mapped layers of ``hidden_mse``, or their mean where it is relative; the embedding output has its own loss.
 
@@ -69,13 +96,34 @@ class HiddenLoss(nn.Module):
         Raises:
             RuntimeError: if a trace holds no layer outputs, or not the same number on both sides.
         """
-        states = student.hidden_states[1:], teacher.hidden_states[1:]
-        if not states[0] or len(states[0]) != len(states[1]):
-            raise RuntimeError(f"hidden loss over {len(states[0])} student and {len(states[1])} teacher layers")
         parts = [
-            hidden_mse(*pair, batch.attention_mask, self.count_padding, self.relative) for pair in zip(*states, strict=True)
+            hidden_mse(*pair, batch.attention_mask, self.count_padding, self.relative) for pair in _layers(student, teacher)
         ]
         return torch.stack(parts).mean() if self.relative else torch.stack(parts).sum()
+
+
+class FirstTokenLoss(nn.Module):
+    """Mean over mapped layers of ``first_token_gap``: PKD."""
+
+    needs = frozenset({"hidden"})
+    asks_teacher = True
+
+    def forward(self, student: Trace, teacher: Trace, batch: PairBatch) -> Tensor:
+        """Compute the loss of a batch.
+
+        Raises:
+            RuntimeError: if a trace holds no layer outputs, or not the same number on both sides.
+        """
+        parts = [first_token_gap(*pair, batch.attention_mask) for pair in _layers(student, teacher)]
+        return torch.stack(parts).mean()
+
+
+def _layers(student: Trace, teacher: Trace) -> list[tuple[Tensor, Tensor]]:
+    """Pair the outputs of mapped layers."""
+    states = student.hidden_states[1:], teacher.hidden_states[1:]
+    if not states[0] or len(states[0]) != len(states[1]):
+        raise RuntimeError(f"hidden loss over {len(states[0])} student and {len(states[1])} teacher layers")
+    return list(zip(*states, strict=True))
 
 
 class EmbeddingLoss(nn.Module):

@@ -1,10 +1,10 @@
-"""Logit loss on soft labels: the student's scores learn the teacher's."""
+"""Losses on soft labels: the student's scores learn the teacher's, each by itself or those of a group together."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankdistil.data.records import PairBatch
-from rankdistil.losses.labels import group_log_softmax
+from rankdistil.losses.groups import full, group_log_softmax, group_number
 from rankdistil.models.bert import Trace
 
 
@@ -28,12 +28,35 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float = 1.
 
     Source: Hinton et al. 2015, arXiv:1503.02531; Jiao et al. 2020, arXiv:1909.10351 (prediction-layer distillation).
     """
-    if student.shape != teacher.shape:
-        raise ValueError(f"logits differ in shape: student {tuple(student.shape)}, teacher {tuple(teacher.shape)}.")
-    student, teacher = student.float() / temperature, teacher.detach().float() / temperature
+    _require_alike(student, teacher)
+    student, teacher = full(student) / temperature, full(teacher.detach()) / temperature
     if student.dim() == 1:
         return F.binary_cross_entropy_with_logits(student, teacher.sigmoid())
     return -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1).mean()
+
+
+def logit_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared gap between the student's and the teacher's logits, on the teacher's own scale.
+
+    Args:
+        student: logits, float, (B,).
+        teacher: the same shape; receives no gradient.
+
+    Returns:
+        Scalar, in float32: mean over pairs, whatever their group.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Source: Ba & Caruana 2014, arXiv:1312.6184.
+    """
+    _require_alike(student, teacher)
+    return F.mse_loss(full(student), full(teacher.detach()))
+
+
+def _require_alike(student: Tensor, teacher: Tensor) -> None:
+    if student.shape != teacher.shape:
+        raise ValueError(f"logits differ in shape: student {tuple(student.shape)}, teacher {tuple(teacher.shape)}.")
 
 
 def group_divergence(student: Tensor, teacher: Tensor, groups: Tensor, temperature: float = 1.0) -> Tensor:
@@ -53,8 +76,8 @@ def group_divergence(student: Tensor, teacher: Tensor, groups: Tensor, temperatu
     Source: listwise distillation as in lightning-ir's KLDivergence; for groups of two the soft form of RankNet (Burges et al.
         2005) up to the teacher's entropy.
     """
-    own, wanted = (group_log_softmax(side / temperature, groups) for side in (student, teacher.detach()))
-    return (wanted.exp() * (wanted - own)).sum() / groups.unique().numel()
+    own, wanted = (group_log_softmax(full(side) / temperature, groups) for side in (student, teacher.detach()))
+    return (wanted.exp() * (wanted - own)).sum() / group_number(groups)
 
 
 class LogitLoss(nn.Module):
@@ -75,9 +98,9 @@ class LogitLoss(nn.Module):
     def __init__(self, temperature: float = 1.0, over: str = "pair") -> None:
         super().__init__()
         if over not in ("pair", "group"):
-            raise ValueError(f"over is {over!r} in stage.losses.logits; expected 'pair' or 'group'.")
+            raise ValueError(f"over is {over!r}; expected 'pair' or 'group'.")
         if not temperature > 0:
-            raise ValueError(f"stage.losses.logits.loss.temperature is {temperature}; expected a number greater than 0.")
+            raise ValueError(f"temperature is {temperature}; expected a number greater than 0.")
         self.temperature, self.over = temperature, over
 
     def forward(self, student: Trace, teacher: Trace, batch: PairBatch) -> Tensor:
@@ -85,3 +108,14 @@ class LogitLoss(nn.Module):
         if self.over == "group":
             return group_divergence(student.logits, teacher.logits, batch.groups, self.temperature)
         return soft_cross_entropy(student.logits, teacher.logits, self.temperature)
+
+
+class LogitMSELoss(nn.Module):
+    """Learn the teacher's logits as they are."""
+
+    needs: frozenset[str] = frozenset()
+    asks_teacher = True
+
+    def forward(self, student: Trace, teacher: Trace, batch: PairBatch) -> Tensor:
+        """Compute the loss of a batch."""
+        return logit_mse(student.logits, teacher.logits)

@@ -111,7 +111,7 @@ class WeightedSum(nn.Module):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the losses compare beside logits: of ``attention``, ``hidden``, ``embedding``."""
+        """What the losses compare beside logits: of ``attention``, ``hidden``, ``embedding``, ``vectors``."""
         return frozenset().union(*(loss.needs for loss in self.losses.values()))
 
     @property

@@ -232,14 +232,15 @@ def _named(value: LossValue) -> dict[str, Tensor]:
 
 
 def _untrained(ranker: CrossEncoder, losses: WeightedSum) -> list[nn.Module]:
-    """List the parts of a ranker that no loss reaches: all behind the last state or attention that is compared."""
+    """List the parts of a ranker that no loss reaches: all behind the last state, attention or vectors that are compared."""
     if losses.trains_head:
         return []
     encoder = ranker.encoder
     behind: list[nn.Module] = [encoder.pooler, encoder.head]
     if "hidden" in losses.needs:
         return behind
-    if "attention" not in losses.needs:
+    if not losses.needs & {"attention", "vectors"}:
         return [*behind, ranker.bert.bert.encoder]
     last = encoder.layers[-1]
-    return [*behind, last.value, last.out, last.out_norm, last.up, last.down, last.down_norm]
+    values = [] if "vectors" in losses.needs else [last.value]
+    return [*behind, *values, last.out, last.out_norm, last.up, last.down, last.down_norm]

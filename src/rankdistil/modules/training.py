@@ -95,4 +95,4 @@ class DistillModule(StageModule):
 
 def _needed(layers: Layers, needs: frozenset[str]) -> Layers:
     hidden = layers.hidden if "hidden" in needs else layers.hidden[:1] if "embedding" in needs else ()
-    return Layers(hidden, layers.attention if "attention" in needs else ())
+    return Layers(hidden, layers.attention if "attention" in needs else (), layers.vectors if "vectors" in needs else ())

@@ -189,7 +189,9 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
     Returns:
         Value by dotted key.
     """
-    kinds: dict[str, Any] = {"stage": recorded(cfg.stage), "data": _data(cfg)}
+    of_data = ("negatives",)  # told there
+    stage = {key: value for key, value in recorded(cfg.stage).items() if key not in of_data}
+    kinds: dict[str, Any] = {"stage": stage, "data": _data(cfg)}
     if cfg.stage.learns != "nothing":  # a score is the same whatever the seed, in float32, on any number of devices
         kinds |= {"seed": cfg.seed, "trainer": _trainer(recorded(cfg.trainer))}
     if not asks_teacher(cfg):  # else it is a parent

@@ -79,6 +79,10 @@ READERS = (
     Reader(("stage.projection",), _projects, "no loss of it compares hidden states"),
     Reader(("data.negatives_skip", "data.negatives_depth"), _samples, "no stage of it samples negatives (triples have theirs)"),
     Reader(
+        ("stage.negatives",), lambda cfg: cfg.stage.reads == "triples" and OmegaConf.is_interpolation(cfg.data, "negatives"),
+        "data.negatives stands in its place, or all stages of it read passages",
+    ),
+    Reader(
         ("data.negatives", "data.negatives_margin", "data.negatives_scores", "data.train_on"),
         lambda cfg: cfg.stage.reads == "triples", "all stages of it read passages",
     ),

@@ -1,11 +1,14 @@
 """The networks of a stage, built from its config: teacher, student, losses, and the module around them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import DictConfig
+from torch import nn
 from transformers import BertConfig, PreTrainedTokenizerFast
 
-from rankdistil.config.checks import build
+from rankdistil.config.checks import bind, build
 from rankdistil.config.choices import (
     asks_teacher,
     kept_losses,
@@ -21,7 +24,7 @@ from rankdistil.config.schema import names, plain
 from rankdistil.data.batches.stream import StreamDataModule
 from rankdistil.data.teacher_scores.folder import read_header
 from rankdistil.files import called
-from rankdistil.losses import Projection, WeightedSum
+from rankdistil.losses import Projection, RelationLoss, WeightedSum
 from rankdistil.models.bert import CrossEncoder, Layers
 from rankdistil.models.checkpoints import (
     is_language_model,
@@ -40,6 +43,7 @@ from rankdistil.modules import DistillModule, FinetuneModule, StageModule
 from rankdistil.modules.stage import OptimSettings
 
 FITTED_ON = 128  # pairs that a subclone is fitted on, about
+LIST = 7  # negatives beside a positive that make a list
 PROJECTED_ON = 128  # pairs that a projection is fitted on, at least
 
 
@@ -102,11 +106,26 @@ def start_ranks(cfg: DictConfig, parents: dict[str, Any]) -> bool:
 def build_losses(cfg: DictConfig, projection: Projection | None) -> WeightedSum:
     """Build the stage's losses."""
     nodes = kept_losses(cfg)
-    losses = {name: build(node.loss, f"stage.losses.{name}.loss") for name, node in nodes.items()}
+    losses = {name: _build_loss(node.loss, f"stage.losses.{name}.loss") for name, node in nodes.items()}
     for name, node in nodes.items():
         if isinstance(node.weight, bool) or not isinstance(node.weight, int | float):
             raise ValueError(f"stage.losses.{name}.weight is {node.weight!r}; expected a number of at least 0.")
     return WeightedSum(losses, {name: node.weight for name, node in nodes.items()}, projection)
+
+
+def _build_loss(node: DictConfig, section: str) -> nn.Module:
+    bind(node, section)
+    with _placed(section):
+        return build(node, section)
+
+
+@contextmanager
+def _placed(section: str) -> Iterator[None]:
+    """Say where a loss stands, which knows the keys of its own settings alone."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{section}.{error}") from error
 
 
 def check_losses(cfg: DictConfig) -> None:
@@ -132,6 +151,13 @@ def check_losses(cfg: DictConfig) -> None:
                 f"stage.losses.{name} reads relevance scores, but stage {cfg.stage.name} learns from a language model's text, "
                 f"which has none. Drop the loss: '~stage.losses.{name}', or choose another stage."
             )
+        passages = 1 + cfg.data.negatives
+        if passages < (least := getattr(loss, "least_passages", 1)):
+            raise ValueError(
+                f"stage.losses.{name} is a loss over lists, and data.negatives={cfg.data.negatives} makes groups of {passages} "
+                f"passages: it needs {least} at least. Set stage.negatives={LIST} (with data.train_on=sampled, or auto), or "
+                "choose a loss over pairs: loss=ranknet, loss=margin_mse."
+            )
 
 
 def check_student(cfg: DictConfig) -> None:
@@ -148,7 +174,7 @@ def check_student(cfg: DictConfig) -> None:
     _check_start_tokens(cfg, start)
     if cfg.stage.teacher != "none":
         _projection(cfg, size, shape)
-        check_match(size, shape, build_losses(cfg, None).needs)
+        _check_match(size, shape, build_losses(cfg, None))
 
 
 def check_language_models(cfg: DictConfig) -> None:
@@ -218,10 +244,19 @@ def build_module(
     if cfg.stage.teacher == "none":
         return FinetuneModule(student, build_losses(cfg, None), optim)
     losses = build_losses(cfg, _projection(cfg, size, shape))
-    check_match(size, shape, losses.needs)  # again: a run may start from its folder's config
+    _check_match(size, shape, losses)  # again: a run may start from its folder's config
     module = DistillModule(student, losses, optim, None if reads_scores(cfg) else FrozenTeacher(teacher), layer_map, asked)
     module.fit_projection(data.first_batches(PROJECTED_ON))
     return module
+
+
+def _check_match(size: StudentSize, shape: BertConfig, losses: WeightedSum) -> None:
+    """Refuse a student that can't match its teacher."""
+    check_match(size, shape, losses.needs)
+    for name, loss in losses.losses.items():
+        if isinstance(loss, RelationLoss):
+            with _placed(f"stage.losses.{name}.loss"):
+                loss.require_fitting((size.hidden_size, size.heads), (shape.hidden_size, shape.num_attention_heads))
 
 
 def _with_dropout(network: CrossEncoder, cfg: DictConfig) -> CrossEncoder:
@@ -263,7 +298,18 @@ def _projection(cfg: DictConfig, size: StudentSize, shape: BertConfig) -> Projec
 
 
 def _layer_map(cfg: DictConfig, start: Start, shape: BertConfig) -> LayerMap:
-    """Pair the student's layers with those of the network it learns or is cut from; with nothing where there is neither."""
-    if cfg.stage.teacher == "none" and start.kind not in CUT:
-        return LayerMap(Layers(), Layers())
-    return map_layers(cfg.stage.layer_map, cfg.student.layers, shape.num_hidden_layers)
+    """Pair the student's layers with those of the network that it is cut from, or whose layers its losses compare."""
+    losses = build_losses(cfg, None)
+    own = above = Layers()
+    if start.kind in CUT or losses.needs & {"embedding", "hidden", "attention"}:
+        own, above = map_layers(cfg.stage.layer_map, cfg.student.layers, shape.num_hidden_layers)
+    for name, loss in losses.losses.items():
+        if isinstance(loss, RelationLoss):
+            layer = loss.teacher_layer or shape.num_hidden_layers
+            if layer > shape.num_hidden_layers:
+                raise ValueError(
+                    f"stage.losses.{name}.loss.teacher_layer is {layer}; the teacher has {shape.num_hidden_layers} layers. "
+                    "Name one of them, or null for the last."
+                )
+            own, above = own._replace(vectors=(cfg.student.layers - 1,)), above._replace(vectors=(layer - 1,))
+    return LayerMap(own, above)
