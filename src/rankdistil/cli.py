@@ -110,7 +110,7 @@ def one_message(
     os.environ[FULL] = "1"  # Hydra then lets errors through instead of printing its own account of them
     try:
         with ended_by_signals():
-            _refuse_hydra_folder(config_name)
+            _refuse_words(config_name)
             main()
     except Stopped as stopped:
         rank = ranks.current()
@@ -158,12 +158,19 @@ def run_command(words: Sequence[str], doc: str, task: Callable[[], None]) -> int
     return 0
 
 
-def _refuse_hydra_folder(config_name: str) -> None:
-    """Refuse the key that would name Hydra's own folder of a job: it makes none, and what is written has other keys."""
-    for word in (word.lstrip("+") for word in sys.argv[1:]):
-        if word.startswith("hydra.run.dir="):
+def _refuse_words(config_name: str) -> None:
+    """Refuse words that Hydra would take and nothing here could follow."""
+    words = [word.lstrip("+") for word in sys.argv[1:]]
+    for word in words:
+        if word.startswith("hydra.run.dir="):  # it makes none, and what is written has other keys
             keys = "folder=<name> and paths.evaluations=<folder>" if config_name == "evaluate" else "run_name, paths.runs"
             raise ValueError(f"{word} names no folder here. Its place is named by {keys}.")
+    search = next((word for word in words if word.startswith("search=")), None)
+    if search and (plan := next((word for word in words if word in ("plan=show", "plan=check")), None)):
+        raise ValueError(
+            f"{plan} has nothing to tell of +{search}, which chooses the settings of each run by the results of those before. "
+            f"Leave +{search} out: its runs have the plan and the data of the run without it."
+        )
 
 
 def console() -> "Console":
