@@ -17,7 +17,7 @@ test-slow: $(VENV)/.installed
 # What depends on the processor, as on one without AVX-512: most laptops.
 test-avx2: $(VENV)/.installed
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
-	  --dist loadfile -m "not slow" tests/inference tests/test_export.py tests/models
+	  --dist loadfile -m "not slow" tests/inference tests/commands/test_export.py tests/models
 
 slurm: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[slurm]'

@@ -1,4 +1,4 @@
-"""One message instead of a stack of calls, for everything a user can get wrong.
+"""Error handling of the commands: one message instead of a traceback, and the exit status.
 
 Imports little: a mistyped key should be answered before torch is loaded.
 """

@@ -1,4 +1,4 @@
-"""Files: written in one step, locked, told from others by their content; settings told from others; what is installed."""
+"""Atomic writes, file locks and content hashes; settings told from others; extras and commands by their names."""
 
 import fcntl
 import hashlib

@@ -1,4 +1,4 @@
-"""Command line: its help, and its words as Hydra can read them.
+"""Command-line parsing: help, and words as Hydra can read them.
 
 Hydra adds no key to an empty section (``data.depth`` of ``evaluate.py``, ``data.columns={...}``), and reads the words of a
 sweep once without the groups that it sweeps. What is added so is still checked: a key that nothing reads is refused by

@@ -25,7 +25,10 @@ def answer(tmp_path: Path, script: str, *arguments: str) -> str:
         (["+experiment=smoke", "stage.lrr=1"], ["there is no setting 'stage.lrr'. Did you mean 'stage.lr'?"]),
         (["+experiment=finetune_6l", "student.init_from=wiki"], ["student.init_from is 'wiki'; expected one of random, "]),
         (["+experiment=smoke", "teacher.path=package:no_such/model"], ["pip install no-such"]),
-        (["+experiment=finetune_6l", "+search=lr", "plan=show"], ["plan=show has nothing to tell of +search=lr, which chooses "]),
+        (
+            ["+experiment=finetune_6l", "+search=lr", "plan=show"],
+            ["plan=show has nothing to tell of +search=lr, which chooses "],
+        ),
         (["+experiment=smoke", "data=files"], ["data.root is not set. Give it on the command line: data.root=<value>."]),
         (
             ["+experiment=smoke", "callbacks.inference_time.backends=[onnx]"],

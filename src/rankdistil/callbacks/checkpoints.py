@@ -1,4 +1,4 @@
-"""Checkpoints and exports: whole, or not there."""
+"""Checkpointing: checkpoints and exports that are whole, or not there."""
 
 import zipfile
 from pathlib import Path

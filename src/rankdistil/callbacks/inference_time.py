@@ -1,4 +1,4 @@
-"""Inference time of a ranker, beside its teacher on the same pairs."""
+"""Inference time callback: a ranker timed beside its teacher on the same pairs."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Steps of training: the position in the stream, the steps to validate behind, each loss's share of the gradient.
+"""Training callbacks: resume position in the stream, validation schedule, each loss's share of the gradient.
 
 The position is the number of batches trained, not fetched: loaders prefetch. Seeding each step makes dropout independent of
 what ran before it, for example of a validation that a resumed run skips.

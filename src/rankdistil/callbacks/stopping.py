@@ -1,4 +1,4 @@
-"""Graceful stop of a run in training."""
+"""Graceful shutdown: a checkpoint on SIGTERM and the like, then the end of the run on all ranks."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""Writes a ranker for other runtimes, next to its Hugging Face files, and shows that it still ranks alike.
+"""Export to ONNX and OpenVINO: a ranker for other runtimes, beside its Hugging Face files, that still ranks alike.
 
 ::
 

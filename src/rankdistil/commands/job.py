@@ -1,4 +1,4 @@
-"""The job prepared in a run folder, carried out: ``python -m rankdistil.commands.job <folder> <number of processes>``."""
+"""Entry point of a job prepared in a run folder: ``python -m rankdistil.commands.job <folder> <number of processes>``."""
 
 import sys
 from pathlib import Path

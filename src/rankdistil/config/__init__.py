@@ -1,4 +1,4 @@
-"""Resolvers of conf/, registered by whoever imports this package: what a config computes out of other settings."""
+"""Config resolvers of conf/: what a config computes out of other settings; registered by whoever imports this package."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Checks of a composed config before anything is read or written, and the only place where ``_target_`` is followed.
+"""Config validation before anything is read or written, and the only place where ``_target_`` is followed.
 
 Hydra's own blocklist is no boundary: a config may name any importable function. Here a target must be one of ours, or a logger.
 

@@ -1,4 +1,4 @@
-"""What a config asks for: a teacher or its scores, what a student starts from, its losses, its test splits."""
+"""Config accessors: a stage's teacher or its scores, its start, its losses, its test splits."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a config may say: the keys of each section and the values that they take, each listed once.
+"""Config schema: the keys of each section and the values that they take, each listed once.
 
 Settings that a class holds are checked where it is made; here its fields are the list of keys. OmegaConf's structured configs
 were rejected: they know types but neither ranges nor choices, and their messages say neither what is expected nor the fix.

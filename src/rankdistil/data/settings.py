@@ -1,10 +1,17 @@
-"""Plain settings of ``data``: sizes and depths."""
+"""Settings of ``data``: sizes, depths, negatives, language."""
 
 from dataclasses import dataclass
 from math import isfinite
 
 TRAIN_ON = ("auto", "docpairs", "sampled")
-NO_COUNT = ("train_on", "store", "negatives_margin", "negatives_scores")
+NO_COUNT = ("train_on", "store", "negatives_margin", "negatives_scores", "language")
+STEMMERS = {  # ISO 639-1 code -> Snowball's algorithm
+    "ar": "arabic", "ca": "catalan", "da": "danish", "de": "german", "el": "greek", "en": "english", "es": "spanish",
+    "et": "estonian", "eu": "basque", "fi": "finnish", "fr": "french", "ga": "irish", "hi": "hindi", "hu": "hungarian",
+    "hy": "armenian", "id": "indonesian", "it": "italian", "lt": "lithuanian", "ne": "nepali", "nl": "dutch", "no": "norwegian",
+    "pt": "portuguese", "ro": "romanian", "ru": "russian", "sr": "serbian", "sv": "swedish", "ta": "tamil", "tr": "turkish",
+    "yi": "yiddish",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,7 @@ class DataSettings:
         max_tokens: tokens in an optimiser step, over all processes and accumulated batches, padding included, in place of
             ``batch_size``; None counts groups.
         store: folder where texts are kept as token ids, tokenised once; None tokenises them each time.
+        language: of the collection, one of ``STEMMERS``, for BM25 and the model card; None for another one.
         relevance_level: lowest grade that counts as relevant, for positives, RR and AP.
         depth: candidates re-ranked per test query.
         valid_depth: candidates re-ranked per validation query.
@@ -53,10 +61,16 @@ class DataSettings:
     workers: int = 0
     max_tokens: int | None = None
     store: str | None = None
+    language: str | None = "en"
 
     def __post_init__(self) -> None:
         if self.train_on not in TRAIN_ON:
             raise ValueError(f"data.train_on is {self.train_on!r}; expected one of {', '.join(TRAIN_ON)}.")
+        if self.language is not None and self.language not in STEMMERS:
+            raise ValueError(
+                f"data.language is {self.language!r}; expected one of {', '.join(STEMMERS)}, whose words BM25 can stem, or "
+                "null for another language, whose words stay as they are."
+            )
         if (self.negatives_margin is None) != (self.negatives_scores is None):
             raise ValueError("data.negatives_margin and data.negatives_scores belong together: set both, or neither.")
         margin = self.negatives_margin

@@ -1,4 +1,4 @@
-"""Machine: what its processor computes by itself, how it is called, and how busy other processes keep it.
+"""CPU features (AVX-512, VNNI, bfloat16), the processor's name, and the load of other processes.
 
 Flags alone don't tell: a kernel may be held back (``ONEDNN_MAX_CPU_ISA`` for products, ``ATEN_CPU_CAPABILITY`` for torch's own
 loops), or not be built in. So 8-bit products are tried out, in microseconds, with the largest sums that there can be; bfloat16,

@@ -1,4 +1,4 @@
-"""A ranker in the user's hands: texts in, scores or an order out."""
+"""Reranker, the public inference API: texts in, scores or an order out."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set

@@ -1,4 +1,4 @@
-"""Inference time: rankers timed beside each other on the same pairs, strings to scores.
+"""Latency and throughput benchmark: rankers timed beside each other on the same pairs, strings to scores.
 
 The network hands its scores over as numbers on the host, so a GPU has finished when the clock is read.
 """

@@ -1,4 +1,4 @@
-"""Writing the graphs of other runtimes into an export, in one step each."""
+"""ONNX and OpenVINO graphs written into an export, in one step each."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What a student minimises. Losses know tensors, traces and batches only."""
+"""Loss functions: what a student minimises. They know tensors, traces and batches only."""
 
 from rankdistil.losses.attention import AttentionLoss
 from rankdistil.losses.hidden import EmbeddingLoss, FirstTokenLoss, HiddenLoss

@@ -1,4 +1,4 @@
-"""Attention loss: where the student looks learns where the teacher looks."""
+"""Attention distillation: mean squared error of attention scores, or divergence of attention distributions."""
 
 import torch
 from torch import Tensor, nn

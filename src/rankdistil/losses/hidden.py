@@ -1,4 +1,4 @@
-"""Losses on hidden states and embeddings: each layer of the student learns what the teacher thinks at the mapped one."""
+"""Hidden-state and embedding distillation: mean squared error against the mapped layer of the teacher."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Ranking losses on labels: what is learnt from judgments alone, without a teacher."""
+"""Cross-entropy on relevance labels, over a group or for each pair, and gBCE: what is learnt without a teacher."""
 
 import torch
 import torch.nn.functional as F

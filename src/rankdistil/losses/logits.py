@@ -1,4 +1,4 @@
-"""Losses on soft labels: the student's scores learn the teacher's, each by itself or those of a group together."""
+"""Knowledge distillation on logits: each pair by itself, or those of a group together."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Inference time: what is measured, and how its numbers are summarised.
+"""Latency statistics: what is measured, and how its numbers are summarised.
 
 Rankers are interleaved on the same pairs, so that a noisy machine disturbs all of them alike, and numbers are medians, which a
 single disturbed call doesn't move.

@@ -1,4 +1,4 @@
-"""Layouts of a batch: which of a network's rows make up a text, and attention among those.
+"""Padding-free batches: which of a network's rows make up a text, and attention among those.
 
 Rows, (N, D), hold one token each, one text behind the other. Passages differ in length: even in batches of similar length a
 sixth of all tokens is padding, so it is left out of all but attention.

@@ -1,4 +1,4 @@
-"""Place and identity of a checkpoint: a folder, one that an installed package carries, or a hub id; never a URL.
+"""Checkpoint path and identity: a folder, one that an installed package carries, or a hub id; never a URL.
 
 What lies in the hub's cache on this machine is read from there and nowhere else: a library that asks the hub at each call would
 go on with another revision as soon as somebody pushes one.

@@ -1,4 +1,4 @@
-"""Student: its size, which layer of the teacher each of its layers learns from, and what it starts from.
+"""Student configuration: its size, the layer mapping to its teacher, and its initialisation.
 
 With k = teacher layers / student layers, student attention layer m (0-based) learns from teacher layer (m+1)·k-1 and hidden
 state m from teacher state m·k, state 0 being the embedding output (Jiao et al. 2020, arXiv:1909.10351). ``spread`` keeps that

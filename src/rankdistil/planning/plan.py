@@ -160,7 +160,7 @@ READ_AS_TEXT = (
 # shards are cut.
 SCORED = (
     "columns.*", "train_on", "relevance_level", "negatives", "negatives_*",
-    "held_out_queries", "max_length", "on_bad", "store",
+    "held_out_queries", "max_length", "on_bad", "store", "language",
 )  # fmt: skip
 # Those that decide nothing, or by what they name: files count by their content (``_contents``), scores are a parent.
 BY_CONTENT = (
@@ -168,7 +168,7 @@ BY_CONTENT = (
     "negatives_scores", "workers",
 )  # fmt: skip
 TEST_ALONE = ("depth", "test_queries", "test_relevance_level")
-TESTED = (*TEST_ALONE, "columns.*", "max_length", "on_bad", "allow_unknown")
+TESTED = (*TEST_ALONE, "columns.*", "max_length", "on_bad", "allow_unknown", "language")
 OF_TEXT = ("valid_passages",)  # where nothing reads passages as text, they decide nothing
 SHARING = ("devices", "num_nodes", "strategy", "accumulate_grad_batches", "timeout")  # of ``trainer``
 SHORT = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}  # what Lightning takes these for

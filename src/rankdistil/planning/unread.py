@@ -1,4 +1,4 @@
-"""Settings that nothing reads: whoever types one believes that it counts.
+"""Unused overrides: settings that nothing reads, though whoever types one believes that it counts.
 
 A key that doesn't exist is refused by ``rankdistil.config.checks``. Here are those that exist, and that the chosen stages and
 data can't use. A procedure's stages count together: what is typed for its last one may be meant for a parent.

@@ -1,4 +1,4 @@
-"""Jobs in fresh processes: parents and the jobs of a sweep share nothing but files.
+"""Process launcher: a fresh process for each job, and below it one for each device.
 
 A job is the config in its run folder; ``rankdistil.commands.job`` carries it out. Where it has several devices, that process
 starts one for each, as torchrun does. Launching with the sweep's own command line was rejected: child ranks would replay all of

@@ -1,4 +1,4 @@
-"""Signals that ask a program to stop: the first ends it in good order, with exit status 128 + signal; a second ends it at once.
+"""Signal handling (SIGTERM, Ctrl-C, SLURM): the first ends a program in good order with 128 + signal, a second at once.
 
 Handlers set a flag or raise, no more: one that talked to other processes would hang where they are busy with something else.
 The second signal is noticed by a thread, because the main thread may be inside a library call that doesn't return.

@@ -1,4 +1,4 @@
-"""Quality-latency frontier: what each millisecond buys, and which rankers nothing else beats at their speed.
+"""Pareto frontier of quality and latency: what each millisecond buys, and which rankers nothing else beats at their speed.
 
 Rankers of one size are equally fast, so their points stand above each other. Colours and shapes tell them apart, and only
 those on the frontier are named beside their points: more names can't be placed without covering points.

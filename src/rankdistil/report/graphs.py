@@ -1,4 +1,4 @@
-"""Scores of an export in other runtimes and precisions: a table for the terminal, and for its model card."""
+"""Table of ranking parity: an export's scores in other runtimes and precisions, for the terminal and its model card."""
 
 import re
 from collections.abc import Sequence

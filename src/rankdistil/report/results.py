@@ -1,4 +1,4 @@
-"""Results of finished runs, read back for tables: measures, and the speeds of ``latency.json``.
+"""Results of finished runs, read back for tables: measures, latencies of ``latency.json``, speed-ups.
 
 The one speed is that of the first backend and, if it was timed, float32, in which the measures are computed too. Of a machine
 that others kept busy meanwhile no time is shown: neither milliseconds nor ratios of them could be compared with anything.

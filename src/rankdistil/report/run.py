@@ -1,4 +1,4 @@
-"""End of a run: the table beside BM25, teacher and start, the model card, where the files are, and the verdict."""
+"""Model card and result table of a run, with its verdict and where its files are."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,7 @@ from rankdistil.report.tables import print_plain, to_markdown, to_table
 from rankdistil.report.verdict import Verdict, depth_note, likely_cures, verdict
 
 TEMPLATE = """---
-language: en
-library_name: sentence-transformers
+{language}library_name: sentence-transformers
 pipeline_tag: text-ranking
 tags: [sentence-transformers, cross-encoder, reranker, rankdistil]
 ---
@@ -69,8 +68,7 @@ ranker.rank("how long does a worker bee live", ["passage one", "passage two"])
 """
 
 PLAIN = """---
-language: en
-library_name: transformers
+{language}library_name: transformers
 tags: [rankdistil]
 ---
 
@@ -99,7 +97,7 @@ def write_plain_card(export: Path, cfg: DictConfig, run: dict[str, Any]) -> None
         title=f"{cfg.method} {cfg.student.name}", version=run["origin"]["versions"]["rankdistil"],
         commit=run["origin"]["commit"], stage=cfg.stage.name, seed=cfg.seed, **run["shape"], learnt_from=run["learnt_from"],
         train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps,
-        precision=run["precision"], **run["validation"],
+        precision=run["precision"], **run["validation"], language=_language(cfg),
     )  # fmt: skip
     write_text(export / "README.md", text)
 
@@ -124,7 +122,7 @@ def write_card(
     times = to_markdown(speed_columns(timing, timed, slowest))
     text = TEMPLATE.format(
         title=f"{cfg.method} {own.name}", version=run["origin"]["versions"]["rankdistil"], commit=run["origin"]["commit"],
-        stage=cfg.stage.name, seed=cfg.seed, **shape,
+        stage=cfg.stage.name, seed=cfg.seed, **shape, language=_language(cfg),
         learnt_from=run["learnt_from"], train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps,
         precision=run["precision"], max_length=cfg.data.max_length,
         test=run["test"], queries=len(own.per_query), verdict="\n\n".join(verdict), times=times and f"{times}\n",
@@ -132,6 +130,10 @@ def write_card(
         notes="\n".join(f"- {note}" for note in timing_notes(timing)),
     )  # fmt: skip
     write_text(export / "README.md", text)
+
+
+def _language(cfg: DictConfig) -> str:
+    return f"language: {cfg.data.language}\n" if cfg.data.language else ""
 
 
 FILES = "export/  metrics.json  per_query.jsonl  test.run  latency.json  run.json  checkpoints/"

@@ -1,4 +1,4 @@
-"""Record of a run, ``run.json``: where the run comes from, and what state its folder is in."""
+"""Run metadata, ``run.json``: where a run comes from, and whether its folder is finished, to be resumed, or to be run."""
 
 import importlib.metadata
 import platform

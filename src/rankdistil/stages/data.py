@@ -83,15 +83,15 @@ def open_reader(data: DictConfig, split: str) -> Reader:
         source, holdout = data.train, Holdout(data.holdout, True, data.holdout * apart.index(split), data.relevance_level)
     elif split == "train" and apart:
         holdout = Holdout(data.holdout * len(apart), inside=False, level=data.relevance_level)
-    runs = listed(data.candidates)
+    runs, language = listed(data.candidates), data.get("language", "en")
     if not isinstance(source, DictConfig):
-        return Reader(str(source), holdout, tolerance(data), runs, store_folder(data))
+        return Reader(str(source), holdout, tolerance(data), runs, store_folder(data), language=language)
     splits = [named for named in (data.train, data.valid, tests[0].test) if isinstance(named, DictConfig)]
     lone = source.get("triples") or source.get("triples_text")
     shares = not lone and sum(named.get("queries") == source.queries for named in splits) > 1
     files = plain(source) | {"columns": plain(data.columns), "shares_queries": shares}
     folder = FolderSplit(root=str(data.root), corpus=data.corpus, **files)
-    return Reader(folder, holdout, tolerance(data), runs, store_folder(data))
+    return Reader(folder, holdout, tolerance(data), runs, store_folder(data), language=language)
 
 
 def all_readers(cfg: DictConfig) -> list[Reader]:

@@ -1,4 +1,4 @@
-"""Graphs for other runtimes, kept where they rank as torch does on held-out queries.
+"""Export validation: graphs for other runtimes are kept where they rank as torch does on held-out queries.
 
 What is kept is chosen on validation queries: a choice on test queries would make the test's number the best of several.
 """

@@ -21,7 +21,7 @@ SETTINGS = DataSettings(
 )  # fmt: skip
 
 
-NO_COUNT = ("train_on", "store", "negatives_margin", "negatives_scores")
+NO_COUNT = ("train_on", "store", "negatives_margin", "negatives_scores", "language")
 OPEN = (*NO_COUNT, "test_queries", "max_tokens")
 
 
@@ -235,6 +235,8 @@ def test_candidate_that_is_not_in_the_collection_is_answered_when_opened(build):
 
 
 def test_other_source_of_triples_names_the_key(build):
+    with pytest.raises(ValueError, match=r"^data.language is 'german'; expected one of ar, .*, or null for another language"):
+        DataSettings(1, 1, 8, "auto", 1, 1, 1, 1, 1, language="german")
     with pytest.raises(ValueError, match=r"^data.train_on is 'docpair'; expected one of auto, docpairs, sampled.$"):
         build(train_on="docpair")
 

@@ -12,6 +12,7 @@ from rankdistil.data.collections import bm25
 from rankdistil.data.collections.bm25 import Bm25
 from rankdistil.data.collections.reader import Reader
 from rankdistil.data.files import lines as file_lines
+from rankdistil.data.settings import STEMMERS
 
 FRUIT = [("a", "red apple"), ("b", "red car"), ("c", "apple pie apple"), ("d", "red car")]  # 2.25 words on average
 
@@ -70,6 +71,40 @@ def test_inflected_forms_and_capitals_match():
 
 def test_stop_words_never_match():
     assert ids([("a", "the car"), ("b", "the boat")], "the boat") == ["b"]
+
+
+HOUSES = [("a", "die Häuser der Stadt"), ("b", "das Haus am See"), ("c", "die Stadt am Meer")]
+
+
+@pytest.mark.parametrize(
+    ("language", "query", "expected"),
+    [
+        ("de", "Häusern", {"a", "b"}),  # one stem, haus
+        ("de", "die am", set()),  # stop words
+        ("en", "Häusern", set()),
+        ("en", "die am", {"a", "b", "c"}),  # a verb, and a form of one that is a stop word in German alone
+        (None, "Haus", {"b"}),  # as it stands
+        (None, "die", {"a", "c"}),
+        ("fi", "die", {"a", "c"}),  # a stemmer, and no list of stop words
+    ],
+)
+def test_words_are_stemmed_and_left_out_by_the_language_of_the_collection(language, query, expected):
+    found = Bm25.build(HOUSES, language=language).search({"q": query}, 10)["q"]
+    assert {hit.passage_id for hit in found} == expected
+
+
+def test_every_language_has_its_stemmer():
+    for language in STEMMERS:
+        index = Bm25.build([*HOUSES, ("d", "42 zz9")], language=language)
+        assert [hit.passage_id for hit in index.search({"q": "zz9"}, 9)["q"]] == ["d"]
+    assert STEMMERS.keys() >= bm25.STOP_WORDS
+
+
+def test_an_index_on_disk_is_one_of_its_language(collection, tmp_path):
+    rows = "".join(f"{key}\t{text}\n" for key, text in HOUSES)
+    split = replace(collection(corpus=rows, queries="q\tHäusern\n"), candidates=None)
+    readers = [Reader(split, store=tmp_path / "store", language=language) for language in ("de", None, "de")]
+    assert [len(reader.candidates(10)["q"]) for reader in readers] == [2, 0, 2]
 
 
 def test_rankings_of_several_queries_do_not_mix():
@@ -143,8 +178,8 @@ def test_passages_of_which_none_has_a_term_are_refused_by_their_file(collection,
     with pytest.raises(ValueError) as caught:
         reader.candidates(10)
     assert str(caught.value) == (
-        f"{tmp_path}/corpus.tsv: no passage holds a term that BM25 can index: a word of two letters or more that is no English "
-        "stop word. Name a run of candidates: data.candidates=<TREC run>."
+        f"{tmp_path}/corpus.tsv: no passage holds a term that BM25 can index: a word of two letters or more that is no stop "
+        "word (data.language=en). Name a run of candidates: data.candidates=<TREC run>."
     )
 
 

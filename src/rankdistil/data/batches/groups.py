@@ -1,4 +1,4 @@
-"""Training groups: one positive and its negatives, as rows of texts.
+"""Hard negatives and training groups: one positive and its negatives, as rows of texts.
 
 A triple is a group with one negative. Groups come from the dataset's own triples, or are sampled from judgments and a first
 stage's hits. The order of an epoch depends on (seed, epoch) only, never on the process that reads it.

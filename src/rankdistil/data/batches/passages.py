@@ -1,4 +1,4 @@
-"""Passages as text without queries or judgments, for learning from a language model.
+"""Unlabelled text for LM distillation: passages without queries or judgments.
 
 Each passage is cut in two segments, [CLS] a [SEP] b [SEP], as in BERT's own pretraining: a student that had only seen one
 segment would meet the second kind of token for the first time when it ranks. The first segment is as short as a query.

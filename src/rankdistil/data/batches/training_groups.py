@@ -1,4 +1,4 @@
-"""Source of training groups that ``data.train_on`` names, triples in a store among them."""
+"""Source of training groups: a dataset's triples, or negatives sampled from a first stage (``data.train_on``)."""
 
 from collections.abc import Iterable
 from functools import partial

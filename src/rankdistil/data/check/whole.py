@@ -1,4 +1,4 @@
-"""Check of all data of a config before anything is trained: counts, and every problem instead of the first one.
+"""Dataset check (``plan=check``): counts, and every problem instead of the first one.
 
 Files are read by the readers of a run, with an account of bad lines that lists them all: a run says what the check says. Files
 that are named are read, whether this run has a use for them or not.
@@ -128,7 +128,9 @@ class Check:
         """Look through splits; what they share is counted once."""
         for split in splits:
             reader = split.reader
-            reader = Reader(reader.source, reader.holdout, reader.tolerance, reader.runs, bad=self.listings)
+            reader = Reader(
+                reader.source, reader.holdout, reader.tolerance, reader.runs, bad=self.listings, language=reader.language
+            )
             own = self._own[split] = split._replace(reader=reader)
             if own.is_read:
                 self._read(own)

@@ -1,4 +1,4 @@
-"""Leaks between splits: texts that say the same, queries that two splits share, queries that a ranker was trained on.
+"""Train-test leakage: queries that two splits share or that a ranker was trained on, texts that say the same.
 
 A run's file holds those of its parents too: a student learns from its teacher's memory. Asking the config was rejected: files
 change, and each test would have to read forty million triples. The price here is 16 bytes a query.

@@ -1,4 +1,4 @@
-"""Origin of texts and triples: names of their stores, and what tells them from others."""
+"""Identity of a collection: names of its stores, and what tells its texts and triples from others."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence

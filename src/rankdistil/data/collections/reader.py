@@ -120,17 +120,19 @@ class Reader:
         store: folder where passages are kept as text, and BM25's index; None keeps those of files in memory, those of an
             ir_datasets id in its own store.
         bad: takes bad lines down in place of an account of its own. One that lists them all is a check's, which keeps no text.
+        language: of the collection, see ``Bm25``.
     """
 
     def __init__(
         self, source: str | FolderSplit, holdout: Holdout | None = None, tolerance: Tolerance = STRICT,
-        runs: Sequence[str] = (), store: Path | None = None, bad: BadLines | None = None,
+        runs: Sequence[str] = (), store: Path | None = None, bad: BadLines | None = None, language: str | None = "en",
     ) -> None:  # fmt: skip
         self.source, self.holdout, self.tolerance, self.runs, self.store = source, holdout, tolerance, tuple(runs), store
+        self.language = language
         self.bad = BadLines(tolerance.on_bad) if bad is None else bad
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return type(self), (self.source, self.holdout, self.tolerance, self.runs, self.store)
+        return type(self), (self.source, self.holdout, self.tolerance, self.runs, self.store, None, self.language)
 
     def check(self) -> None:
         """See that the id is known and named files are there; nothing is read or fetched.
@@ -360,4 +362,4 @@ class Reader:
 
     @cached_property
     def _bm25(self) -> Bm25:
-        return shared_index(self.origin("passages"), self.passages, self.store, self.passages_tally)
+        return shared_index(self.origin("passages"), self.passages, self.store, self.passages_tally, self.language)

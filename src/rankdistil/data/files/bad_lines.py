@@ -1,4 +1,4 @@
-"""Bad lines and repeated ids of a file: the first one ends the program, or a few are left out and counted, or all are listed.
+"""Malformed lines and duplicate ids of a file: the first ends the program, a few are left out and counted, or all are listed.
 
 Bytes that are no text always end it: nobody can say what the lines around them were meant to be. A check lists all, so that it
 can read with the readers of a run.

@@ -1,4 +1,4 @@
-"""Layout of files: their names, where fields stand in them, and what is taken for an id, a text or a number.
+"""Column mapping: names of files, where fields stand in them, and what is taken for an id, a text or a number.
 
 BEIR (Thakur et al. 2021, arXiv:2104.08663) has one corpus, one file of queries for all splits, and judgments by split.
 

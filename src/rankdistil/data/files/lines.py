@@ -1,4 +1,4 @@
-"""Readers of lines, JSON lines and Parquet: every complaint names the file and the line (in Parquet the row).
+"""TSV, JSON Lines and Parquet readers: every complaint names the file and the line (in Parquet the row).
 
 Text (columns between tabs or white space, with or without a line of names), JSON lines and Parquet; the first two also
 packed with gzip or Zstandard. ``columns`` says where a field stands that isn't where it is expected: by number from 1 or by

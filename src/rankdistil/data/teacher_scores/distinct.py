@@ -1,4 +1,4 @@
-"""Distinct teacher scores: each pair once, however often and wherever a file repeats it, in a folder built in one step.
+"""Deduplication of teacher scores: each pair once, however often a file repeats it, in a folder built in one step.
 
 Triples repeat a positive with every negative. Telling repeats from scores that differ takes all scores of a query together, so
 scores go to buckets on disk first, by query, and memory holds one bucket.
