@@ -9,7 +9,7 @@ import torch
 
 from rankdistil.data.collections.reader import Reader
 from rankdistil.data.collections.texts import open_passages
-from rankdistil.data.encode import PairEncoder, Segment, assemble, cut_pairs
+from rankdistil.data.encode import PairEncoder, PairLayout, Segment, assemble, cut_pairs
 from rankdistil.data.records import Pair
 
 PAIRS = [
@@ -168,7 +168,7 @@ def test_how_long_texts_were_stays_with_them_until_they_are_cut_for_good():
 def test_tokens_of_any_width_are_laid_out_the_same(dtype):
     first = Segment(np.array([30, 31, 65_000], dtype), np.array([2, 0, 1]))
     second = Segment(np.array([40, 41, 42], dtype), np.array([1, 2, 0]))
-    ids, mask, types = assemble(first, second, cls=1, sep=2, pad=0)
+    ids, mask, types = assemble(first, second, PairLayout((1,), (2,), (2,), 1), pad=0)
     assert ids.tolist() == [[1, 30, 31, 2, 40, 2], [1, 2, 40 + 1, 42, 2, 0], [1, 65_000, 2, 2, 0, 0]]
     assert mask.tolist() == [[1] * 6, [1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 0, 0]]
     assert types.tolist() == [[0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 0], [0, 0, 0, 1, 0, 0]]

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from rankdistil.data.encode import Segment, assemble
+from rankdistil.data.encode import PairLayout, Segment, assemble
 from rankdistil.inference.packed import cut, pack, pack_padded
 
 CLS, SEP, PAD = 1, 2, 0
+BERT = PairLayout((CLS,), (SEP,), (SEP,), 1)
 FIRST = Segment.of([[7], [8, 9], [], [5, 6, 7]])
 SECOND = Segment.of([[], [10], [11, 12, 13], [14]])
 
 
 def test_pairs_are_laid_end_to_end() -> None:
-    batch = pack(FIRST, SECOND, CLS, SEP)
+    batch = pack(FIRST, SECOND, BERT)
     rows = [[CLS, 7, SEP, SEP], [CLS, 8, 9, SEP, 10, SEP], [CLS, SEP, 11, 12, 13, SEP], [CLS, 5, 6, 7, SEP, 14, SEP]]
     assert batch.input_ids.tolist() == [token for row in rows for token in row]
     assert batch.token_type_ids.tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 1, 1]
@@ -24,9 +25,9 @@ def test_pairs_are_laid_end_to_end() -> None:
 
 def test_a_padded_batch_loses_its_padding_and_its_order_is_told() -> None:
     given = np.array([3, 1, 0, 2])
-    padded = assemble(FIRST.take(given), SECOND.take(given), CLS, SEP, PAD)
+    padded = assemble(FIRST.take(given), SECOND.take(given), BERT, PAD)
     found, order = pack_padded(*padded)
-    expected = pack(FIRST, SECOND, CLS, SEP)
+    expected = pack(FIRST, SECOND, BERT)
     assert given[order.numpy()].tolist() == [0, 1, 2, 3]
     assert all(map(torch.equal, found[:4], expected[:4]))
     assert found.runs == expected.runs
@@ -47,6 +48,6 @@ def test_texts_are_taken_as_often_as_they_are_named() -> None:
 
 
 def test_scores_of_pairs_that_differ_in_length_are_not_recorded() -> None:
-    batch, rows = pack(FIRST, SECOND, CLS, SEP), torch.zeros(23, 4)
+    batch, rows = pack(FIRST, SECOND, BERT), torch.zeros(23, 4)
     with pytest.raises(ValueError, match="attention scores are recorded from padded batches only"):
         batch.attend(rows, rows, rows, 2, alone=False, record=True)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from rankdistil.data.encode import Segment, assemble
+from rankdistil.data.encode import PairLayout, Segment, assemble
 from rankdistil.inference.machine import LEVELS
 from rankdistil.inference.packed import Int8Linear, PackedBatch, PackedRanker, pack
 from rankdistil.models.bert import CrossEncoder
 
-CLS, SEP, PAD = 1, 2, 0
+BERT, PAD = PairLayout((1,), (2,), (2,), 1), 0
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def drawn(lengths: list[int], first: int) -> tuple[Segment, Segment]:
 
 def batches(lengths: list[int], first: int) -> tuple[PackedBatch, tuple[torch.Tensor, ...]]:
     pair = drawn(lengths, first)
-    return pack(*pair, CLS, SEP), assemble(*pair, CLS, SEP, PAD)
+    return pack(*pair, BERT), assemble(*pair, BERT, PAD)
 
 
 @pytest.mark.parametrize("first", [0, 1, 8])
@@ -70,8 +70,8 @@ def test_a_gpu_gives_the_scores_of_the_cpu(ranker: CrossEncoder, precision: str,
 @torch.inference_mode()
 def test_in_int8_a_score_does_not_depend_on_its_batch(ranker: CrossEncoder) -> None:
     network, (first, second) = PackedRanker(ranker, "int8"), drawn([*range(30)], 5)
-    whole = network(pack(first, second, CLS, SEP))
-    alone = [network(pack(first.take(row), second.take(row), CLS, SEP)) for row in np.arange(30)[:, None]]
+    whole = network(pack(first, second, BERT))
+    alone = [network(pack(first.take(row), second.take(row), BERT)) for row in np.arange(30)[:, None]]
     assert torch.allclose(torch.cat(alone), whole, atol=1e-4)
 
 

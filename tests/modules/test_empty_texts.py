@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rankdistil.data.encode import Segment, assemble
+from rankdistil.data.encode import PairLayout, Segment, assemble
 from rankdistil.data.records import PairBatch
 from rankdistil.losses import AttentionLoss, EmbeddingLoss, HiddenLoss, LabelLoss, LogitLoss
 from rankdistil.models.bert import CrossEncoder
@@ -18,10 +18,12 @@ LOSSES = {
 }
 TEXTS = {"positive": [[7, 8], [], [9, 9, 9], [6]], "negative": [[7, 8], [5], [9, 9, 9], []], "both": [[], [], [], []]}
 
+BERT = PairLayout((2,), (3,), (3,), 1)
+
 
 def batch(passages: list[list[int]], queries: list[list[int]]) -> PairBatch:
     """Two triples, positive first."""
-    encoded = assemble(Segment.of(queries), Segment.of(passages), cls=2, sep=3, pad=0)
+    encoded = assemble(Segment.of(queries), Segment.of(passages), BERT, pad=0)
     return PairBatch(*encoded, torch.tensor([1.0, 0, 1, 0]), torch.tensor([0, 0, 1, 1]), ("q",) * 4, tuple("abcd"))
 
 
@@ -39,5 +41,5 @@ def test_losses_scores_and_gradients_stay_finite(tiny_ranker: CrossEncoder, whic
 
 
 def test_an_empty_pair_is_three_special_tokens() -> None:
-    ids, mask, types = assemble(Segment.of([[]]), Segment.of([[]]), cls=2, sep=3, pad=0)
+    ids, mask, types = assemble(Segment.of([[]]), Segment.of([[]]), BERT, pad=0)
     assert (ids.tolist(), mask.tolist(), types.tolist()) == ([[2, 3, 3]], [[1, 1, 1]], [[0, 0, 1]])

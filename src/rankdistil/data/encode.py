@@ -83,44 +83,99 @@ def cut_pairs(first: NDArray[np.int64], second: NDArray[np.int64], room: int) ->
     return kept, np.minimum(second, room - kept)
 
 
-def assemble(first: Segment, second: Segment, cls: int, sep: int, pad: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Lay out [CLS] first [SEP] second [SEP], padded to the longest row.
+class PairLayout(NamedTuple):
+    """Where a tokenizer puts the special tokens of a pair: before the query, between the two, behind the passage.
+
+    Attributes:
+        prefix: ids before the query; [CLS] in BERT's layout.
+        between: ids between query and passage; [SEP], in RoBERTa's layout </s></s>.
+        suffix: ids behind the passage; [SEP].
+        second_type: token type of the passage and of what is behind it; before it, it is 0.
+    """
+
+    prefix: tuple[int, ...]
+    between: tuple[int, ...]
+    suffix: tuple[int, ...]
+    second_type: int
+
+    @classmethod
+    def of(cls, tokenizer: "PreTrainedTokenizerFast") -> "PairLayout":
+        """Find out how a tokenizer lays out pairs, by a pair of one letter each.
+
+        Raises:
+            ValueError: if it lays them out in no such way.
+        """
+        own = tokenizer.backend_tokenizer
+        own.no_truncation()
+        own.no_padding()
+        found = own.encode("a", "a")
+        sides, types = (
+            found.sequence_ids,
+            found.type_ids if "token_type_ids" in tokenizer.model_input_names else [0] * len(found),
+        )
+        texts = [(place, side) for place, side in enumerate(sides) if side is not None]
+        query, passage = ([place for place, side in texts if side == number] for number in (0, 1))
+        turn = passage[0] if passage else 0
+        if (
+            not query
+            or not passage
+            or query[-1] > turn
+            or types != types[:1] * turn + types[turn : turn + 1] * len(types[turn:])
+        ):
+            raise ValueError(
+                f"the tokenizer lays out the pair (a, a) as {' '.join(found.tokens)!r} with token types {types}; expected query, "
+                "then passage, with special tokens around and between, and one token type up to the passage, one from there."
+            )
+        bounds = (0, query[0]), (query[-1] + 1, turn), (passage[-1] + 1, len(found))
+        return cls(*(tuple(found.ids[start:end]) for start, end in bounds), types[turn])
+
+    @property
+    def special(self) -> int:
+        """Number of special tokens of a pair."""
+        return len(self.prefix) + len(self.between) + len(self.suffix)
+
+    @property
+    def fewest(self) -> int:
+        """Tokens of a pair of one token each."""
+        return self.special + 2
+
+
+def assemble(first: Segment, second: Segment, layout: PairLayout, pad: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Lay out pairs, [CLS] first [SEP] second [SEP] in BERT's layout, padded to the longest row.
 
     Args:
         first: queries.
         second: passages, as many.
-        cls: id of [CLS].
-        sep: id of [SEP].
+        layout: where special tokens go.
         pad: id of [PAD].
 
     Returns:
         Token ids, attention mask and token types, int64, (B, T) each.
     """
     (tokens, lengths, _), (others, other_lengths, _) = first, second
-    middle = lengths + 1  # column of the first [SEP]
-    end = middle + other_lengths + 1  # column of the last
-    rows, columns = np.arange(len(lengths)), np.arange(int(end.max()) + 1)
-    mask = columns <= end[:, None]
-    types = mask & (columns > middle[:, None])
+    start, gap, end = map(len, layout[:3])
+    between = (start + lengths)[:, None]  # column of what is between
+    passage = between + gap
+    suffix = passage + other_lengths[:, None]
+    rows, columns = np.arange(len(lengths))[:, None], np.arange(int(suffix.max()) + end)
+    mask = columns < suffix + end
+    behind = columns >= passage
     ids = np.full(mask.shape, pad, dtype=np.int64)
-    inside = types.copy()
-    inside[rows, end] = False
-    ids[inside] = others
-    inside = mask ^ types
-    inside[:, 0] = inside[rows, middle] = False
-    ids[inside] = tokens
-    ids[:, 0] = cls
-    ids[rows, middle] = ids[rows, end] = sep
-    return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), torch.from_numpy(types.astype(np.int64))
+    ids[(columns >= start) & (columns < between)] = tokens
+    ids[behind & (columns < suffix)] = others
+    ids[:, :start] = layout.prefix
+    ids[rows, between + np.arange(gap)] = layout.between
+    ids[rows, suffix + np.arange(end)] = layout.suffix
+    types = (mask & behind) * np.int64(layout.second_type)
+    return torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), torch.from_numpy(types)
 
 
-SPECIAL_TOKENS = 3  # [CLS] query [SEP] passage [SEP]
-FEWEST_TOKENS = SPECIAL_TOKENS + 2
+FEWEST_SPECIAL = 3  # tokens of any layout: [CLS] query [SEP] passage [SEP]
 CHARACTERS = 100  # per token that an overlong text is first read to: most texts have more tokens there than a pair has room for
 
 
 class PairEncoder:
-    """Encodes query-passage pairs for a BERT.
+    """Encodes query-passage pairs, laid out as the tokenizer itself does.
 
     A pair has at most ``max_length`` tokens, cut as the library's ``longest_first`` does (see ``cut_pairs``), so that an export
     scores alike in all tools that read it. Budgets of query and passage were rejected: no other tool has them.
@@ -131,23 +186,26 @@ class PairEncoder:
         max_positions: positions that the networks have.
 
     Attributes:
+        layout: where special tokens go.
         room: tokens of query and passage together at most.
+        pad: id of [PAD].
 
     Raises:
-        ValueError: if there is no room for a token of each, or more than there are positions.
+        ValueError: if there is no room for a token of each, more than there are positions, or no such layout.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerFast", max_length: int, max_positions: int = 512) -> None:
-        if max_length < FEWEST_TOKENS:
+        self.layout = PairLayout.of(tokenizer)
+        if max_length < self.layout.fewest:
             raise ValueError(
-                f"data.max_length is {max_length}; expected at least {FEWEST_TOKENS}: {SPECIAL_TOKENS} special tokens, and one "
-                "of each text."
+                f"data.max_length is {max_length}; expected at least {self.layout.fewest}: {self.layout.special} special "
+                "tokens, and one of each text."
             )
         if max_length > max_positions:
             raise ValueError(f"data.max_length is {max_length}, but the network has {max_positions} positions. Lower it.")
         self.tokenizer, self._left = tokenizer, tokenizer.truncation_side == "left"
-        self.max_length, self.room = max_length, max_length - SPECIAL_TOKENS
-        self._special = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id  # slow to look up per batch
+        self.max_length, self.room = max_length, max_length - self.layout.special
+        self.pad = tokenizer.pad_token_id  # slow to look up per batch
 
     def token_ids(self, texts: Sequence[str], budget: int) -> list[list[int]]:
         """Token ids of texts, without special tokens, cut to a budget on the tokenizer's ``truncation_side``.
@@ -179,7 +237,8 @@ class PairEncoder:
 
         reach = CHARACTERS * (budget + 1)
         rows = read(texts, reach)
-        enough = budget + own.model.max_input_chars_per_word  # a word that is cut in two has at most so many wrong tokens
+        # A word that is cut in two has at most so many wrong tokens; only WordPiece has a limit of its own.
+        enough = budget + getattr(own.model, "max_input_chars_per_word", CHARACTERS)
         while short := [at for at, row in enumerate(rows) if len(row) < enough and len(texts[at]) > reach]:
             reach *= 2
             for at, row in zip(short, read([texts[at] for at in short], reach), strict=True):
@@ -209,12 +268,12 @@ class PairEncoder:
         )
 
     def assemble(self, first: Segment, second: Segment) -> tuple[Tensor, Tensor, Tensor]:
-        """Lay out [CLS] first [SEP] second [SEP], cut where it is too long and padded to the longest.
+        """Lay out pairs, cut where they are too long and padded to the longest.
 
         Returns:
             Token ids, attention mask and token types, int64, (B, T) each.
         """
-        return assemble(*self.cut(first, second), *self._special)
+        return assemble(*self.cut(first, second), self.layout, self.pad)
 
 
 Rows = NDArray[np.integer]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder, Segment
+from rankdistil.data.encode import PairEncoder, Segment
 from rankdistil.data.records import Pair
 from rankdistil.inference.export_files import find_exported, weights
 from rankdistil.inference.machine import require_bfloat16
@@ -108,7 +108,7 @@ class TorchNetwork:
 
     Args:
         ranker: moved to the device.
-        encoder: says which token stands for [CLS] and [SEP].
+        encoder: says where special tokens go.
         device: where it runs.
         precision: see ``PackedRanker``.
         budget: tokens of a batch; by default what suits the device.
@@ -133,15 +133,15 @@ class TorchNetwork:
             require_bfloat16("dtype=bfloat16", "dtype=float32 or int8")
         self.ranker = PackedRanker(ranker, precision, weight_bits).to(device)
         self.device, self.precision = device, precision
-        self._special = encoder.tokenizer.cls_token_id, encoder.tokenizer.sep_token_id
+        self._layout = encoder.layout
         self.budget = budget or BUDGET.get(device.type, BUDGET["cpu"])
 
     @torch.inference_mode()
     def __call__(self, first: Segment, second: Segment) -> NDArray[np.float32]:
         """Score pairs in ascending order of length, (B,); the scores are fetched from the device once."""
-        sizes = cut(first.lengths + second.lengths + SPECIAL_TOKENS, self.budget)
+        sizes = cut(first.lengths + second.lengths + self._layout.special, self.budget)
         parts = zip(first.parts(sizes), second.parts(sizes), strict=True)
-        found = [self.ranker(self._on_device(pack(*pair, *self._special))) for pair in parts]
+        found = [self.ranker(self._on_device(pack(*pair, self._layout))) for pair in parts]
         return torch.cat(found).cpu().numpy()
 
     def _on_device(self, batch: PackedBatch) -> PackedBatch:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rankdistil.data.encode import Segment
+from rankdistil.data.encode import PairLayout, Segment
 from rankdistil.inference.machine import LEVELS, ZERO, multiply_int8, pack_int8, require_weight_bits
 from rankdistil.models.bert import CrossEncoder, Encoder, Layer, embed, encode, score
 from rankdistil.models.dropout import Dropout
@@ -30,8 +30,8 @@ class PackedBatch(NamedTuple):
     """Pairs laid end to end, in ascending order of length; a layout, as ``Padded`` is one, of runs of equal length.
 
     Attributes:
-        input_ids: [CLS] query [SEP] passage [SEP] of each pair, int64, (tokens,).
-        token_type_ids: 0 up to the first [SEP] of a pair, 1 after it, int64, (tokens,).
+        input_ids: of each pair as its tokenizer lays it out, [CLS] query [SEP] passage [SEP] for BERT, int64, (tokens,).
+        token_type_ids: 0 up to the passage of a pair, from there the layout's type of passages, int64, (tokens,).
         positions: place in the pair, from 0, int64, (tokens,).
         starts: place of each pair's [CLS], int64, (B,).
         runs: pairs of one length that stand together: (pairs, tokens of each).
@@ -71,32 +71,31 @@ class PackedBatch(NamedTuple):
         return torch.cat(found).to(query.dtype), None
 
 
-def pack(first: Segment, second: Segment, cls: int, sep: int) -> PackedBatch:
-    """Lay out [CLS] first [SEP] second [SEP] of each pair, one after the other.
+def pack(first: Segment, second: Segment, layout: PairLayout) -> PackedBatch:
+    """Lay out pairs one after the other, [CLS] first [SEP] second [SEP] each in BERT's layout.
 
     Args:
         first: queries, so ordered that the lengths of the pairs don't descend.
         second: their passages.
-        cls: id of [CLS].
-        sep: id of [SEP].
+        layout: where special tokens go.
     """
-    middles = first.lengths + 1
-    lengths = middles + second.lengths + 2
+    middles = first.lengths + len(layout.prefix)
+    lengths = middles + second.lengths + (layout.special - len(layout.prefix))
     ends = lengths.cumsum()
     starts = ends - lengths
     total = int(ends[-1])
     positions = np.arange(total) - np.repeat(starts, lengths)
-    types = positions > np.repeat(middles, lengths)
+    behind = positions >= np.repeat(middles + len(layout.between), lengths)
     ids = np.empty(total, dtype=np.int64)
     special = np.zeros(total, dtype=bool)
-    special[starts] = special[starts + middles] = special[ends - 1] = True
-    ids[starts] = cls
-    ids[starts + middles] = ids[ends - 1] = sep
-    ids[~special & ~types] = first.tokens
-    ids[~special & types] = second.tokens
+    for place, part in zip((starts, starts + middles, ends - len(layout.suffix)), layout[:3], strict=True):
+        for offset, token in enumerate(part):
+            ids[place + offset], special[place + offset] = token, True
+    ids[~special & ~behind] = first.tokens
+    ids[~special & behind] = second.tokens
     values, counts = np.unique(lengths, return_counts=True)
     runs = list(zip(counts.tolist(), values.tolist(), strict=True))
-    return PackedBatch(*map(torch.from_numpy, (ids, types.astype(np.int64), positions, starts)), runs)
+    return PackedBatch(*map(torch.from_numpy, (ids, behind * np.int64(layout.second_type), positions, starts)), runs)
 
 
 def pack_padded(input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[PackedBatch, Tensor]:

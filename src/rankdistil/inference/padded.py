@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder, Segment
+from rankdistil.data.encode import PairEncoder, Segment
 from rankdistil.data.records import Pair
 from rankdistil.inference.packed import Dense, InferenceRanker, cut
 from rankdistil.models.bert import CrossEncoder, embed, encode, score
@@ -29,10 +29,10 @@ def padded_batches(first: Segment, second: Segment, encoder: PairEncoder, budget
         budget: tokens of a batch, padding included.
         multiple: of which batches have lengths, up to the longest that the encoder makes, so that there are few of them.
     """
-    lengths = -(-(first.lengths + second.lengths + SPECIAL_TOKENS) // multiple) * multiple
+    lengths = -(-(first.lengths + second.lengths + encoder.layout.special) // multiple) * multiple
     lengths = np.minimum(lengths, encoder.max_length)
     sizes, last = cut(lengths, budget, padded=True), -1
-    fill = encoder.tokenizer.pad_token_id, 0, 0
+    fill = encoder.pad, 0, 0
     for size, *pair in zip(sizes, first.parts(sizes), second.parts(sizes), strict=True):
         last += size
         arrays = [part.numpy() for part in encoder.assemble(*pair)]

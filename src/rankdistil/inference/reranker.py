@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from rankdistil.data.encode import FEWEST_TOKENS, PairEncoder
+from rankdistil.data.encode import PairEncoder, PairLayout
 from rankdistil.data.records import Pair
 from rankdistil.inference.engine import CHUNK, Engine, open_network
 from rankdistil.inference.export_files import choose
@@ -49,7 +49,7 @@ class Reranker:
             itself and that changes nDCG@10 by less than 0.005 in the check that ``python -m rankdistil.export run=<run>
             to=int8`` left in the folder; without a check float32, on a GPU with bfloat16 that.
         backend: ``torch``, ``onnx`` or ``openvino``; the latter two read what ``python -m rankdistil.export`` wrote.
-        max_length: tokens of a pair at most, the three special ones among them; by default as many as the checkpoint says
+        max_length: tokens of a pair at most, the special ones among them; by default as many as the checkpoint says
             (``model_max_length``, and no more than its positions). Of a pair that has more, the longer text is cut first, as
             ``truncation="longest_first"`` does in transformers and sentence-transformers.
 
@@ -143,17 +143,16 @@ def _pair(number: int, pair: tuple[str, str]) -> Pair:
 
 def _length(path: str, tokenizer: "BertTokenizerFast", config: "BertConfig", asked: int | None) -> int:
     """Return how many tokens of a pair are read: as many as the checkpoint says, or fewer if asked for."""
-    own = tokenizer.model_max_length
-    if isinstance(own, bool) or not isinstance(own, int | float) or not own >= FEWEST_TOKENS:
+    own, fewest = tokenizer.model_max_length, PairLayout.of(tokenizer).fewest
+    if isinstance(own, bool) or not isinstance(own, int | float) or not own >= fewest:
         raise ValueError(
-            f"{path}: model_max_length is {own!r} in its tokenizer_config.json; expected tokens of a pair, {FEWEST_TOKENS} at "
-            "least."
+            f"{path}: model_max_length is {own!r} in its tokenizer_config.json; expected tokens of a pair, {fewest} at least."
         )
     most = int(min(own, config.max_position_embeddings))  # 1e30 stands for no limit
     if asked is None:
         return most
-    if isinstance(asked, bool) or not isinstance(asked, Integral) or not FEWEST_TOKENS <= asked <= most:
-        raise ValueError(f"max_length is {asked!r}; expected {FEWEST_TOKENS} to {most}, which {path} reads of a pair.")
+    if isinstance(asked, bool) or not isinstance(asked, Integral) or not fewest <= asked <= most:
+        raise ValueError(f"max_length is {asked!r}; expected {fewest} to {most}, which {path} reads of a pair.")
     return int(asked)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder
+from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Pair
 from rankdistil.inference.engine import BACKENDS, Engine, open_network
 from rankdistil.inference.machine import Meter, describe_machine, device_name, others_share
@@ -326,5 +326,6 @@ def _amount(engine: Engine, calls: Calls) -> dict[str, Any]:
     return {
         "batch_tokens": getattr(engine.network, "budget", None),
         "passages": len(pairs) / len(calls),
-        "tokens_per_pair": sum(int(segment.lengths.sum()) for segment in engine.tokens(pairs)) / len(pairs) + SPECIAL_TOKENS,
+        "tokens_per_pair": sum(int(segment.lengths.sum()) for segment in engine.tokens(pairs)) / len(pairs)
+        + engine.encoder.layout.special,
     }

@@ -70,7 +70,8 @@ class RankingDataModule(StreamDataModule):
         self._train, self._valid, self._test = train, valid, test
         self.encoder, self.settings, self._seed = encoder, settings, seed
         self._score_folders, self._scores = scores, None
-        self._size, self._larger = Size(settings.batch_size, settings.max_tokens), None
+        size = Size(settings.batch_size, settings.max_tokens, special=encoder.layout.special)
+        self._size, self._larger = size, None
         self._source: GroupSource | None = None
         self._tasks: dict[str, RerankingTask] = {}
         self._collections: dict[str, Collection] = {}

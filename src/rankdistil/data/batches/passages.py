@@ -192,7 +192,8 @@ class PassageDataModule(StreamDataModule):
         self.encoder, self.settings = encoder, settings
         self._reader, self._seed = reader, seed
         self._valid: list[Passage] = []
-        self._size, self._larger = Size(2 * settings.batch_size, settings.max_tokens), None
+        size = Size(2 * settings.batch_size, settings.max_tokens, special=encoder.layout.special)
+        self._size, self._larger = size, None
 
     @property
     def readers(self) -> list[Reader]:

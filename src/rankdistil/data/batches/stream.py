@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from rankdistil.data.batches.groups import GroupSource
 from rankdistil.data.collections.reader import Reader
-from rankdistil.data.encode import SPECIAL_TOKENS, PairEncoder, Rows, Texts
+from rankdistil.data.encode import FEWEST_SPECIAL, PairEncoder, Rows, Texts
 from rankdistil.data.records import PairBatch
 from rankdistil.data.teacher_scores.folder import TeacherScores
 from rankdistil.processes.stopping import STOPPING
@@ -38,11 +38,13 @@ class Size(NamedTuple):
         tokens: tokens in a batch, padding and special tokens included; None counts groups instead. With it ``groups`` only
             sets how many are grouped by length together.
         parts: that processes and accumulation share a batch out in; each keeps to its share of the tokens.
+        special: special tokens of a pair.
     """
 
     groups: int
     tokens: int | None = None
     parts: int = 1
+    special: int = FEWEST_SPECIAL
 
     def cuts(self, lengths: NDArray[np.int64], pairs: int, room: int) -> list[int]:
         """Say where batches begin, the first one left out.
@@ -55,7 +57,7 @@ class Size(NamedTuple):
         if self.tokens is None:
             return [*range(self.groups, len(lengths), self.groups)]
         cuts, start, longest = [], 0, 0
-        tokens = ((np.minimum(lengths, room) + SPECIAL_TOKENS) * pairs).tolist()  # of a group in a batch whose longest it is
+        tokens = ((np.minimum(lengths, room) + self.special) * pairs).tolist()  # of a group in a batch whose longest it is
         for index in range(0, len(tokens), self.parts):
             each = max(tokens[index : index + self.parts])
             longest = max(longest, each)
@@ -81,7 +83,7 @@ class Size(NamedTuple):
         """
         if self.tokens is None:
             return None
-        taken = (lengths + SPECIAL_TOKENS) * pairs
+        taken = (lengths + self.special) * pairs
         larger, least, most = int((taken > self.tokens).sum()), int(taken.min()), int(taken.max())
         if larger == len(taken):
             each = f", of {pairs} pairs each," if pairs > 1 else ""

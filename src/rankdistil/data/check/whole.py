@@ -22,7 +22,7 @@ from rankdistil.data.collections.holdout import told_sides
 from rankdistil.data.collections.leaks import Asked, overlaps, without_twins
 from rankdistil.data.collections.reader import Reader, require_used
 from rankdistil.data.collections.texts import judgments, known_candidates
-from rankdistil.data.encode import SPECIAL_TOKENS
+from rankdistil.data.encode import FEWEST_SPECIAL
 from rankdistil.data.fetch import missing
 from rankdistil.data.files.bad_lines import LIST, BadLines
 from rankdistil.data.files.folder import FileScoredDocs, FolderSplit
@@ -219,7 +219,7 @@ class Check:
 
     def _texts(self, split: Split, part: str, read: Callable[[], Iterable[tuple[str, str]]]) -> TextsFound | None:
         def count() -> tuple[str, TextsFound]:
-            found = TextsFound(read(), self.settings.max_length - SPECIAL_TOKENS)
+            found = TextsFound(read(), self.settings.max_length - FEWEST_SPECIAL)
             kind = "query" if part == "queries" else "passage"
             if found.sample and all((kind, found.sample) != (other.kind, other.found.sample) for other in self.texts):
                 self.texts.append(Texts(split.place(part)[0], kind, found))  # datasets share collections
