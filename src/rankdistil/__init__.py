@@ -1,4 +1,4 @@
-"""Small, fast BERT rankers by distillation."""
+"""Small, fast rankers by distillation."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -24,7 +24,7 @@ def test_a_source_file_is_small_says_why_it_exists_and_is_no_dumping_ground(path
 
 
 def test_the_house_has_few_rooms_and_a_short_hall() -> None:
-    assert len([path for path in SOURCES if path.stat().st_size]) <= 115
+    assert len([path for path in SOURCES if path.stat().st_size]) <= 120
     rooms = {path.parent for path in SOURCES}
     for room in rooms - {PACKAGE}:
         entries = {path.name for path in (*SOURCES, *rooms) if path.parent == room} - {"__init__.py"}

@@ -331,10 +331,10 @@ def test_folders_without_a_head_or_with_many_labels_are_refused(export: Path) ->
 
 def test_a_folder_without_a_vocabulary_or_with_another_kind_is_refused(export: Path) -> None:
     file = export / "tokenizer.json"
-    edit(file, model={"type": "Unigram", "vocab": []})
+    edit(file, model={"type": "WordLevel", "vocab": []})
     with pytest.raises(ValueError) as caught:
         Reranker(export)
-    assert str(caught.value) == f"{file} is a tokenizer of type 'Unigram'; expected BERT's 'WordPiece'."
+    assert str(caught.value) == f"{file} is a tokenizer of type 'WordLevel'; expected one of WordPiece, BPE, Unigram."
     file.unlink()
     with pytest.raises(FileNotFoundError) as missing:
         Reranker(export)

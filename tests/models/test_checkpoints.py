@@ -7,10 +7,9 @@ import torch
 from conftest import MINILM
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
-from transformers import BertConfig
+from transformers import PretrainedConfig
 
 from rankdistil.models.checkpoints import (
-    NEW_HEAD,
     is_language_model,
     load_cross_encoder,
     load_language_model,
@@ -20,7 +19,10 @@ from rankdistil.models.checkpoints import (
     refuse_ranker,
     relevant_label,
 )
+from rankdistil.models.families import FAMILIES
 from rankdistil.models.locate import locate
+
+NEW_HEAD = {"classifier.weight", "classifier.bias"}
 
 IDS = torch.tensor([[2, 7, 9, 3, 11, 3]])
 INPUTS = IDS, torch.ones_like(IDS), torch.tensor([[0, 0, 0, 0, 1, 1]])
@@ -94,9 +96,18 @@ def test_a_checkpoint_that_brings_code_is_refused(folder):
 
 
 def test_another_architecture_is_refused(folder):
-    _edit_config(folder, model_type="roberta")
-    with pytest.raises(ValueError, match="model_type is 'roberta', expected 'bert'"):
+    _edit_config(folder, model_type="t5")
+    with pytest.raises(ValueError) as caught:
         read_config(str(folder))
+    assert str(caught.value) == f"{folder}/config.json: model_type is 't5', expected one of {', '.join(FAMILIES)}."
+
+
+def test_a_deberta_is_refused_with_the_way_to_learn_from_its_scores(folder):
+    _edit_config(folder, model_type="deberta-v2")
+    with pytest.raises(ValueError, match="model_type is 'deberta-v2', expected one of bert, ") as caught:
+        read_config(str(folder))
+    way = "+experiment=score_teacher teacher.kind=cross_encoder teacher.path=<checkpoint>."
+    assert str(caught.value).endswith(f". A DeBERTa gives scores to learn from: {way}")
 
 
 def test_how_a_checkpoint_asks_to_be_computed_is_left_out(folder, tiny_ranker):
@@ -144,7 +155,7 @@ def test_a_hub_id_that_gives_nothing_may_have_been_meant_as_a_folder(monkeypatch
     def offline(*_: object, **__: object) -> None:
         raise OSError("We couldn't connect to 'https://huggingface.co'.\nCheck your connection.")
 
-    monkeypatch.setattr(BertConfig, "get_config_dict", offline)
+    monkeypatch.setattr(PretrainedConfig, "get_config_dict", offline)
     with pytest.raises(FileNotFoundError) as caught:
         read_config("runs/exprot")
     assert str(caught.value) == (

@@ -22,6 +22,7 @@ from rankdistil.files import filled, write_json
 from rankdistil.inference.stopwatch import Processes, Timed, TimingSettings, time_rankers, wanted_queries
 from rankdistil.metrics.ranking import means, passage_ids, per_query, random_order, read_run, tied_queries, with_choice
 from rankdistil.models.checkpoints import load_tokenizer, read_config
+from rankdistil.models.families import max_positions
 from rankdistil.planning.plan import what_is_tested
 from rankdistil.planning.unread import unread_by_test
 from rankdistil.processes import ranks
@@ -150,7 +151,7 @@ def _tokens(entries: Sequence[Entry]) -> tuple[Any, int]:
     source = next((entry.export for entry in entries if entry.kind != "ranking"), None)
     if source is None:
         source = str(_default().teacher.path)
-    return load_tokenizer(source), read_config(source).max_position_embeddings
+    return load_tokenizer(source), max_positions(read_config(source))
 
 
 def _default() -> DictConfig:

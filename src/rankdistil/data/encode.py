@@ -109,25 +109,23 @@ class PairLayout(NamedTuple):
         own.no_truncation()
         own.no_padding()
         found = own.encode("a", "a")
-        sides, types = (
-            found.sequence_ids,
-            found.type_ids if "token_type_ids" in tokenizer.model_input_names else [0] * len(found),
-        )
-        texts = [(place, side) for place, side in enumerate(sides) if side is not None]
+        texts = [(place, side) for place, side in enumerate(found.sequence_ids) if side is not None]
         query, passage = ([place for place, side in texts if side == number] for number in (0, 1))
+        types = found.type_ids if "token_type_ids" in tokenizer.model_input_names else [0] * len(found)
         turn = passage[0] if passage else 0
-        if (
-            not query
-            or not passage
-            or query[-1] > turn
-            or types != types[:1] * turn + types[turn : turn + 1] * len(types[turn:])
-        ):
+        if not query or query[-1] >= turn or any(types[:turn]) or len({*types[turn:]}) > 1:
+            told = " ".join(found.tokens)
             raise ValueError(
-                f"the tokenizer lays out the pair (a, a) as {' '.join(found.tokens)!r} with token types {types}; expected query, "
-                "then passage, with special tokens around and between, and one token type up to the passage, one from there."
+                f"the tokenizer lays out the pair (a, a) as {told!r} with token types {types}; expected query, then passage, "
+                "special tokens around and between them, and token type 0 up to the passage, one type from there on."
             )
         bounds = (0, query[0]), (query[-1] + 1, turn), (passage[-1] + 1, len(found))
         return cls(*(tuple(found.ids[start:end]) for start, end in bounds), types[turn])
+
+    def told(self, tokenizer: "PreTrainedTokenizerFast") -> str:
+        """Say where special tokens go: ``[CLS] query [SEP] passage [SEP]``."""
+        prefix, between, suffix = (tokenizer.convert_ids_to_tokens(list(part)) for part in self[:3])
+        return " ".join([*prefix, "query", *between, "passage", *suffix])
 
     @property
     def special(self) -> int:

@@ -201,7 +201,7 @@ def write_export(
         with_head: False for a student whose head nothing has trained: it is written as the language model that it is.
     """
     with built(folder) as place:
-        (ranker.bert if with_head else ranker.bert.bert).save_pretrained(place)
+        (ranker.bert if with_head else ranker.bert.base_model).save_pretrained(place)
         _write_tokenizer(place, tokenizer, max_length)
         if with_head:  # one label without this entry would be scored through a sigmoid, which saturates on raw logits
             _edit(place / "config.json", sentence_transformers={"activation_fn": IDENTITY})

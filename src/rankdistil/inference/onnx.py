@@ -14,8 +14,9 @@ from torch.export import Dim
 from rankdistil.data.encode import PairEncoder, Segment
 from rankdistil.files import require
 from rankdistil.inference.export_files import WEIGHTS, require_one_logit, require_weights
-from rankdistil.inference.padded import NAMES, PaddedRanker, padded_batches
+from rankdistil.inference.padded import PaddedRanker, input_names, padded_batches
 from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.families import max_positions
 
 BUDGET = 1024  # tokens of a batch, which stay in a CPU's cache
 
@@ -45,12 +46,12 @@ class OnnxNetwork:
         self._session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         require_weights(file, self._session.get_modelmeta().custom_metadata_map.get(WEIGHTS), weights)
         require_one_logit(file, [output.shape for output in self._session.get_outputs()])
-        self._encoder = encoder
+        self._encoder, self._names = encoder, {given.name for given in self._session.get_inputs()}
         self.device, self.precision, self.budget = torch.device("cpu"), precision, budget
 
     def __call__(self, first: Segment, second: Segment) -> NDArray[np.float32]:
         """Score pairs in ascending order of length, (B,)."""
-        batches = padded_batches(first, second, self._encoder, self.budget)
+        batches = padded_batches(first, second, self._encoder, self.budget, names=self._names)
         return np.concatenate([self._session.run(None, batch)[0][:, 0] for batch in batches])
 
 
@@ -71,12 +72,13 @@ def write_onnx(ranker: CrossEncoder, file: Path, weights: str) -> None:
     for package in ("onnx", "onnxscript"):
         require(package, f"to=onnx ({file.name})", "onnx")
     file.parent.mkdir(parents=True, exist_ok=True)
-    example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in NAMES)  # one tensor three times would be one input
-    sizes = {0: Dim("batch"), 1: Dim("length", max=ranker.config.max_position_embeddings)}
+    names = input_names(ranker)
+    example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in names)  # one tensor three times would be one input
+    sizes = {0: Dim("batch"), 1: Dim("length", max=max_positions(ranker.config))}
     with _quiet(), torch.random.fork_rng(devices=[]):
         program = torch.onnx.export(
-            PaddedRanker(ranker), example, dynamo=True, dynamic_shapes=(sizes,) * len(NAMES),
-            input_names=NAMES, output_names=["logits"], opset_version=OPSET, verbose=False,
+            PaddedRanker(ranker), example, dynamo=True, dynamic_shapes=(sizes,) * len(names),
+            input_names=names, output_names=["logits"], opset_version=OPSET, verbose=False,
         )  # fmt: skip
         program.model.metadata_props[WEIGHTS] = weights
         program.save(file, external_data=False)

@@ -92,14 +92,15 @@ class OpenVinoNetwork:
         self._queue = openvino.AsyncInferQueue(core.compile_model(graph, "CPU", settings), threads)
         self._queue.set_callback(_keep)
         self._calls = Lock()  # a service calls from several threads
-        self._encoder = encoder
+        self._encoder, self._names = encoder, {name for given in graph.inputs for name in given.get_names()}
         self.device, self.precision, self.budget = torch.device("cpu"), precision, budget
 
     def __call__(self, first: Segment, second: Segment) -> NDArray[np.float32]:
         """Score pairs in ascending order of length, (B,)."""
         found: dict[int, NDArray[np.float32]] = {}
         with self._calls:
-            for number, batch in enumerate(padded_batches(first, second, self._encoder, self.budget, MULTIPLE)):
+            batches = padded_batches(first, second, self._encoder, self.budget, MULTIPLE, self._names)
+            for number, batch in enumerate(batches):
                 self._queue.start_async(batch, (found, number))
             self._queue.wait_all()
         return np.concatenate([found[number] for number in sorted(found)])

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 
 from rankdistil.data.encode import PairLayout, Segment
 from rankdistil.inference.machine import LEVELS, ZERO, multiply_int8, pack_int8, require_weight_bits
-from rankdistil.models.bert import CrossEncoder, Encoder, Layer, embed, encode, score
+from rankdistil.models.bert import CrossEncoder, embed, encode, score
 from rankdistil.models.dropout import Dropout
+from rankdistil.models.families import Encoder, Layer
 from rankdistil.models.layout import attend
+from rankdistil.models.positions import NOWHERE, Places
 
 
 class PackedBatch(NamedTuple):
@@ -47,9 +49,22 @@ class PackedBatch(NamedTuple):
         """Return the rows of first tokens, (B, H)."""
         return rows[self.starts]
 
+    def mean(self, rows: Tensor) -> Tensor:
+        """Average the rows of each pair's tokens, (B, D)."""
+        sums = (
+            part.view(*run, -1).mean(1) for part, run in zip(rows.split([a * b for a, b in self.runs]), self.runs, strict=True)
+        )
+        return torch.cat([*sums])
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest pair."""
+        return self.runs[-1][1]
+
     def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, heads: int, alone: bool, p: float = 0.0, record: bool = False
-    ) -> tuple[Tensor, None]:
+        self, query: Tensor, key: Tensor, value: Tensor, heads: int, alone: bool, p: float = 0.0, record: bool = False,
+        where: Places = NOWHERE,
+    ) -> tuple[Tensor, None]:  # fmt: skip
         """Attend without a mask; see ``Padded``.
 
         CPUs compute it in float32 whatever the dtype: SDPA gains nothing from bfloat16 there, and matrix products in bfloat16
@@ -67,7 +82,7 @@ class PackedBatch(NamedTuple):
         width, found = query.size(1), []
         for (pairs, _), *run in zip(self.runs, *parts, strict=True):
             split = (rows.view(pairs, -1, heads, width // heads).transpose(1, 2) for rows in run)
-            found.append(attend(*split, None, p, False)[0].transpose(1, 2).reshape(-1, width))
+            found.append(attend(*split, None, p, False, where)[0].transpose(1, 2).reshape(-1, width))
         return torch.cat(found).to(query.dtype), None
 
 
@@ -147,7 +162,7 @@ class Int8Linear(nn.Module):
 
     Args:
         weight: float, (out, in).
-        bias: float, (out,).
+        bias: float, (out,); None for none.
         bits: of a weight, 7 or 8; by default as many as this processor computes exactly. More than that are emulated, slowly:
             the same rounded operands, multiplied in float32.
 
@@ -155,7 +170,7 @@ class Int8Linear(nn.Module):
         ValueError: if this build of torch has no 8-bit kernels.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, bits: int | None = None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, bits: int | None = None) -> None:
         super().__init__()
         own = require_weight_bits()
         self.bits = bits or own
@@ -164,7 +179,8 @@ class Int8Linear(nn.Module):
         whole = (weight / scale[:, None]).round()
         self._scale, self._zero = scale, torch.zeros(len(scale), dtype=torch.int32)
         # The sum of the rounded weights, not of those given: what rounding them does to the middle is undone by the rest.
-        self._bias, self._sum = bias.detach().float(), (whole * scale[:, None]).sum(1)
+        self._bias = torch.zeros(len(weight)) if bias is None else bias.detach().float()
+        self._sum = (whole * scale[:, None]).sum(1)
         self._emulated = self.bits > own
         self._weight = whole * scale[:, None] if self._emulated else pack_int8(whole)
 
@@ -190,17 +206,17 @@ PRECISIONS = ("float32", "bfloat16", "int8")
 class Dense(nn.Module):
     """A linear layer that shares the weights it is given."""
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.register_buffer("weight", weight.detach(), persistent=False)
-        self.register_buffer("bias", bias.detach(), persistent=False)
+        self.register_buffer("bias", None if bias is None else bias.detach(), persistent=False)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Multiply rows, (N, in); returns (N, out)."""
         return F.linear(rows, self.weight, self.bias)
 
 
-Build = Callable[[Tensor, Tensor], nn.Module]
+Build = Callable[[Tensor, Tensor | None], nn.Module]
 
 
 class InferenceRanker(nn.Module):
@@ -216,7 +232,10 @@ class InferenceRanker(nn.Module):
         layers = tuple(_made_anew(layer, build, alone=layer is encoder.layers[-1]) for layer in encoder.layers)
         pooler, head = (Dense(part.weight, part.bias) for part in (encoder.pooler, encoder.head))
         off = Dropout(0)
-        self.encoder = encoder._replace(layers=layers, pooler=pooler, head=head, dropout=off, head_dropout=off)
+        relative = encoder.relative and nn.Embedding.from_pretrained(encoder.relative.weight.detach())
+        self.encoder = encoder._replace(
+            relative=relative, layers=layers, pooler=pooler, head=head, dropout=off, pool_dropout=off, head_dropout=off
+        )
         parts = (part for group in (self.encoder, *layers) for part in group)
         self._parts = nn.ModuleList(part for part in parts if isinstance(part, nn.Module))  # to be moved, or exported
         self.eval()
@@ -225,17 +244,30 @@ class InferenceRanker(nn.Module):
 def _made_anew(layer: Layer, build: Build, alone: bool) -> Layer:
     """Fuse what multiplies the same rows: where [CLS] ``alone`` asks, key and value only."""
 
-    def make(*parts: nn.Linear) -> nn.Module:
+    def make(*parts: Weights) -> nn.Module:
         if len(parts) == 1:
-            return build(parts[0].weight, parts[0].bias)  # shared
-        return build(*(torch.cat([getattr(part, name) for part in parts]) for name in ("weight", "bias")))
+            return build(*parts[0])  # shared
+        return build(*(None if some[0] is None else torch.cat(some) for some in zip(*parts, strict=True)))
 
-    three, off = (layer.query, layer.key, layer.value), Dropout(0)
+    three, off = _three(layer), Dropout(0)
     query, key = (make(three[0]), make(*three[1:])) if alone else (make(*three), None)
+    out, up, down = (make((part.weight, part.bias)) for part in (layer.out, layer.up, layer.down))
     return layer._replace(
-        query=query, key=key, value=None, out=make(layer.out), up=make(layer.up), down=make(layer.down),
-        attention_dropout=off, out_dropout=off, down_dropout=off,
+        query=query, key=key, value=None, out=out, up=up, down=down,
+        attention_dropout=off, out_dropout=off, inner_dropout=off, down_dropout=off,
     )  # fmt: skip
+
+
+Weights = tuple[Tensor, Tensor | None]
+"""Of a linear layer: weight and bias."""
+
+
+def _three(layer: Layer) -> list[Weights]:
+    """Return the weights of query, key and value, of which some families have one matrix."""
+    if layer.key is not None:
+        return [(part.weight, part.bias) for part in (layer.query, layer.key, layer.value)]
+    bias = layer.query.bias
+    return list(zip(layer.query.weight.chunk(3), (None,) * 3 if bias is None else bias.chunk(3), strict=True))
 
 
 class PackedRanker(InferenceRanker):
@@ -257,7 +289,9 @@ class PackedRanker(InferenceRanker):
         encoder = ranker.encoder
         if precision == "bfloat16":
             half = copy.deepcopy(ranker).to(torch.bfloat16).encoder
-            encoder = half._replace(pooler=encoder.pooler, head=encoder.head)
+            encoder = half._replace(
+                pooler=encoder.pooler, pool_norm=encoder.pool_norm, head=encoder.head, rotary=encoder.rotary
+            )
         super().__init__(encoder, partial(Int8Linear, bits=weight_bits) if precision == "int8" else Dense)
 
     def forward(self, batch: PackedBatch) -> Tensor:

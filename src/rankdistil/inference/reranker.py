@@ -14,6 +14,7 @@ from rankdistil.data.records import Pair
 from rankdistil.inference.engine import CHUNK, Engine, open_network
 from rankdistil.inference.export_files import choose
 from rankdistil.models.checkpoints import load_tokenizer, require_fitting, require_labels
+from rankdistil.models.families import max_positions
 
 if TYPE_CHECKING:
     from transformers import BertConfig, BertTokenizerFast
@@ -36,7 +37,9 @@ class Hit(NamedTuple):
 
 
 class Reranker:
-    """Ranks passages with a cross-encoder: an export of ours, or any BERT ranker with one or two labels.
+    """Ranks passages with a cross-encoder: an export of ours, or any other with one or two labels.
+
+    It may be of any family in ``models.families``: BERT, ELECTRA, RoBERTa, XLM-RoBERTa, DistilBERT, MPNet, ModernBERT.
 
     Two labels are folded into one logit, that of the relevant label less that of the other, which orders alike; which one is
     relevant is read from their names (``id2label``). Text is text: a ``[SEP]`` in a passage doesn't end it.
@@ -68,7 +71,7 @@ class Reranker:
         path = str(path)
         config, tokenizer = require_labels(path), load_tokenizer(path)
         require_fitting(path, tokenizer, config)
-        encoder = PairEncoder(tokenizer, _length(path, tokenizer, config, max_length), config.max_position_embeddings)
+        encoder = PairEncoder(tokenizer, _length(path, tokenizer, config, max_length), max_positions(config))
         dtype = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
         place = _device(device, backend, dtype)
         self.dtype = choose(path, backend, place) if dtype == "auto" else dtype
@@ -148,7 +151,7 @@ def _length(path: str, tokenizer: "BertTokenizerFast", config: "BertConfig", ask
         raise ValueError(
             f"{path}: model_max_length is {own!r} in its tokenizer_config.json; expected tokens of a pair, {fewest} at least."
         )
-    most = int(min(own, config.max_position_embeddings))  # 1e30 stands for no limit
+    most = int(min(own, max_positions(config)))  # 1e30 stands for no limit
     if asked is None:
         return most
     if isinstance(asked, bool) or not isinstance(asked, Integral) or not fewest <= asked <= most:

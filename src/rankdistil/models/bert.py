@@ -1,78 +1,50 @@
 """Forward pass of an encoder, and the cross-encoder on top of it.
 
 Training, packed inference, exported graphs and the cut of a student run the same layers, on the weights of transformers'
-``BertForSequenceClassification``, and compute what it computes. They differ in the layout of the rows (``models.layout``), in
-what is recorded, and in their linear layers. Where a family of encoders keeps its parts stands in one table, ``FAMILIES``.
+classes for sequence classification, and compute what these compute. They differ in the layout of the rows (``models.layout``),
+in what is recorded, and in their linear layers. Where a family of encoders keeps its parts, and in what it differs from others,
+stands in one table (``models.families``).
 
 Distillation compares Q·Kᵀ/√d; the library's own outputs hold probabilities after softmax, and under SDPA an empty tuple. Only
 the layers that a loss needs are recorded: keeping every layer of a 12-layer teacher costs more memory than the student itself.
 Of a last layer that nobody compares only what [CLS] needs is computed: it is all that the head reads.
 """
 
-from collections import namedtuple
 from collections.abc import Callable
-from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rankdistil.models.dropout import use_dropout
+from rankdistil.models.families import Encoder, Layer, add_dropouts, parts_of
 from rankdistil.models.layout import Padded, lay_out
+from rankdistil.models.positions import NOWHERE, Places, places
 
 if TYPE_CHECKING:
-    from transformers import BertConfig, BertForSequenceClassification
-
-
-# The parts of a network, and of each of its layers; in ``FAMILIES`` their names.
-Encoder = namedtuple("Encoder", "words types positions norm dropout layers pooler head_dropout head")
-Layer = namedtuple(
-    "Layer", "heads query key value attention_dropout out out_dropout out_norm up activation down down_dropout down_norm"
-)
-
-FAMILIES = {  # by ``model_type``; names in transformers' class for sequence classification
-    "bert": (
-        Encoder(
-            # embeddings that are added up and normed
-            words="bert.embeddings.word_embeddings", types="bert.embeddings.token_type_embeddings",
-            positions="bert.embeddings.position_embeddings",
-            norm="bert.embeddings.LayerNorm", dropout="bert.embeddings.dropout",
-            layers="bert.encoder.layer",
-            pooler="bert.pooler.dense", head_dropout="dropout", head="classifier",
-        ),
-        Layer(
-            heads="attention.self.num_attention_heads", query="attention.self.query", key="attention.self.key",
-            value="attention.self.value", attention_dropout="attention.self.dropout",
-            # the norms are of what a residual connection adds up
-            out="attention.output.dense", out_dropout="attention.output.dropout", out_norm="attention.output.LayerNorm",
-            up="intermediate.dense", activation="intermediate.intermediate_act_fn",
-            down="output.dense", down_dropout="output.dropout", down_norm="output.LayerNorm",
-        ),
-    ),
-}  # fmt: skip
-
-
-def parts_of(network: "BertForSequenceClassification") -> Encoder:
-    """Find the parts of a network of one of the ``FAMILIES``."""
-    whole, each = FAMILIES[network.config.model_type]
-    found = Encoder(*attrgetter(*whole)(network))
-    return found._replace(layers=tuple(Layer(*parts) for parts in map(attrgetter(*each), found.layers)))
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 def sum_embeddings(encoder: Encoder, input_ids: Tensor, token_type_ids: Tensor, positions: Tensor) -> Tensor:
     """Add up the embeddings of tokens; shapes that broadcast, returns (..., D)."""
-    return encoder.words(input_ids) + encoder.types(token_type_ids) + encoder.positions(positions)
+    rows = encoder.words(input_ids)
+    if encoder.types is not None:
+        rows = rows + encoder.types(token_type_ids)
+    if encoder.positions is not None:
+        rows = rows + encoder.positions(positions + encoder.first if encoder.first else positions)
+    return rows
 
 
 def embed(encoder: Encoder, *tokens: Tensor) -> Tensor:
     """Return the embedding output of tokens, (..., D); see ``sum_embeddings``."""
-    return encoder.dropout(encoder.norm(sum_embeddings(encoder, *tokens)))
+    return encoder.projection(encoder.dropout(encoder.norm(sum_embeddings(encoder, *tokens))))
 
 
-def project(layer: Layer, asking: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute queries of the rows that ask, keys and values of all rows."""
+def project(layer: Layer, asking: Tensor, rows: Tensor, layout: Padded) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute queries of the rows that ask, all or first tokens, keys and values of all rows."""
     if layer.key is None:  # fused: ``query`` gives all three
-        return layer.query(rows).chunk(3, 1)
+        query, key, value = layer.query(rows).chunk(3, 1)
+        return query if asking is rows else layout.first(query), key, value
     if layer.value is None:  # ``key`` gives both
         return layer.query(asking), *layer.key(rows).chunk(2, 1)
     return layer.query(asking), layer.key(rows), layer.value(rows)
@@ -81,8 +53,13 @@ def project(layer: Layer, asking: Tensor, rows: Tensor) -> tuple[Tensor, Tensor,
 def finish(layer: Layer, attended: Tensor, residual: Tensor) -> Tensor:
     """Run what follows a layer's attention, row by row, (N, D)."""
     rows = layer.out_norm(layer.out_dropout(layer.out(attended)) + residual)
-    inner = layer.activation(layer.up(rows))
-    return layer.down_norm(layer.down_dropout(layer.down(inner)) + rows)
+    inner = layer.up(layer.up_norm(rows))
+    if layer.gated:
+        inner, gate = inner.chunk(2, -1)
+        inner = layer.activation(inner) * gate
+    else:
+        inner = layer.activation(inner)
+    return layer.down_norm(layer.down_dropout(layer.down(layer.inner_dropout(inner))) + rows)
 
 
 Finish = Callable[[Layer, Tensor, Tensor], Tensor]  # ``finish``, compiled or not
@@ -91,7 +68,7 @@ Vectors = tuple[Tensor, Tensor, Tensor]  # queries, keys and values
 
 def run_layer(
     layer: Layer, rows: Tensor, layout: Padded, alone: bool = False, record: bool = False, finish: Finish = finish,
-    keep: bool = False,
+    keep: bool = False, where: Places = NOWHERE,
 ) -> tuple[Tensor, Tensor | None, Vectors | None]:  # fmt: skip
     """Run one layer on rows, (N, D).
 
@@ -99,13 +76,15 @@ def run_layer(
         The next rows, of first tokens ``alone`` (B, D); the attention scores, (B, H, T, T), where they are to be recorded; the
         queries, keys and values, (B, T, D) each, where they are to be kept; else None.
     """
-    asking = layout.first(rows) if alone else rows
+    residual = layout.first(rows) if alone else rows
+    asking = layer.in_norm(residual)
+    rows = layer.in_norm(rows) if alone else asking
     p = layer.attention_dropout.p if layer.attention_dropout.training else 0.0
-    vectors = project(layer, asking, rows)
-    attended, scores = layout.attend(*vectors, layer.heads, alone, p, record)
+    vectors = project(layer, asking, rows, layout)
+    attended, scores = layout.attend(*vectors, layer.heads, alone, p, record, where)
     kept = tuple(map(layout.pad, vectors)) if keep else None
     del vectors  # else they would lie beside what comes next
-    return finish(layer, attended, asking), scores, kept
+    return finish(layer, attended, residual), scores, kept
 
 
 class Layers(NamedTuple):
@@ -131,8 +110,9 @@ def encode(
     """Run all layers on the embedding output, (N, D).
 
     Returns:
-        State of each text's first token behind the last layer, (B, D); of the ``layers`` asked for the hidden states, (N, D)
-        each, the attention scores, (B, H, T, T) each, and the queries, keys and values, (B, T, D) each.
+        What the head reads of each text, (B, D): its first token's state behind the last layer, or the mean of its tokens'; of
+        the ``layers`` asked for the hidden states, (N, D) each, the attention scores, (B, H, T, T) each, and the queries, keys
+        and values, (B, T, D) each.
 
     Raises:
         IndexError: for a layer that the network doesn't have.
@@ -140,25 +120,27 @@ def encode(
     last = len(encoder.layers) - 1
     if max((*layers.hidden, *(index + 1 for index in (*layers.attention, *layers.vectors))), default=0) > last + 1:
         raise IndexError(f"{layers} asks for more than the network's {last + 1} layers")
-    alone, states, scores, vectors = False, {0: rows}, [], []
+    alone, states, scores, vectors, where = False, {0: rows}, [], [], places(encoder, layout.length, rows.device)
     for index, layer in enumerate(encoder.layers):
         record, keep = index in layers.attention, index in layers.vectors
-        alone = index == last and not (record or keep) and index + 1 not in layers.hidden
-        rows, seen, kept = run_layer(layer, rows, layout, alone, record, finish, keep)
+        alone = index == last and not (record or keep or encoder.mean) and index + 1 not in layers.hidden
+        rows, seen, kept = run_layer(layer, rows, layout, alone, record, finish, keep, where.get(layer.kind, NOWHERE))
+        if index == last:
+            rows = encoder.last_norm(rows)
         if index + 1 in layers.hidden:
             states[index + 1] = rows
         if record:
             scores.append(seen)
         if keep:
             vectors.append(kept)
-    first = rows if alone else layout.first(rows)
-    return first, tuple(states[index] for index in layers.hidden), tuple(scores), tuple(vectors)
+    read = rows if alone else layout.mean(rows) if encoder.mean else layout.first(rows)
+    return read, tuple(states[index] for index in layers.hidden), tuple(scores), tuple(vectors)
 
 
 def score(encoder: Encoder, first: Tensor) -> Tensor:
-    """Run the head on states of [CLS], (B, D), in its own precision, for scores in bfloat16 would be equal; (B, C)."""
-    pooled = torch.tanh(encoder.pooler(first.to(encoder.head.weight.dtype)))
-    return encoder.head(encoder.head_dropout(pooled))
+    """Run the head on states of texts, (B, D), in its own precision, for scores in bfloat16 would be equal; (B, C)."""
+    pooled = encoder.pool_activation(encoder.pooler(encoder.pool_dropout(first.to(encoder.head.weight.dtype))))
+    return encoder.head(encoder.head_dropout(encoder.pool_norm(pooled)))
 
 
 class Trace(NamedTuple):
@@ -168,7 +150,8 @@ class Trace(NamedTuple):
         logits: relevance scores before any activation, (B,); (B, C) for a head with C classes.
         hidden_states: one (B, T, D) tensor for each of ``Layers.hidden``, in that order; without padding one (N, D) tensor, of
             the real tokens one after the other.
-        attention_scores: one (B, H, T, T) tensor for each of ``Layers.attention``: Q·Kᵀ/√d before mask and softmax.
+        attention_scores: one (B, H, T, T) tensor for each of ``Layers.attention``: Q·Kᵀ/√d, and a learnt bias where there is
+            one, before mask and softmax.
         vectors: queries, keys and values, three (B, T, D) tensors, for each of ``Layers.vectors``: heads side by side, as the
             linear layers give them. Padding holds anything finite.
     """
@@ -183,16 +166,20 @@ class CrossEncoder(nn.Module):
     """A ranker that reads query and passage together, and shows a ``Trace``.
 
     It is exactly the library's class with one label and a trace, so an export loads in every tool that reads that class.
+
+    Args:
+        bert: of one of the ``FAMILIES``.
     """
 
-    def __init__(self, bert: "BertForSequenceClassification") -> None:
+    def __init__(self, bert: "PreTrainedModel") -> None:
         super().__init__()
         self.bert = bert
         self.finish = finish
+        add_dropouts(bert)
         use_dropout(bert)
 
     @property
-    def config(self) -> "BertConfig":
+    def config(self) -> "PretrainedConfig":
         """The shape of the network."""
         return self.bert.config
 

@@ -11,35 +11,38 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 
+from rankdistil.data.encode import PairLayout
 from rankdistil.files import read_json
 from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.families import FAMILIES, family_of
 from rankdistil.models.locate import hub_id, locate
 
 if TYPE_CHECKING:
-    from transformers import BertConfig, BertTokenizerFast
+    from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
-RANKER = "BertForSequenceClassification"
 COPY = "Copy the checkpoint again."
-NEW_HEAD = {"classifier.weight", "classifier.bias"}
 QUANTISED = ("quantization_config", "compression_config")
 COMPUTED_BY = ("attn_implementation", "attn_implementation_internal", "experts_implementation")  # the hub's kernels among them
+DEBERTA = (
+    " A DeBERTa gives scores to learn from: +experiment=score_teacher teacher.kind=cross_encoder teacher.path=<checkpoint>."
+)
+SCORES_ONLY = {"deberta": DEBERTA, "deberta-v2": DEBERTA}  # which transformers computes
 # Names of two labels that say which of them is relevance, in any case; blanks and hyphens count as underscores.
 RELEVANT = {
     "label_1": {"label_0"}, "1": {"0"}, "yes": {"no"}, "true": {"false"}, "entailment": {"not_entailment"},
     "relevant": {"not_relevant", "non_relevant", "nonrelevant", "irrelevant"},
 }  # fmt: skip
-POOLER = {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
+FIXED_ANGLES = ("default", "linear", "yarn", "llama3")  # kinds of rotary positions that are the same for every length
+TOKENISERS = ("WordPiece", "BPE", "Unigram")
 
 
-def read_config(path: str) -> "BertConfig":
+def read_config(path: str) -> "PretrainedConfig":
     """Read a checkpoint's shape. How it asks to be computed is left out: attention is ours (see ``models.layout``).
 
     Raises:
         FileNotFoundError: if there is none, here or on the hub.
-        ValueError: if it is no BERT, asks for code of its own, or is quantised.
+        ValueError: if it is of no family that can be computed here, asks for code of its own, or is quantised.
     """
-    from transformers import BertConfig
-
     source = locate(path)
     if isinstance(source, Path):
         file: Path | str = source / "config.json"
@@ -50,24 +53,39 @@ def read_config(path: str) -> "BertConfig":
         file, raw = f"{path} (config.json)", _hub_config(path)
     if "auto_map" in raw:
         raise ValueError(f"{file} asks for code of its own (auto_map); such checkpoints are refused.")
-    if raw.get("model_type") != "bert":
-        raise ValueError(f"{file}: model_type is {raw.get('model_type')!r}, expected 'bert'.")
+    if (kind := raw.get("model_type")) not in FAMILIES:
+        raise ValueError(f"{file}: model_type is {kind!r}, expected one of {', '.join(FAMILIES)}.{SCORES_ONLY.get(kind, '')}")
     if quantised := [key for key in QUANTISED if raw.get(key)]:
         raise ValueError(
             f"{file}: its weights are quantised ({quantised[0]}); expected plain floats. Take the checkpoint that it was made "
             "from; Reranker(dtype='int8') quantises by itself."
         )
     try:
-        return BertConfig.from_dict({key: value for key, value in raw.items() if not key.endswith(COMPUTED_BY)})
+        plain = {key: value for key, value in raw.items() if not key.endswith(COMPUTED_BY)}
+        config = _classes(kind).config_class.from_dict(plain)
     except (StrictDataclassError, ValueError, TypeError) as error:  # which the library tells without its file
         raise ValueError(f"{path}: its config.json can't be used: {error}") from None
+    for rope in (getattr(config, "rope_parameters", None) or {}).values():
+        if isinstance(rope, dict) and rope.get("rope_type") not in FIXED_ANGLES:
+            raise ValueError(
+                f"{file}: rope_type is {rope.get('rope_type')!r}, expected one of {', '.join(FIXED_ANGLES)}: a text's score "
+                "must not depend on the length of others."
+            )
+    return config
+
+
+def _classes(kind: str) -> type:
+    """Return transformers' class for sequence classification of a family, by ``model_type``."""
+    import transformers
+
+    return getattr(transformers, FAMILIES[kind].ranker)
 
 
 def _hub_config(path: str) -> dict[str, Any]:
-    from transformers import BertConfig
+    from transformers import PretrainedConfig
 
     try:
-        return BertConfig.get_config_dict(**_named(path))[0]
+        return PretrainedConfig.get_config_dict(**_named(path))[0]
     except OSError as error:
         raise FileNotFoundError(
             f"{path!r} is no folder here, and no checkpoint came from the Hugging Face hub ({str(error).splitlines()[0]}) "
@@ -75,23 +93,30 @@ def _hub_config(path: str) -> dict[str, Any]:
         ) from None
 
 
-def load_tokenizer(path: str) -> "BertTokenizerFast":
+def load_tokenizer(path: str) -> "PreTrainedTokenizerFast":
     """Load the tokenizer of a checkpoint.
 
     Raises:
         FileNotFoundError: if a folder has no vocabulary: the library would make one of five tokens.
-        ValueError: if it isn't BERT's.
+        ValueError: if it is of a kind that isn't known here.
     """
-    from transformers import BertTokenizerFast
+    from transformers import AutoTokenizer, BertTokenizerFast
 
     source = locate(path)
-    if isinstance(source, Path):
-        _require_bert_tokenizer(source)
-    return BertTokenizerFast.from_pretrained(**_named(source))
+    kind = _kind_of_tokenizer(source) if isinstance(source, Path) else "WordPiece"
+    if kind == "WordPiece" and _model_type(path, source) == "bert":  # whatever class its files name
+        return BertTokenizerFast.from_pretrained(**_named(source))
+    return AutoTokenizer.from_pretrained(**_named(source), trust_remote_code=False)
 
 
-def require_fitting(path: str, tokenizer: "BertTokenizerFast", config: "BertConfig") -> None:
-    """See that a network knows all tokens, and reads pairs as BERT does.
+def _model_type(path: str, source: Path | str) -> str:
+    if isinstance(source, Path) and not (source / "config.json").is_file():
+        return "bert"
+    return read_config(path).model_type
+
+
+def require_fitting(path: str, tokenizer: "PreTrainedTokenizerFast", config: "PretrainedConfig") -> None:
+    """See that a network knows all tokens and their types, and reads in both directions.
 
     Raises:
         ValueError: if it doesn't.
@@ -101,9 +126,13 @@ def require_fitting(path: str, tokenizer: "BertTokenizerFast", config: "BertConf
             f"{path}: its tokenizer has {len(tokenizer)} tokens, its network knows {config.vocab_size}. "
             "Tokenizer and weights don't belong together."
         )
-    if config.type_vocab_size < 2 or "token_type_ids" not in tokenizer.model_input_names:
-        raise ValueError(f"{path} doesn't tell the query from the passage by token types, as rankers with BERT's layout do.")
-    if config.is_decoder:
+    family, second_type = family_of(config), PairLayout.of(tokenizer).second_type
+    if family.encoder.types is not None and second_type >= config.type_vocab_size:
+        raise ValueError(
+            f"{path} doesn't tell the query from the passage by token types, as its tokenizer does: its network knows "
+            f"{config.type_vocab_size}. Tokenizer and weights don't belong together."
+        )
+    if getattr(config, "is_decoder", False):
         raise ValueError(f"{path}: is_decoder is true; expected an encoder, whose tokens see each other in both directions.")
 
 
@@ -121,7 +150,23 @@ def load_language_model(path: str, seed: int = 0) -> CrossEncoder:
     config.num_labels = 1
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        return _load(path, config, allowed_missing=NEW_HEAD | POOLER, new_head_seed=seed)
+        return _load(path, config, allowed_missing=head_weights(config), new_head_seed=seed)
+
+
+def new_head(config: "PretrainedConfig") -> set[str]:
+    """Name the weights of a ranker's last layer, which gives the logit."""
+    return _weights_of(family_of(config).encoder.head)
+
+
+def head_weights(config: "PretrainedConfig") -> set[str]:
+    """Name the weights that a ranker has and a language model may lack."""
+    encoder = family_of(config).encoder
+    parts = (part for part in (encoder.pooler, encoder.pool_norm, encoder.head) if isinstance(part, str))
+    return {name for part in parts for name in _weights_of(part)}
+
+
+def _weights_of(part: str) -> set[str]:
+    return {f"{part}.{name}" for name in ("weight", "bias")}
 
 
 def load_ranker(path: str) -> CrossEncoder:
@@ -144,16 +189,17 @@ def load_cross_encoder(path: str) -> CrossEncoder:
     config = require_labels(path)
     ranker = _load(path, config, allowed_missing=set())
     if config.num_labels == 2:
-        head, relevant = ranker.bert.classifier, relevant_label(path, config)
+        head, relevant = ranker.encoder.head, relevant_label(path, config)
         folded = torch.nn.Linear(head.in_features, 1)
         with torch.no_grad():
             folded.weight.copy_(head.weight[relevant] - head.weight[1 - relevant])
             folded.bias.copy_(head.bias[relevant] - head.bias[1 - relevant])
-        ranker.bert.classifier, ranker.bert.num_labels, ranker.config.num_labels = folded, 1, 1
+        ranker.bert.set_submodule(family_of(config).encoder.head, folded)
+        ranker.bert.num_labels = ranker.config.num_labels = 1
     return ranker.eval()
 
 
-def relevant_label(path: str, config: "BertConfig") -> int:
+def relevant_label(path: str, config: "PretrainedConfig") -> int:
     """Find which of two labels is relevance, 0 or 1, by their names in ``id2label`` (see ``RELEVANT``).
 
     Raises:
@@ -169,7 +215,7 @@ def relevant_label(path: str, config: "BertConfig") -> int:
     )
 
 
-def require_labels(path: str) -> "BertConfig":
+def require_labels(path: str) -> "PretrainedConfig":
     """Read the shape of a ranker of one or two labels.
 
     Raises:
@@ -185,7 +231,7 @@ def require_labels(path: str) -> "BertConfig":
     return config
 
 
-def require_ranker(path: str) -> "BertConfig":
+def require_ranker(path: str) -> "PretrainedConfig":
     """Read the shape of a ranker.
 
     Raises:
@@ -212,9 +258,9 @@ def load_student(path: str, seed: int) -> CrossEncoder:
     return load_language_model(path, seed=seed) if is_language_model(read_config(path)) else load_ranker(path)
 
 
-def is_language_model(config: "BertConfig") -> bool:
+def is_language_model(config: "PretrainedConfig") -> bool:
     """Whether a checkpoint says that it holds another network than a ranker."""
-    return bool(config.architectures) and RANKER not in config.architectures
+    return bool(config.architectures) and family_of(config).ranker not in config.architectures
 
 
 def refuse_ranker(path: str, key: str) -> None:
@@ -227,22 +273,25 @@ def refuse_ranker(path: str, key: str) -> None:
     Raises:
         ValueError: saying what to name instead.
     """
-    if RANKER in (read_config(path).architectures or ()):
+    config = read_config(path)
+    if (ranker := family_of(config).ranker) in (config.architectures or ()):
         raise ValueError(
-            f"{key}{path} is a ranker ({RANKER}); expected a pretrained language model, without a trained head. Name "
+            f"{key}{path} is a ranker ({ranker}); expected a pretrained language model, without a trained head. Name "
             f"the one that the ranker started from. Or keep the ranker's head: teacher.export={path} learns from the ranker, "
             f"student.init_from=export:{path} trains it further."
         )
 
 
-def _require_bert_tokenizer(folder: Path) -> None:
+def _kind_of_tokenizer(folder: Path) -> str:
     files = [folder / name for name in ("tokenizer.json", "vocab.txt") if (folder / name).is_file()]
     if not files:
         raise FileNotFoundError(f"{folder} holds no tokenizer.json and no vocab.txt. Copy the checkpoint's tokenizer there.")
-    if files[0].suffix == ".json":
-        kind = (read_json(files[0], COPY).get("model") or {}).get("type")
-        if kind != "WordPiece":
-            raise ValueError(f"{files[0]} is a tokenizer of type {kind!r}; expected BERT's 'WordPiece'.")
+    if files[0].suffix != ".json":
+        return "WordPiece"
+    kind = (read_json(files[0], COPY).get("model") or {}).get("type")
+    if kind not in TOKENISERS:
+        raise ValueError(f"{files[0]} is a tokenizer of type {kind!r}; expected one of {', '.join(TOKENISERS)}.")
+    return kind
 
 
 def _renew(head: torch.nn.Linear, spread: float, seed: int) -> None:
@@ -271,8 +320,7 @@ def _named(source: Path | str) -> dict[str, Any]:
     return {"pretrained_model_name_or_path": name, "revision": revision, "local_files_only": False}
 
 
-def _load(path: str, config: "BertConfig", allowed_missing: set[str], new_head_seed: int | None = None) -> CrossEncoder:
-    from transformers import BertForSequenceClassification
+def _load(path: str, config: "PretrainedConfig", allowed_missing: set[str], new_head_seed: int | None = None) -> CrossEncoder:
     from transformers.utils import logging as transformers_logging
 
     source = locate(path)
@@ -280,7 +328,7 @@ def _load(path: str, config: "BertConfig", allowed_missing: set[str], new_head_s
     transformers_logging.disable_progress_bar()
     if isinstance(source, Path):
         _require_whole(source)
-    bert, info = BertForSequenceClassification.from_pretrained(
+    bert, info = _classes(config.model_type).from_pretrained(
         **_named(source),
         config=config,
         dtype=torch.float32,
@@ -289,17 +337,19 @@ def _load(path: str, config: "BertConfig", allowed_missing: set[str], new_head_s
         output_loading_info=True,
     )
     missing = set(info["missing_keys"]) - allowed_missing
-    unexpected = {key for key in info["unexpected_keys"] if not key.startswith("cls.") and "position_ids" not in key}
-    mismatched = {str(key) for key in info["mismatched_keys"] if new_head_seed is None or key[0] not in NEW_HEAD}
-    if new_head_seed is not None and not NEW_HEAD & set(info["missing_keys"]):
-        _renew(bert.classifier, config.initializer_range, new_head_seed)
+    family, own = family_of(config), new_head(config)
+    left_behind = tuple(family.left_behind)
+    unexpected = {key for key in info["unexpected_keys"] if not key.startswith(left_behind) and "position_ids" not in key}
+    mismatched = {str(key) for key in info["mismatched_keys"] if new_head_seed is None or key[0] not in own}
+    if new_head_seed is not None and not own & set(info["missing_keys"]):
+        _renew(bert.get_submodule(family.encoder.head), config.initializer_range, new_head_seed)
     if missing or unexpected or mismatched:
         found = [
             f"{name} {sorted(keys)[:3]}"
             for name, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", mismatched))
             if keys
         ]
-        wanted = "a ranker's weights and head" if not allowed_missing else "a pretrained BERT's weights"
+        wanted = "a ranker's weights and head" if not allowed_missing else f"a pretrained {family.name}'s weights"
         raise ValueError(f"{path}: expected {wanted}; found keys {'; '.join(found)}.")
     if broken := [name for name, value in bert.named_parameters() if not value.isfinite().all()]:
         raise ValueError(f"{path}: {len(broken)} weights are NaN or infinite, {broken[0]} among them. Take another checkpoint.")

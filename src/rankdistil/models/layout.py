@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rankdistil.models.dropout import drop
+from rankdistil.models.positions import NOWHERE, Places
 
 
 class Padded(NamedTuple):
@@ -43,6 +44,14 @@ class Padded(NamedTuple):
             return rows.view(self.texts, self.length, -1)[:, 0]
         return rows[self.rows[:: self.length]]
 
+    def mean(self, rows: Tensor) -> Tensor:
+        """Average the rows of each text's tokens, (B, D)."""
+        batch = self.pad(rows)
+        if self.mask is None:
+            return batch.mean(1)
+        real = (self.mask == 0).view(self.texts, self.length, 1).to(rows.dtype)
+        return (batch * real).sum(1) / real.sum(1)
+
     def pad(self, rows: Tensor) -> Tensor:
         """Lay rows, (N, D), out as a batch, (B, T, D). Padding holds anything finite, and gives no gradient."""
         if self.kept is not None:
@@ -62,8 +71,9 @@ class Padded(NamedTuple):
         return _Select.apply(rows, self.kept, spread)
 
     def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, heads: int, alone: bool, p: float = 0.0, record: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
+        self, query: Tensor, key: Tensor, value: Tensor, heads: int, alone: bool, p: float = 0.0, record: bool = False,
+        where: Places = NOWHERE,
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """Let tokens attend to the tokens of their text.
 
         Args:
@@ -74,13 +84,14 @@ class Padded(NamedTuple):
             alone: see ``query``.
             p: dropout of the attention.
             record: whether to return the scores.
+            where: what positions do.
 
         Returns:
             As many rows as queries; the scores, (B, H, T, T), or None.
         """
         parts = query[:, None] if alone else self.pad(query), self.pad(key), self.pad(value)
         split = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in parts)
-        attended, scores = attend(*split, self.mask, p, record)
+        attended, scores = attend(*split, self.mask, p, record, where)
         attended = attended.transpose(1, 2)
         return attended.flatten(1) if alone else self.unpad(attended), scores
 
@@ -116,9 +127,9 @@ class _Select(torch.autograd.Function):
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, p: float, record: bool
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, p: float, record: bool, where: Places = NOWHERE
 ) -> tuple[Tensor, Tensor | None]:
-    """Dropout(softmax(QKᵀ/√d + mask))V.
+    """Dropout(softmax(QKᵀ/√d + bias + mask))V.
 
     On a CPU, SDPA with dropout takes four times as long as the products written out, and in bfloat16 it is slower without
     dropout, too; where scores are recorded it would compute them twice.
@@ -129,15 +140,29 @@ def attend(
         value: (B, H, T, d).
         mask: see ``Padded``.
         p: of the dropout.
-        record: whether to return the scores before mask and softmax, (B, H, Q, T).
+        record: whether to return the scores before mask and softmax, bias included, (B, H, Q, T).
+        where: what positions do; queries are of the first places, as keys are.
 
     Returns:
         (B, H, Q, d), and the scores or None.
     """
+    bias = None
+    if where is not NOWHERE:
+        query, key = where.turned(query), where.turned(key)
+        bias, window = where.among(query.size(2), key.size(2))
+        mask = _sum(mask, window)
     written_out = query.device.type == "cpu" and (record or p > 0 or query.dtype == torch.bfloat16)
     scores = query @ key.transpose(2, 3) * query.size(-1) ** -0.5 if record or written_out else None
+    if scores is not None and bias is not None:
+        scores = scores + bias.to(scores.dtype)
     if not written_out:
+        mask = _sum(mask, bias)
         mask = None if mask is None else mask.to(query.dtype)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p), scores
     shares = (scores if mask is None else scores + mask).softmax(-1, dtype=torch.float32).to(value.dtype)
     return (drop(shares, p) if p else shares) @ value, scores if record else None
+
+
+def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """Add up what may not be there."""
+    return second if first is None else first if second is None else first + second

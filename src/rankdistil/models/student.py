@@ -9,7 +9,7 @@ rule where k is no integer, rounding down: 4 layers under 6 learn from layers 0,
 ``teacher_layers``          copies of the mapped layers, embeddings and head of a network of the same width
 ``subclone``                a narrower cut of the network, refitted layer by layer (see ``subclone``)
 ``export:<folder>``         a student that an earlier stage left
-``pretrained:<path>``       a pretrained BERT of the student's shape: folder, ``package:<module>/<folder>`` or hub id
+``pretrained:<path>``       a pretrained network of the student's shape: folder, ``package:<module>/<folder>`` or hub id
 ==========================  =========================================================================================
 """
 
@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from transformers import BertConfig, BertForSequenceClassification
+import transformers
+from transformers import PretrainedConfig
 
 from rankdistil.data.records import PairBatch
 from rankdistil.models.bert import CrossEncoder, Layers
 from rankdistil.models.checkpoints import load_language_model, load_student
-from rankdistil.models.subclone import check_narrower, subclone
+from rankdistil.models.families import Shape, family_of, resized, shape_of
+from rankdistil.models.subclone import check_narrower, refuse_uncut, subclone
 
 
 @dataclass(frozen=True)
@@ -56,20 +58,21 @@ class StudentSize:
                 f"Set student.hidden_size to {near} or {near + self.heads}."
             )
 
-    def config(self, teacher: BertConfig) -> BertConfig:
-        """The network's config: this shape, everything else (vocabulary, positions, dropout) as the teacher's."""
-        values = teacher.to_dict() | {
-            "num_hidden_layers": self.layers,
-            "hidden_size": self.hidden_size,
-            "num_attention_heads": self.heads,
-            "intermediate_size": self.intermediate_size,
-        }
-        config = BertConfig.from_dict(values)
+    def config(self, teacher: PretrainedConfig) -> PretrainedConfig:
+        """The network's config: this shape, everything else (family, vocabulary, positions, dropout) as the teacher's."""
+        config = resized(teacher, Shape(self.layers, self.hidden_size, self.heads, self.intermediate_size))
         config.num_labels = 1
+        each = self.hidden_size // self.heads
+        if family_of(config).encoder.rotary and each % 2:
+            raise ValueError(
+                f"student {self.name}: {family_of(config).name} turns each head's dimensions in pairs, and student.hidden_size="
+                f"{self.hidden_size} over student.heads={self.heads} gives {each}. Set student.hidden_size to "
+                f"{self.hidden_size + self.heads}."
+            )
         return config
 
 
-def check_match(size: StudentSize, teacher: BertConfig, needs: frozenset[str]) -> None:
+def check_match(size: StudentSize, teacher: PretrainedConfig, needs: frozenset[str]) -> None:
     """Refuse a student that can't match its teacher.
 
     Args:
@@ -176,7 +179,7 @@ def read_start(text: str) -> Start:
     )
 
 
-def check_start(start: Start, size: StudentSize, source: BertConfig, shape: BertConfig | None) -> None:
+def check_start(start: Start, size: StudentSize, source: PretrainedConfig, shape: PretrainedConfig | None) -> None:
     """Refuse a start that doesn't give the student's shape.
 
     Args:
@@ -191,6 +194,7 @@ def check_start(start: Start, size: StudentSize, source: BertConfig, shape: Bert
     if start.kind == "subclone":
         check_narrower(size.config(source), source)
     if start.kind == "teacher_layers":
+        refuse_uncut(start.kind, source)
         what = "student.init_from=teacher_layers copies layers of a network"
         _same_shape(size, source, what, "or set student.init_from=subclone")
     if shape is not None:
@@ -236,7 +240,7 @@ def build_student(
         return load_language_model(start.path, seed=seed)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        student = CrossEncoder(BertForSequenceClassification(size.config(source.config)))
+        student = CrossEncoder(getattr(transformers, family_of(source.config).ranker)(size.config(source.config)))
     if start.kind == "teacher_layers":
         _copy_layers(student, source, layers)
     if start.kind == "subclone":
@@ -246,25 +250,21 @@ def build_student(
 
 def _copy_layers(student: CrossEncoder, source: CrossEncoder, layers: Sequence[int]) -> None:
     check_start(Start("teacher_layers"), _size(student.config), source.config, None)
-    small, large = student.bert, source.bert
-    small.bert.embeddings.load_state_dict(large.bert.embeddings.state_dict())
-    for layer, index in zip(small.bert.encoder.layer, layers, strict=True):
-        layer.load_state_dict(large.bert.encoder.layer[index].state_dict())
-    small.bert.pooler.load_state_dict(large.bert.pooler.state_dict())
-    small.classifier.load_state_dict(large.classifier.state_dict())
+    whole, place = source.bert.state_dict(), family_of(source.config).encoder.layers
+    for name, value in student.bert.state_dict().items():
+        layer, _, part = name.removeprefix(f"{place}.").partition(".")
+        value.copy_(whole[f"{place}.{layers[int(layer)]}.{part}" if name.startswith(f"{place}.") else name])
 
 
-def _same_shape(size: StudentSize, shape: BertConfig, what: str, otherwise: str) -> None:
-    wanted = (shape.hidden_size, shape.num_attention_heads, shape.intermediate_size)
-    if (size.hidden_size, size.heads, size.intermediate_size) != wanted:
+def _same_shape(size: StudentSize, shape: PretrainedConfig, what: str, otherwise: str) -> None:
+    _, width, heads, inner = shape_of(shape)
+    if (size.hidden_size, size.heads, size.intermediate_size) != (width, heads, inner):
         raise ValueError(
-            f"{what} of width {wanted[0]} with {wanted[1]} heads and feed-forward width {wanted[2]}; student {size.name} has "
+            f"{what} of width {width} with {heads} heads and feed-forward width {inner}; student {size.name} has "
             f"{size.hidden_size}, {size.heads} and {size.intermediate_size}. Set student.hidden_size, student.heads and "
             f"student.intermediate_size to those, {otherwise}."
         )
 
 
-def _size(config: BertConfig) -> StudentSize:
-    return StudentSize(
-        "student", config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.intermediate_size
-    )
+def _size(config: PretrainedConfig) -> StudentSize:
+    return StudentSize("student", *shape_of(config))

@@ -11,15 +11,19 @@ on a few batches to give, from the student's own inputs, what the network gives 
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankdistil.data.records import PairBatch
-from rankdistil.models.bert import CrossEncoder, Encoder, Layer, embed, project, run_layer, sum_embeddings
+from rankdistil.models.bert import CrossEncoder, embed, project, run_layer, sum_embeddings
+from rankdistil.models.families import NONE, Encoder, Layer, family_of, shape_of
 from rankdistil.models.layout import Padded, lay_out
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 BLOCK = 4096  # rows
 RIDGE = 1e-4  # times the mean variance of the inputs; keeps maps finite where inputs depend on each other
@@ -153,10 +157,7 @@ def subclone(student: CrossEncoder, source: CrossEncoder, layers: Sequence[int],
     compared = [texts.rows(states[index]) for index in (0, *(layer + 1 for layer in layers))]
     units = choose_columns(sum(_share(rows) for rows in compared), student.config.hidden_size)
 
-    for name in ("words", "positions", "types"):
-        getattr(small, name).weight.copy_(getattr(large, name).weight[:, units])
-    sums = [sum_embeddings(small, *tokens).flatten(0, 1) for tokens in map(_tokens, batches)]
-    own = _refit_norm(small.norm, sums, texts.rows(states[0])[:, units], texts)
+    own = _cut_embeddings(small, large, batches, texts.rows(states[0])[:, units], texts, units)
     for layer, index in zip(small.layers, layers, strict=True):
         own = _cut_layer(layer, large.layers[index], own, states[index], texts, units)
     _cut_head(small, large, own, states[-1], texts)
@@ -181,7 +182,7 @@ class _Texts(NamedTuple):
         return torch.cat([layout.first(tensor) for tensor, layout in zip(tensors, self.layouts, strict=True)])
 
 
-def check_narrower(student: object, source: object) -> None:
+def check_narrower(student: "PretrainedConfig", source: "PretrainedConfig") -> None:
     """Refuse a student that can't be cut out of a network.
 
     Args:
@@ -191,21 +192,58 @@ def check_narrower(student: object, source: object) -> None:
     Raises:
         ValueError: naming both numbers and the fix.
     """
-    sizes = {
-        "hidden_size": (student.hidden_size, source.hidden_size),
-        "intermediate_size": (student.intermediate_size, source.intermediate_size),
-        "heads": (student.num_attention_heads, source.num_attention_heads),
-        "hidden_size / student.heads": (
-            student.hidden_size // student.num_attention_heads,
-            source.hidden_size // source.num_attention_heads,
-        ),
-    }
+    refuse_uncut("subclone", source)
+    own, whole = shape_of(student), shape_of(source)
+    sizes = {name: (getattr(own, name), getattr(whole, name)) for name in ("hidden_size", "intermediate_size", "heads")}
+    sizes["hidden_size / student.heads"] = own.hidden_size // own.heads, whole.hidden_size // whole.heads
     for name, (have, limit) in sizes.items():
         if have > limit:
             raise ValueError(
                 f"student.init_from=subclone cuts a student out of a network: student.{name} is {have}, the network has "
                 f"{limit}. Set it to {limit} or less, or choose another start."
             )
+    embedded = getattr(source, "embedding_size", whole.hidden_size)  # of which a projection makes the hidden states
+    if own.hidden_size == embedded < whole.hidden_size:
+        raise ValueError(
+            f"student.init_from=subclone: student.hidden_size is {embedded}, the width of the network's embeddings, of which a "
+            "student of that width would make hidden states without a projection, unlike the network. Set it to another width, "
+            "or choose another start."
+        )
+
+
+def refuse_uncut(kind: str, source: "PretrainedConfig") -> None:
+    """Refuse a start that can't be cut out of a network of a family.
+
+    Args:
+        kind: the start.
+        source: the network's config.
+
+    Raises:
+        ValueError: saying why, and what to do.
+    """
+    family = family_of(source)
+    if kind in family.uncut:
+        raise ValueError(
+            f"student.init_from={kind} can't cut a student out of {family.name}: {family.uncut[kind]}. Set "
+            "student.init_from=random, or pretrained:<path> with a checkpoint of the student's shape."
+        )
+
+
+def _cut_embeddings(
+    small: Encoder, large: Encoder, batches: Sequence[PairBatch], wanted: Tensor, texts: _Texts, units: Tensor
+) -> list[Tensor]:
+    """Copy what the embeddings hold of the units, and refit what follows; return the embedding output."""
+    kept = units if small.projection is NONE else slice(None)  # a projection brings whole embeddings to the student's width
+    for name in ("words", "positions", "types"):
+        if getattr(small, name) is not None:
+            getattr(small, name).weight.copy_(getattr(large, name).weight[:, kept])
+    sums = [sum_embeddings(small, *tokens).flatten(0, 1) for tokens in map(_tokens, batches)]
+    if small.projection is NONE:
+        return _refit_norm(small.norm, sums, wanted, texts)
+    small.norm.load_state_dict(large.norm.state_dict())
+    normed = [small.norm(rows) for rows in sums]
+    _set(small.projection, *affine_fit(texts.rows(normed), wanted))
+    return [small.projection(rows) for rows in normed]
 
 
 WATCHED = ("query", "key", "value", "out_norm", "up", "down", "down_norm")
@@ -248,7 +286,7 @@ def _cut_layer(
         _set(getattr(layer, name), *affine_fit(x, torch.cat(parts, 1)))
 
     pairs = zip(own, texts.layouts, strict=True)
-    context = [layout.attend(*project(layer, rows, rows), layer.heads, alone=False)[0] for rows, layout in pairs]
+    context = [layout.attend(*project(layer, rows, rows, layout), layer.heads, alone=False)[0] for rows, layout in pairs]
     summed, normed = map(texts.rows, inside["out_norm"])
     _set(layer.out, *affine_fit(texts.rows(context), summed[:, units] - x))
     sums = [rows + layer.out(part) for rows, part in zip(own, context, strict=True)]
@@ -269,11 +307,11 @@ def _cut_head(student: Encoder, source: Encoder, own: list[Tensor], states: list
     """Refit pooler and classifier on the final states."""
     places = [torch.arange(mask.size(1)).repeat(len(mask)) for mask in texts.masks]
     weights = torch.where(texts.rows(places) == 0, CLS_WEIGHT, 1.0)
-    pooled = torch.tanh(source.pooler(texts.first(states)))
+    pooled = source.pool_activation(source.pooler(texts.first(states)))
     importance = pooled.std(0) * source.head.weight.norm(dim=0)
     kept = importance.topk(student.pooler.out_features).indices.sort().values
     _set(student.pooler, *affine_fit(texts.rows(own), source.pooler(texts.rows(states))[:, kept], weights))
-    small = torch.tanh(student.pooler(texts.first(own)))
+    small = student.pool_activation(student.pooler(texts.first(own)))
     start = source.head.weight[:, kept]
     left = pooled @ source.head.weight.T + source.head.bias - small @ start.T
     change, bias = affine_fit(small, left, ridge=0.1)  # a few hundred rows for as many weights: stay near the source's

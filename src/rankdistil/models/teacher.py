@@ -49,7 +49,14 @@ class FrozenTeacher(CrossEncoder):
         super().__init__(ranker.bert)
         self.requires_grad_(False)
         self.eval()
-        self._prepacked = False
+        self._converted = False
+
+    def _convert(self, dtype: torch.dtype) -> None:
+        """Convert all weights but the head's; buffers keep their precision: angles of positions need it."""
+        head = {part for each in (self.encoder.pooler, self.encoder.pool_norm, self.encoder.head) for part in each.modules()}
+        for part in self.bert.modules():
+            for parameter in () if part in head else part.parameters(recurse=False):
+                parameter.data = parameter.data.to(dtype)
 
     def train(self, mode: bool = True) -> "FrozenTeacher":
         """Stay in evaluation mode: a teacher with dropout gives other answers at every step."""
@@ -61,10 +68,9 @@ class FrozenTeacher(CrossEncoder):
         device = input_ids.device.type
         if not torch.is_autocast_enabled(device):
             return super().forward(input_ids, *inputs, **settings)
-        for part in self.bert.bert.embeddings, self.bert.bert.encoder:
-            part.to(torch.get_autocast_dtype(device))
-        if not self._prepacked:
-            self._prepacked = True
-            prepack(self.bert.bert.encoder)
+        if not self._converted:
+            self._converted = True
+            self._convert(torch.get_autocast_dtype(device))
+            prepack(self.bert)
         with torch.autocast(device, enabled=False):
             return super().forward(input_ids, *inputs, **settings)

@@ -236,11 +236,13 @@ def _untrained(ranker: CrossEncoder, losses: WeightedSum) -> list[nn.Module]:
     if losses.trains_head:
         return []
     encoder = ranker.encoder
-    behind: list[nn.Module] = [encoder.pooler, encoder.head]
-    if "hidden" in losses.needs:
-        return behind
-    if not losses.needs & {"attention", "vectors"}:
-        return [*behind, ranker.bert.bert.encoder]
-    last = encoder.layers[-1]
-    values = [] if "vectors" in losses.needs else [last.value]
-    return [*behind, *values, last.out, last.out_norm, last.up, last.down, last.down_norm]
+    behind: list[nn.Module | None] = [encoder.pooler, encoder.pool_norm, encoder.head]
+    if "hidden" not in losses.needs:
+        behind.append(encoder.last_norm)
+        if losses.needs & {"attention", "vectors"}:
+            last = encoder.layers[-1]
+            behind += [] if "vectors" in losses.needs else [last.value]
+            behind += [last.out, last.out_norm, last.up_norm, last.up, last.down, last.down_norm]
+        else:
+            behind += [encoder.relative, *(part for layer in encoder.layers for part in layer)]
+    return [part for part in behind if isinstance(part, nn.Module)]

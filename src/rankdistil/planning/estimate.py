@@ -18,6 +18,7 @@ from rankdistil.data.collections.reader import Reader
 from rankdistil.data.fetch import missing
 from rankdistil.inference.machine import on_cpu
 from rankdistil.models.checkpoints import read_config
+from rankdistil.models.families import shape_of
 from rankdistil.models.locate import locate
 from rankdistil.planning.plan import Step
 from rankdistil.processes import ranks
@@ -95,7 +96,8 @@ def _shapes(cfg: DictConfig) -> tuple[tuple[int, int, int] | None, tuple[int, in
     """Return layers, width and inner width of what learns, and of what it learns from; None for what isn't there."""
     place = locate(named_source(cfg))
     known = read_config(str(place)) if isinstance(place, Path) else None
-    above = known and (known.num_hidden_layers, known.hidden_size, known.intermediate_size)
+    shape = known and shape_of(known)
+    above = shape and (shape.layers, shape.hidden_size, shape.intermediate_size)
     if cfg.stage.learns != "student":
         return above, None
     size = networks.student_size(cfg.student)

@@ -32,8 +32,8 @@ tags: [sentence-transformers, cross-encoder, reranker, rankdistil]
 
 # {title}
 
-A BERT cross-encoder that scores query-passage pairs; a higher logit means more relevant. Made with rankdistil {version}
-(commit {commit}), stage `{stage}`, seed {seed}.
+A cross-encoder of the {family} family that scores query-passage pairs; a higher logit means more relevant. Made with
+rankdistil {version} (commit {commit}), stage `{stage}`, seed {seed}.
 
 | | |
 |---|---|
@@ -43,9 +43,9 @@ A BERT cross-encoder that scores query-passage pairs; a higher logit means more 
 | losses | {losses} |
 | steps | {steps} |
 | precision | trained in {precision}, measured in float32 |
-| input | [CLS] query [SEP] passage [SEP], at most {max_length} tokens; the longer text is cut first (`longest_first`) |
+| input | {layout}, at most {max_length} tokens; the longer text is cut first (`longest_first`) |
 
-Texts are text: `[SEP]` in a passage doesn't end it, here and in tools that read `split_special_tokens`.
+Texts are text: `{separator}` in a passage doesn't end it, here and in tools that read `split_special_tokens`.
 The terms of the training data and of the starting checkpoint apply to these weights.
 
 ## Measured
@@ -74,8 +74,8 @@ tags: [rankdistil]
 
 # {title}
 
-A small BERT without a ranking head, made with rankdistil {version} (commit {commit}), stage `{stage}`, seed {seed}: the start
-of a student ranker (`student.init_from=export:<this folder>`).
+A small encoder of the {family} family without a ranking head, made with rankdistil {version} (commit {commit}), stage
+`{stage}`, seed {seed}: the start of a student ranker (`student.init_from=export:<this folder>`).
 
 | | |
 |---|---|
@@ -90,13 +90,15 @@ of a student ranker (`student.init_from=export:<this folder>`).
 The terms of the text and of the teacher's checkpoint apply to these weights.
 """
 
+BERT = {"family": "BERT", "layout": "[CLS] query [SEP] passage [SEP]"}  # in records of versions that knew no other
+
 
 def write_plain_card(export: Path, cfg: DictConfig, run: dict[str, Any]) -> None:
     """Write ``README.md`` into the export folder of a student without a ranking head."""
     text = PLAIN.format(
         title=f"{cfg.method} {cfg.student.name}", version=run["origin"]["versions"]["rankdistil"],
-        commit=run["origin"]["commit"], stage=cfg.stage.name, seed=cfg.seed, **run["shape"], learnt_from=run["learnt_from"],
-        train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps,
+        commit=run["origin"]["commit"], stage=cfg.stage.name, seed=cfg.seed, **BERT | run["shape"],
+        learnt_from=run["learnt_from"], train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps,
         precision=run["precision"], **run["validation"], language=_language(cfg),
     )  # fmt: skip
     write_text(export / "README.md", text)
@@ -117,12 +119,12 @@ def write_card(
         timing: content of ``latency.json``; None if nothing was timed.
         verdict: lines that say whether it was worth it.
     """
-    own, shape = results[-1], run["shape"]
+    own, shape = results[-1], BERT | run["shape"]
     slowest = "teacher" if "teacher" in timed else None
     times = to_markdown(speed_columns(timing, timed, slowest))
     text = TEMPLATE.format(
         title=f"{cfg.method} {own.name}", version=run["origin"]["versions"]["rankdistil"], commit=run["origin"]["commit"],
-        stage=cfg.stage.name, seed=cfg.seed, **shape, language=_language(cfg),
+        stage=cfg.stage.name, seed=cfg.seed, **shape, separator=shape["layout"].split()[-1], language=_language(cfg),
         learnt_from=run["learnt_from"], train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps,
         precision=run["precision"], max_length=cfg.data.max_length,
         test=run["test"], queries=len(own.per_query), verdict="\n\n".join(verdict), times=times and f"{times}\n",

@@ -19,12 +19,13 @@ from rankdistil.data.records import Pair, Qrels
 from rankdistil.inference.engine import Engine, Network, TorchNetwork, open_graph
 from rankdistil.inference.export_files import FILES, HARMLESS, choose, weights, write_precisions
 from rankdistil.inference.machine import LEVELS, processor
-from rankdistil.inference.padded import text_batches
+from rankdistil.inference.padded import input_names, text_batches
 from rankdistil.inference.write_graphs import put, remove, require_packages, staged, write_graphs
 from rankdistil.metrics.comparing import kendall_tau
 from rankdistil.metrics.ranking import means, passage_ids, per_query, ranked
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.checkpoints import load_ranker, load_tokenizer, read_config
+from rankdistil.models.families import max_positions
 from rankdistil.report.graphs import Check, Quality, check_columns, write_checks
 from rankdistil.report.tables import print_plain, to_table
 from rankdistil.stages import data as run_data
@@ -90,7 +91,7 @@ def open_held_out(run: Path, export: str, pairs: int, others: int) -> HeldOut:
     cfg = OmegaConf.load(run / ".hydra" / "config.yaml")
     settings = OmegaConf.create({"data": each_test(cfg.data)[0]})
     run_data.fetch_data(settings, train=False, valid=True)
-    encoder = run_data.build_encoder(settings.data, load_tokenizer(export), read_config(export).max_position_embeddings)
+    encoder = run_data.build_encoder(settings.data, load_tokenizer(export), max_positions(read_config(export)))
     readers = (run_data.open_reader(settings.data, split) for split in ("valid", "test"))
     data = RankingDataModule(None, *readers, encoder, run_data.data_settings(settings.data), cfg.seed)
     able = _able(data, "valid")
@@ -149,7 +150,7 @@ def export(folder: Path, run: Path, kinds: Collection[str], pairs: int, bound: f
     data = open_held_out(run, str(folder), pairs, CALIBRATION)  # set apart for all, so that all are judged by the same pairs
     screen = console()
     with staged(folder) as stage:
-        batches = text_batches(data.others, data.encoder, CALIBRATION_TOKENS)
+        batches = text_batches(data.others, data.encoder, CALIBRATION_TOKENS, input_names(ranker))
         written = write_graphs(ranker, kinds, stage, batches, weights(folder))
         checks, notes = _compare(ranker, data, _ways(folder, stage), bound)
         failed = [check for check in checks if check.backend != "torch" and not check.passes]

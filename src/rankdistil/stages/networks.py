@@ -22,6 +22,7 @@ from rankdistil.config.choices import (
 )
 from rankdistil.config.schema import names, plain
 from rankdistil.data.batches.stream import StreamDataModule
+from rankdistil.data.encode import PairLayout
 from rankdistil.data.teacher_scores.folder import read_header
 from rankdistil.files import called
 from rankdistil.losses import Projection, RelationLoss, WeightedSum
@@ -277,6 +278,12 @@ def check_tokens(path: str, tokenizer: PreTrainedTokenizerFast) -> None:
         raise ValueError(
             f"{path}: its vocabulary isn't that of the network that the student learns from ({differ} entries differ). "
             "Start from a checkpoint with the same tokenizer."
+        )
+    layouts = PairLayout.of(tokenizer), PairLayout.of(load_tokenizer(path))
+    if layouts[0][:3] != layouts[1][:3]:
+        raise ValueError(
+            f"{path}: its tokenizer puts {layouts[1].told(tokenizer)}, that of the network that the student learns from "
+            f"{layouts[0].told(tokenizer)}. Start from a checkpoint with the same tokenizer."
         )
 
 

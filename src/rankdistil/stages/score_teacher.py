@@ -19,6 +19,7 @@ from rankdistil.data.stores.contents import tokenizer_fingerprint
 from rankdistil.data.teacher_scores.folder import HEADER, SHARD, shard_name, texts_scored
 from rankdistil.files import require, write_json
 from rankdistil.models.checkpoints import load_ranker, load_tokenizer
+from rankdistil.models.families import max_positions
 from rankdistil.models.locate import identity
 from rankdistil.report.data import data_notes
 from rankdistil.report.tables import print_plain
@@ -45,7 +46,7 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
     require("pyarrow", "experiment=score_teacher (Parquet)")  # before hours of scoring, not after
     teacher = load_ranker(networks.teacher_source(cfg))
     tokenizer = load_tokenizer(networks.teacher_source(cfg))
-    data = run_data.build_data(cfg, tokenizer, teacher.config.max_position_embeddings, cfg.seed, train=True)
+    data = run_data.build_data(cfg, tokenizer, max_positions(teacher.config), cfg.seed, train=True)
     target = folder / FOLDER
     texts = texts_scored(run_data.open_reader(cfg.data, "train"))
     collection, source = data.open_training()

@@ -30,6 +30,7 @@ from rankdistil.files import write_json
 from rankdistil.inference.export_files import write_export
 from rankdistil.models.bert import compile_layers, parameter_count
 from rankdistil.models.checkpoints import load_tokenizer, require_fitting
+from rankdistil.models.families import family_of, max_positions
 from rankdistil.modules import StageModule
 from rankdistil.modules.stage import validation_steps
 from rankdistil.report.data import data_notes
@@ -107,7 +108,7 @@ def _build(
     source, reads_text = networks.teacher_source(cfg), cfg.stage.reads == "passages"
     teacher, tokenizer = networks.load_teacher(cfg), load_tokenizer(source)
     require_fitting(source, tokenizer, teacher.config)
-    positions = teacher.config.max_position_embeddings
+    positions = max_positions(teacher.config)
     if reads_text:
         data = run_data.build_passages(cfg, tokenizer, positions)
     else:
@@ -222,7 +223,8 @@ def _described(cfg: DictConfig, module: StageModule, data: StreamDataModule, par
         "data": data.account(),
         "losses": list(module.losses.losses),
         "shape": {"layers": shape.num_hidden_layers, "width": shape.hidden_size, "heads": shape.num_attention_heads}
-        | {"parameters": parameter_count(module.ranker)},
+        | {"parameters": parameter_count(module.ranker), "family": family_of(shape).name}
+        | {"layout": data.encoder.layout.told(data.encoder.tokenizer)},
     }
 
 
