@@ -51,6 +51,15 @@ def test_an_overlong_text_is_read_until_its_budget_is_full(name, text):
 
 
 @EVERY
+def test_special_tokens_in_a_text_are_no_special_tokens(name):
+    tokenizer = tokenizer_of(name)
+    special = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
+    (found,) = PairEncoder(tokenizer, 64).token_ids([f"bees {' '.join(tokenizer.all_special_tokens)} fly"], 60)
+    assert special
+    assert special.isdisjoint(found)
+
+
+@EVERY
 def test_packed_pairs_are_the_padded_ones_without_their_padding(name):
     layout, lengths = PairLayout.of(tokenizer_of(name)), ([0, 2, 1, 5], [1, 0, 3, 2])
     first, second = (Segment(np.arange(sum(sizes)) + 50 * side, np.array(sizes)) for side, sizes in enumerate(lengths))

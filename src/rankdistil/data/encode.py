@@ -203,13 +203,16 @@ class PairEncoder:
             raise ValueError(f"data.max_length is {max_length}, but the network has {max_positions} positions. Lower it.")
         self.tokenizer, self._left = tokenizer, tokenizer.truncation_side == "left"
         self.max_length, self.room = max_length, max_length - self.layout.special
-        self.pad = tokenizer.pad_token_id  # slow to look up per batch
+        self.pad, self._unknown = tokenizer.pad_token_id, tokenizer.unk_token_id  # slow to look up per batch
+        # Unigram finds special tokens among its pieces, even in a text that is told to hold none.
+        found_in_texts = type(tokenizer.backend_tokenizer.model).__name__ == "Unigram"
+        self._special = frozenset(tokenizer.all_special_ids) - {self._unknown} if found_in_texts else frozenset()
 
     def token_ids(self, texts: Sequence[str], budget: int) -> list[list[int]]:
         """Token ids of texts, without special tokens, cut to a budget on the tokenizer's ``truncation_side``.
 
-        Text is text: a ``[SEP]`` in it is five characters as any others, and doesn't end a segment. An overlong text is read as
-        far as its budget needs, so that a line of megabytes costs no time.
+        Text is text: a ``[SEP]`` in it is five characters as any others, or unknown, and doesn't end a segment. An overlong
+        text is read as far as its budget needs, so that a line of megabytes costs no time.
         """
         return [self._kept(row, budget) for row in self._read(texts, budget)]
 
@@ -231,7 +234,7 @@ class PairEncoder:
 
         def read(some: Sequence[str], reach: int) -> list[list[int]]:
             parts = [text[-reach:] if self._left else text[:reach] for text in some]
-            return [each.ids for each in own.encode_batch_fast(parts, add_special_tokens=False)]
+            return [self._plain(each.ids) for each in own.encode_batch_fast(parts, add_special_tokens=False)]
 
         reach = CHARACTERS * (budget + 1)
         rows = read(texts, reach)
@@ -242,6 +245,12 @@ class PairEncoder:
             for at, row in zip(short, read([texts[at] for at in short], reach), strict=True):
                 rows[at] = row
         return rows
+
+    def _plain(self, ids: list[int]) -> list[int]:
+        """Read special tokens in a text as unknown ones."""
+        if not self._special or self._special.isdisjoint(ids):
+            return ids
+        return [self._unknown if token in self._special else token for token in ids]
 
     def _kept(self, ids: list[int], budget: int) -> list[int]:
         return ids[-budget:] if self._left else ids[:budget]
