@@ -31,7 +31,7 @@ def built(name: str, *overrides: str) -> StageModule:
     encoder = PairEncoder(tokenizer_of(name), 24)
     data = SimpleNamespace(first_batches=lambda pairs: [batch] * (pairs // 4), encoder=encoder)
     own = *SIZE, "student.init_from=random", "recipe.weights.attention=1"
-    return networks.build_module(composed(*overrides, *own), tiny(name), data, {})
+    return networks.build_module(composed(*own, *overrides), tiny(name), data, {})
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,18 @@ def test_every_weight_that_a_stage_would_train_gets_a_gradient(name: str, overri
     module.loss(batch_of(name)).total.backward()
     idle = [key for key, value in module.named_parameters() if value.requires_grad and value.grad is None]
     assert idle == []  # data-parallel training stops at weights that get none
+
+
+def test_a_student_of_another_family_learns_its_teacher_s_layers_where_their_tokens_agree(tmp_path: Path) -> None:
+    start, batch = tmp_path / "start", batch_of("bert")
+    write_export(start, tiny("distilbert", hidden_size=16, hidden_dim=24), tokenizer_of("bert"), 24, with_head=False)
+    module = built("bert", "stage=ranker_distill", f"student.init_from=pretrained:{start}")
+    assert (module.ranker.config.model_type, module.teacher.config.model_type) == ("distilbert", "bert")
+    value = module.loss(batch)
+    assert {*LAYERS, "logits"} <= {*value.parts}
+    assert all(part > 0 for part in value.parts.values())
+    value.total.backward()
+    assert all(part.grad is not None for part in module.ranker.parameters())
 
 
 def test_a_start_whose_tokenizer_lays_out_pairs_otherwise_is_refused(tmp_path: Path) -> None:
