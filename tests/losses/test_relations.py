@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from families import NAMES, tiny
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -70,6 +71,24 @@ def test_minilm_s_attention_is_that_of_the_network(tiny_ranker):
     query, key, _ = trace.vectors[0]
     expected = attention_divergence(trace.attention_scores[0], other, MASK)
     assert_close(attention_divergence(relation_scores(query, key, 3), other, MASK), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_student_of_any_family_learns_the_relations_of_a_teacher_of_another_width_and_head_count(name, batch_of):
+    teacher, student = tiny("bert"), tiny(name, hidden_size=24, num_attention_heads=3)
+    mask = torch.tensor([[1] * 9, [1] * 5 + [0] * 4])
+    ids = torch.randint(5, 420, mask.shape) * mask + (1 - mask) * (student.config.pad_token_id or 0)
+    inputs, last = (ids, mask, torch.zeros_like(ids)), student.config.num_hidden_layers - 1
+    with torch.no_grad():
+        wanted = teacher(*inputs, Layers(vectors=(1,)), False)
+    seen = student(*inputs, Layers(vectors=(last,)), False)
+    assert [part.shape for part in seen.vectors[0]] == [(2, 9, 24)] * 3
+    loss = RelationLoss()(seen, wanted, batch_of(mask.tolist()))
+    loss.backward()
+    layer = student.encoder.layers[last]
+    for part in (layer.query, layer.key, layer.value):
+        assert part is None or part.weight.grad.abs().sum() > 0  # None: one layer gives all three
+    assert loss > 0
 
 
 def test_gradients_are_those_of_the_loss_and_none_reaches_the_teacher(batch_of):
