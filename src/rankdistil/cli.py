@@ -227,6 +227,11 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
 
 def _not_overridden(key: str, config_name: str) -> str:
     """Say why Hydra couldn't set a key: there is none, or another word has put something else in its section's place."""
+    if key == "loss":
+        return (
+            "loss=<name> chooses the one loss of stage score_distill, and this command has another stage. Add "
+            "stage=score_distill, or take an experiment of that stage: +experiment=margin_mse_6l."
+        )
     known = known_keys(config_name)
     if key not in known:
         return unknown_key(key, known)

@@ -23,6 +23,7 @@ def answer(tmp_path: Path, script: str, *arguments: str) -> str:
         (["+experiment=nope"], ["Could not find 'experiment/nope'", "ranker_distill_6l", "smoke", "teacher"]),
         (["+experiment=smoke", "data=nope"], ["Could not find 'data/nope'", "almanac", "files", "msmarco_passage"]),
         (["+experiment=smoke", "stage.lrr=1"], ["there is no setting 'stage.lrr'. Did you mean 'stage.lr'?"]),
+        (["+experiment=smoke", "loss=gbce"], ["loss=<name> chooses the one loss of stage score_distill, and this command has"]),
         (["+experiment=finetune_6l", "student.init_from=wiki"], ["student.init_from is 'wiki'; expected one of random, "]),
         (["+experiment=smoke", "teacher.path=package:no_such/model"], ["pip install no-such"]),
         (
