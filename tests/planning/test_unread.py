@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from support import composed
 
 from rankdistil.planning.unread import unread, unread_by_test
@@ -41,6 +41,37 @@ def test_a_setting_that_no_stage_uses_says_why(word: str, why: str) -> None:
 def test_what_a_stage_uses_is_left_alone(word: str) -> None:
     assert told(word) == []
     assert told("teacher.export=x", "data.negatives_skip=3", "recipe.relative=false", experiment="ranker_distill_6l") == []
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("teacher.template='{query}{document}'", "no teacher of kind causal_lm scores in it"),
+        ("teacher.passage_prompt=x", "no teacher of kind bi_encoder or sparse scores in it"),
+        ("teacher.seed=3", "no stage of it asks a teacher's own run"),
+        ("data.max_length=64", "its teacher cuts texts by teacher.max_length"),
+    ],
+)
+def test_a_teacher_of_another_kind_reads_what_is_its_own(word: str, why: str) -> None:
+    words = ["teacher.kind=cross_encoder", "teacher.dtype=float32", "teacher.max_length=9", "data.depth=5", "teacher.name=x"]
+    assert told(*words, experiment="score_teacher") == []
+    cfg = composed("+experiment=score_teacher", "teacher.kind=cross_encoder")
+    key = word.partition("=")[0]
+    assert [one.text for one in unread([word], [_with(cfg, word)])] == [
+        f"{key} has no effect in this plan: {why}. Leave it out."
+    ]
+
+
+def _with(cfg: DictConfig, word: str) -> DictConfig:
+    key, _, value = word.partition("=")
+    OmegaConf.update(cfg, key, value)
+    return cfg
+
+
+def test_a_ranker_scores_in_float32_whatever_is_said() -> None:
+    assert told("teacher.dtype=float32", experiment="score_teacher") == [
+        "teacher.dtype has no effect in this plan: no teacher of another kind than ranker scores in it. Leave it out."
+    ]
 
 
 def test_what_another_word_puts_aside_has_no_effect() -> None:

@@ -219,7 +219,8 @@ def test_a_start_whose_tokens_mean_something_else_is_refused(tokenizer: object, 
         networks.check_tokens(str(tmp_path), SimpleNamespace(get_vocab=lambda: words))
     assert str(caught.value) == (
         f"{tmp_path}: its vocabulary isn't that of the network that the student learns from (4 entries differ). "
-        "Start from a checkpoint with the same tokenizer."
+        "Start from a checkpoint with the same tokenizer; or learn from the other's scores (+experiment=score_teacher "
+        "teacher.kind=cross_encoder, then teacher.scores), which need no common tokens."
     )
 
 

@@ -96,6 +96,16 @@ def test_an_ensemble_without_the_teacher_named_beside_it_is_refused_with_all_mem
         networks.check_scores(cfg)
 
 
+def test_a_ranker_beside_scores_of_another_kind_of_teacher_gives_tokens_and_shape_alone(
+    tiny_ranker: CrossEncoder, tokenizer: object, tmp_path: Path, scored
+) -> None:
+    write_export(tmp_path / "export", tiny_ranker, tokenizer, 38)
+    scores = scored("0" * 16)
+    header = tmp_path / "scores0/scores.json"
+    header.write_text(json.dumps({"made_of": {"teacher": "0" * 16, "kind": "causal_lm"}, "shards": {}}))
+    networks.check_scores(composed("stage=logit_distill", *TINY, f"teacher.export={tmp_path}/export", scores))
+
+
 def test_scores_with_no_teacher_named_beside_them_are_not_compared(scored) -> None:
     networks.check_scores(composed("stage=logit_distill", *TINY, scored("0" * 16)))
 

@@ -158,6 +158,7 @@ def _check(cfg: DictConfig) -> None:
         )
     run_data.trainer_arguments(cfg)
     GradientShares(cfg.callbacks.gradient_shares.every)
+    networks.check_kind(cfg)
     here = cfg.plan == "run" or isinstance(locate(named_source(cfg)), Path)  # neither a plan nor a check goes to the hub
     if cfg.stage.learns == "teacher" and here:
         networks.check_language_models(cfg)

@@ -7,8 +7,10 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rankdistil.config.checks import target
-from rankdistil.config.schema import listed, plain
+from rankdistil.config.schema import listed, names, plain
+from rankdistil.inference.machine import computes_bfloat16, on_cpu, require_bfloat16
 from rankdistil.models.student import Start, read_start
+from rankdistil.teachers.scorers import RANKER, ScorerSettings
 
 
 def reads_scores(cfg: DictConfig) -> bool:
@@ -16,9 +18,35 @@ def reads_scores(cfg: DictConfig) -> bool:
     return cfg.stage.learns == "student" and cfg.stage.teacher == "ranker" and cfg.teacher.scores is not None
 
 
+def asks_scorer(cfg: DictConfig) -> bool:
+    """Whether a stage asks a teacher of another kind than our rankers, which gives scores and shows no layers."""
+    return cfg.stage.learns == "nothing" and cfg.teacher.get("kind", RANKER) != RANKER
+
+
+def scorer_settings(cfg: DictConfig) -> ScorerSettings:
+    """Read which teacher of another kind scores, and how; ``teacher.dtype=auto`` is decided here.
+
+    Raises:
+        ValueError: for a precision that this processor lacks.
+    """
+    teacher, own = plain(cfg.teacher), cfg.trainer.get("accelerator", "auto")
+    dtype, alone = teacher["dtype"], on_cpu(str(own))
+    if dtype == "auto":
+        dtype = "bfloat16" if not alone and computes_bfloat16("cuda") else "float32"
+    elif dtype == "bfloat16" and alone:
+        require_bfloat16("teacher.dtype=bfloat16", "teacher.dtype=float32")
+    given = {name: teacher[name] for name in names(ScorerSettings)} | {"dtype": dtype, "answers": tuple(teacher["answers"])}
+    return ScorerSettings(**given | {"path": str(teacher["path"])})
+
+
+def tested_scorer(cfg: DictConfig) -> bool:
+    """Whether a teacher of another kind scores test candidates, too."""
+    return asks_scorer(cfg) and cfg.teacher.score_test
+
+
 def asks_teacher(cfg: DictConfig) -> bool:
     """Whether a stage needs the teacher ranker itself; scores that it wrote down stand in for it."""
-    return cfg.stage.teacher == "ranker" and not reads_scores(cfg)
+    return cfg.stage.teacher == "ranker" and not reads_scores(cfg) and not asks_scorer(cfg)
 
 
 def knows_ranker(cfg: DictConfig) -> bool:

@@ -18,6 +18,8 @@ from rankdistil.data.files.folder import FolderSplit
 from rankdistil.data.files.layout import checked
 from rankdistil.data.settings import DataSettings
 from rankdistil.models.student import StudentSize
+from rankdistil.teachers.answers import require_template
+from rankdistil.teachers.scorers import DTYPES, KINDS
 
 Expect = Callable[[str, Any], object]
 """Of a key and its value; raises ``ValueError``, which names the key, what was found and what is expected."""
@@ -135,6 +137,7 @@ FOLDER = expected("the name of a folder", lambda value: isinstance(value, str) a
 FILE = expected("the name of a file or folder, or null", lambda value: value is None or (isinstance(value, str) and value))
 TRUTH = expected("true or false", lambda value: isinstance(value, bool))
 TEXT = expected("a text", lambda value: isinstance(value, str))
+TEXT_OR_NULL = expected("a text or null", lambda value: value is None or isinstance(value, str))
 NUMBER = expected("a number", lambda value: type(value) in (int, float) and isfinite(value))
 WHOLE = expected("a whole number", lambda value: type(value) is int)
 SEED = whole(0, 2**32 - 1)
@@ -206,6 +209,13 @@ TRAINING: Section = dict.fromkeys(("follows", "logger", "steps", "lr", "validati
             "a folder of scores, a list of at least one, or null",
             lambda value: value != [] and all(isinstance(one, str) for one in listed(value)),
         ),
+        "kind": one_of(*KINDS), "dtype": one_of("auto", *DTYPES), "max_length": whole(1, or_null=True),
+        "query_prompt": TEXT_OR_NULL, "passage_prompt": TEXT_OR_NULL, "template": require_template, "instruction": TEXT,
+        "answers": expected(
+            "two words, for relevant and not relevant",
+            lambda value: isinstance(value, list) and len(value) == 2 and all(isinstance(one, str) and one for one in value),
+        ),
+        "score_test": TRUTH,
     },
     "data": DATA,
     "trainer": TRAINER,

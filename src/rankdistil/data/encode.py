@@ -314,10 +314,10 @@ class LiveTexts:
 
     Args:
         fetch: text by id, for those of some ids that are there.
-        encoder: gives the token ids.
+        encoder: gives the token ids; None where they are never gathered.
     """
 
-    def __init__(self, fetch: Callable[[Sequence[str]], Mapping[str, str]], encoder: PairEncoder) -> None:
+    def __init__(self, fetch: Callable[[Sequence[str]], Mapping[str, str]], encoder: PairEncoder | None) -> None:
         self._fetch, self._encoder = fetch, encoder
         self._row: dict[str, int] = {}
         self._ids: list[str] = []

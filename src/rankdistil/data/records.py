@@ -68,6 +68,26 @@ class PairBatch(NamedTuple):
         return ScoredPairs(self.query_ids, self.passage_ids, logits.float()[: len(self.query_ids)])
 
 
+class TextBatch(NamedTuple):
+    """A batch of query-passage pairs as texts, for a network with a tokenizer of its own.
+
+    Attributes:
+        queries: text of each, B of them.
+        passages: text of each.
+        groups: pairs of one shard share a number, int64, (B,).
+        query_ids: one per pair; none in a batch that counts for nothing.
+        passage_ids: one per pair; none in a batch that counts for nothing.
+    """
+
+    queries: tuple[str, ...]
+    passages: tuple[str, ...]
+    groups: Tensor
+    query_ids: tuple[str, ...]
+    passage_ids: tuple[str, ...]
+
+    uncounted, scored = PairBatch.uncounted, PairBatch.scored
+
+
 class ScoredPairs(NamedTuple):
     """What validation and test steps return: scores of pairs, with the ids they belong to.
 

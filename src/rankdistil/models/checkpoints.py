@@ -43,23 +43,9 @@ def read_config(path: str) -> "PretrainedConfig":
         FileNotFoundError: if there is none, here or on the hub.
         ValueError: if it is of no family that can be computed here, asks for code of its own, or is quantised.
     """
-    source = locate(path)
-    if isinstance(source, Path):
-        file: Path | str = source / "config.json"
-        if not file.is_file():
-            raise FileNotFoundError(f"{source} holds no config.json: it is no checkpoint folder.")
-        raw = read_json(file, COPY)
-    else:
-        file, raw = f"{path} (config.json)", _hub_config(path)
-    if "auto_map" in raw:
-        raise ValueError(f"{file} asks for code of its own (auto_map); such checkpoints are refused.")
+    file, raw = read_raw(path)
     if (kind := raw.get("model_type")) not in FAMILIES:
         raise ValueError(f"{file}: model_type is {kind!r}, expected one of {', '.join(FAMILIES)}.{SCORES_ONLY.get(kind, '')}")
-    if quantised := [key for key in QUANTISED if raw.get(key)]:
-        raise ValueError(
-            f"{file}: its weights are quantised ({quantised[0]}); expected plain floats. Take the checkpoint that it was made "
-            "from; Reranker(dtype='int8') quantises by itself."
-        )
     try:
         plain = {key: value for key, value in raw.items() if not key.endswith(COMPUTED_BY)}
         config = _classes(kind).config_class.from_dict(plain)
@@ -81,11 +67,39 @@ def _classes(kind: str) -> type:
     return getattr(transformers, FAMILIES[kind].ranker)
 
 
+def read_raw(path: str) -> tuple[Path | str, dict[str, Any]]:
+    """Read what the config.json of a checkpoint says, of whatever architecture.
+
+    Returns:
+        The file, or how messages call it, and its values.
+
+    Raises:
+        FileNotFoundError: if there is none, here or on the hub.
+        ValueError: if it asks for code of its own, or is quantised.
+    """
+    source = locate(path)
+    if isinstance(source, Path):
+        file: Path | str = source / "config.json"
+        if not file.is_file():
+            raise FileNotFoundError(f"{source} holds no config.json: it is no checkpoint folder.")
+        raw = read_json(file, COPY)
+    else:
+        file, raw = f"{path} (config.json)", _hub_config(path)
+    if "auto_map" in raw:
+        raise ValueError(f"{file} asks for code of its own (auto_map); such checkpoints are refused.")
+    if quantised := [key for key in QUANTISED if raw.get(key)]:
+        raise ValueError(
+            f"{file}: its weights are quantised ({quantised[0]}); expected plain floats. Take the checkpoint that it was made "
+            "from; Reranker(dtype='int8') quantises by itself."
+        )
+    return file, raw
+
+
 def _hub_config(path: str) -> dict[str, Any]:
     from transformers import PretrainedConfig
 
     try:
-        return PretrainedConfig.get_config_dict(**_named(path))[0]
+        return PretrainedConfig.get_config_dict(**named(path))[0]
     except OSError as error:
         raise FileNotFoundError(
             f"{path!r} is no folder here, and no checkpoint came from the Hugging Face hub ({str(error).splitlines()[0]}) "
@@ -105,8 +119,8 @@ def load_tokenizer(path: str) -> "PreTrainedTokenizerFast":
     source = locate(path)
     kind = _kind_of_tokenizer(source) if isinstance(source, Path) else "WordPiece"
     if kind == "WordPiece" and _model_type(path, source) == "bert":  # whatever class its files name
-        return BertTokenizerFast.from_pretrained(**_named(source))
-    return AutoTokenizer.from_pretrained(**_named(source), trust_remote_code=False)
+        return BertTokenizerFast.from_pretrained(**named(source))
+    return AutoTokenizer.from_pretrained(**named(source), trust_remote_code=False)
 
 
 def _model_type(path: str, source: Path | str) -> str:
@@ -302,7 +316,7 @@ def _renew(head: torch.nn.Linear, spread: float, seed: int) -> None:
         head.bias.zero_()
 
 
-def _require_whole(folder: Path) -> None:
+def require_whole(folder: Path) -> None:
     """Refuse a damaged file of weights by its name, which the library doesn't tell."""
     for file in sorted(folder.glob("*.safetensors")):
         try:
@@ -312,7 +326,7 @@ def _require_whole(folder: Path) -> None:
             raise ValueError(f"{file} is damaged ({error}). {COPY}") from None
 
 
-def _named(source: Path | str) -> dict[str, Any]:
+def named(source: Path | str) -> dict[str, Any]:
     """Name a folder or a hub id to the library."""
     if isinstance(source, Path):
         return {"pretrained_model_name_or_path": source, "local_files_only": True}
@@ -327,9 +341,9 @@ def _load(path: str, config: "PretrainedConfig", allowed_missing: set[str], new_
     transformers_logging.set_verbosity_error()  # what is missing is said below, once and exactly
     transformers_logging.disable_progress_bar()
     if isinstance(source, Path):
-        _require_whole(source)
+        require_whole(source)
     bert, info = _classes(config.model_type).from_pretrained(
-        **_named(source),
+        **named(source),
         config=config,
         dtype=torch.float32,
         use_safetensors=True,
@@ -351,6 +365,15 @@ def _load(path: str, config: "PretrainedConfig", allowed_missing: set[str], new_
         ]
         wanted = "a ranker's weights and head" if not allowed_missing else f"a pretrained {family.name}'s weights"
         raise ValueError(f"{path}: expected {wanted}; found keys {'; '.join(found)}.")
-    if broken := [name for name, value in bert.named_parameters() if not value.isfinite().all()]:
-        raise ValueError(f"{path}: {len(broken)} weights are NaN or infinite, {broken[0]} among them. Take another checkpoint.")
+    require_finite(path, bert)
     return CrossEncoder(bert)
+
+
+def require_finite(path: str, network: torch.nn.Module) -> None:
+    """Refuse weights that are NaN or infinite.
+
+    Raises:
+        ValueError: naming one of them.
+    """
+    if broken := [name for name, value in network.named_parameters() if not value.isfinite().all()]:
+        raise ValueError(f"{path}: {len(broken)} weights are NaN or infinite, {broken[0]} among them. Take another checkpoint.")

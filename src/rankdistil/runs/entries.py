@@ -100,6 +100,8 @@ def _entry(path: str) -> Entry:
     run = next((folder for folder in (place, place.parent) if (folder / "run.json").is_file()), None)
     if run is not None and (place == run or place.name == "export"):
         record = read_record(run)
+        if (ranking := run / "test.run").is_file() and record["settings"].get("scorer.kind"):
+            return Entry(str(ranking), "ranking", _scorer_row(run), run_label(run), run)
         _require_ranking(run, record)
         row, size = _row(run, record)
         return Entry(path, "run", row, run_label(run), run, record, size)
@@ -116,6 +118,12 @@ def _row(run: Path, record: dict[str, Any]) -> tuple[str, str]:
     size = cfg.teacher.name if record["stage"] == "teacher" else cfg.student.name
     name = f"{cfg.method} {size}"
     return name if SEED_NAME.fullmatch(str(cfg.run_name)) else f"{name} {cfg.run_name}", size
+
+
+def _scorer_row(run: Path) -> str:
+    """Name the row of a teacher that only scored: its kind and name."""
+    teacher = OmegaConf.load(run / ".hydra" / "config.yaml").teacher
+    return f"{teacher.kind} {teacher.name}"
 
 
 def _require_ranking(run: Path, record: dict[str, Any]) -> None:

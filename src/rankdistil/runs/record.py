@@ -23,7 +23,7 @@ from rankdistil.processes.stopping import Stopped
 # What a run may have written before its first checkpoint; all else in its folder is the user's.
 WRITTEN = (
     ".hydra", "run.json", "hparams.yaml", "metrics.csv", "wandb", "export", "tensorboard", "start", "valid.run", "scores",
-    "trained_on.npy",
+    "trained_on.npy", "test.run", "metrics.json", "per_query.jsonl",
 )  # fmt: skip
 
 PACKAGES = ("rankdistil", "torch", "lightning", "transformers", "ir-datasets", "ir-measures", "bm25s", "numpy")

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
 
 from rankdistil.config.checks import build
-from rankdistil.config.choices import each_test, named_source, score_folders
+from rankdistil.config.choices import asks_scorer, each_test, named_source, score_folders, scorer_settings
 from rankdistil.config.schema import listed, names, plain, require_known
 from rankdistil.data.batches.datamodule import RankingDataModule
 from rankdistil.data.batches.passages import PassageDataModule
@@ -31,6 +31,7 @@ from rankdistil.metrics.ranking import CUTOFF, ceiling
 from rankdistil.models.checkpoints import load_tokenizer
 from rankdistil.models.locate import on_hub_only
 from rankdistil.processes.group import TIMEOUT_S
+from rankdistil.teachers.scorers import token_lengths
 
 
 def data_settings(data: DictConfig) -> DataSettings:
@@ -170,6 +171,12 @@ def build_data(
     return RankingDataModule(*readers, open_reader(cfg.data, "test"), encoder, settings, seed, scores)
 
 
+def build_texts(cfg: DictConfig) -> RankingDataModule:
+    """Build the DataModule of a teacher that scores texts: of what is trained on, and of the first test split."""
+    readers = [open_reader(cfg.data, split) for split in ("train", "valid", "test")]
+    return RankingDataModule(*readers, None, data_settings(cfg.data), cfg.seed)
+
+
 def build_passages(cfg: DictConfig, tokenizer: PreTrainedTokenizerFast, positions: int) -> PassageDataModule:
     """Build the DataModule of a stage that reads passages as text."""
     settings = data_settings(cfg.data)
@@ -229,6 +236,9 @@ def _tell_cuts(check: Check, cfg: DictConfig) -> None:
     if on_hub_only(source):
         check.facts.append(f"how many texts are cut is not told: the tokenizer of {source} is not on this machine.")
         return
+    if asks_scorer(cfg):
+        _tell_own_cuts(check, cfg)
+        return
     encoder = PairEncoder(load_tokenizer(source), cfg.data.max_length, sys.maxsize)
     lengths = [[len(ids) for ids in encoder.token_ids(found.sample, encoder.room + 1)] for _, _, found in check.texts]
     asked = [length for own, (_, kind, _) in zip(lengths, check.texts, strict=True) if kind == "query" for length in own]
@@ -240,6 +250,19 @@ def _tell_cuts(check: Check, cfg: DictConfig) -> None:
         where = "by a long passage" if kind == "query" else f"beside a query of {beside} tokens (the median)"
         share = sum(length > most for length in own) / len(own)
         check.facts.append(f"{file}: {share:.1%} of {whole} are cut {where} at data.max_length={encoder.max_length}.")
+
+
+def _tell_own_cuts(check: Check, cfg: DictConfig) -> None:
+    """Say how many texts have more tokens than a teacher of another kind reads."""
+    settings = scorer_settings(cfg)
+    for file, kind, found in check.texts:
+        lengths, most = token_lengths(settings, found.sample)
+        share, plural = (
+            sum(length > most for length in lengths) / len(lengths),
+            {"passage": "passages", "query": "queries"}[kind],
+        )
+        told = f"{share:.1%} of {len(lengths)} {plural} have more than {most} tokens (teacher.max_length)"
+        check.facts.append(f"{file}: {told}.")
 
 
 def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:

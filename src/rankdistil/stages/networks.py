@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -10,12 +11,14 @@ from transformers import BertConfig, PreTrainedTokenizerFast
 
 from rankdistil.config.checks import bind, build
 from rankdistil.config.choices import (
+    asks_scorer,
     asks_teacher,
     kept_losses,
     knows_ranker,
     named_source,
     reads_scores,
     score_folders,
+    scorer_settings,
     start_of,
     takes_export,
     teacher_folder,
@@ -37,11 +40,12 @@ from rankdistil.models.checkpoints import (
     require_ranker,
 )
 from rankdistil.models.dropout import set_dropout
-from rankdistil.models.locate import identity, is_content
+from rankdistil.models.locate import identity, is_content, locate
 from rankdistil.models.student import CUT, LayerMap, Start, StudentSize, build_student, check_match, check_start, map_layers
 from rankdistil.models.teacher import FrozenTeacher
 from rankdistil.modules import DistillModule, FinetuneModule, StageModule
 from rankdistil.modules.stage import OptimSettings
+from rankdistil.teachers.scorers import RANKER, check_scorer, foreign_kind
 
 FITTED_ON = 128  # pairs that a subclone is fitted on, about
 LIST = 7  # negatives beside a positive that make a list
@@ -192,11 +196,49 @@ def check_language_models(cfg: DictConfig) -> None:
         refuse_ranker(start.path, "student.init_from=pretrained:")
 
 
-def check_scores(cfg: DictConfig) -> None:
-    """Refuse scores that another teacher gave than the one named beside them; of several, one must be that teacher's.
+def check_kind(cfg: DictConfig) -> None:
+    """Refuse a teacher that can only give scores where a stage needs its network, and say how students learn from it.
 
-    Imported scores don't say whose they are, and what has yet to be fetched from the hub isn't known by content: those aren't
-    compared.
+    Raises:
+        ValueError: naming the teacher and the commands.
+    """
+    kind, named = cfg.teacher.kind, named_source(cfg)
+    if asks_scorer(cfg):
+        if cfg.teacher.export is not None:
+            raise ValueError(
+                f"teacher.export={cfg.teacher.export} names one of our rankers, which are of kind {RANKER}. Name the "
+                f"checkpoint that scores as teacher.kind={kind} by teacher.path, or leave teacher.kind out."
+            )
+        if isinstance(locate(named), Path):  # else it is looked at once it has been fetched
+            check_scorer(scorer_settings(cfg))
+        return
+    key = "teacher.export" if takes_export(cfg) else "teacher.path"
+    if kind != RANKER:
+        raise ValueError(
+            f"teacher.kind={kind} gives scores, no layers, and stage {cfg.stage.name} {_way_out(kind, cfg.teacher.path)}"
+        )
+    if cfg.stage.learns == "teacher" or not isinstance(locate(named), Path):
+        return
+    found = foreign_kind(named, takes_export(cfg))
+    if found is not None:
+        raise ValueError(
+            f"{key}={named} is no ranker whose layers and tokens a student can share; it looks like a {found}, and stage "
+            f"{cfg.stage.name} {_way_out(found, named)}"
+        )
+
+
+def _way_out(kind: str, path: str) -> str:
+    return (
+        f"needs the network itself. Let it score, then learn from its scores: {called('train')} +experiment=score_teacher "
+        f"teacher.kind={kind} teacher.path={path}, and here teacher.scores=<the folder that this names> in place of it."
+    )
+
+
+def check_scores(cfg: DictConfig) -> None:
+    """Refuse scores that another ranker gave than the one named beside them; of several, one must be that ranker's.
+
+    Imported scores don't say whose they are, what has yet to be fetched from the hub isn't known by content, and scores of
+    another kind of teacher need a ranker beside them for its tokens and shape alone: those aren't compared.
 
     Raises:
         ValueError: naming both teachers.
@@ -205,8 +247,9 @@ def check_scores(cfg: DictConfig) -> None:
     if not folders or not takes_export(cfg):
         return
     source = teacher_source(cfg)
-    own, given = identity(source), [str(read_header(folder)["made_of"].get("teacher")) for folder in folders]
-    if any(is_content(teacher) != is_content(own) for teacher in given) or own in given:
+    made_of = [read_header(folder)["made_of"] for folder in folders]
+    own, given = identity(source), [str(one.get("teacher")) for one in made_of if one.get("kind", RANKER) == RANKER]
+    if not given or any(is_content(teacher) != is_content(own) for teacher in given) or own in given:
         return
     who = f"{'another teacher' if len(given) == 1 else 'other teachers'} ({', '.join(given)})"
     raise ValueError(
@@ -277,7 +320,8 @@ def check_tokens(path: str, tokenizer: PreTrainedTokenizerFast) -> None:
         differ = len(own.items() ^ other.items())
         raise ValueError(
             f"{path}: its vocabulary isn't that of the network that the student learns from ({differ} entries differ). "
-            "Start from a checkpoint with the same tokenizer."
+            "Start from a checkpoint with the same tokenizer; or learn from the other's scores (+experiment=score_teacher "
+            "teacher.kind=cross_encoder, then teacher.scores), which need no common tokens."
         )
     layouts = PairLayout.of(tokenizer), PairLayout.of(load_tokenizer(path))
     if layouts[0][:3] != layouts[1][:3]:

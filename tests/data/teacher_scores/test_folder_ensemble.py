@@ -19,10 +19,10 @@ def member():
     for each, letter in zip(texts, "qp", strict=True):
         each.rows([f"{letter}{number}" for number in range(3)])
 
-    def member(scores: dict[tuple[int, int], float], name: str = "one") -> TeacherScores:
+    def member(scores: dict[tuple[int, int], float], name: str = "one", logits: bool = True) -> TeacherScores:
         pairs = np.array(sorted(scores))
         values = np.array([scores[pair] for pair in sorted(scores)], np.float32)
-        return TeacherScores(keys_of(pairs[:, 0], pairs[:, 1]), values, texts, name)
+        return TeacherScores(keys_of(pairs[:, 0], pairs[:, 1]), values, texts, name, logits)
 
     return member
 
@@ -48,6 +48,21 @@ def test_two_members_meet_on_the_mean_of_their_scales(member) -> None:
     other = member(dict(zip(map(tuple, PAIRS.tolist()), (130, 130, 70, 70), strict=True)))
     assert read(mean_on_one_scale([one, other], PAIRS)).tolist() == [69, 52.5, 52.5, 36]
     assert read(mean_on_one_scale([other, one], PAIRS)).tolist() == [69, 52.5, 52.5, 36]
+
+
+def test_cosines_and_products_of_words_count_as_much_as_logits_and_leave_these_their_scale(member) -> None:
+    """Logits of mean 5 and deviation 3; standardised the three are 1, -1, 1, -1 twice, and 1, 1, -1, -1."""
+    logits, cosines, words = (
+        dict(zip(map(tuple, PAIRS.tolist()), row, strict=True))
+        for row in ((8, 2, 8, 2), (0.75, 0.75, 0.25, 0.25), (30, 10, 30, 10))
+    )
+    members = [member(cosines, logits=False), member(logits), member(words, logits=False)]
+    found = mean_on_one_scale(members, PAIRS)
+    assert read(found).tolist() == pytest.approx([8, 4, 6, 2])
+    assert found.logits
+    alone = mean_on_one_scale([members[0], members[2]], PAIRS)
+    assert read(alone).tolist() == pytest.approx([10.25 + 5.125, 10.25, 10.25, 10.25 - 5.125])
+    assert not alone.logits
 
 
 def test_members_of_one_scale_have_their_plain_mean(member) -> None:

@@ -18,6 +18,7 @@ from rankdistil.data.batches.stream import (
     cut_windows,
     longest_pairs,
 )
+from rankdistil.data.batches.texts import PairTexts
 from rankdistil.data.batches.training_groups import open_source
 from rankdistil.data.collections.reader import Reader, is_ordered
 from rankdistil.data.collections.texts import Collection, judgments, known_candidates, open_collection
@@ -28,6 +29,7 @@ from rankdistil.data.stores.contents import tokenizer_fingerprint
 from rankdistil.data.teacher_scores.folder import load_scores, mean_on_one_scale, texts_scored
 
 Item = TypeVar("Item")
+TEXTS = "by_text"  # in the store, what names rows of its texts, not of its tokens
 
 
 @dataclass(frozen=True)
@@ -56,22 +58,23 @@ class RankingDataModule(StreamDataModule):
         train: reader of the training split; None where nothing is trained.
         valid: reader of the validation split; None where nothing is trained.
         test: reader of the test split.
-        encoder: gives the token ids.
+        encoder: gives the token ids; None for a teacher that scores texts, where batches to score hold these.
         settings: sizes and depths.
         seed: seed of the order of groups.
         scores: folders of teachers' scores to train from; their mean on one scale, where there are several.
     """
 
     def __init__(
-        self, train: Reader | None, valid: Reader | None, test: Reader, encoder: PairEncoder, settings: DataSettings, seed: int,
-        scores: Sequence[Path] = (),
+        self, train: Reader | None, valid: Reader | None, test: Reader, encoder: PairEncoder | None, settings: DataSettings,
+        seed: int, scores: Sequence[Path] = (),
     ) -> None:  # fmt: skip
         super().__init__(settings.workers)
         self._train, self._valid, self._test = train, valid, test
         self.encoder, self.settings, self._seed = encoder, settings, seed
         self._score_folders, self._scores = scores, None
-        size = Size(settings.batch_size, settings.max_tokens, special=encoder.layout.special)
-        self._size, self._larger = size, None
+        self._size, self._larger = Size(settings.batch_size, settings.max_tokens), None
+        if encoder is not None:
+            self._size = self._size._replace(special=encoder.layout.special)
         self._source: GroupSource | None = None
         self._tasks: dict[str, RerankingTask] = {}
         self._collections: dict[str, Collection] = {}
@@ -104,11 +107,13 @@ class RankingDataModule(StreamDataModule):
 
     def open_training(self) -> tuple[Collection, GroupSource]:
         """Read what is trained on: its texts and its groups."""
-        settings = self.settings
+        settings, store = self.settings, self._store
+        if self.encoder is None and store is not None:
+            store /= TEXTS
         self._texts = self._collection("train")
         self._source = open_source(
             self._train, self._texts, settings.train_on, settings.relevance_level, settings.negatives_depth,
-            settings.negatives_skip, settings.negatives, self._store, self._margin(),
+            settings.negatives_skip, settings.negatives, store, self._margin(),
         )  # fmt: skip
         if self._score_folders:
             asked = {"max_length": settings.max_length, "tokenizer": tokenizer_fingerprint(self.encoder.tokenizer)}
@@ -182,6 +187,10 @@ class RankingDataModule(StreamDataModule):
         pairs = self.pairs("test", found)
         return [[pair for pair in pairs if pair.query_id == query] for query in found]
 
+    def encoder_of(self, split: str) -> PairEncoder | PairTexts:
+        """Return what makes batches of a split's pairs."""
+        return PairTexts(self._reader(split)) if self.encoder is None else self.encoder
+
     def training_stream(self, rank: int, world: int, start: int, accumulated: int = 1) -> GroupStream:
         """Return the stream of batches of groups."""
         self.settings.require_equal_shares(world, accumulated)
@@ -230,8 +239,8 @@ class RankingDataModule(StreamDataModule):
         return self._pairs[split]
 
     def _evaluation(self, split: str) -> DataLoader:
-        rows, size = self._rows(split), self.settings.eval_batch_size
-        return self.loader(CandidateStream(rows, *self._collection(split), self.encoder, size, *self.place()))
+        rows, size, encoder = self._rows(split), self.settings.eval_batch_size, self.encoder_of(split)
+        return self.loader(CandidateStream(rows, *self._collection(split), encoder, size, *self.place()))
 
 
 def spread(judged: Qrels, limit: int | None) -> Qrels:

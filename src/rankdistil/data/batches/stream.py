@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from rankdistil.data.batches.groups import GroupSource
+from rankdistil.data.batches.texts import PairTexts
 from rankdistil.data.collections.reader import Reader
 from rankdistil.data.encode import FEWEST_SPECIAL, PairEncoder, Rows, Texts
-from rankdistil.data.records import PairBatch
+from rankdistil.data.records import PairBatch, TextBatch
 from rankdistil.data.teacher_scores.folder import TeacherScores
 from rankdistil.processes.stopping import STOPPING
 
@@ -185,15 +186,16 @@ class CandidateStream(IterableDataset):
         rows: query and passage of each pair, (N, 2).
         queries: the queries.
         passages: the passages.
-        encoder: lays out pairs.
+        encoder: lays out pairs, or leaves them as texts.
         batch_size: pairs per batch.
         rank: this process.
         world: number of processes.
     """
 
     def __init__(
-        self, rows: Rows, queries: Texts, passages: Texts, encoder: PairEncoder, batch_size: int, rank: int = 0, world: int = 1
-    ) -> None:
+        self, rows: Rows, queries: Texts, passages: Texts, encoder: PairEncoder | PairTexts, batch_size: int,
+        rank: int = 0, world: int = 1,
+    ) -> None:  # fmt: skip
         lengths = queries.lengths(rows[:, 0]) + passages.lengths(rows[:, 1])
         ordered = rows[(-lengths).argsort(kind="stable")]
         cut = [ordered[at : at + batch_size] for at in range(0, len(ordered), batch_size)]
@@ -204,11 +206,14 @@ class CandidateStream(IterableDataset):
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[PairBatch]:
+    def __iter__(self) -> Iterator[PairBatch | TextBatch]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        own = self._batches[worker::workers]
-        encoded = encode_batches(self._encoder, self._queries, self._passages, own, label=0.0)
+        own, texts = self._batches[worker::workers], (self._queries, self._passages)
+        if isinstance(self._encoder, PairTexts):
+            encoded = self._encoder.batches(*texts, own)
+        else:
+            encoded = encode_batches(self._encoder, *texts, own, label=0.0)
         return (batch if self._counts else batch.uncounted() for _, batch in encoded)
 
 
@@ -221,14 +226,14 @@ class ShardStream(IterableDataset):
         shards: query and passage of each pair, (N, 2), by number; a process takes every ``world``-th.
         queries: the queries.
         passages: the passages.
-        encoder: lays out pairs.
+        encoder: lays out pairs, or leaves them as texts.
         batch_size: pairs per batch.
         rank: this process.
         world: number of processes.
     """
 
     def __init__(
-        self, shards: dict[int, Rows], queries: Texts, passages: Texts, encoder: PairEncoder, batch_size: int,
+        self, shards: dict[int, Rows], queries: Texts, passages: Texts, encoder: PairEncoder | PairTexts, batch_size: int,
         rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
         numbers = sorted(shards)
@@ -239,7 +244,7 @@ class ShardStream(IterableDataset):
     def __len__(self) -> int:
         return sum(-(-len(rows) // self._batch_size) for rows in self._shards.values())
 
-    def __iter__(self) -> Iterator[PairBatch]:
+    def __iter__(self) -> Iterator[PairBatch | TextBatch]:
         for number, rows in self._shards.items():
             for batch in CandidateStream(rows, *self._texts, self._encoder, self._batch_size):
                 shard = batch._replace(groups=torch.full((len(batch.query_ids),), number))

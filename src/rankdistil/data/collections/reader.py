@@ -19,7 +19,7 @@ from rankdistil.data.collections.origin import KINDS, Origin, of_dataset, of_fil
 from rankdistil.data.files.bad_lines import LIST, STRICT, BadLines, Tally, Tolerance
 from rankdistil.data.files.folder import FileScoredDocs, FolderSplit
 from rankdistil.data.records import Candidate, Qrels, Ranking
-from rankdistil.data.stores.contents import TextDocstore, open_texts
+from rankdistil.data.stores.contents import TextDocstore, TextStore, open_texts
 from rankdistil.files import named
 
 
@@ -259,12 +259,15 @@ class Reader:
         judged = self.qrels if inside else self._all_qrels if self.dataset.has_qrels() else {}
         return {"queries": len(self.queries), "answered": len(answered(list(self.queries), judged, level))}
 
+    def open_texts(self) -> TextStore:
+        """Open the text store of the passages, which has to be where ``store`` says."""
+        origin = self.origin("passages")
+        return open_texts(origin.folder(self.store, "texts"), self.passages, origin.source, self.passages_tally)
+
     @cached_property
     def _store(self) -> ir_datasets.indices.Docstore:
         if self.store is not None:
-            origin = self.origin("passages")
-            folder = origin.folder(self.store, "texts")
-            return TextDocstore(open_texts(folder, self.passages, origin.source, self.passages_tally))
+            return TextDocstore(self.open_texts())
         return self.dataset.docs_store(options=DocstoreOptions(file_access=FileAccess.MMAP))
 
     def texts(self, passage_ids: Iterable[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from rankdistil.data.encode import LiveTexts, PairEncoder, Texts
 from rankdistil.data.files.bad_lines import Tally
 from rankdistil.data.files.folder import FolderSplit, Lines
 from rankdistil.data.records import Qrels, Ranking, Triple
-from rankdistil.data.stores.contents import open_tokens
+from rankdistil.data.stores.contents import TextStore, open_texts, open_tokens
 from rankdistil.data.stores.ragged import RaggedStore
 
 
@@ -26,21 +26,29 @@ class Collection(NamedTuple):
     passages: Texts
 
 
-def open_collection(reader: Reader, encoder: PairEncoder, store: Path | None) -> Collection:
+def open_collection(reader: Reader, encoder: PairEncoder | None, store: Path | None) -> Collection:
     """Open the texts of a split.
 
     Args:
         reader: the split.
-        encoder: gives the token ids.
+        encoder: gives the token ids; None where nothing is tokenised.
         store: folder of the token stores, which are built there once; None tokenises texts each time.
     """
     if store is None:
         fetch = _Queries(reader)
         return Collection(LiveTexts(fetch, encoder), LiveTexts(reader.find, encoder))
+    if encoder is None:
+        return Collection(_open_queries(reader, store), reader.open_texts())
     origin = reader.origin("queries")
     texts = lambda: reader.all_queries.items()  # noqa: E731 - they are read only where their store must be built
     queries = open_tokens(origin.folder(store, "queries"), texts, encoder, origin.source)
     return Collection(queries, open_passages(reader, encoder, store))
+
+
+def _open_queries(reader: Reader, store: Path) -> TextStore:
+    """Open the store of a collection's queries as texts."""
+    origin = reader.origin("queries")
+    return open_texts(origin.folder(store, "query_texts"), lambda: reader.all_queries.items(), origin.source)
 
 
 def open_passages(reader: Reader, encoder: PairEncoder, store: Path) -> RaggedStore:

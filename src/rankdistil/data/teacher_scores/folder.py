@@ -24,6 +24,7 @@ HEADER = "scores.json"
 SHARD = 1 << 15  # pairs in a shard: processes wait for the one with the last of them, which gloo lets them do for half an hour
 KEY = "teacher.scores"
 COLUMNS = ("query_id", "passage_id", "score")
+NO_LOGITS = ("bi_encoder", "sparse")  # kinds of teachers whose scores are products of vectors
 
 
 def texts_scored(reader: "Reader") -> dict[str, str]:
@@ -54,10 +55,13 @@ class TeacherScores:
         scores: of each, float32, (N,).
         collection: gives the ids, for messages.
         name: of the folder, for messages.
+        logits: whether they are logits, as losses read them; else only their order and relative distances mean something.
     """
 
-    def __init__(self, keys: NDArray[np.int64], scores: NDArray[np.float32], collection: "Collection", name: str) -> None:
-        self.collection, self.name = collection, name
+    def __init__(
+        self, keys: NDArray[np.int64], scores: NDArray[np.float32], collection: "Collection", name: str, logits: bool = True
+    ) -> None:
+        self.collection, self.name, self.logits = collection, name, logits
         self._keys, self._scores = keys, scores
 
     def __len__(self) -> int:
@@ -131,7 +135,7 @@ def load_scores(folder: Path, collection: "Collection", asked: dict[str, Any], k
     again = joined[1:] == joined[:-1]
     _refuse_differing(joined, values, np.flatnonzero(again & (values[1:] != values[:-1])), collection, name)
     first = np.concatenate([[True], ~again])
-    return TeacherScores(joined[first], values[first], collection, name)
+    return TeacherScores(joined[first], values[first], collection, name, header["made_of"].get("kind") not in NO_LOGITS)
 
 
 def _refuse_differing(
@@ -237,8 +241,9 @@ def mean_on_one_scale(members: Sequence[TeacherScores], pairs: Rows) -> TeacherS
     disagree, the average lies closer to the middle, as it should. The scale is that of the pairs trained on, whatever else was
     scored or is known to a store.
 
-    Losses read the result as logits, as they read a single teacher's scores: members must be logits. A probability or a BM25
-    score among them counts as much as the others in the order, but shifts and stretches all soft labels.
+    Losses read the result as logits, as they read a single teacher's scores. So where some members are logits, the scale is
+    theirs alone: cosines and products of words (``TeacherScores.logits``) count in the order, and neither shift nor stretch
+    soft labels. Imported scores are taken for logits: a probability or a BM25 score among them does shift and stretch them.
 
     Args:
         members: each teacher's.
@@ -250,7 +255,8 @@ def mean_on_one_scale(members: Sequence[TeacherScores], pairs: Rows) -> TeacherS
     """
     queries, passages = pairs.T
     scales = [_scale(member.of(queries, passages), member.name) for member in members]
-    level, spread = (fmean(values) for values in zip(*scales, strict=True))
+    of_logits = [scale for member, scale in zip(members, scales, strict=True) if member.logits]
+    level, spread = (fmean(values) for values in zip(*(of_logits or scales), strict=True))
     total, levels = np.zeros(len(pairs)), []
     for member, (mean, deviation) in zip(members, scales, strict=True):
         factor = spread / deviation  # exactly 1 among members of one scale, so that their scores stay as they are
@@ -258,7 +264,7 @@ def mean_on_one_scale(members: Sequence[TeacherScores], pairs: Rows) -> TeacherS
         levels.append(factor * mean)
     scores = (total / len(members) + (level - fmean(levels))).astype(np.float32)
     names = " + ".join(member.name for member in members)
-    return TeacherScores(keys_of(queries, passages), scores, members[0].collection, names)
+    return TeacherScores(keys_of(queries, passages), scores, members[0].collection, names, bool(of_logits))
 
 
 def _scale(scores: NDArray[np.float32], name: str) -> tuple[float, float]:
