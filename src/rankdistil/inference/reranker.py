@@ -17,7 +17,7 @@ from rankdistil.models.checkpoints import load_tokenizer, require_fitting, requi
 from rankdistil.models.families import max_positions
 
 if TYPE_CHECKING:
-    from transformers import BertConfig, BertTokenizerFast
+    from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 UNORDERED = str, bytes, Mapping, Set  # what would be iterated over in other units than passages, or in no order
 
@@ -144,7 +144,7 @@ def _pair(number: int, pair: tuple[str, str]) -> Pair:
     return Pair("", str(number), query, passage)
 
 
-def _length(path: str, tokenizer: "BertTokenizerFast", config: "BertConfig", asked: int | None) -> int:
+def _length(path: str, tokenizer: "PreTrainedTokenizerFast", config: "PretrainedConfig", asked: int | None) -> int:
     """Return how many tokens of a pair are read: as many as the checkpoint says, or fewer if asked for."""
     own, fewest = tokenizer.model_max_length, PairLayout.of(tokenizer).fewest
     if isinstance(own, bool) or not isinstance(own, int | float) or not own >= fewest:

@@ -115,7 +115,7 @@ class Family(NamedTuple):
         shape: the config's keys of the size.
         each: config keys of lists with an entry for each layer.
         padding: row of the positions that stands for padding, or the config's key that names it: a text's first place is the
-            next row; None where it is row 0.
+            next row. None where positions are counted from 0.
         left_behind: how names of weights begin that pretraining needed and rankers don't.
         numbers: dropouts of a layer that the library keeps as a number, ``attention_dropout`` of the config.
         uncut: starts of students that can't be cut out of such a network, and why.

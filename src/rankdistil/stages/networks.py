@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 from torch import nn
-from transformers import BertConfig, PreTrainedTokenizerFast
+from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from rankdistil.config.checks import bind, build
 from rankdistil.config.choices import (
@@ -294,7 +294,7 @@ def build_module(
     return module
 
 
-def _check_match(size: StudentSize, shape: BertConfig, losses: WeightedSum) -> None:
+def _check_match(size: StudentSize, shape: PretrainedConfig, losses: WeightedSum) -> None:
     """Refuse a student that can't match its teacher."""
     check_match(size, shape, losses.needs)
     for name, loss in losses.losses.items():
@@ -339,7 +339,7 @@ def _check_start_tokens(cfg: DictConfig, start: Start) -> None:
         check_tokens(str(cfg.teacher.path), load_tokenizer(named_source(cfg)))
 
 
-def _projection(cfg: DictConfig, size: StudentSize, shape: BertConfig) -> Projection | None:
+def _projection(cfg: DictConfig, size: StudentSize, shape: PretrainedConfig) -> Projection | None:
     """Bridge the widths where states are compared; an unused map would stop data-parallel training."""
     needs = build_losses(cfg, None).needs
     if not needs & {"hidden", "embedding"}:
@@ -348,7 +348,7 @@ def _projection(cfg: DictConfig, size: StudentSize, shape: BertConfig) -> Projec
     return Projection(cfg.stage.projection, size.hidden_size, shape.hidden_size, states, first)
 
 
-def _layer_map(cfg: DictConfig, start: Start, shape: BertConfig) -> LayerMap:
+def _layer_map(cfg: DictConfig, start: Start, shape: PretrainedConfig) -> LayerMap:
     """Pair the student's layers with those of the network that it is cut from, or whose layers its losses compare."""
     losses = build_losses(cfg, None)
     own = above = Layers()
