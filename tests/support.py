@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import OverrideType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import rankdistil.config  # noqa: F401 - what a config computes
 from rankdistil.inference.machine import computes_bfloat16
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.student import Start, StudentSize, build_student

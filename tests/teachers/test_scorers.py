@@ -94,7 +94,8 @@ def test_a_plain_folder_is_pooled_by_the_mean_compared_by_cosine_and_says_so(mad
     scorer = opened("bi_encoder", made["bi_encoder"], query_prompt="apples ")
     assert scorer.notes == [
         f"{made['bi_encoder']} has no modules.json that says how its tokens become a vector: it is their mean, compared by "
-        "cosine."
+        "cosine.",
+        scorers.COSINES,
     ]
     oracle = sentence_transformers.SentenceTransformer(
         modules=[Transformer(str(made["bi_encoder"])), Pooling(24, "mean")], device="cpu"

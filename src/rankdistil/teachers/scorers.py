@@ -37,6 +37,10 @@ KINDS = (RANKER, PAIRS, DENSE, SPARSE, ANSWERS)
 """Our own ranker, which shows its layers, too; and those that only give scores."""
 DTYPES = ("float32", "bfloat16")
 LONGEST = 512  # tokens, unless more are asked for
+COSINES = (
+    "its scores are cosines, which differ by tenths where logits differ by units. Learn from them by a loss over groups at a "
+    "low temperature, about 0.05 (stage.losses.<name>.loss.temperature)."
+)
 OF_KIND = {"template": (ANSWERS,), "instruction": (ANSWERS,), "answers": (ANSWERS,), "query_prompt": (DENSE, SPARSE),
            "passage_prompt": (DENSE, SPARSE)}  # fmt: skip
 
@@ -268,6 +272,7 @@ class TextScorer:
         self.network = SparseEncoder(settings.path, dtype) if self._sparse else DenseEncoder(settings.path, recipe, dtype)
         said = f"{settings.path} has no modules.json that says how its tokens become a vector"
         self.notes = [] if recipe.told or self._sparse else [f"{said}: it is their mean, compared by cosine."]
+        self.notes += [COSINES] if recipe.similarity == "cosine" else []
         given = {
             "queries": (settings.query_prompt, recipe.query_prompt),
             "passages": (settings.passage_prompt, recipe.passage_prompt),
