@@ -165,7 +165,7 @@ often added:
 All keys: conf/evaluate.yaml; all else: README.md.{{where}}
 """
 
-PROGRAM = """Distils BERT cross-encoder rankers.
+PROGRAM = """Distils cross-encoder rankers: BERT and its family.
 
   rankdistil <command> [<key>=<value> ...]
 
