@@ -215,7 +215,9 @@ class Listening:
         return self._tokenizer.backend_tokenizer.encode_batch_fast(texts, **settings)
 
     def __getattr__(self, name):
-        return getattr(self._tokenizer if name.endswith(("_id", "_ids", "_side", "_names")) else self._tokenizer.backend_tokenizer, name)
+        return getattr(
+            self._tokenizer if name.endswith(("_id", "_ids", "_side", "_names")) else self._tokenizer.backend_tokenizer, name
+        )
 
 
 def test_a_passage_of_five_megabytes_reaches_the_tokenizer_cut(tokenizer):
