@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from rankdistil.callbacks.stopping import GracefulStop
 from rankdistil.processes.stopping import Stopped
@@ -31,3 +32,9 @@ def test_another_error_is_told_and_so_is_a_lost_connection_that_nobody_knows_of_
     with pytest.raises(RuntimeError) as error:
         listen(signum, message)
     assert str(error.value) == message
+
+
+def test_a_training_that_lightning_ended_for_a_signal_of_its_own_hearing_is_stopped_not_finished() -> None:
+    with pytest.raises(Stopped) as stopped, GracefulStop(Path("last.ckpt")).listening():
+        raise SIGTERMException
+    assert (stopped.value.code, stopped.value.saved) == (143, False)

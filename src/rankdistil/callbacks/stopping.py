@@ -58,8 +58,8 @@ class GracefulStop(OwnSignals):
         with taken(self._remember):
             try:
                 yield
-            except SIGTERMException:  # Lightning has heard of it before it was told not to
-                pass
+            except SIGTERMException:  # Lightning has heard of it, before it was told not to, and has ended the training
+                self._signum = self._signum or signal.SIGTERM
             except RuntimeError as error:
                 if self._signum and lost_peer(str(error)):
                     raise Stopped(self._signum) from error
