@@ -194,7 +194,7 @@ def test_validation_decides_and_the_test_is_reported(run, monkeypatch):
         (["run={run}", "to=onnx", "to=int8"], "to is given twice: onnx and int8."),
         (
             ["run={run}", "to=onnx,tflite"],
-            "to names 'tflite'; expected some of onnx, openvino, int8, with commas between them.",
+            "to names 'tflite'; expected some of onnx, openvino, int8, with commas between them, or trimmed alone.",
         ),
         (
             ["run={run}", "to=onnx,int8"],

@@ -9,7 +9,8 @@ run
 to
     ``onnx`` writes ``onnx/model.onnx``, ``openvino`` writes ``openvino/openvino_model.xml``, and with ``int8`` its 8-bit graph,
     too. ``int8`` alone writes no graph: torch computes 8 bits from the files that are there, and is only checked. Folders and
-    names are those that sentence-transformers looks for.
+    names are those that sentence-transformers looks for. ``to=trimmed`` writes a smaller export beside it, ``export_trimmed``,
+    which knows the tokens of the run's collection and training queries alone: of a multilingual ranker those of one language.
 data
     Another run, on whose data the scores are checked; needed for a ranker's folder that lies outside of a run.
 pairs
@@ -36,7 +37,8 @@ from rankdistil.words import key_values
 
 KEYS = ("run", "to", "data", "pairs", "bound")
 KINDS = ("onnx", "openvino", "int8")
-USAGE = "python -m rankdistil.export run=<run or export> to=onnx,openvino,int8 [data=<run>] [pairs=2000] [bound=0.01]"
+TRIMMED = "trimmed"
+USAGE = "python -m rankdistil.export run=<run or export> to=onnx,openvino,int8|trimmed [data=<run>] [pairs=2000] [bound=0.01]"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Settings:
     Attributes:
         export: folder with the Hugging Face files.
         data: folder of the run whose data are used.
-        to: some of ``KINDS``.
+        to: some of ``KINDS``, or ``TRIMMED`` alone.
         pairs: of validation and of test that are scored again, each at most.
         bound: largest change of the validation's nDCG@10 in bfloat16 and int8.
     """
@@ -81,9 +83,13 @@ def settings_of(words: Sequence[str]) -> Settings:
 
 def _kinds(value: str) -> tuple[str, ...]:
     kinds = tuple(dict.fromkeys(value.split(",")))
+    if kinds == (TRIMMED,):
+        return kinds
     for kind in kinds:
         if kind not in KINDS:
-            raise ValueError(f"to names {kind!r}; expected some of {', '.join(KINDS)}, with commas between them.")
+            raise ValueError(
+                f"to names {kind!r}; expected some of {', '.join(KINDS)}, with commas between them, or {TRIMMED} alone."
+            )
     if {*kinds} == {"onnx", "int8"}:
         raise ValueError(
             "to=onnx,int8: there is no 8-bit graph for ONNX, where scaling each row takes what 8-bit products gain. "
@@ -130,9 +136,11 @@ def main(words: Sequence[str]) -> int:
 
     def task() -> None:
         settings = settings_of(words)
-        from rankdistil.stages.export import export  # after the words: a wrong one is answered at once
+        from rankdistil.stages.export import export, export_trimmed  # after the words: a wrong one is answered at once
 
-        export(settings.export, settings.data, settings.to, settings.pairs, settings.bound)
+        if settings.to == (TRIMMED,):
+            return export_trimmed(settings.export, settings.data, settings.pairs, settings.bound)
+        return export(settings.export, settings.data, settings.to, settings.pairs, settings.bound)
 
     return run_command(words, __doc__, task)
 

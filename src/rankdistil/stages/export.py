@@ -4,6 +4,7 @@ What is kept is chosen on validation queries: a choice on test queries would mak
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from rankdistil.config.choices import each_test
 from rankdistil.data.batches.datamodule import RankingDataModule, evenly
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Pair, Qrels
+from rankdistil.files import built, write_text
 from rankdistil.inference.engine import Engine, Network, TorchNetwork, open_graph
 from rankdistil.inference.export_files import FILES, HARMLESS, choose, weights, write_precisions
 from rankdistil.inference.machine import LEVELS, processor
@@ -26,8 +28,9 @@ from rankdistil.metrics.ranking import means, passage_ids, per_query, ranked
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.checkpoints import load_ranker, load_tokenizer, read_config
 from rankdistil.models.families import max_positions
+from rankdistil.models.vocabulary import TOKENISER, seen_tokens, trim
 from rankdistil.report.graphs import Check, Quality, check_columns, write_checks
-from rankdistil.report.tables import print_plain, to_table
+from rankdistil.report.tables import Column, print_plain, to_markdown, to_table
 from rankdistil.stages import data as run_data
 
 MEASURE = "nDCG@10"
@@ -130,6 +133,7 @@ CPU = torch.device("cpu")
 EXACT = 1e-4  # bound of float32: what sums in another order may do to two passages that score all but alike
 CALIBRATION = 300  # validation pairs that 8-bit ranges are found on
 CALIBRATION_TOKENS = 1024  # of one batch of them
+TRIMMED = "_trimmed"
 
 
 def export(folder: Path, run: Path, kinds: Collection[str], pairs: int, bound: float) -> None:
@@ -186,8 +190,52 @@ def check_int8(folder: Path, run: Path, pairs: int = 500) -> dict[str, float]:
     return {check.name: check.valid.change for check in checks[1:]}
 
 
+def export_trimmed(folder: Path, run: Path, pairs: int, bound: float) -> None:
+    """Write an export again, beside itself, with the tokens of a run's collection and training queries alone.
+
+    Args:
+        folder: the export; the smaller one's name ends in ``_trimmed``.
+        run: gives the data.
+        pairs: of validation and of test that are scored with both, each at most.
+        bound: largest change of the validation's nDCG@10.
+
+    Raises:
+        ValueError: if it exceeds its bound; the smaller export is removed.
+    """
+    data = open_held_out(run, str(folder), pairs, 0)
+    reader = run_data.open_reader(OmegaConf.load(run / ".hydra" / "config.yaml").data, "train")
+    print(f"reading the tokens of {reader.label}", flush=True)
+    seen = seen_tokens(data.encoder, chain((text for _, text in reader.passages()), reader.queries.values()))
+    smaller = folder.with_name(f"{folder.name}{TRIMMED}")
+    with built(smaller) as place:
+        sizes = trim(folder, place, seen)
+        check = _compare(load_ranker(str(folder)).eval(), data, [Way("torch", "float32", place)], bound)[0][1]
+        told = (
+            f"Scores of {data.test.told()} differ by {check.largest:.2g} at most (tau {check.tau:.4f}); {MEASURE} of "
+            f"validation by {check.valid.change:+.5f}, of the test by {check.test.change:+.5f}."
+        )
+        if abs(check.valid.change) > bound:
+            raise ValueError(
+                f"{told} Allowed in validation are {bound:g}, so {smaller} isn't written. Allow more: bound=<number>."
+            )
+        rows = [Column("", ["tokens", "weights, MB", f"{TOKENISER}, MB"], text=True)]
+        for name, size, of in zip(("before", "after"), sizes, (folder, place), strict=True):
+            rows.append(Column(name, [f"{size:,}", *(f"{_megabytes(of, kind):.1f}" for kind in ("*.safetensors", TOKENISER))]))
+        card = folder / "README.md"
+        text = card.read_text(encoding="utf-8").rstrip("\n") if card.is_file() else f"# {smaller.name}"
+        title = f"## Vocabulary\n\nCut down to the tokens of {reader.label}: other texts fall into more, shorter ones. {told}"
+        write_text(place / "README.md", f"{text}\n\n{title}\n\n{to_markdown(rows)}")
+    screen = console()
+    screen.print(to_table(rows, "vocabulary"))
+    print_plain(screen, [told, f"files: {smaller}/"])
+
+
+def _megabytes(folder: Path, pattern: str) -> float:
+    return sum(file.stat().st_size for file in folder.glob(pattern)) / 1e6
+
+
 class Way(NamedTuple):
-    """A way to compute scores. Attributes: file: the graph, None on torch; weight_bits: of int8 on torch."""
+    """A way to compute scores. Attributes: file: graph, on torch a trimmed export or None; weight_bits: of int8 on torch."""
 
     backend: str
     precision: str
@@ -198,17 +246,17 @@ class Way(NamedTuple):
 def _compare(ranker: CrossEncoder, data: HeldOut, ways: Iterable[Way], bound: float) -> tuple[list[Check], list[str]]:
     """Score the pairs in every way; return the rows, and notes on those that can't be had here."""
     splits, notes = (data.test, data.valid), []
-    reference = [_score(TorchNetwork(ranker, data.encoder, CPU), data, split) for split in splits]
+    reference = [_score(TorchNetwork(ranker, data.encoder, CPU), data.encoder, split) for split in splits]
     orders, ndcgs = zip(*(split.orders(scores) for split, scores in zip(splits, reference, strict=True)), strict=True)
     checks = [Check("torch", "float32", 0.0, 1.0, *(Quality(ndcg, 0.0) for ndcg in ndcgs), None)]
     for way in ways:
         print(f"scoring {sum(len(split.pairs) for split in splits)} pairs: {way.backend} {way.precision}", flush=True)
         try:
-            network = _network(ranker, data, way)
+            network, encoder = _opened(ranker, data, way)
         except ValueError as error:
             notes.append(f"not compared: {way.backend} {way.precision}: {error}")
             continue
-        scores = [_score(network, data, split) for split in splits]
+        scores = [_score(network, encoder, split) for split in splits]
         found, values = zip(*(split.orders(own) for split, own in zip(splits, scores, strict=True)), strict=True)
         largest, tau = float(np.abs(np.subtract(scores[0], reference[0])).max()), kendall_tau(orders[0], found[0])
         limit = EXACT if way.precision == "float32" else bound
@@ -232,10 +280,14 @@ def _ways(folder: Path, stage: Path) -> Iterator[Way]:
             yield Way(backend, precision, file)
 
 
-def _network(ranker: CrossEncoder, data: HeldOut, way: Way) -> Network:
-    if way.file is None:
-        return TorchNetwork(ranker, data.encoder, CPU, way.precision, weight_bits=way.weight_bits)
-    return open_graph(way.backend, way.file, data.encoder, way.precision)
+def _opened(ranker: CrossEncoder, data: HeldOut, way: Way) -> tuple[Network, PairEncoder]:
+    encoder = data.encoder
+    if way.backend != "torch":
+        return open_graph(way.backend, way.file, encoder, way.precision), encoder
+    if way.file is not None:
+        ranker = load_ranker(str(way.file)).eval()
+        encoder = PairEncoder(load_tokenizer(str(way.file)), encoder.max_length, max_positions(ranker.config))
+    return TorchNetwork(ranker, encoder, CPU, way.precision, weight_bits=way.weight_bits), encoder
 
 
 def _keep(folder: Path, data: HeldOut, checks: Sequence[Check]) -> str:
@@ -252,8 +304,8 @@ def _keep(folder: Path, data: HeldOut, checks: Sequence[Check]) -> str:
     return title
 
 
-def _score(network: Network, data: HeldOut, split: JudgedPairs) -> list[float]:
-    return np.asarray(Engine(network, data.encoder).score(split.pairs)[0]).tolist()
+def _score(network: Network, encoder: PairEncoder, split: JudgedPairs) -> list[float]:
+    return np.asarray(Engine(network, encoder).score(split.pairs)[0]).tolist()
 
 
 def _told(check: Check, reference: Check, folder: Path) -> str:
