@@ -10,13 +10,14 @@ from omegaconf import OmegaConf
 from support import MINILM, composed, random_student
 from transformers import BertConfig, BertForSequenceClassification
 
+from rankdistil import Reranker
 from rankdistil.commands.export import USAGE, main
 from rankdistil.inference.engine import TorchNetwork
 from rankdistil.inference.export_files import FILES, read_precisions, write_export
 from rankdistil.inference.machine import computes_bfloat16, weight_bits
 from rankdistil.inference.write_graphs import staged
 from rankdistil.models.bert import CrossEncoder
-from rankdistil.models.checkpoints import load_tokenizer
+from rankdistil.models.checkpoints import load_ranker, load_tokenizer
 from rankdistil.models.student import StudentSize
 from rankdistil.stages import export as stage_export
 from rankdistil.stages.export import open_held_out
@@ -125,6 +126,31 @@ def test_a_run_can_be_checked_in_8_bits_alone(run):
     assert [row["change"] for row in read_precisions(str(run / "export"))] == [0.0, *found.values()]
 
 
+def test_a_trimmed_export_lies_beside_the_whole_one_and_its_card_says_what_that_costs(run, capsys):
+    assert main([f"run={run}", "to=trimmed", "pairs=100", "bound=1"]) == 0, capsys.readouterr().err
+    told, smaller = capsys.readouterr().out, run / "export_trimmed"
+    assert f"files: {smaller}/" in told
+    whole, own = (load_ranker(str(folder)).config.vocab_size for folder in (run / "export", smaller))
+    assert own < whole / 4
+    card = (smaller / "README.md").read_text()
+    assert card.startswith("# The card\n\n## Vocabulary\n\nCut down to the tokens of rankdistil/almanac/train: ")
+    assert f"| tokens | {whole:,} | {own:,} |" in card
+    assert (run / "export" / "README.md").read_text() == "# The card\n"
+    pair = [("how do bees fly", "Bees beat their wings.")]
+    assert Reranker(smaller, device="cpu").score(pair) == pytest.approx(
+        Reranker(run / "export", device="cpu").score(pair), abs=1e-6
+    )
+
+
+def test_a_trimmed_export_that_ranks_otherwise_is_not_kept(run, capsys, monkeypatch):
+    monkeypatch.setattr(stage_export, "seen_tokens", lambda encoder, texts: {1037})  # "a"
+    assert main([f"run={run}", "to=trimmed", "pairs=100", "bound=0"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: Scores of 100 pairs of 10 queries of rankdistil/almanac/test differ by ")
+    assert told.endswith(f" Allowed in validation are 0: {run}/export_trimmed isn't written. Allow more: bound=<number>.\n")
+    assert sorted(path.name for path in run.iterdir()) == [".hydra", "export", "run.json"]
+
+
 def test_a_graph_that_ranks_otherwise_is_not_kept(run, graphs, capsys):
     graphs.add("float32")
     old = run / "export" / ALL[0]
@@ -175,10 +201,10 @@ def test_validation_decides_and_the_test_is_reported(run, monkeypatch):
     reported = [row["test_change"] for row in read_precisions(str(run / "export"))]
     honest, asked = stage_export._score, []
 
-    def score(network, data, split):
+    def score(network, encoder, split):
         asked.append(split.name)
-        turned = split == data.test and asked.count(split.name) > 1  # after the reference
-        return [-score if turned else score for score in honest(network, data, split)]
+        turned = split.name == "rankdistil/almanac/test" and asked.count(split.name) > 1  # after the reference
+        return [-score if turned else score for score in honest(network, encoder, split)]
 
     monkeypatch.setattr(stage_export, "_score", score)
     assert stage_export.check_int8(run / "export", run, 100) == changes
@@ -200,6 +226,10 @@ def test_validation_decides_and_the_test_is_reported(run, monkeypatch):
             ["run={run}", "to=onnx,int8"],
             "to=onnx,int8: there is no 8-bit graph for ONNX, where scaling each row takes what 8-bit products gain. "
             "Use to=onnx, to=openvino,int8, or to=int8, which torch computes without a graph.",
+        ),
+        (
+            ["run={run}", "to=onnx,trimmed"],
+            "to names 'trimmed'; expected some of onnx, openvino, int8, with commas between them, or trimmed alone.",
         ),
         (["run={run}", "to=onnx", "pairs=many"], "pairs is 'many'; expected a whole number of at least 1."),
         (["run={run}", "to=onnx", "pairs=0"], "pairs is '0'; expected a whole number of at least 1."),

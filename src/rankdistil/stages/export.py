@@ -216,7 +216,7 @@ def export_trimmed(folder: Path, run: Path, pairs: int, bound: float) -> None:
         )
         if abs(check.valid.change) > bound:
             raise ValueError(
-                f"{told} Allowed in validation are {bound:g}, so {smaller} isn't written. Allow more: bound=<number>."
+                f"{told} Allowed in validation are {bound:g}: {smaller} isn't written. Allow more: bound=<number>."
             )
         rows = [Column("", ["tokens", "weights, MB", f"{TOKENISER}, MB"], text=True)]
         for name, size, of in zip(("before", "after"), sizes, (folder, place), strict=True):
