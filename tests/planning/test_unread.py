@@ -80,6 +80,13 @@ def test_what_another_word_puts_aside_has_no_effect() -> None:
     ]
 
 
+def test_mined_negatives_are_read_where_negatives_are_sampled() -> None:
+    assert told("data.negatives_runs=x.run", experiment="infonce_6l") == []
+    for words in (["data.train_on=docpairs"], ["stage=lm_distill"]):
+        (complaint,) = told("data.negatives_runs=x.run", *words)
+        assert complaint.startswith("data.negatives_runs has no effect in this plan: no stage of it samples negatives")
+
+
 def test_a_size_counts_only_for_the_student_that_has_it() -> None:
     cfg = composed("+experiment=finetune_6l", "student=4l")
     assert unread(["++sizes={4l: {steps: 5}}"], [cfg]) == []

@@ -258,7 +258,7 @@ SPLIT = "queries: q.{0}, qrels: r.{0}, triples: null, candidates: null"
 FILES = ("data=files", "data.train.queries=q.train", "data.train.qrels=r.train", "data.train.triples=t.tsv")
 FILES += tuple(f"data.{split}={{{SPLIT.format(split)}}}" for split in ("valid", "test"))
 BOTH = ["finetune_6l", "score_teacher"]
-NAMES = ("corpus.tsv", "q.train", "r.train", "t.tsv", "q.valid", "r.valid", "q.test", "r.test", "other", "run")
+NAMES = ("corpus.tsv", "q.train", "r.train", "t.tsv", "q.valid", "r.valid", "q.test", "r.test", "other", "run", "mined")
 
 
 @pytest.fixture
@@ -308,7 +308,8 @@ def test_what_cannot_change_a_score_leaves_a_teacher_s_scores_as_they_are(outcom
     "override",
     [
         "data.corpus=other", "data.train.queries=other", "data.train.qrels=other", "data.train.triples=null",
-        "data.train.candidates=run", "data.candidates=ROOT/run", "data.columns.corpus={id: docno}", "data.train_on=sampled",
+        "data.train.candidates=run", "data.candidates=ROOT/run", "data.negatives_runs=ROOT/mined",
+        "data.columns.corpus={id: docno}", "data.train_on=sampled",
         "data.negatives=3", "data.negatives_depth=7", "data.negatives_skip=2", "data.relevance_level=2", "data.max_length=9",
         "data.on_bad=skip", "data.store=stores", "data.valid=null", "data.test=null",
     ],
@@ -349,15 +350,17 @@ def test_the_same_files_in_another_folder_make_the_same_run(outcome, tmp_path: P
     [
         ("corpus.tsv", "data.corpus", BOTH), ("q.train", "data.train.queries", BOTH), ("r.train", "data.train.qrels", BOTH),
         ("t.tsv", "data.train.triples", BOTH), ("run", "data.run 1", BOTH), ("q.valid", "data.valid.queries", BOTH[:1]),
+        ("mined", "data.train.negatives run 1", BOTH),
         ("r.valid", "data.valid.qrels", BOTH[:1]), ("corpus.tsv", "data.passages", ["lm_distill_6l"]),
     ],
 )  # fmt: skip
 def test_a_file_that_holds_something_else_under_its_old_name_is_named(outcome, tmp_path, file, key, stages) -> None:
+    runs = ["data.candidates=ROOT/run", "data.negatives_runs=[ROOT/mined]"]
     for experiment in stages:
-        before = outcome(experiment, "data.candidates=ROOT/run")
+        before = outcome(experiment, *runs)
         (tmp_path / file).write_text("other\n")
         told = f"{key}: {file} has changed since (sha256 {sha256(file)} -> {sha256('other')})"
-        assert changed_settings(before, outcome(experiment, "data.candidates=ROOT/run")) == [told]
+        assert changed_settings(before, outcome(experiment, *runs)) == [told]
         (tmp_path / file).write_text(f"{file}\n")
 
 

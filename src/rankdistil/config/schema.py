@@ -162,6 +162,7 @@ def _split(key: str, value: Any) -> None:
 
 
 DATA: Section = dict.fromkeys((*names(DataSettings), *names(Tolerance), "name", "passages")) | {
+    "negatives_runs": each(FILE),
     "root": FILE, "corpus": FILE, "store": FILE, "negatives_scores": FILE, "candidates": each(FILE), "holdout": whole(0),
     "train": _split, "valid": _split, "test": _split,
     "more_tests": each(lambda key, node: require(node, FILES, key)),

@@ -133,7 +133,8 @@ def _outside(path: str) -> dict[str, str]:
 def _teacher_config(cfg: DictConfig, compose: Callable[[list[str]], DictConfig]) -> DictConfig:
     parent = _inherit(cfg, compose(["stage=teacher"]))
     parent.seed, parent.folder = cfg.teacher.seed, cfg.teacher.run
-    parent.data.negatives_margin = parent.data.negatives_scores = None  # the scores are usually its own
+    for key in ("negatives_margin", "negatives_scores", "negatives_runs"):  # its own scores and its own hits, usually
+        parent.data[key] = None
     return parent
 
 
@@ -168,7 +169,7 @@ SCORED = (
 # Those that decide nothing, or by what they name: files count by their content (``_contents``), scores are a parent.
 BY_CONTENT = (
     "root", "corpus", "train", "train.*", "valid", "valid.*", "test", "test.*", "more_tests", "candidates", "passages",
-    "negatives_scores", "workers",
+    "negatives_scores", "negatives_runs", "workers",
 )  # fmt: skip
 TEST_ALONE = ("depth", "test_queries", "test_relevance_level")
 TESTED = (*TEST_ALONE, "columns.*", "max_length", "on_bad", "allow_unknown", "language")

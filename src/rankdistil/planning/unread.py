@@ -92,7 +92,10 @@ READERS = (
     Reader(("follows_run",), lambda cfg: cfg.follows is not None, "it follows no other run"),
     Reader(("student.*",), lambda cfg: cfg.stage.learns == "student", "no stage of it trains a student"),
     Reader(("stage.projection",), _projects, "no loss of it compares hidden states"),
-    Reader(("data.negatives_skip", "data.negatives_depth"), _samples, "no stage of it samples negatives (triples have theirs)"),
+    Reader(
+        ("data.negatives_skip", "data.negatives_depth", "data.negatives_runs"), _samples,
+        "no stage of it samples negatives (triples have theirs)",
+    ),
     Reader(
         ("stage.negatives",), lambda cfg: cfg.stage.reads == "triples" and OmegaConf.is_interpolation(cfg.data, "negatives"),
         "data.negatives stands in its place, or all stages of it read passages",

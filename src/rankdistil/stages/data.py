@@ -84,15 +84,17 @@ def open_reader(data: DictConfig, split: str) -> Reader:
         source, holdout = data.train, Holdout(data.holdout, True, data.holdout * apart.index(split), data.relevance_level)
     elif split == "train" and apart:
         holdout = Holdout(data.holdout * len(apart), inside=False, level=data.relevance_level)
-    runs, language = listed(data.candidates), data.get("language", "en")
+    runs, more = listed(data.candidates), {"language": data.get("language", "en")}
+    if split == "train":
+        more["negatives_runs"] = listed(data.get("negatives_runs"))
     if not isinstance(source, DictConfig):
-        return Reader(str(source), holdout, tolerance(data), runs, store_folder(data), language=language)
+        return Reader(str(source), holdout, tolerance(data), runs, store_folder(data), **more)
     splits = [named for named in (data.train, data.valid, tests[0].test) if isinstance(named, DictConfig)]
     lone = source.get("triples") or source.get("triples_text")
     shares = not lone and sum(named.get("queries") == source.queries for named in splits) > 1
     files = plain(source) | {"columns": plain(data.columns), "shares_queries": shares}
     folder = FolderSplit(root=str(data.root), corpus=data.corpus, **files)
-    return Reader(folder, holdout, tolerance(data), runs, store_folder(data), language=language)
+    return Reader(folder, holdout, tolerance(data), runs, store_folder(data), **more)
 
 
 def all_readers(cfg: DictConfig) -> list[Reader]:
@@ -115,7 +117,7 @@ def wanted(cfg: DictConfig, train: bool, valid: bool = False) -> Wanted:
             kinds.setdefault(reader.source, set()).update(read)
 
     def add_ranking(reader: Reader) -> None:
-        ranked = reader.runs and (missing(reader.dataset, ["queries"]) or reader.run is not None)
+        ranked = reader.negatives_runs or (reader.runs and (missing(reader.dataset, ["queries"]) or reader.run is not None))
         add(reader, "docs", "queries", "qrels", *(() if ranked else ("scoreddocs",)))
 
     for data in each_test(cfg.data):

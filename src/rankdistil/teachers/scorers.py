@@ -279,9 +279,8 @@ class TextScorer:
         }
         self._prompts = {side: own if asked is None else asked for side, (asked, own) in given.items()}
         self._vectors: dict[str, dict[str, Vector]] = {side: {} for side in self._prompts}
-        self._cut = dict.fromkeys(self._prompts, 0)
+        self._cut, self._read = dict.fromkeys(self._prompts, 0), dict.fromkeys(self._prompts, 0)
 
-    @torch.inference_mode()
     def score(self, queries: Sequence[str], passages: Sequence[str]) -> NDArray[np.float32]:
         """Score pairs, (N,)."""
         product = overlap if self._sparse else np.dot
@@ -292,17 +291,25 @@ class TextScorer:
         """Return the vectors of texts, by text; those that are new are encoded."""
         known = self._vectors[side]
         new = [text for text in dict.fromkeys(texts) if text not in known]
-        read_as = [self._prompts[side] + text for text in new]
+        known |= zip(new, self.encode(side, new), strict=True)
+        return known
+
+    @torch.inference_mode()
+    def encode(self, side: str, texts: Sequence[str]) -> list[Vector]:
+        """Encode ``queries`` or ``passages``, each as often as it is named; none is kept here."""
+        read_as = [self._prompts[side] + text for text in texts]
         rows, cut = read(self._tokenizer, self.max_length, [text.lower() for text in read_as] if self._lower else read_as)
         self._cut[side] += cut
+        self._read[side] += len(rows)
+        found: list[Vector] = [None] * len(rows)
         for some, inputs in batches(rows, self._tokenizer, device_of(self.network)):
             for at, vector in zip(some.tolist(), self.network(**inputs).cpu().numpy(), strict=True):
-                known[new[at]] = _sparse(vector) if self._sparse else vector
-        return known
+                found[at] = _sparse(vector) if self._sparse else vector
+        return found
 
     def cuts(self) -> dict[str, tuple[int, int]]:
         """Return how many queries and passages were cut, of how many."""
-        return {side: (self._cut[side], len(self._vectors[side])) for side in self._prompts}
+        return {side: (self._cut[side], self._read[side]) for side in self._prompts}
 
 
 def _sparse(vector: NDArray[np.float32]) -> Vector:

@@ -463,6 +463,25 @@ def test_a_run_of_other_queries_is_a_problem_and_one_that_is_not_there_too(colle
         assert problem in check.problems[0]
 
 
+def test_mined_runs_are_counted_and_complained_about_and_rank_no_other_split(collection, tmp_path):
+    mined = {"good.run": "1 Q0 e 1 2.0 x\n2 Q0 c 1 1.0 x\n9 Q0 c 1 1.0 x\n", "bad.run": "1 Q0 b 1 nine x\n1 Q0 zz 1 1.0 x\n"}
+    for name, text in mined.items():
+        (tmp_path / name).write_text(text)
+    runs = [str(tmp_path / name) for name in mined]
+    files, check = replace(collection(), candidates=None), Check(replace(SETTINGS, train_on="sampled"))
+    check.look([Split("train", Reader(files, negatives_runs=runs), 1), Split("test", Reader(files), 1)])
+    found = {row.file: (row.splits, row.told) for row in check.rows}
+    assert found[runs[0]] == (["train"], "2 candidates of 2 queries; 1 to 1 each; 1 lines of other queries")
+    assert complaints(check) == [
+        f"{runs[1]}:1: score is 'nine', expected a finite number.",
+        f"{runs[1]}:2: passage 'zz' is not in the collection. Do the files belong together?",
+    ]
+    check = Check(replace(SETTINGS, train_on="sampled"))
+    check.look([Split("train", Reader(files, negatives_runs=runs[:1]), 1)])
+    assert (complaints(check), check.problems) == ([], [])
+    assert "training: 1 of 3 queries are left out: they have no relevant passage, or too few candidates" in check.notes[0]
+
+
 def test_the_texts_of_a_file_that_splits_share_are_kept_once(collection, looked):
     check = looked(collection(), collection())
     assert [(texts.file, texts.kind, len(texts.found.sample)) for texts in check.texts] == [

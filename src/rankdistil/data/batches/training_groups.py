@@ -20,7 +20,7 @@ from rankdistil.data.batches.groups import (
 )
 from rankdistil.data.collections.leaks import TextMarks, without_twins
 from rankdistil.data.collections.reader import Reader
-from rankdistil.data.collections.texts import Collection, judgments, known_candidates, training_triples
+from rankdistil.data.collections.texts import Collection, judgments, negative_candidates, training_triples
 from rankdistil.data.encode import Texts
 from rankdistil.data.records import Qrels
 from rankdistil.data.stores.ragged import SOURCE, StoredRows, ensure, read_header
@@ -117,7 +117,7 @@ def open_source(
         return listed if margin is None else SafeGroups(listed, margin)
     judged = known_judgments(judgments(reader, collection.passages), collection.passages)
     positives, relevant = answers(judged, relevance_level), answers(judged, 1)
-    candidates = known_candidates(reader, reader.candidates(depth), collection.passages)
+    candidates = negative_candidates(reader, depth, collection.passages)
     marks = TextMarks(collection.passages, reader.find)
     hard, same_text = without_twins(hard_negatives(candidates, judged, skip), relevant, collection.passages, marks)
     safe = None if margin is None else partial(safe_negatives, margin)

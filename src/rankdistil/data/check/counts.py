@@ -153,9 +153,15 @@ def count_triples(reader: Reader, queries: TextsFound, passages: TextsFound) -> 
     return "; ".join(told), TriplesFound(len(every), asked, same_text)
 
 
-def count_candidates(reader: Reader, queries: Iterable[str] | None) -> tuple[str, int]:
-    """Count the candidates that a file names for some queries (None: any), in words; and how many there are."""
-    every = reader.scored.table().counts()
+def count_candidates(reader: Reader, queries: Iterable[str] | None, run: str | None = None) -> tuple[str, int]:
+    """Count the candidates that a file names for some queries (None: any), in words; and how many there are.
+
+    Args:
+        reader: the split.
+        queries: whose candidates are counted.
+        run: see ``Reader.candidates``.
+    """
+    every = (reader.scored if run is None else reader.mined(run)).table().counts()
     own = [every[query] for query in (every if queries is None else queries) if query in every]
     told = [f"{sum(own)} candidates of {len(own)} queries"] + ([f"{min(own)} to {max(own)} each"] if own else [])
     return "; ".join(told + _some({"lines of other queries": sum(every.values()) - sum(own)})), sum(own)

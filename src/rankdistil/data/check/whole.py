@@ -21,7 +21,7 @@ from rankdistil.data.collections import almanac
 from rankdistil.data.collections.holdout import told_sides
 from rankdistil.data.collections.leaks import Asked, overlaps, without_twins
 from rankdistil.data.collections.reader import Reader, require_used
-from rankdistil.data.collections.texts import judgments, known_candidates
+from rankdistil.data.collections.texts import judgments, known_candidates, negative_candidates
 from rankdistil.data.encode import FEWEST_SPECIAL
 from rankdistil.data.fetch import missing
 from rankdistil.data.files.bad_lines import LIST, BadLines
@@ -53,6 +53,8 @@ class Split(NamedTuple):
     def place(self, part: str) -> tuple[str, Path | None]:
         """Return the name, and the file, that a part is read from; without a file the id of a dataset."""
         source, run = self.reader.source, self.reader.run if part == "scoreddocs" else None
+        if part in self.reader.negatives_runs:
+            run = part
         if run is not None:
             return run, Path(run).expanduser()
         if isinstance(source, str):
@@ -129,8 +131,9 @@ class Check:
         for split in splits:
             reader = split.reader
             reader = Reader(
-                reader.source, reader.holdout, reader.tolerance, reader.runs, bad=self.listings, language=reader.language
-            )
+                reader.source, reader.holdout, reader.tolerance, reader.runs, bad=self.listings, language=reader.language,
+                negatives_runs=reader.negatives_runs,
+            )  # fmt: skip
             own = self._own[split] = split._replace(reader=reader)
             if own.is_read:
                 self._read(own)
@@ -191,6 +194,8 @@ class Check:
         if by_file := isinstance(self._try(lambda: reader.scored), FileScoredDocs):
             asked = None if queries is None else reader.all_queries
             self._part(split, "scoreddocs", lambda: count_candidates(reader, asked), *same)
+        for run in reader.negatives_runs:
+            self._part(split, run, partial(count_candidates, reader, queries and reader.all_queries, run), *same)
         if whole:
             asked = (triples and triples.queries) if self._lists(split) else judged
             if asked is not None:
@@ -208,7 +213,7 @@ class Check:
         elif listed and triples is not None and not self.stops():  # by lines that are no triples
             self._try(lambda: require_triples(triples.count - triples.same_text, triples.same_text))
         if split.name == "train":
-            self._try(lambda: self._sample(split, judged, passages, by_file))
+            self._try(lambda: self._sample(split, judged, passages, by_file or bool(reader.negatives_runs)))
         elif by_file:
             self._try(lambda: self._rank(split, judged, passages))
 
@@ -235,9 +240,10 @@ class Check:
         reader, settings = split.reader, self.settings
         known = known_judgments(judged or {}, passages)
         positives, relevant, able = answers(known, split.relevance_level), answers(known, 1), 0
-        for queries in in_chunks(reader.queries, CHUNK):
-            candidates = reader.candidates(settings.negatives_depth, queries) if by_file else {}
-            negatives = hard_negatives(known_candidates(reader, candidates, passages), known, settings.negatives_skip)
+        several = len(reader.negatives_runs) > 1  # of which memory holds one at a time
+        for queries in in_chunks(reader.queries, len(reader.queries) if several else CHUNK):
+            candidates = negative_candidates(reader, settings.negatives_depth, passages, queries) if by_file else {}
+            negatives = hard_negatives(candidates, known, settings.negatives_skip)
             left, _ = without_twins(negatives, relevant, passages, passages)
             answered = [query for query in queries if positives.get(query)]
             able += sum(not by_file or len(left[query]) >= settings.negatives for query in answered)

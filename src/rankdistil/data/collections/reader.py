@@ -83,10 +83,11 @@ class RunFiles:
     Args:
         files: the runs.
         bad: takes bad lines down.
+        key: that names them, for messages.
     """
 
-    def __init__(self, files: Sequence[str], bad: BadLines) -> None:
-        self._files, self._bad = files, bad
+    def __init__(self, files: Sequence[str], bad: BadLines, key: str = "data.candidates") -> None:
+        self._files, self._bad, self._key = files, bad, key
 
     def check(self) -> None:
         """See that the files are there.
@@ -96,7 +97,7 @@ class RunFiles:
         """
         for file in self._files:
             if not Path(file).expanduser().is_file():
-                raise FileNotFoundError(f"data.candidates={file} is not there. Name a TREC run, or null for the dataset's own.")
+                raise FileNotFoundError(f"{self._key}={file} is not there. Name a TREC run, or null for the dataset's own.")
 
     def covering(self, queries: Collection[str]) -> str | None:
         """Return the file that ranks the most of some queries; None if none ranks any."""
@@ -121,18 +122,22 @@ class Reader:
             ir_datasets id in its own store.
         bad: takes bad lines down in place of an account of its own. One that lists them all is a check's, which keeps no text.
         language: of the collection, see ``Bm25``.
+        negatives_runs: TREC run files that hard negatives are drawn from in place of candidates.
     """
 
     def __init__(
         self, source: str | FolderSplit, holdout: Holdout | None = None, tolerance: Tolerance = STRICT,
         runs: Sequence[str] = (), store: Path | None = None, bad: BadLines | None = None, language: str | None = "en",
+        negatives_runs: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.source, self.holdout, self.tolerance, self.runs, self.store = source, holdout, tolerance, tuple(runs), store
-        self.language = language
+        self.language, self.negatives_runs = language, tuple(negatives_runs)
         self.bad = BadLines(tolerance.on_bad) if bad is None else bad
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return type(self), (self.source, self.holdout, self.tolerance, self.runs, self.store, None, self.language)
+        return type(self), (
+            self.source, self.holdout, self.tolerance, self.runs, self.store, None, self.language, self.negatives_runs,
+        )  # fmt: skip
 
     def check(self) -> None:
         """See that the id is known and named files are there; nothing is read or fetched.
@@ -143,6 +148,7 @@ class Reader:
         """
         _ = self.dataset
         self._runs.check()
+        RunFiles(self.negatives_runs, self.bad, "data.negatives_runs").check()
 
     @property
     def passages_tally(self) -> Tally | None:
@@ -205,7 +211,10 @@ class Reader:
             held = {kind: named(path) for kind, path in whole.items()}
         else:
             held = {kind: self.origin(kind).content() for kind, part in KINDS.items() if self.dataset.has(part)}
-        return held | {f"run {number}": named(Path(run).expanduser()) for number, run in enumerate(self.runs, 1)}
+        runs = {"run": self.runs, "negatives run": self.negatives_runs}
+        return held | {
+            f"{kind} {number}": named(Path(run).expanduser()) for kind, of in runs.items() for number, run in enumerate(of, 1)
+        }
 
     @cached_property
     def all_queries(self) -> dict[str, str]:
@@ -334,29 +343,48 @@ class Reader:
         known = isinstance(self.source, str) and self.source in almanac.IDS
         return {query_id: almanac.topic(query_id) for query_id in query_ids} if known else None
 
-    def candidates(self, depth: int, query_ids: Iterable[str] | None = None) -> Ranking:
+    def candidates(self, depth: int, query_ids: Iterable[str] | None = None, run: str | None = None) -> Ranking:
         """Rank the first stage's candidates: those of a run file, the dataset's scoreddocs, or BM25 over the collection.
 
         Args:
             depth: candidates per query at most, best first.
             query_ids: the queries wanted; all by default.
+            run: one of ``negatives_runs``, whose passages are ranked instead.
 
         Raises:
             ValueError: if a candidate occurs twice, or candidates that nobody ordered would be cut.
         """
         wanted = self.queries if query_ids is None else {key: self.queries[key] for key in query_ids}
-        scored = self.scored
-        if scored is None:
+        if run is None and self.scored is None:
             return self._bm25.search(wanted, depth)
-        return rank((row for _, row in self.scored_rows(wanted)[1]), wanted, depth, self.run or self.name)
+        return rank((row for _, row in self.scored_rows(wanted, run)[1]), wanted, depth, run or self.run or self.name)
 
-    def scored_rows(self, queries: Iterable[str]) -> tuple[Tally, Iterator[tuple[int, GenericScoredDoc]]]:
+    def mined(self, run: str) -> FileScoredDocs:
+        """Return the passages that one of ``negatives_runs`` names.
+
+        Raises:
+            ValueError: if it ranks none of the split's queries.
+        """
+        found = FileScoredDocs(Path(run).expanduser(), bad=self.bad)
+        if found.table().queries.isdisjoint(self.queries):
+            raise ValueError(
+                f"data.negatives_runs={run} ranks none of the training queries. Name a run of these, as mine_negatives makes."
+            )
+        return found
+
+    def scored_rows(
+        self, queries: Iterable[str], run: str | None = None
+    ) -> tuple[Tally, Iterator[tuple[int, GenericScoredDoc]]]:
         """Return the tally of the candidates that are named, and (line, candidate): of a file those of some queries, else all.
+
+        Args:
+            queries: that are wanted.
+            run: see ``candidates``.
 
         Raises:
             ValueError: naming file and lines of a passage that one of the queries names twice.
         """
-        scored = self.scored
+        scored = self.scored if run is None else self.mined(run)
         if isinstance(scored, FileScoredDocs):
             tally = self.bad.of(scored.path)
             return tally, scored.table().of(queries, tally)

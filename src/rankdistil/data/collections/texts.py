@@ -3,7 +3,8 @@
 A triple is never shortened, a candidate never exchanged for another passage: its line is a bad one.
 """
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from rankdistil.data.collections.reader import Reader
 from rankdistil.data.encode import LiveTexts, PairEncoder, Texts
 from rankdistil.data.files.bad_lines import Tally
 from rankdistil.data.files.folder import FolderSplit, Lines
-from rankdistil.data.records import Qrels, Ranking, Triple
+from rankdistil.data.records import Candidate, Qrels, Ranking, Triple
 from rankdistil.data.stores.contents import TextStore, open_texts, open_tokens
 from rankdistil.data.stores.ragged import RaggedStore
 
@@ -134,8 +135,45 @@ def judgments(reader: Reader, passages: Texts) -> Qrels:
     return reader.qrels
 
 
-def known_candidates(reader: Reader, ranking: Ranking, passages: Texts) -> Ranking:
-    """Leave out candidates that aren't in the collection, if bad lines may be.
+def negative_candidates(reader: Reader, depth: int, passages: Texts, query_ids: Iterable[str] | None = None) -> Ranking:
+    """Rank what hard negatives of training queries are drawn from: runs that were mined, or else the candidates.
+
+    Args:
+        reader: the split.
+        depth: passages per query at most.
+        passages: the collection.
+        query_ids: the queries wanted; all by default.
+
+    Raises:
+        ValueError: for a passage that isn't in the collection, unless bad lines may be left out; for a run of other queries.
+    """
+    runs = reader.negatives_runs or (None,)
+    return interleaved(
+        [known_candidates(reader, reader.candidates(depth, query_ids, run), passages, run) for run in runs], depth
+    )
+
+
+def interleaved(rankings: Sequence[Ranking], depth: int) -> Ranking:
+    """Unite rankings of the same queries: the best of each in their order, then the second of each, and so on.
+
+    Args:
+        rankings: best first.
+        depth: passages per query at most; one that several rank stands where it comes first.
+    """
+    if len(rankings) == 1:
+        return rankings[0]
+    united: Ranking = {}
+    for query in rankings[0]:
+        found: dict[str, Candidate] = {}
+        for hit in chain.from_iterable(zip_longest(*(ranking[query] for ranking in rankings))):
+            if hit is not None:
+                found.setdefault(hit.passage_id, hit)
+        united[query] = [*found.values()][:depth]
+    return united
+
+
+def known_candidates(reader: Reader, ranking: Ranking, passages: Texts, run: str | None = None) -> Ranking:
+    """Leave out candidates that aren't in the collection, if bad lines may be; ``run``: see ``Reader.candidates``.
 
     Raises:
         ValueError: naming the first one, if they may not.
@@ -145,8 +183,8 @@ def known_candidates(reader: Reader, ranking: Ranking, passages: Texts) -> Ranki
     if not missing:
         return ranking
     named = set()
-    if reader.scored is not None:
-        tally, rows = reader.scored_rows(ranking)
+    if run is not None or reader.scored is not None:
+        tally, rows = reader.scored_rows(ranking, run)
         for line, row in sorted(each for each in rows if each[1].doc_id in missing and each[1].query_id in ranking):
             tally.add(line, f"passage {row.doc_id!r} is not in the collection. Do the files belong together?")
             named.add(row.doc_id)
