@@ -55,6 +55,8 @@ SMOKE = "+experiment=smoke"
         ("teacher.score_test=2", "teacher.score_test is 2; expected true or false."),
         ("teacher.scores=[]", "teacher.scores is []; expected a folder of scores, a list of at least one, or null."),
         ("teacher.scores=[a,3]", "teacher.scores is ['a', 3]; expected a folder of scores, a list of at least one, or null."),
+        ("+stage.depth=0", "stage.depth is 0; expected a whole number of at least 1."),
+        ("data.negatives_runs=[a.run,3]", "data.negatives_runs[1] is 3; expected the name of a file or folder, or null."),
         ("stage.reads=books", "stage.reads is 'books'; expected one of triples, passages."),
         ("stage.teacher=none_at_all", "stage.teacher is 'none_at_all'; expected one of none, ranker, language_model."),
         ("+student.init_form=random", "there is no setting 'student.init_form'. Did you mean 'student.init_from'?"),
@@ -84,6 +86,15 @@ def test_a_wrong_setting_gets_one_message(override: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         check(composed(SMOKE, override))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["data.negatives_margin=1", "data.negatives_scores=runs/scores"])
+def test_a_margin_needs_scores_and_scores_a_margin_but_a_miner_has_its_own(word: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        check(composed(SMOKE, word))
+    message = "data.negatives_margin and data.negatives_scores belong together: set both, or neither."
+    assert str(caught.value) == message
+    check(composed("+experiment=mine_negatives", "data.negatives_margin=1"))
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,17 @@ def test_a_teacher_trained_by_itself_is_the_one_that_a_student_asks_for(planned)
     assert (parent.folder, parent.settings) == (alone.folder, alone.settings)
 
 
+def test_mined_negatives_are_the_child_s_own_as_its_teacher_may_have_mined_them(planned, tmp_path: Path) -> None:
+    (tmp_path / "mined").write_text("")
+    (alone,) = planned("+experiment=teacher")
+    parent, child = planned("+experiment=ranker_distill_6l", f"data.negatives_runs=[{tmp_path}/mined]")
+    assert parent.settings == alone.settings
+    assert "data.train.negatives run 1" in child.settings
+    parent, miner = planned("+experiment=mine_negatives")
+    assert (parent.settings, [*miner.parents], miner.tests) == (alone.settings, ["teacher"], [])
+    assert folders([miner]) == ["mine_negatives/minilm/seed0"]
+
+
 def test_settings_for_all_stages_reach_the_teacher_and_those_of_the_stage_do_not(planned) -> None:
     parent, child = planned("+experiment=smoke", "steps.teacher=77", "stage.steps=5", "teacher.seed=3")
     assert (parent.cfg.stage.steps, child.cfg.stage.steps) == (77, 5)

@@ -87,6 +87,24 @@ def test_mined_negatives_are_read_where_negatives_are_sampled() -> None:
         assert complaint.startswith("data.negatives_runs has no effect in this plan: no stage of it samples negatives")
 
 
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("data.negatives_skip=3", "no stage of it samples negatives (triples have theirs)"),
+        ("data.negatives_scores=x", "all stages of it read passages, or mine negatives"),
+        ("data.negatives_depth=9", "no stage of it samples negatives (triples have theirs) or ranks candidates again"),
+        ("teacher.score_test=false", "no teacher writes down scores in it"),
+    ],
+)
+def test_a_miner_reads_its_margin_and_its_depth_and_an_encoder_no_candidates(word: str, why: str) -> None:
+    dense = ("teacher.kind=bi_encoder", "data.negatives_margin=0.1", "stage.depth=5", "teacher.query_prompt=x")
+    assert told(*dense, experiment="mine_negatives") == []
+    assert told("data.negatives_depth=9", "data.negatives_runs=x.run", experiment="mine_negatives") == []
+    assert told(word, "teacher.kind=sparse", experiment="mine_negatives") == [
+        f"{word.partition('=')[0]} has no effect in this plan: {why}. Leave it out."
+    ]
+
+
 def test_a_size_counts_only_for_the_student_that_has_it() -> None:
     cfg = composed("+experiment=finetune_6l", "student=4l")
     assert unread(["++sizes={4l: {steps: 5}}"], [cfg]) == []

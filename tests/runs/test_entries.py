@@ -161,6 +161,9 @@ def test_a_teacher_s_scores_are_called_what_they_are(make, tmp_path):
     with pytest.raises(ValueError) as caught:
         find_entries([str(scores)])
     assert str(caught.value) == message
+    mined = make("mine", "x", "seed0", ranks=False, stage="mining", settings={"stage.learns": "nothing", "stage.depth": 9})
+    with pytest.raises(ValueError, match=r" holds mined negatives \(stage mining\), not a ranker\. "):
+        find_entries([str(mined)])
 
 
 def test_a_glob_that_finds_only_language_models_names_them(make, tmp_path):

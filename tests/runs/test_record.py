@@ -318,6 +318,25 @@ def test_what_decides_which_pairs_are_scored_or_what_is_read_of_them_makes_other
     assert changed_settings(outcome("score_teacher"), outcome("score_teacher", override))
 
 
+SEARCHER = ("teacher.kind=bi_encoder", "teacher.dtype=float32")
+
+
+@pytest.mark.parametrize(
+    ("override", "searched", "reranked"),
+    [
+        ("data.corpus=other", True, True), ("data.train.qrels=other", True, True), ("data.negatives_margin=1", True, True),
+        ("stage.depth=7", True, True), ("data.relevance_level=2", True, True), ("data.negatives_depth=7", False, True),
+        ("data.language=de", False, True), ("data.max_length=9", False, True), ("data.negatives=3", False, False),
+        ("data.train_on=sampled", False, False), ("data.negatives_skip=2", False, False), ("data.depth=3", False, False),
+        ("teacher.query_prompt=x", True, False), ("seed=3", False, False), ("trainer=ddp_cpu", False, False),
+    ],
+)  # fmt: skip
+def test_what_decides_which_negatives_are_mined(outcome, override: str, searched: bool, reranked: bool) -> None:
+    for words, counts in ((SEARCHER, searched), ((), reranked)):
+        base, other = outcome("mine_negatives", *words), outcome("mine_negatives", *words, override)
+        assert bool(changed_settings(base, other)) is counts
+
+
 def test_queries_that_are_set_apart_change_the_scores_by_their_number(outcome) -> None:
     apart = [outcome("score_teacher", "data.holdout=7", *more) for more in (["data.test=null"], [])]
     assert changed_settings(*apart) == ["data.held_out_queries: 7 -> 0"]

@@ -17,10 +17,10 @@ from rankdistil.models.student import LayerMap, Start
 from rankdistil.modules import DistillModule, FinetuneModule, StageModule
 from rankdistil.stages import networks
 
-SCORES = "score_teacher"  # trains nothing
+UNTRAINED = {"score_teacher", "mine_negatives"}  # which train nothing
 LOSSES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
-STAGES = sorted({path.stem for path in (CONF / "stage").glob("*.yaml")} - {SCORES})
-EXPERIMENTS = sorted({path.stem for path in (CONF / "experiment").glob("*.yaml")} - {SCORES})
+STAGES = sorted({path.stem for path in (CONF / "stage").glob("*.yaml")} - UNTRAINED)
+EXPERIMENTS = sorted({path.stem for path in (CONF / "experiment").glob("*.yaml")} - UNTRAINED)
 TINY = ("student.layers=2", "student.hidden_size=12", "student.heads=3", "student.intermediate_size=24")
 
 

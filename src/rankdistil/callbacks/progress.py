@@ -23,10 +23,13 @@ class ProgressReport(L.Callback):
     Args:
         label: what runs, for example ``teacher minilm``.
         validated: steps behind which a training is validated, ascending.
+        tested: what is done where nothing is trained.
+        rated: what the rate counts.
     """
 
-    def __init__(self, label: str, validated: Sequence[int] = ()) -> None:
+    def __init__(self, label: str, validated: Sequence[int] = (), tested: str = "test", rated: str = "pairs") -> None:
         self._label, self._validated, self._console = label, validated, screen()
+        self._tested, self._rated = tested, rated
         self._work: Work | None = None
         self._step_ended = 0.0
         self._spent, self._began = 0.0, None
@@ -83,7 +86,7 @@ class ProgressReport(L.Callback):
 
     def on_test_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Open the test bar."""
-        self._open("test", sum(trainer.num_test_batches))
+        self._open(self._tested, sum(trainer.num_test_batches))
 
     def on_test_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
@@ -100,7 +103,7 @@ class ProgressReport(L.Callback):
         self._close()
 
     def _open(self, what: str, total: int, begun: int = 0) -> None:
-        self._work = Work(f"{self._label}: {what}", total, rated="pairs", begun=begun, console=self._console)
+        self._work = Work(f"{self._label}: {what}", total, rated=self._rated, begun=begun, console=self._console)
 
     def _close(self) -> None:
         if self._work is not None:

@@ -13,7 +13,7 @@ from rankdistil.callbacks.checkpoints import require_whole
 from rankdistil.callbacks.steps import GradientShares
 from rankdistil.cli import console
 from rankdistil.config.checks import check, check_start, refuse_secrets
-from rankdistil.config.choices import named_source, start_of
+from rankdistil.config.choices import mines, named_source, start_of
 from rankdistil.data.fetch import all_missing, home
 from rankdistil.files import called, locked
 from rankdistil.models.locate import fetch, locate, on_hub_only, pinned
@@ -29,6 +29,7 @@ from rankdistil.report.tables import print_plain
 from rankdistil.runs.record import discard_unstarted, prepare, read_record, state
 from rankdistil.stages import data as run_data
 from rankdistil.stages import networks
+from rankdistil.stages.mine_negatives import run_mining
 from rankdistil.stages.score_teacher import run_scoring
 from rankdistil.stages.train import run_stage
 
@@ -194,7 +195,9 @@ def carry_out_prepared(folder: Path) -> None:
 
 
 def _stage(cfg: DictConfig) -> Callable[..., None]:
-    return run_scoring if cfg.stage.learns == "nothing" else run_stage
+    if cfg.stage.learns == "nothing":
+        return run_mining if mines(cfg) else run_scoring
+    return run_stage
 
 
 def _carry_out(step: plan.Step, parent: bool, group: Group | None) -> None:

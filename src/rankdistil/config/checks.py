@@ -35,6 +35,7 @@ def check(cfg: DictConfig) -> None:
     for key in ("steps", "lr"):
         require_known(cfg[key], (*schema.STAGES, cfg.stage.name), key)
     _check_sizes(cfg.sizes)
+    _check_margin(cfg)
     _check_losses(cfg)
     bind(cfg.logger, "logger")
 
@@ -74,6 +75,13 @@ def _check_sizes(sizes: DictConfig) -> None:
     """Check the sizes of students; one that lacks a key isn't one, but mistyped."""
     whole = [size for size, node in sizes.items() if isinstance(node, DictConfig) and node.keys() >= schema.OF_SIZE.keys()]
     require(sizes, dict.fromkeys(whole, schema.OF_SIZE), "sizes")
+
+
+def _check_margin(cfg: DictConfig) -> None:
+    """See that a margin is one of scores: those that are named or, where negatives are mined, the miner's own."""
+    margin, scores = cfg.data.get("negatives_margin"), cfg.data.get("negatives_scores")
+    if "depth" not in cfg.stage and (margin is None) != (scores is None):
+        raise ValueError("data.negatives_margin and data.negatives_scores belong together: set both, or neither.")
 
 
 def _check_losses(cfg: DictConfig) -> None:

@@ -10,6 +10,7 @@ from rankdistil.config.checks import target
 from rankdistil.config.schema import listed, names, plain
 from rankdistil.inference.machine import computes_bfloat16, on_cpu, require_bfloat16
 from rankdistil.models.student import Start, read_start
+from rankdistil.teachers.encoders import DENSE, SPARSE
 from rankdistil.teachers.scorers import RANKER, ScorerSettings
 
 
@@ -41,7 +42,17 @@ def scorer_settings(cfg: DictConfig) -> ScorerSettings:
 
 def tested_scorer(cfg: DictConfig) -> bool:
     """Whether a teacher of another kind scores test candidates, too."""
-    return asks_scorer(cfg) and cfg.teacher.score_test
+    return asks_scorer(cfg) and cfg.teacher.score_test and not mines(cfg)
+
+
+def mines(cfg: DictConfig) -> bool:
+    """Whether a stage writes down hard negatives that its teacher finds: it says how many."""
+    return cfg.stage.get("depth") is not None
+
+
+def searches(cfg: DictConfig) -> bool:
+    """Whether a stage's teacher reads single texts, and so searches the whole collection; others rank candidates again."""
+    return mines(cfg) and asks_scorer(cfg) and cfg.teacher.kind in (DENSE, SPARSE)
 
 
 def asks_teacher(cfg: DictConfig) -> bool:

@@ -224,8 +224,8 @@ TRAINING: Section = dict.fromkeys(("follows", "logger", "steps", "lr", "validati
     "recipe": {"relative": None, "attention": None, "logits": None, "weights": dict.fromkeys(LOSSES[:-1])},
     "stage": {
         "name": None, "learns": one_of("teacher", "student", "nothing"), "teacher": one_of("none", "ranker", "language_model"),
-        "reads": one_of("triples", "passages"), "negatives": None, "steps": None, "lr": None, "warmup_share": None,
-        "weight_decay": None, "gradient_clip": None, "dropout": None, "validations": whole(1),
+        "reads": one_of("triples", "passages"), "negatives": None, "depth": whole(1), "steps": None, "lr": None,
+        "warmup_share": None, "weight_decay": None, "gradient_clip": None, "dropout": None, "validations": whole(1),
         "patience": whole(1, or_null=True), "layer_map": None, "projection": None, "losses": None,
     },
 }  # fmt: skip

@@ -28,7 +28,7 @@ class DataSettings:
         negatives_skip: how many of them are left out at the top.
         negatives: negatives in a group.
         negatives_margin: leaves out negatives that ``negatives_scores`` don't put below the positive by this much; None
-            leaves out none.
+            leaves out none. Of negatives that are mined, the miner's own scores.
         negatives_scores: folder of a teacher's scores, for ``negatives_margin``.
         max_tokens: tokens in an optimiser step, over all processes and accumulated batches, padding included, in place of
             ``batch_size``; None counts groups.
@@ -71,8 +71,6 @@ class DataSettings:
                 f"data.language is {self.language!r}; expected one of {', '.join(STEMMERS)}, whose words BM25 can stem, or "
                 "null for another language, whose words stay as they are."
             )
-        if (self.negatives_margin is None) != (self.negatives_scores is None):
-            raise ValueError("data.negatives_margin and data.negatives_scores belong together: set both, or neither.")
         margin = self.negatives_margin
         if isinstance(margin, bool) or not isinstance(margin, int | float | None) or not isfinite(margin or 0):
             raise ValueError(f"data.negatives_margin is {self.negatives_margin!r}; expected a number of logits, or null.")

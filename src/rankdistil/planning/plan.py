@@ -14,9 +14,11 @@ from rankdistil.config.choices import (
     asks_teacher,
     each_test,
     makes_ranker,
+    mines,
     named_source,
     score_folders,
     scorer_settings,
+    searches,
     start_in_words,
     start_of,
     tested_scorer,
@@ -166,6 +168,9 @@ SCORED = (
     "columns.*", "train_on", "relevance_level", "negatives", "negatives_*",
     "held_out_queries", "max_length", "on_bad", "store", "language",
 )  # fmt: skip
+# Those that decide which passages are found among a whole collection, and among candidates.
+SEARCHED = ("columns.*", "relevance_level", "negatives_margin", "held_out_queries", "on_bad")
+RERANKED = (*SEARCHED, "negatives_depth", "max_length", "store", "language")
 # Those that decide nothing, or by what they name: files count by their content (``_contents``), scores are a parent.
 BY_CONTENT = (
     "root", "corpus", "train", "train.*", "valid", "valid.*", "test", "test.*", "more_tests", "candidates", "passages",
@@ -248,6 +253,8 @@ def _data(cfg: DictConfig) -> dict[str, Any]:
     flat = {key: value for key, value in flattened(data).items() if not _among(key, BY_CONTENT)}
     if cfg.stage.reads == "passages" or cfg.stage.learns == "nothing":
         counted = READ_AS_TEXT if cfg.stage.reads == "passages" else SCORED
+        if mines(cfg):
+            counted = SEARCHED if searches(cfg) else RERANKED
         if asks_scorer(cfg):  # which cuts texts by a rule of its own
             counted = [key for key in counted if key != "max_length"]
         return {key: value for key, value in flat.items() if _among(key, counted)} | _contents(cfg)

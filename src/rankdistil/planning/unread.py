@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from rankdistil.config.choices import asks_scorer, asks_teacher, each_test, reads_scores, tested_scorer
+from rankdistil.config.choices import asks_scorer, asks_teacher, each_test, mines, reads_scores, searches, tested_scorer
 from rankdistil.config.schema import plain
 from rankdistil.data.batches.training_groups import lists_groups
 from rankdistil.stages import data as run_data
@@ -54,10 +54,15 @@ def _scores_as(kinds: Sequence[str], cfg: DictConfig) -> bool:
 
 
 def _samples(cfg: DictConfig) -> bool:
-    if cfg.stage.reads != "triples":
+    if cfg.stage.reads != "triples" or mines(cfg):
         return False
     triples = run_data.open_reader(cfg.data, "train").dataset.has_docpairs()
     return not lists_groups(cfg.data.train_on, cfg.data.negatives, triples)
+
+
+def _reads_pool(cfg: DictConfig) -> bool:
+    """Whether a stage reads what hard negatives are drawn from."""
+    return _samples(cfg) or (mines(cfg) and not searches(cfg))
 
 
 def _holds_out(cfg: DictConfig) -> bool:
@@ -80,8 +85,9 @@ READERS = (
         ("teacher.run", "teacher.seed"), lambda cfg: asks_teacher(cfg) and cfg.teacher.export is None,
         "no stage of it asks a teacher's own run",
     ),
+    Reader(("teacher.score_test",), lambda cfg: asks_scorer(cfg) and not mines(cfg), "no teacher writes down scores in it"),
     Reader(
-        ("teacher.dtype", "teacher.max_length", "teacher.score_test"), asks_scorer,
+        ("teacher.dtype", "teacher.max_length"), asks_scorer,
         "no teacher of another kind than ranker scores in it",
     ),
     *(
@@ -92,18 +98,21 @@ READERS = (
     Reader(("follows_run",), lambda cfg: cfg.follows is not None, "it follows no other run"),
     Reader(("student.*",), lambda cfg: cfg.stage.learns == "student", "no stage of it trains a student"),
     Reader(("stage.projection",), _projects, "no loss of it compares hidden states"),
+    Reader(("data.negatives_skip",), _samples, "no stage of it samples negatives (triples have theirs)"),
     Reader(
-        ("data.negatives_skip", "data.negatives_depth", "data.negatives_runs"), _samples,
-        "no stage of it samples negatives (triples have theirs)",
+        ("data.negatives_depth", "data.negatives_runs"), _reads_pool,
+        "no stage of it samples negatives (triples have theirs) or ranks candidates again",
     ),
     Reader(
-        ("stage.negatives",), lambda cfg: cfg.stage.reads == "triples" and OmegaConf.is_interpolation(cfg.data, "negatives"),
-        "data.negatives stands in its place, or all stages of it read passages",
+        ("stage.negatives",),
+        lambda cfg: cfg.stage.reads == "triples" and not mines(cfg) and OmegaConf.is_interpolation(cfg.data, "negatives"),
+        "data.negatives stands in its place, or all stages of it read passages or mine negatives",
     ),
     Reader(
-        ("data.negatives", "data.negatives_margin", "data.negatives_scores", "data.train_on"),
-        lambda cfg: cfg.stage.reads == "triples", "all stages of it read passages",
+        ("data.negatives", "data.negatives_scores", "data.train_on"),
+        lambda cfg: cfg.stage.reads == "triples" and not mines(cfg), "all stages of it read passages, or mine negatives",
     ),
+    Reader(("data.negatives_margin",), lambda cfg: cfg.stage.reads == "triples", "all stages of it read passages"),
     Reader(("data.passages", "data.valid_passages"), lambda cfg: cfg.stage.reads == "passages", "no stage of it reads text"),
     Reader(("data.batch_size",), lambda cfg: cfg.data.max_tokens is None, "data.max_tokens stands in its place"),
     Reader(("data.holdout",), _holds_out, "data.valid and data.test are named"),

@@ -137,8 +137,9 @@ def _require_ranking(run: Path, record: dict[str, Any]) -> None:
     if record.get("test_pending"):
         raise ValueError(f"{run} was trained, but its last test didn't end. Run its command again first.")
     if record["settings"].get("stage.learns") == "nothing":
-        what = f"a teacher's scores (stage {record['stage']}), not a ranker"
-        raise ValueError(f"{run} holds {what}. Name the students that learnt from them.")
+        what = "mined negatives" if "stage.depth" in record["settings"] else "a teacher's scores"
+        told = f"{run} holds {what} (stage {record['stage']}), not a ranker"
+        raise ValueError(f"{told}. Name the students that learnt from them.")
     if not record.get("ranks", True):
         raise ValueError(
             f"{run} is a language model (stage {record['stage']}) and can't rank yet. Name a run that starts from "

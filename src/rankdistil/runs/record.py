@@ -23,7 +23,7 @@ from rankdistil.processes.stopping import Stopped
 # What a run may have written before its first checkpoint; all else in its folder is the user's.
 WRITTEN = (
     ".hydra", "run.json", "hparams.yaml", "metrics.csv", "wandb", "export", "tensorboard", "start", "valid.run", "scores",
-    "trained_on.npy", "test.run", "metrics.json", "per_query.jsonl",
+    "trained_on.npy", "test.run", "metrics.json", "per_query.jsonl", "vectors", "negatives.run",
 )  # fmt: skip
 
 PACKAGES = ("rankdistil", "torch", "lightning", "transformers", "ir-datasets", "ir-measures", "bm25s", "numpy")
@@ -120,7 +120,7 @@ def _commit() -> str:
 
 
 BEGUN = (LOCK, ".hydra")  # what a run writes before its run.json
-PRODUCTS = ("export/config.json", "scores/scores.json")  # what a finished run leaves for others
+PRODUCTS = ("export/config.json", "scores/scores.json", "negatives.run")  # what a finished run leaves for others
 
 
 class State(NamedTuple):
@@ -166,7 +166,7 @@ def state(folder: Path, settings: dict[str, Any], tests: Sequence[dict[str, Any]
         if tests is not None and (untested := _untested(record, tests)):
             return State("to test", f"finished {record['finished']}; {untested}: tested again")
         return State("finished", f"finished {record['finished']}, same settings")
-    for left in ("checkpoints/last.ckpt", "scores"):
+    for left in ("checkpoints/last.ckpt", "scores", "vectors"):
         if (folder / left).exists():
             return State("to resume", f"stopped before its end; {folder / left} is there")
     return State("to run", "stopped before its first checkpoint")
@@ -235,7 +235,8 @@ def prepare(
 
 def discard_unstarted(folder: Path) -> None:
     """Remove what a run wrote that ended before its first checkpoint or scores: nothing in it could be continued or used."""
-    if (folder / "checkpoints").is_dir() or any((folder / "scores").glob("*.parquet")):
+    parts = ("scores/*.parquet", "vectors/*/*.npz")
+    if (folder / "checkpoints").is_dir() or any(part for pattern in parts for part in folder.glob(pattern)):
         return
     ours = [path for path in folder.iterdir() if path.name in WRITTEN or is_unfinished(path)]
     for path in sorted(ours, key=lambda path: path.name == "run.json"):  # last: without it, the rest would be a stranger's

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
 
 from rankdistil.config.checks import build
-from rankdistil.config.choices import asks_scorer, each_test, named_source, score_folders, scorer_settings
+from rankdistil.config.choices import asks_scorer, each_test, mines, named_source, score_folders, scorer_settings, searches
 from rankdistil.config.schema import listed, names, plain, require_known
 from rankdistil.data.batches.datamodule import RankingDataModule
 from rankdistil.data.batches.passages import PassageDataModule
@@ -127,7 +127,9 @@ def wanted(cfg: DictConfig, train: bool, valid: bool = False) -> Wanted:
         add(open_passages(cfg.data), "docs")
     elif train:
         reader = open_reader(cfg.data, "train")
-        if lists_groups(cfg.data.train_on, cfg.data.negatives, reader.dataset.has_docpairs()):
+        if searches(cfg):
+            add(reader, "docs", "queries", "qrels")
+        elif not mines(cfg) and lists_groups(cfg.data.train_on, cfg.data.negatives, reader.dataset.has_docpairs()):
             add(reader, "docs", "queries", "docpairs")
         else:
             add_ranking(reader)

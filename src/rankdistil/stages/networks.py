@@ -220,6 +220,11 @@ def check_kind(cfg: DictConfig) -> None:
     if cfg.stage.learns == "teacher" or not isinstance(locate(named), Path):
         return
     found = foreign_kind(named, takes_export(cfg))
+    if found is not None and cfg.stage.learns == "nothing":
+        raise ValueError(
+            f"{key}={named} is no ranker of ours; it looks like a {found}. Name it so: teacher.kind={found} "
+            f"teacher.path={named}."
+        )
     if found is not None:
         raise ValueError(
             f"{key}={named} is no ranker whose layers and tokens a student can share; it looks like a {found}, and stage "

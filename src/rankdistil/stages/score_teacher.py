@@ -22,6 +22,8 @@ from rankdistil.config.choices import asks_scorer, each_test, learnt_from, score
 from rankdistil.data.batches.datamodule import RankingDataModule
 from rankdistil.data.batches.stream import ShardStream
 from rankdistil.data.collections.leaks import write_trained_on
+from rankdistil.data.collections.texts import Collection
+from rankdistil.data.encode import Rows
 from rankdistil.data.files.trec_runs import forget_run
 from rankdistil.data.records import ScoredPairs, TextBatch
 from rankdistil.data.stores.contents import tokenizer_fingerprint
@@ -73,7 +75,7 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
     quieten()
     require("pyarrow", "experiment=score_teacher (Parquet)")  # before hours of scoring, not after
     before = read_record(folder) or {}
-    teacher = _open_scorer(cfg) if asks_scorer(cfg) else _open_ranker(cfg)
+    teacher = open_teacher(cfg)
     data, target = teacher.data, folder / FOLDER
     texts = texts_scored(run_data.open_reader(cfg.data, "train"))
     collection, source = data.open_training()
@@ -81,9 +83,6 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
         data.open_test()
     forget_run()
     pairs = source.pairs()
-    shards = {number: pairs[at : at + SHARD] for number, at in enumerate(range(0, len(pairs), SHARD))}
-    target.mkdir(exist_ok=True)
-    left = {number: rows for number, rows in shards.items() if not (target / shard_name(number)).is_file()}
     again = before.get("status") == "finished"
     record = before if again else before | begun(cfg, settings, parents)
     record |= {"pairs": len(pairs), "ranks": False, "data": data.account(), "precision": PRECISION[teacher.made_of["dtype"]]}
@@ -96,28 +95,52 @@ def run_scoring(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents
     with nullcontext() if again else failure_recorded(folder, record):
         if tested_scorer(cfg):
             _test(cfg, teacher, folder, console if first else None)
-        if left:
-            writer = ScoreWriter(target, {number: len(rows) for number, rows in left.items()})
-            runner = build_runner(run_data.trainer_arguments(cfg), [writer, ProgressReport(f"teacher {teacher_name(cfg)}")])
-            place = runner.global_rank, runner.world_size
-            stream = ShardStream(left, *collection, data.encoder_of("train"), cfg.data.eval_batch_size, *place)
-            runner.test(teacher.module, data.loader(stream), verbose=False)
-            runner.strategy.barrier()
+        shards = write_scores(cfg, teacher, collection, pairs, target)
     if not first:
         return
-    made_of = teacher.made_of | texts
-    write_json(target / HEADER, {"made_of": made_of, "shards": {shard_name(n): len(rows) for n, rows in shards.items()}})
+    write_json(target / HEADER, {"made_of": teacher.made_of | texts, "shards": shards})
     record.pop("test_pending", None)
     finished = {} if again else {"status": "finished", "finished": time.strftime("%Y-%m-%d %H:%M:%S")}
     write_json(folder / "run.json", record | finished)
     print_plain(
         console,
         [
-            *_cuts(teacher.scorer),
+            *told_cuts(teacher.scorer),
             f"teacher {teacher_name(cfg)}: scores of {len(pairs)} pairs. Train from them: teacher.scores={target}",
             f"files: {folder}/  {FOLDER}/  run.json{'  metrics.json  test.run' if tested_scorer(cfg) else ''}",
         ],
     )
+
+
+def open_teacher(cfg: DictConfig) -> Teacher:
+    """Open what scores, with the data of its run."""
+    return _open_scorer(cfg) if asks_scorer(cfg) else _open_ranker(cfg)
+
+
+def write_scores(cfg: DictConfig, teacher: Teacher, collection: Collection, pairs: Rows, folder: Path) -> dict[str, int]:
+    """Score pairs, all processes together, and write them down shard by shard; shards that are there stay.
+
+    Args:
+        cfg: of the run.
+        teacher: what scores.
+        collection: the texts of the training split.
+        pairs: rows of query and passage, (N, 2).
+        folder: where shards go.
+
+    Returns:
+        Pairs of each shard, by its file.
+    """
+    shards = {number: pairs[at : at + SHARD] for number, at in enumerate(range(0, len(pairs), SHARD))}
+    folder.mkdir(exist_ok=True)
+    left = {number: rows for number, rows in shards.items() if not (folder / shard_name(number)).is_file()}
+    if left:
+        writer = ScoreWriter(folder, {number: len(rows) for number, rows in left.items()})
+        runner = build_runner(run_data.trainer_arguments(cfg), [writer, ProgressReport(f"teacher {teacher_name(cfg)}")])
+        place, encoder = (runner.global_rank, runner.world_size), teacher.data.encoder_of("train")
+        stream = ShardStream(left, *collection, encoder, cfg.data.eval_batch_size, *place)
+        runner.test(teacher.module, teacher.data.loader(stream), verbose=False)
+        runner.strategy.barrier()
+    return {shard_name(number): len(rows) for number, rows in shards.items()}
 
 
 def _open_ranker(cfg: DictConfig) -> Teacher:
@@ -160,7 +183,7 @@ def _test(cfg: DictConfig, teacher: Teacher, folder: Path, console: Console | No
     print_plain(console, [line])
 
 
-def _cuts(scorer: Scorer | None) -> list[str]:
+def told_cuts(scorer: Scorer | None) -> list[str]:
     """Say how many texts were cut, of those that this process read."""
     found = scorer.cuts().items() if scorer else ()
     return [

@@ -75,13 +75,13 @@ class Vectors:
         some = slice(*self.starts[row : row + 2])
         return self.words[some], self.values[some]
 
-    def dense(self, some: slice, width: int) -> Tensor:
-        """Return some of the vectors with all of their numbers, float32, (n, width)."""
+    def columns(self, some: slice, width: int) -> Tensor:
+        """Return some of the vectors with all of their numbers, each a column, float32, (width, n)."""
         if self.starts is None:
-            return torch.from_numpy(self.values[some])
+            return torch.from_numpy(self.values[some]).T
         lengths, part = np.diff(self.starts)[some], slice(self.starts[some.start], self.starts[min(some.stop, len(self))])
-        matrix = torch.zeros(len(lengths), width)
-        matrix[np.repeat(np.arange(len(lengths)), lengths), self.words[part]] = torch.from_numpy(self.values[part])
+        matrix = torch.zeros(width, len(lengths))
+        matrix[self.words[part], np.repeat(np.arange(len(lengths)), lengths)] = torch.from_numpy(self.values[part])
         return matrix
 
     def matrix(self, width: int) -> Tensor:
@@ -138,6 +138,13 @@ class Hits(NamedTuple):
         query = self.query[ranked]
         kept = ranked[np.arange(len(query)) - np.searchsorted(query, query) < depth]
         return Hits(self.query[kept], self.passage[kept], self.score[kept])
+
+    def worst(self, queries: int, depth: int) -> Scores:
+        """Return the last score of each query that has ``depth`` passages, -inf of others, (Q,); of what ``best`` returned."""
+        ends, scores = np.searchsorted(self.query, np.arange(queries), side="right"), np.full(queries, -np.inf, np.float32)
+        whole = np.diff(ends, prepend=0) == depth
+        scores[whole] = self.score[ends[whole] - 1]
+        return scores
 
 
 class Bounds(NamedTuple):
@@ -212,25 +219,29 @@ def search(
         depth: passages of a query at most. Sparse vectors without a common word are no hit, as with BM25.
         device: computes the products, in float32.
     """
-    found = Mined(Hits.joined([]), *(np.zeros(len(queries), np.int64) for _ in range(2)))
+    kept, new, worst = Hits.joined([]), [], np.full(len(queries), -np.inf, np.float32)
+    above, left_out = (np.zeros(len(queries), np.int64) for _ in range(2))
     for start, passages in shards:
         width = max(queries.width, passages.width)
-        matrix, parts = passages.matrix(width).to(device), []
+        matrix = passages.matrix(width).to(device)
         here = (relevant[1] >= start) & (relevant[1] < start + len(passages))
         judged = relevant[0][here], relevant[1][here] - start
         for some in _blocks(len(queries), 1 if passages.starts is None else width):
-            scores = (matrix @ queries.dense(some, width).to(device).T).T
+            columns = queries.columns(some, width).to(device)
+            scores = columns.T @ matrix.T if passages.starts is None else (matrix @ columns).T.contiguous()
             if passages.starts is not None:
                 scores = scores.masked_fill(scores <= 0, -torch.inf)
             inside = (judged[0] >= some.start) & (judged[0] < some.stop)
             scores[judged[0][inside] - some.start, judged[1][inside]] = -torch.inf
-            highest, limit = (torch.from_numpy(bound[some]).to(device).unsqueeze(1) for bound in bounds)
+            highest, limit, least = (torch.from_numpy(one[some]).to(device).unsqueeze(1) for one in (*bounds, worst))
             over = scores > limit
-            for count, higher in zip((found.above, found.left_out), (scores > highest, over), strict=True):
-                count[some] += higher.sum(1).cpu().numpy()
-            parts.append(_best(scores.masked_fill(over, -torch.inf), some.start, start, depth))
-        found = found._replace(hits=Hits.joined([found.hits, *parts]).best(order, depth))
-    return found
+            above[some] += (scores > highest).sum(1).cpu().numpy()
+            left_out[some] += over.sum(1).cpu().numpy()
+            new.append(_best(scores.masked_fill(over, -torch.inf), least, some.start, start, depth))
+        if sum(len(part.query) for part in new) >= len(kept.query):  # seldom, once most passages are worse than those kept
+            kept, new = Hits.joined([kept, *new]).best(order, depth), []
+            worst = kept.worst(len(queries), depth)
+    return Mined(Hits.joined([kept, *new]).best(order, depth), above, left_out)
 
 
 def _blocks(queries: int, width: int) -> Iterator[slice]:
@@ -239,10 +250,10 @@ def _blocks(queries: int, width: int) -> Iterator[slice]:
     return (slice(at, at + each) for at in range(0, queries, each))
 
 
-def _best(scores: Tensor, query: int, passage: int, depth: int) -> Hits:
-    """Return the best of each row and all that are as good as the last of them; what is -inf is none of them."""
-    least = scores.topk(min(depth, scores.shape[1])).values[:, -1:]
-    rows, columns = ((scores >= least) & (scores > -torch.inf)).nonzero(as_tuple=True)
+def _best(scores: Tensor, least: Tensor, query: int, passage: int, depth: int) -> Hits:
+    """Return the best of each row that aren't below its least, and all that are as good as the last of them; none is -inf."""
+    last = scores.topk(min(depth, scores.shape[1])).values[:, -1:]
+    rows, columns = ((scores >= last.maximum(least)) & (scores > -torch.inf)).nonzero(as_tuple=True)
     return Hits((rows + query).cpu().numpy(), (columns + passage).cpu().numpy(), scores[rows, columns].cpu().numpy())
 
 

@@ -276,14 +276,6 @@ def test_only_limits_and_the_store_may_be_left_open(name):
         replace(SETTINGS, **{name: None})
 
 
-@pytest.mark.parametrize("one", [{"negatives_margin": 1.0}, {"negatives_scores": "runs/scores"}], ids=str)
-def test_a_margin_needs_scores_and_scores_a_margin(one):
-    with pytest.raises(
-        ValueError, match=r"^data\.negatives_margin and data\.negatives_scores belong together: set both, or neither"
-    ):
-        replace(SETTINGS, **one)
-
-
 def test_batches_by_tokens_need_a_store():
     with pytest.raises(ValueError, match=r"^data\.max_tokens needs data\.store=<folder>: without one, "):
         replace(SETTINGS, max_tokens=4096)

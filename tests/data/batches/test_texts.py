@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader
 
+from rankdistil.data.batches import texts as batches_of_texts
 from rankdistil.data.batches.datamodule import RankingDataModule
 from rankdistil.data.batches.stream import CandidateStream, ShardStream
+from rankdistil.data.batches.texts import TextShards
 from rankdistil.data.collections.reader import Reader
 from rankdistil.data.records import TextBatch
 from rankdistil.data.settings import DataSettings
@@ -53,3 +55,20 @@ def test_a_process_without_pairs_has_a_batch_that_counts_for_nothing(data: Ranki
     collection, source = data.open_training()
     (batch,) = CandidateStream(source.pairs()[:1], *collection, data.encoder_of("train"), 2, rank=1, world=2)
     assert (batch.query_ids, batch.passage_ids, len(batch.queries)) == ((), (), 1)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_shards_of_single_texts_are_shared_out_and_each_text_read_once_in_its_order(monkeypatch, world: int) -> None:
+    monkeypatch.setattr(batches_of_texts, "TOGETHER", 2)
+    every = [(str(number), f"text {number}") for number in range(13)]
+    left = {0: 3, 2: 3, 4: 1}  # of five shards; two are there
+    streams = [TextShards(lambda: every, 3, left, rank, world) for rank in range(world)]
+    found = [[*stream] for stream in streams]
+    assert [len(stream) for stream in streams] == [max(1, len(batches)) for batches in found]
+    read = [(int(group), *row) for batches in found for batch in batches
+            for group, *row in zip(batch.groups[: len(batch.query_ids)], batch.query_ids, batch.passages)]  # fmt: skip
+    assert sorted(read, key=lambda row: int(row[1])) == [(n // 3, *every[n]) for n in (0, 1, 2, 6, 7, 8, 12)]
+    assert all(len(batch.passages) <= 2 for batches in found for batch in batches)
+    idle = [batches for batches in found if all(batch.query_ids == () for batch in batches)]
+    assert len(idle) == max(0, world - 3)
+    assert all(len(batches) == 1 for batches in idle)

@@ -110,7 +110,7 @@ class RankingDataModule(StreamDataModule):
         settings, store = self.settings, self._store
         if self.encoder is None and store is not None:
             store /= TEXTS
-        self._texts = self._collection("train")
+        self._texts = self.collection("train")
         self._source = open_source(
             self._train, self._texts, settings.train_on, settings.relevance_level, settings.negatives_depth,
             settings.negatives_skip, settings.negatives, store, self._margin(),
@@ -137,7 +137,7 @@ class RankingDataModule(StreamDataModule):
         if split not in self._tasks:
             reader = self._reader(split)
             depth, limit = self.settings.reranked(split)
-            judged = judgments(reader, self._collection(split).passages)
+            judged = judgments(reader, self.collection(split).passages)
             qrels = spread(judged, limit)
             found = self._ranked(split, depth, qrels)
             first_stage = reader.first_stage if is_ordered(found) else f"{reader.first_stage} (no order)"
@@ -220,19 +220,20 @@ class RankingDataModule(StreamDataModule):
     def _reader(self, split: str) -> Reader:
         return {"train": self._train, "valid": self._valid, "test": self._test}[split]
 
-    def _collection(self, split: str) -> Collection:
+    def collection(self, split: str) -> Collection:
+        """Return the texts of a split."""
         if split not in self._collections:
             self._collections[split] = open_collection(self._reader(split), self.encoder, self._store)
         return self._collections[split]
 
     def _ranked(self, split: str, depth: int, queries: Iterable[str]) -> Ranking:
         reader = self._reader(split)
-        return known_candidates(reader, reader.candidates(depth, queries), self._collection(split).passages)
+        return known_candidates(reader, reader.candidates(depth, queries), self.collection(split).passages)
 
     def _rows(self, split: str) -> Rows:
         """Return query and passage of each pair of a split, (N, 2)."""
         if split not in self._pairs:
-            collection, candidates = self._collection(split), self.task(split).candidates
+            collection, candidates = self.collection(split), self.task(split).candidates
             queries = [query for query, row in candidates.items() for _ in row]
             passages = [hit.passage_id for row in candidates.values() for hit in row]
             self._pairs[split] = np.stack([collection.queries.rows(queries), collection.passages.rows(passages)], axis=1)
@@ -240,7 +241,7 @@ class RankingDataModule(StreamDataModule):
 
     def _evaluation(self, split: str) -> DataLoader:
         rows, size, encoder = self._rows(split), self.settings.eval_batch_size, self.encoder_of(split)
-        return self.loader(CandidateStream(rows, *self._collection(split), encoder, size, *self.place()))
+        return self.loader(CandidateStream(rows, *self.collection(split), encoder, size, *self.place()))
 
 
 def spread(judged: Qrels, limit: int | None) -> Qrels:

@@ -311,7 +311,7 @@ class Check:
     def _tell_margin(self, reader: Reader) -> None:
         """Compare ``data.negatives_scores`` with the texts of the training split."""
         files = reader.source.files.values() if isinstance(reader.source, FolderSplit) else ()
-        if self.settings.negatives_margin is not None and all(path.is_file() for path in files):
+        if self.settings.negatives_scores is not None and all(path.is_file() for path in files):
             folder = Path(self.settings.negatives_scores).expanduser()
             matching_header(folder, texts_scored(reader), "data.negatives_scores")
             self.notes.append("training: how many negatives data.negatives_margin leaves out is told as a run starts.")
