@@ -106,7 +106,7 @@ READERS = (
     Reader(
         ("stage.negatives",),
         lambda cfg: cfg.stage.reads == "triples" and not mines(cfg) and OmegaConf.is_interpolation(cfg.data, "negatives"),
-        "data.negatives stands in its place, or all stages of it read passages or mine negatives",
+        "data.negatives stands in its place, or all stages of it read passages",
     ),
     Reader(
         ("data.negatives", "data.negatives_scores", "data.train_on"),

@@ -65,8 +65,8 @@ def test_shards_of_single_texts_are_shared_out_and_each_text_read_once_in_its_or
     streams = [TextShards(lambda: every, 3, left, rank, world) for rank in range(world)]
     found = [[*stream] for stream in streams]
     assert [len(stream) for stream in streams] == [max(1, len(batches)) for batches in found]
-    read = [(int(group), *row) for batches in found for batch in batches
-            for group, *row in zip(batch.groups[: len(batch.query_ids)], batch.query_ids, batch.passages)]  # fmt: skip
+    counted = [batch for batches in found for batch in batches if batch.query_ids]
+    read = [row for batch in counted for row in zip(batch.groups.tolist(), batch.query_ids, batch.passages, strict=True)]
     assert sorted(read, key=lambda row: int(row[1])) == [(n // 3, *every[n]) for n in (0, 1, 2, 6, 7, 8, 12)]
     assert all(len(batch.passages) <= 2 for batches in found for batch in batches)
     idle = [batches for batches in found if all(batch.query_ids == () for batch in batches)]
