@@ -14,7 +14,7 @@ from rankdistil.data.encode import Rows, Texts
 from rankdistil.data.records import TextBatch
 from rankdistil.data.stores.ragged import in_chunks
 
-TOGETHER = 1 << 10  # single texts in a batch
+TOGETHER = 1 << 8  # single texts in a batch
 
 
 class PairTexts:
