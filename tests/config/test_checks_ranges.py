@@ -14,6 +14,8 @@ SMOKE = "+experiment=smoke"
         ("seed=99999999999", "seed is 99999999999; expected a whole number of at least 0 and at most 4294967295."),
         ("teacher.seed=true", "teacher.seed is True; expected a whole number of at least 0 and at most 4294967295."),
         ("stage.patience=0", "stage.patience is 0; expected a whole number of at least 1."),
+        ("stage.averaging=1", "stage.averaging is 1; expected a decay in [0, 1), or null for no average of the weights."),
+        ("stage.averaging=nan", "stage.averaging is nan; expected a decay in [0, 1), or null for no average of the weights."),
         ("resume=1", "resume is 1; expected true or false."),
         ("+trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches is 0; expected a whole number of at least 1."),
         ("+trainer.num_nodes=x", "trainer.num_nodes is 'x'; expected a whole number of at least 1."),

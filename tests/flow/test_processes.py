@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from support import REPOSITORY
 
 from tests.flow.reference import FILES, measure
@@ -39,6 +41,21 @@ def test_a_run_in_two_processes_trains_exports_and_tests_as_one(tmp_path: Path) 
         rates = [row["passages_per_second"] for row in each]
         assert together["passages_per_second"] == pytest.approx(sum(rates))
     assert "1 threads in each of 2 processes" in done.stdout or "2 threads in each of 2 processes" in done.stdout
+
+
+def test_two_processes_train_one_average_which_is_what_is_validated_and_exported(tmp_path: Path) -> None:
+    words = ["+experiment=finetune_6l", "data.batch_size=4", "stage.lr=1e-3"]
+    weights, best = {}, {}
+    for name, more in (("plain", []), ("one", ["stage.averaging=0.5"]), ("two", ["stage.averaging=0.5", *TWO])):
+        _, record = train(tmp_path / name, *words, *more)
+        run = tmp_path / name / "finetune/2l/seed0"
+        saved = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+        exported, best[name] = load_file(run / "export/model.safetensors"), record["validation"]["best"]
+        assert all(torch.equal(value, saved["state_dict"][f"ranker.bert.{key}"]) for key, value in exported.items())
+        weights[name] = exported["classifier.weight"]
+    assert weights["two"] == pytest.approx(weights["one"], abs=1e-5)
+    assert (weights["one"] - weights["plain"]).abs().max() > 1e-4
+    assert best["two"] == pytest.approx(best["one"], abs=1e-4)
 
 
 def test_three_processes_measure_what_one_does_to_the_last_bit(tmp_path: Path) -> None:

@@ -79,6 +79,15 @@ def test_the_lists_of_a_loss_are_its_own_stage_s_and_its_teacher_is_that_of_all_
     assert [step.cfg.data.negatives for step in planned("+experiment=listwise_kl_6l", "data.negatives=3")] == [3, 3]
 
 
+def test_an_average_of_the_weights_decides_its_own_run_and_none_decides_nothing(planned) -> None:
+    (teacher, off), (same, on) = (
+        planned("+experiment=ranker_distill_6l", f"stage.averaging={decay}") for decay in ("null", 0.9)
+    )
+    assert on.settings == off.settings | {"stage.averaging": 0.9}
+    assert "stage.averaging" not in off.settings
+    assert same.settings == teacher.settings
+
+
 @pytest.mark.parametrize("experiment", ["infonce_6l", "margin_mse_6l"])
 def test_a_loss_over_judgments_has_no_teacher_to_train(planned, experiment: str) -> None:
     stages = [step.cfg.stage.name for step in planned(f"+experiment={experiment}")]

@@ -226,7 +226,11 @@ TRAINING: Section = dict.fromkeys(("follows", "logger", "steps", "lr", "validati
         "name": None, "learns": one_of("teacher", "student", "nothing"), "teacher": one_of("none", "ranker", "language_model"),
         "reads": one_of("triples", "passages"), "negatives": None, "depth": whole(1), "steps": None, "lr": None,
         "warmup_share": None, "weight_decay": None, "gradient_clip": None, "dropout": None, "validations": whole(1),
-        "patience": whole(1, or_null=True), "layer_map": None, "projection": None, "losses": None,
+        "patience": whole(1, or_null=True), "averaging": expected(
+            "a decay in [0, 1), or null for no average of the weights",
+            lambda value: value is None or (type(value) in (int, float) and 0 <= value < 1),
+        ),
+        "layer_map": None, "projection": None, "losses": None,
     },
 }  # fmt: skip
 EVALUATION: Section = dict.fromkeys(("method", "data", "logger")) | {

@@ -33,7 +33,7 @@ EFFICIENCY = 0.5
 FILL, FILL_ALONE = 0.63, 0.53
 BACKWARD = 2  # forward passes that the gradients cost
 PACE = (  # settings that don't change a run's seconds per step, nor its test
-    "seed", "stage.lr", "stage.steps", "stage.warmup_share", "stage.weight_decay", "stage.gradient_clip",
+    "seed", "stage.lr", "stage.steps", "stage.warmup_share", "stage.weight_decay", "stage.gradient_clip", "stage.averaging",
     "stage.losses.*.weight", "student.init_from", "parents.*",
 )  # fmt: skip
 BURST_S = 0.3

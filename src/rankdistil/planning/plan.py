@@ -198,8 +198,10 @@ def outcome_settings(cfg: DictConfig, parents: dict[str, str]) -> dict[str, Any]
     Returns:
         Value by dotted key.
     """
-    of_data = ("negatives",)  # told there
-    stage = {key: value for key, value in recorded(cfg.stage).items() if key not in of_data}
+    left_out = ["negatives"]  # told by data
+    if cfg.stage.get("averaging") is None:
+        left_out.append("averaging")  # decides nothing
+    stage = {key: value for key, value in recorded(cfg.stage).items() if key not in left_out}
     kinds: dict[str, Any] = {"stage": stage, "data": _data(cfg)}
     if cfg.stage.learns != "nothing":  # a score is the same whatever the seed, in float32, on any number of devices
         kinds |= {"seed": cfg.seed, "trainer": _trainer(recorded(cfg.trainer))}

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
 
+from rankdistil.callbacks.averaging import WeightAverage
 from rankdistil.callbacks.checkpoints import AtomicCheckpointIO, RunCheckpoint, SaveExport
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.ranking_metrics import RankingMetrics
@@ -154,6 +155,7 @@ def _fit(
     callbacks = [
         GradientShares(cfg.callbacks.gradient_shares.every),  # before the step is seeded
         StreamPosition(cfg.seed),
+        *([] if cfg.stage.averaging is None else [WeightAverage(cfg.stage.averaging)]),  # before the step may be saved
         ValidationSteps(due),
         *(
             [RankingMetrics(folder, cfg.data.relevance_level, tag=cfg.stage.name, teacher=validated)]
