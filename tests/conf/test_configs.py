@@ -111,6 +111,14 @@ def test_every_experiment_that_another_follows_exists() -> None:
     assert named == {"lm_distill_6l", "lm_layer_distill"} <= set(EXPERIMENTS)
 
 
+def test_every_assistant_that_an_experiment_names_exists_and_is_larger_than_its_student() -> None:
+    named = {name: composed(f"+experiment={name}").teacher for name in EXPERIMENTS}
+    assert {name: (one.assistant, one.assistant_size) for name, one in named.items() if one.assistant is not None} == {
+        "assistant_2l": ("ranker_distill_6l", "4l")
+    }
+    assert {"ranker_distill_6l"} <= set(EXPERIMENTS)
+
+
 def test_no_two_experiments_share_a_run_folder() -> None:
     folders = [composed(f"+experiment={name}").folder for name in EXPERIMENTS]
     assert len(set(folders)) == len(EXPERIMENTS)

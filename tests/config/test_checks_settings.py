@@ -46,6 +46,9 @@ SMOKE = "+experiment=smoke"
         ("resume=perhaps", "resume is 'perhaps'; expected true or false."),
         ("teacher.seed=1.5", "teacher.seed is 1.5; expected a whole number of at least 0 and at most 4294967295."),
         ("follows_run=../other", "follows_run is '../other'; expected a name of 1 to 64 letters"),
+        ("teacher.assistant=a/b", "teacher.assistant is 'a/b'; expected a name of 1 to 64 letters"),
+        ("teacher.assistant_size=''", "teacher.assistant_size is ''; expected a name of 1 to 64 letters"),
+        ("teacher.assistant_run=null", "teacher.assistant_run is None; expected a name of 1 to 64 letters"),
         ("teacher.kind=llm", "teacher.kind is 'llm'; expected one of ranker, cross_encoder, bi_encoder, sparse, causal_lm."),
         ("teacher.dtype=float16", "teacher.dtype is 'float16'; expected one of auto, float32, bfloat16."),
         ("teacher.max_length=0", "teacher.max_length is 0; expected a whole number of at least 1."),
@@ -95,6 +98,25 @@ def test_a_margin_needs_scores_and_scores_a_margin_but_a_miner_has_its_own(word:
     message = "data.negatives_margin and data.negatives_scores belong together: set both, or neither."
     assert str(caught.value) == message
     check(composed("+experiment=mine_negatives", "data.negatives_margin=1"))
+
+
+@pytest.mark.parametrize("key", ["scores", "export"])
+def test_what_stands_for_the_teacher_s_own_run_is_refused_beside_an_assistant(key: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        check(composed("+experiment=assistant_2l", f"teacher.{key}=a/b"))
+    assert str(caught.value) == (
+        f"teacher.{key}=a/b stands beside teacher.assistant=ranker_distill_6l, which the teacher's own run teaches, and which "
+        "alone teaches the student. Leave one of them out; or train the assistant from it first (python train.py +experiment="
+        f"ranker_distill_6l student=4l teacher.{key}=<the same>), and name its run: teacher.assistant=null "
+        "teacher.export=<run>/export."
+    )
+
+
+def test_a_teacher_that_only_gives_scores_has_no_assistant() -> None:
+    cfg = composed("+experiment=assistant_2l", "teacher.kind=bi_encoder", "teacher.path=a/b")
+    check(cfg)
+    with pytest.raises(ValueError, match=r"^teacher\.kind=bi_encoder gives scores, no layers, and stage ranker_distill needs "):
+        networks.check_kind(cfg)
 
 
 @pytest.mark.parametrize(

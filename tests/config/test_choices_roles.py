@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support import MINILM, composed
 
-from rankdistil.config.choices import learnt_from, place_name, teacher_name
+from rankdistil.config.choices import asks_assistant, assistant_name, learnt_from, place_name, teacher_name
 
 
 @pytest.fixture
@@ -40,6 +40,23 @@ def test_a_teacher_that_is_named_outright_is_called_by_its_folder_and_the_run_by
     assert teacher_name(composed("+experiment=smoke", f"teacher.export={run}/export")) == "teacher/minilm/seed0"
     assert teacher_name(composed("+experiment=smoke")) == "minilm"
     assert teacher_name(composed("+experiment=finetune_6l", f"teacher.export={mine}")) == "minilm"  # it has no teacher
+
+
+def test_an_assistant_is_named_by_its_experiment_and_its_size_where_that_is_said() -> None:
+    words = ["+experiment=assistant_2l"]
+    assert assistant_name(composed(*words)) == "ranker_distill_6l 4l"
+    assert assistant_name(composed(*words, "teacher.assistant_size=null")) == "ranker_distill_6l"
+
+
+def test_a_stage_without_a_student_or_a_ranker_has_no_assistant() -> None:
+    named = ["teacher.assistant=ranker_distill_6l"]
+    asked = {
+        stage: asks_assistant(composed(f"stage={stage}", *named))
+        for stage in ("teacher", "finetune", "lm_distill", "score_teacher")
+    }
+    assert not any(asked.values())
+    assert asks_assistant(composed("stage=logit_distill", *named))
+    assert not asks_assistant(composed("stage=logit_distill"))
 
 
 def test_what_a_run_learnt_from_are_the_runs_of_its_teacher_its_start_and_its_scores() -> None:

@@ -78,6 +78,7 @@ def test_ranks_with_other_settings_end_before_anything_runs_and_each_machine_is_
             "  lr.finetune: 1e-300 -> 0.125",
             "  run_name: seed0 -> seed1",
         ]
+        assert "  teacher.assistant_run: seed0 -> seed1" in lines
         assert "  stage.lr: 1e-300 -> 0.125" in lines
     assert not (tmp_path / "runs").exists()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankdistil.models.student import map_layers
+from rankdistil.models.student import at_depth, map_layers
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,16 @@ def test_a_list_that_is_no_map_is_answered_with_what_would_be(layers: list):
         f"student.layer_map is {layers}; expected uniform, spread, or 2 rising numbers of 1 to 6, the last one 6: the teacher "
         "layer that each of the student's learns from."
     )
+
+
+@pytest.mark.parametrize(
+    ("named", "other", "found"),
+    [
+        ([2, 6], 6, [2, 6]), ([2, 6], 4, [1, 4]), ([2, 6], 3, [1, 3]), ([1, 3, 6], 4, [1, 2, 4]), ([1, 6], 2, [1, 2]),
+        ([1, 4], 4, [1, 4]),  # of the other itself
+        ([1, 2, 6], 3, [1, 2, 6]),  # two layers at one depth
+        ("spread", 4, "spread"), (["2", 6], 4, ["2", 6]), ([], 4, []), (None, 4, None),
+    ],
+)  # fmt: skip
+def test_a_list_of_a_teacher_s_layers_means_an_assistant_s_at_the_same_depth(named, other, found):
+    assert at_depth(named, 6, other) == found

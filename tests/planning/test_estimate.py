@@ -40,6 +40,15 @@ def test_a_live_teacher_adds_a_pass_in_training_and_timing_and_one_validation() 
     assert estimate.run_flops(composed("+experiment=smoke"), 10) == pytest.approx(both)
 
 
+def test_an_assistant_stands_for_the_teacher_but_in_timing(tmp_path: Path) -> None:
+    student, assistant, teacher = (counted(shape) for shape in (STUDENT, (4, *STUDENT[1:]), TEACHER))
+    scale = "scale=smoke"
+    cfg = composed("+experiment=assistant_2l", scale, f"paths.runs={tmp_path}")
+    step = plan.make_plan(cfg, lambda parent: composed(scale, *parent))[-1]
+    both = (9 * 4 * 3 + 3 * 28 + 100 + 90) * student + (9 * 4 + 28) * assistant + 90 * teacher
+    assert estimate.run_flops(step.cfg, 10, step.assistant) == pytest.approx(both)
+
+
 def test_a_language_model_reads_passages_and_has_no_test() -> None:
     student, teacher = (counted(shape, estimate.FILL_ALONE) for shape in (STUDENT, TEACHER))
     cfg = composed("+experiment=lm_distill_6l", "scale=smoke", "student=2l")

@@ -21,11 +21,12 @@ PROCEDURES = {"LMD+FT": "lm_finetune_6l", "RD": "ranker_distill_6l", "LMD+RD": "
 
 @pytest.fixture
 def planned(tmp_path: Path):
-    """Plan a command line; what is composed for parents is composed in the same way."""
+    """Plan a command line; what is composed for parents is composed in the same way, at its scale."""
 
     def steps(*overrides: str) -> list[plan.Step]:
         cfg = composed(*overrides, f"paths.runs={tmp_path}/runs")
-        return plan.make_plan(cfg, lambda parent: composed(*parent))
+        scale = [word for word in overrides if word.startswith("scale=")]
+        return plan.make_plan(cfg, lambda parent: composed(*scale, *parent))
 
     return steps
 
@@ -234,6 +235,77 @@ def test_a_teacher_whose_test_would_be_another_is_used_as_a_parent_and_tested_ag
     assert alone.state.name == "to test"
     assert alone.state.reason.startswith("finished then; other test settings (data.")
     assert alone.state.reason.endswith("): tested again")
+
+
+ASSISTED = ("teacher/minilm/seed0", "ranker_distill/4l/seed0", "assistant/2l/seed0")
+
+
+def test_an_assistant_comes_between_its_teacher_and_its_student_which_has_no_other_parent(planned) -> None:
+    _, assistant, child = steps = planned("+experiment=assistant_2l", "stage.lr=0.5", "student.heads=6")
+    assert folders(steps) == [*ASSISTED]
+    assert assistant.parents.keys() == {"teacher"}
+    assert child.parents == {
+        "assistant": {"source": f"{assistant.folder}/export", "fingerprint": fingerprint(assistant.settings)}
+    }
+    assert child.settings["parents.assistant"] == fingerprint(assistant.settings)
+    assert (child.assistant, assistant.assistant) == (assistant.cfg, None)
+    assert [step.cfg.student.heads for step in (assistant, child)] == [12, 6]
+    assert start_in_words(child.cfg) == "cut out of the assistant ranker_distill_6l 4l"
+
+
+@pytest.mark.parametrize("common", [(), ("seed=3",), ("data.batch_size=3", "steps.ranker_distill=9", "scale=smoke")])
+def test_a_run_of_its_own_is_reused_as_an_assistant_where_its_settings_agree(planned, common: tuple[str, ...]) -> None:
+    for step in planned("+experiment=ranker_distill_6l", "student=4l", *common):
+        finish(step)
+    assert [step.state.name for step in planned("+experiment=assistant_2l", *common)] == ["finished", "finished", "to run"]
+    with pytest.raises(ValueError, match=r"ranker_distill/4l/seed\d holds a run made with other settings"):
+        planned("+experiment=assistant_2l", *common, "lr.ranker_distill=0.5")
+    *_, child = planned("+experiment=assistant_2l", *common, "lr.ranker_distill=0.5", "teacher.assistant_run=other")
+    assert child.parents["assistant"]["source"].endswith("/ranker_distill/4l/other/export")
+
+
+def test_assistants_of_assistants_make_a_chain_of_sizes_under_one_teacher(planned) -> None:
+    words = ["+experiment=assistant_2l", "teacher.assistant=assistant_2l", "teacher.assistant_size=3l", "teacher.seed=2"]
+    *_, middle, child = steps = planned(*words)
+    assert folders(steps) == ["teacher/minilm/seed2", "ranker_distill/4l/seed0", "assistant/3l/seed0", "assistant/2l/seed0"]
+    assert [step.parents.keys() for step in steps] == [set(), {"teacher"}, {"assistant"}, {"assistant"}]
+    assert child.parents["assistant"]["source"] == f"{middle.folder}/export"
+
+
+def test_all_steps_of_a_procedure_have_its_assistant_and_an_experiment_that_is_followed_keeps_its_own(planned) -> None:
+    words = ["+experiment=lm_two_step_6l", "student=2l", "teacher.assistant=ranker_distill_6l", "teacher.assistant_size=4l"]
+    steps = {step.cfg.method: step.parents.keys() for step in planned(*words)}
+    assert steps == {
+        "teacher": set(), "ranker_distill": {"teacher"}, "lm_distill": set(), "lm_layer_distill": {"assistant", "student"},
+        "lm_two_step": {"assistant", "student"},
+    }  # fmt: skip
+    *_, followed, child = planned("+experiment=finetune_6l", "student=2l", "follows=assistant_2l")
+    alone = planned("+experiment=assistant_2l")[-1]
+    assert (followed.folder, followed.settings) == (alone.folder, alone.settings)
+    assert child.parents.keys() == {"student"}
+
+
+def test_an_experiment_that_is_its_own_assistant_is_refused_with_the_circle(tmp_path: Path) -> None:
+    def circle(overrides: list[str]) -> DictConfig:
+        return composed(*overrides, "teacher.assistant=ranker_distill_6l", f"paths.runs={tmp_path}")
+
+    with pytest.raises(ValueError) as caught:
+        plan.make_plan(circle(["+experiment=ranker_distill_6l", "teacher.assistant_size=4l"]), circle)
+    assert str(caught.value) == (
+        "teacher.assistant=ranker_distill_6l: that experiment is its own assistant (ranker_distill_6l 4l <- ranker_distill_6l "
+        "<- ranker_distill_6l)."
+    )
+
+
+@pytest.mark.parametrize(("named", "stage"), [("finetune_6l", "finetune"), ("lm_layer_distill", "layer_distill")])
+def test_an_assistant_that_no_ranker_teaches_or_that_ranks_nothing_is_refused(planned, named: str, stage: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        planned("+experiment=assistant_2l", f"teacher.assistant={named}")
+    assert str(caught.value) == (
+        f"teacher.assistant={named} is an experiment of stage {stage}; expected one that learns from the teacher ranker and "
+        "ranks itself, such as ranker_distill_6l. A ranker that none has taught can be the teacher: teacher.assistant=null "
+        "teacher.export=<its run>/export."
+    )
 
 
 def test_an_experiment_that_starts_from_itself_is_refused_with_the_circle(planned) -> None:

@@ -20,6 +20,9 @@ def told(*words: str, experiment: str = "finetune_6l") -> list[str]:
         ("teacher.export=x", "no stage of it learns from a ranker"),
         ("teacher.scores=x", "no student of it learns from a ranker"),
         ("teacher.seed=3", "no stage of it asks a teacher's own run"),
+        ("teacher.assistant=x", "no student of it learns from a ranker"),
+        ("teacher.assistant_size=4l", "no student of it has an assistant"),
+        ("teacher.assistant_run=x", "no student of it has an assistant"),
         ("follows_run=x", "it follows no other run"),
         ("+stage.projection=shared", "no loss of it compares hidden states"),
         ("data.passages=x", "no stage of it reads text"),
@@ -40,6 +43,7 @@ def test_a_setting_that_no_stage_uses_says_why(word: str, why: str) -> None:
 )
 def test_what_a_stage_uses_is_left_alone(word: str) -> None:
     assert told(word) == []
+    assert told("teacher.assistant_size=4l", "teacher.assistant=x", "teacher.run=x", experiment="assistant_2l") == []
     assert told("teacher.export=x", "data.negatives_skip=3", "recipe.relative=false", experiment="ranker_distill_6l") == []
 
 

@@ -42,30 +42,32 @@ def test_a_run_with_other_settings_gets_a_row_of_its_own_and_is_named(make, tmp_
     assert notes == [f"{other}: a row of its own, with other settings than {first}: stage.lr: 0.1 -> 0.2"]
 
 
-def started_from(parent: Path, fingerprint: str) -> dict[str, object]:
-    """What a run's record says of the run that its student starts from."""
+def started_from(parent: Path, fingerprint: str, role: str = "student") -> dict[str, object]:
+    """What a run's record says of the run that its student starts from, or of that of its assistant."""
     return {
-        "settings": {"parents.student": fingerprint},
-        "parents": {"student": {"source": f"{parent}/export", "fingerprint": fingerprint}},
+        "settings": {f"parents.{role}": fingerprint},
+        "parents": {role: {"source": f"{parent}/export", "fingerprint": fingerprint}},
     }
 
 
-def test_seeds_whose_starts_differ_by_seed_only_share_a_row(make, tmp_path):
+@pytest.mark.parametrize("role", ["student", "assistant"])
+def test_seeds_whose_starts_or_assistants_differ_by_seed_only_share_a_row(make, tmp_path, role):
     for seed in ("seed0", "seed1"):
         parent = make("lm_distill", "6l", seed, ranks=False, stage="lm_distill")
-        make("lm_finetune", "6l", seed, **started_from(parent, f"f{seed}"))
+        make("lm_finetune", "6l", seed, **started_from(parent, f"f{seed}", role))
     entries, notes = find_entries([f"{tmp_path}/runs/lm_finetune/*/*"])
     assert ([entry.row for entry in entries], notes) == (["lm_finetune 6l"] * 2, [])
 
 
-def test_a_start_made_with_other_settings_gets_its_run_a_row_of_its_own(make, tmp_path):
+@pytest.mark.parametrize(("role", "named"), [("student", "start"), ("assistant", "assistant")])
+def test_a_start_or_an_assistant_made_with_other_settings_gets_its_run_a_row_of_its_own(make, tmp_path, role, named):
     folders = []
     for seed, steps in (("seed0", 200), ("seed1", 800)):
         parent = make("lm_distill", "6l", seed, ranks=False, stage="lm_distill", settings={"stage.steps": steps})
-        folders.append(make("lm_finetune", "6l", seed, **started_from(parent, f"f{seed}")))
+        folders.append(make("lm_finetune", "6l", seed, **started_from(parent, f"f{seed}", role)))
     entries, notes = find_entries([f"{tmp_path}/runs/lm_finetune/*/*"])
     assert [entry.row for entry in entries] == ["lm_finetune 6l", "lm_finetune 6l seed1"]
-    assert notes == [f"{folders[1]}: a row of its own, with other settings than {folders[0]}: start.stage.steps: 200 -> 800"]
+    assert notes == [f"{folders[1]}: a row of its own, with other settings than {folders[0]}: {named}.stage.steps: 200 -> 800"]
 
 
 def test_another_teacher_is_no_seed(make, tmp_path):

@@ -173,6 +173,42 @@ def test_relations_that_cannot_be_compared_are_refused_by_their_key(built, overr
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(("named", "taken"), [("[2,6]", (0, 3)), ("[1,4]", (0, 3)), ("[3,6]", (1, 3)), ("spread", (1, 3))])
+def test_a_student_of_an_assistant_learns_from_its_layers_at_the_depth_of_those_named(built, named: str, taken: tuple) -> None:
+    """The tiny ranker, of four layers, stands for an assistant of a teacher of six."""
+    module = built("ranker_distill", f"student.layer_map={named}", "teacher.assistant=ranker_distill_6l")
+    assert module._layers.teacher.attention == taken
+
+
+def test_a_list_of_layers_that_no_assistant_has_is_refused_as_it_stands(built) -> None:
+    with pytest.raises(
+        ValueError, match=r"^student\.layer_map is \[2, 6\]; expected uniform, spread, or 2 rising numbers of 1 to 4"
+    ):
+        built("ranker_distill", "student.layer_map=[2,6]")
+    with pytest.raises(ValueError, match=r"^student\.layer_map is \[2, 5\]; expected"):
+        built("ranker_distill", "student.layer_map=[2,5]", "teacher.assistant=ranker_distill_6l")
+
+
+def test_a_student_is_held_against_the_shape_of_its_assistant() -> None:
+    assistant = composed("+experiment=ranker_distill_6l", "student=4l")
+    networks.check_student(composed("+experiment=assistant_2l"), assistant)
+    wrong = {
+        "student.layers=5": r"the student has 5 layers and its teacher 4: ",
+        "student.intermediate_size=1000": "1000",  # the teacher has as many, its assistant doesn't
+    }
+    for override, message in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            networks.check_student(composed("+experiment=assistant_2l", "student.layer_map=spread", override), assistant)
+
+
+def test_what_is_learnt_from_is_the_assistant_and_what_is_compared_with_the_teacher() -> None:
+    cfg, parents = composed("+experiment=assistant_2l"), {"assistant": {"source": "a/export"}}
+    assert networks.learnt_source(cfg, parents) == "a/export"
+    assert networks.teacher_source(cfg) == "runs/teacher/minilm/seed0/export"
+    own = composed("+experiment=ranker_distill_6l"), {"teacher": {"source": "runs/teacher/minilm/seed0/export"}}
+    assert networks.learnt_source(*own) == networks.teacher_source(own[0])
+
+
 def test_a_loss_over_lists_wants_more_than_pairs_and_its_file_asks_for_them() -> None:
     for loss in LOSSES:
         networks.check_losses(composed("stage=score_distill", f"loss={loss}"))

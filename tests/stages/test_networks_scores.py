@@ -117,4 +117,4 @@ def test_a_language_model_named_as_export_is_refused_for_a_student_of_scores_too
     write_export(tmp_path, tiny_ranker, tokenizer, 38, with_head=False)
     cfg = composed("stage=logit_distill", *TINY, "teacher.scores=scores", f"teacher.export={tmp_path}")
     with pytest.raises(ValueError, match="is a language model without a ranking head"):
-        networks.load_teacher(cfg)
+        networks.load_teacher(cfg, {})

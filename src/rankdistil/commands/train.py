@@ -13,7 +13,7 @@ from rankdistil.callbacks.checkpoints import require_whole
 from rankdistil.callbacks.steps import GradientShares
 from rankdistil.cli import console
 from rankdistil.config.checks import check, check_start, refuse_secrets
-from rankdistil.config.choices import mines, named_source, start_of
+from rankdistil.config.choices import asks_assistant, mines, named_source, start_of
 from rankdistil.data.fetch import all_missing, home
 from rankdistil.files import called, locked
 from rankdistil.models.locate import fetch, locate, on_hub_only, pinned
@@ -79,7 +79,11 @@ def _lead(cfg: DictConfig, group: Group | None) -> float | None:
         return None
     _check_sources(cfg)
     _pin(cfg)
-    steps = plan.make_plan(cfg, lambda overrides: hydra.compose("train", overrides=overrides))
+    scale = f"scale={HydraConfig.get().runtime.choices.scale}"  # which has sizes of an assistant's own
+    steps = plan.make_plan(cfg, lambda overrides: hydra.compose("train", overrides=[scale, *overrides]))
+    for step in steps:
+        if step.assistant is not None:
+            _check_student(step.cfg, step.assistant)
     _tell_unread([step.cfg for step in steps])
     left = [step for step in steps if step.state.name != "finished"]
     if cfg.plan == "show":
@@ -160,17 +164,26 @@ def _check(cfg: DictConfig) -> None:
     run_data.trainer_arguments(cfg)
     GradientShares(cfg.callbacks.gradient_shares.every)
     networks.check_kind(cfg)
-    here = cfg.plan == "run" or isinstance(locate(named_source(cfg)), Path)  # neither a plan nor a check goes to the hub
-    if cfg.stage.learns == "teacher" and here:
+    if cfg.stage.learns == "teacher" and _is_here(cfg):
         networks.check_language_models(cfg)
     if cfg.stage.learns == "student":
         networks.student_size(cfg.student)
-        if here:
-            networks.check_student(cfg)  # needs the teacher's shape
+        if not asks_assistant(cfg):  # else once its size is known
+            _check_student(cfg)
         networks.check_scores(cfg)
     if cfg.stage.learns != "nothing":
         networks.optim_settings(cfg.stage)
         networks.check_losses(cfg)
+
+
+def _check_student(cfg: DictConfig, assistant: DictConfig | None = None) -> None:
+    if _is_here(cfg):  # it needs the teacher's shape
+        networks.check_student(cfg, assistant)
+
+
+def _is_here(cfg: DictConfig) -> bool:
+    """Whether a run's checkpoint may be read: neither a plan nor a check goes to the hub."""
+    return cfg.plan == "run" or isinstance(locate(named_source(cfg)), Path)
 
 
 def _require_equal_shares(cfg: DictConfig) -> None:

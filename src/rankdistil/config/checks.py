@@ -18,7 +18,7 @@ from omegaconf.resolvers import oc
 
 from rankdistil.config import schema
 from rankdistil.config.schema import plain, require, require_known
-from rankdistil.files import short_hash
+from rankdistil.files import called, short_hash
 
 TARGETS = re.compile(r"rankdistil\.losses\.[A-Z]\w+|lightning\.pytorch\.loggers\.[A-Z]\w+Logger")
 PLAIN = {bool: schema.TRUTH, float: schema.NUMBER, int: schema.WHOLE, str: schema.TEXT}  # other types judge for themselves
@@ -37,6 +37,7 @@ def check(cfg: DictConfig) -> None:
     _check_sizes(cfg.sizes)
     _check_margin(cfg)
     _check_losses(cfg)
+    _check_assistant(cfg.teacher)
     bind(cfg.logger, "logger")
 
 
@@ -94,6 +95,21 @@ def _check_losses(cfg: DictConfig) -> None:
     for name in plain(cfg.student.drop_losses):
         if name not in (*schema.LOSSES, *(cfg.stage.get("losses") or ())):
             raise ValueError(f"student.drop_losses names {name!r}; the losses are {', '.join(schema.LOSSES)}.")
+
+
+def _check_assistant(teacher: DictConfig) -> None:
+    """Refuse an assistant beside what stands in the place of the teacher ranker's own run, which teaches it."""
+    if teacher.assistant is None:
+        return
+    for key in ("scores", "export"):
+        if teacher[key] is not None:
+            size = "" if teacher.assistant_size is None else f" student={teacher.assistant_size}"
+            raise ValueError(
+                f"teacher.{key}={teacher[key]} stands beside teacher.assistant={teacher.assistant}, which the teacher's own "
+                "run teaches, and which alone teaches the student. Leave one of them out; or train the assistant from it first "
+                f"({called('train')} +experiment={teacher.assistant}{size} teacher.{key}=<the same>), and name its run: "
+                "teacher.assistant=null teacher.export=<run>/export."
+            )
 
 
 def target(node: Mapping[str, Any], section: str) -> type:

@@ -60,6 +60,16 @@ def asks_teacher(cfg: DictConfig) -> bool:
     return cfg.stage.teacher == "ranker" and not reads_scores(cfg) and not asks_scorer(cfg)
 
 
+def asks_assistant(cfg: DictConfig) -> bool:
+    """Whether a student learns from another student's run in place of the teacher ranker itself."""
+    return cfg.stage.learns == "student" and asks_teacher(cfg) and cfg.teacher.get("assistant") is not None
+
+
+def assistant_name(cfg: DictConfig) -> str:
+    """Name an assistant by its experiment and, where that is said, its size."""
+    return " ".join(str(cfg.teacher[key]) for key in ("assistant", "assistant_size") if cfg.teacher[key] is not None)
+
+
 def knows_ranker(cfg: DictConfig) -> bool:
     """Whether a stage has the network of a ranker, which a student can be cut out of; else it has a language model's."""
     return asks_teacher(cfg) or takes_export(cfg)
@@ -80,6 +90,8 @@ def start_in_words(cfg: DictConfig, followed: str = "") -> str:
     if cfg.stage.learns == "teacher":
         return f"the pretrained language model {cfg.teacher.name}"
     start, source = start_of(cfg), "teacher ranker" if knows_ranker(cfg) else "pretrained language model"
+    if asks_assistant(cfg):
+        source = f"assistant {assistant_name(cfg)}"
     return {
         "random": "random weights",
         "subclone": f"cut out of the {source}",
@@ -129,7 +141,7 @@ def learnt_from(cfg: DictConfig, parents: Mapping[str, Mapping[str, str]]) -> li
         cfg: the run's config.
         parents: by role their export as ``source``.
     """
-    exports = [Path(parents[role]["source"]) for role in ("teacher", "student") if role in parents]
+    exports = [Path(parents[role]["source"]) for role in ("teacher", "assistant", "student") if role in parents]
     return [place.parent for place in (*exports, *score_folders(cfg))]
 
 

@@ -135,6 +135,7 @@ PLACE = expected(
 )
 FOLDER = expected("the name of a folder", lambda value: isinstance(value, str) and value)
 FILE = expected("the name of a file or folder, or null", lambda value: value is None or (isinstance(value, str) and value))
+NAME_OR_NULL = expected(f"{A_NAME}, or null", lambda value: value is None or PART.fullmatch(str(value)))
 TRUTH = expected("true or false", lambda value: isinstance(value, bool))
 TEXT = expected("a text", lambda value: isinstance(value, str))
 TEXT_OR_NULL = expected("a text or null", lambda value: value is None or isinstance(value, str))
@@ -206,7 +207,8 @@ TRAINING: Section = dict.fromkeys(("follows", "logger", "steps", "lr", "validati
         "name": NAME, "drop_losses": expected(f"a list of losses: {', '.join(LOSSES)}", lambda value: isinstance(value, list)),
     },
     "teacher": {
-        "name": NAME, "path": None, "seed": SEED, "run": PLACE, "export": None, "scores": expected(
+        "name": NAME, "path": None, "seed": SEED, "run": PLACE, "export": None, "assistant": NAME_OR_NULL,
+        "assistant_size": NAME_OR_NULL, "assistant_run": NAME, "scores": expected(
             "a folder of scores, a list of at least one, or null",
             lambda value: value != [] and all(isinstance(one, str) for one in listed(value)),
         ),

@@ -2,7 +2,8 @@
 
 With k = teacher layers / student layers, student attention layer m (0-based) learns from teacher layer (m+1)·k-1 and hidden
 state m from teacher state m·k, state 0 being the embedding output (Jiao et al. 2020, arXiv:1909.10351). ``spread`` keeps that
-rule where k is no integer, rounding down: 4 layers under 6 learn from layers 0, 2, 3, 5. A list says it layer by layer.
+rule where k is no integer, rounding down: 4 layers under 6 learn from layers 0, 2, 3, 5. A list says it layer by layer, of the
+teacher ranker's; of an assistant, it means those at the same depth.
 
 ==========================  =========================================================================================
 ``random``                  fresh weights everywhere: the start of the paper's procedures
@@ -15,7 +16,7 @@ rule where k is no integer, rounding down: 4 layers under 6 learn from layers 0,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -146,6 +147,23 @@ def map_layers(kind: str | Sequence[int], student_layers: int, teacher_layers: i
         student=Layers(tuple(range(student_layers + 1)), tuple(range(student_layers))),
         teacher=Layers((0, *upper), tuple(layer - 1 for layer in upper)),
     )
+
+
+def at_depth(kind: Any, layers: int, other: int) -> Any:
+    """Translate a list of layers of one network into those of another at the same depth, rounded down as ``spread`` is.
+
+    Args:
+        kind: see ``map_layers``.
+        layers: number of layers of the network that a list is of.
+        other: number of layers of the other.
+
+    Returns:
+        The list; what is no list of that network, or leaves two layers at one depth, as it is.
+    """
+    if not isinstance(kind, list) or not all(type(layer) is int for layer in kind) or kind[-1:] != [layers]:
+        return kind
+    found = [max(1, layer * other // layers) for layer in kind]
+    return found if _climbs(found, other) else kind
 
 
 def _climbs(layers: list[int], last: int) -> bool:

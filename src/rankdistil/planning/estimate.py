@@ -20,7 +20,7 @@ from rankdistil.inference.machine import on_cpu
 from rankdistil.models.checkpoints import read_config
 from rankdistil.models.families import shape_of
 from rankdistil.models.locate import locate
-from rankdistil.planning.plan import Step
+from rankdistil.planning.plan import OF_ASSISTANT, Step
 from rankdistil.processes import ranks
 from rankdistil.runs.record import device, read_record
 from rankdistil.stages import data as run_data
@@ -53,12 +53,13 @@ def forward_flops(layers: int, width: int, inner: int, tokens: float) -> float:
     return layers * each + 2 * width**2
 
 
-def run_flops(cfg: DictConfig, tested: int | None) -> float | None:
+def run_flops(cfg: DictConfig, tested: int | None, assistant: DictConfig | None = None) -> float | None:
     """Operations of a run: training, validations, test and timing; None where the teacher's shape isn't known here.
 
     Args:
         cfg: a checked config.
         tested: test queries of all splits, for a stage that ranks; None where they aren't known.
+        assistant: config of the run of the assistant that teaches in place of the teacher, if one does.
     """
     own, above = _shapes(cfg)
     if own is None or (cfg.stage.teacher != "none" and above is None):
@@ -68,7 +69,7 @@ def run_flops(cfg: DictConfig, tested: int | None) -> float | None:
     tokens = data.max_length * (FILL_ALONE if passages else FILL)
     student = forward_flops(*own, tokens)
     teacher = 0.0 if above is None else forward_flops(*above, tokens)
-    live = 0.0 if reads_scores(cfg) else teacher
+    live = 0.0 if reads_scores(cfg) else teacher if assistant is None else forward_flops(*_size(assistant), tokens)
     pairs = data.batch_size * (2 if passages else 1 + data.negatives)
     if data.max_tokens is not None:
         pairs = data.max_tokens / tokens
@@ -100,8 +101,12 @@ def _shapes(cfg: DictConfig) -> tuple[tuple[int, int, int] | None, tuple[int, in
     above = shape and (shape.layers, shape.hidden_size, shape.intermediate_size)
     if cfg.stage.learns != "student":
         return above, None
+    return _size(cfg), None if cfg.stage.teacher == "none" else above
+
+
+def _size(cfg: DictConfig) -> tuple[int, int, int]:
     size = networks.student_size(cfg.student)
-    return (size.layers, size.hidden_size, size.intermediate_size), None if cfg.stage.teacher == "none" else above
+    return size.layers, size.hidden_size, size.intermediate_size
 
 
 def tested_queries(cfg: DictConfig) -> int | None:
@@ -151,7 +156,7 @@ def _alike(step: Step, folder: Path, record: dict) -> bool:
     if origin["threads"] != torch.get_num_threads():
         return False
     other = OmegaConf.load(folder / ".hydra" / "config.yaml").teacher
-    return all(other[key] == step.cfg.teacher[key] for key in ("path", "export", "scores"))
+    return all(other.get(key) == step.cfg.teacher[key] for key in ("path", "export", "scores", *OF_ASSISTANT))
 
 
 def seconds(step: Step) -> float | None:
@@ -166,7 +171,7 @@ def seconds(step: Step) -> float | None:
     if not on_cpu(str(step.cfg.trainer.get("accelerator", "auto"))):
         return None
     ranking = networks.build_losses(step.cfg, None).trains_head
-    flops = run_flops(step.cfg, tested_queries(step.cfg) if ranking else None)
+    flops = run_flops(step.cfg, tested_queries(step.cfg) if ranking else None, step.assistant)
     threads = max(torch.get_num_threads(), ranks.wanted(step.cfg.trainer))
     return None if flops is None else flops / (thread_rate() * threads * EFFICIENCY)
 

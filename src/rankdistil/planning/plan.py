@@ -10,8 +10,10 @@ from rich.console import Console
 
 from rankdistil.config.checks import recorded
 from rankdistil.config.choices import (
+    asks_assistant,
     asks_scorer,
     asks_teacher,
+    assistant_name,
     each_test,
     makes_ranker,
     mines,
@@ -33,6 +35,7 @@ from rankdistil.stages import data as run_data
 
 # Not handed down from a child to its parents.
 OWN = ("stage", "method", "follows", "follows_run", "run_name", "folder", "student", "resume")
+OF_ASSISTANT = ("assistant", "assistant_size")  # of ``teacher``: an experiment's own
 
 
 class Step(NamedTuple):
@@ -45,6 +48,7 @@ class Step(NamedTuple):
         tests: what decides its tests, one for each split.
         parents: what it learns or starts from, by role: ``source`` (export) and ``fingerprint``.
         state: what has to be done.
+        assistant: config of the run of the assistant that teaches it, if one does.
     """
 
     cfg: DictConfig
@@ -53,6 +57,7 @@ class Step(NamedTuple):
     tests: list[dict[str, Any]]
     parents: dict[str, dict[str, str]]
     state: State
+    assistant: DictConfig | None = None
 
 
 def make_plan(cfg: DictConfig, compose: Callable[[list[str]], DictConfig]) -> list[Step]:
@@ -64,7 +69,7 @@ def make_plan(cfg: DictConfig, compose: Callable[[list[str]], DictConfig]) -> li
 
     Raises:
         ValueError: if a folder holds a run made with other settings, two runs of the plan would share one, or an experiment
-            starts from itself.
+            starts from itself, is its own assistant, or is named as one and isn't taught by a ranker, or ranks nothing.
     """
     steps: dict[Path, Step] = {}
     _add(cfg, compose, steps, (), asked=True)
@@ -92,7 +97,12 @@ def _add(
 ) -> Step:  # fmt: skip
     """Add a run and, before it, its parents, of which weights alone count; one that is ``asked`` for itself is tested, too."""
     parents: dict[str, dict[str, str]] = {}
-    if asks_teacher(cfg):
+    assistant = _assistant_config(cfg, compose) if asks_assistant(cfg) else None
+    if assistant is not None:
+        name = assistant_name(cfg)
+        _refuse_circle(below, name, f"teacher.assistant={cfg.teacher.assistant}", "is its own assistant")
+        parents["assistant"] = _parent(_add(assistant, compose, steps, (*below, name)))
+    elif asks_teacher(cfg):
         if cfg.teacher.export is None:
             parents["teacher"] = _parent(_add(_teacher_config(cfg, compose), compose, steps, below))
         else:
@@ -103,8 +113,7 @@ def _add(
         parents["negatives"] = scores_origin([Path(cfg.data.negatives_scores).expanduser()], "data.negatives_scores")
     start = start_of(cfg) if cfg.stage.learns == "student" else Start("random")
     if start.kind == "experiment":
-        if start.path in below:
-            raise ValueError(f"follows={start.path}: that experiment follows itself ({' <- '.join((*below, start.path))}).")
+        _refuse_circle(below, start.path, f"follows={start.path}", "follows itself")
         parent = _start_config(cfg, start.path, compose)
         parents["student"] = _parent(_add(parent, compose, steps, (*below, start.path)))
     elif start.path:
@@ -116,12 +125,18 @@ def _add(
             f"two runs of this plan would share the folder {folder}: one of stage {steps[folder].cfg.stage.name} and one of "
             f"stage {cfg.stage.name}, with other settings. Name another folder for one of them: run_name=<name> or "
             "method=<name> for the run itself, teacher.run=teacher/<name>/<name> for its teacher, follows_run=<name> for "
-            "the run that it follows."
+            "the run that it follows, teacher.assistant_run=<name> for its assistant."
         )
     tests = test_settings(cfg)
     found, by = state(folder, settings, tests if asked else None), holder(folder)
-    step = Step(cfg, folder, settings, tests, parents, found if by is None else State("running", f"in use by {by}"))
-    return steps.setdefault(folder, step)
+    now = found if by is None else State("running", f"in use by {by}")
+    return steps.setdefault(folder, Step(cfg, folder, settings, tests, parents, now, assistant))
+
+
+def _refuse_circle(below: tuple[str, ...], name: str, key: str, what: str) -> None:
+    """Refuse an experiment that comes again among those which need it."""
+    if name in below:
+        raise ValueError(f"{key}: that experiment {what} ({' <- '.join((*below, name))}).")
 
 
 def _parent(step: Step) -> dict[str, str]:
@@ -140,6 +155,21 @@ def _teacher_config(cfg: DictConfig, compose: Callable[[list[str]], DictConfig])
     return parent
 
 
+def _assistant_config(cfg: DictConfig, compose: Callable[[list[str]], DictConfig]) -> DictConfig:
+    size = cfg.teacher.assistant_size
+    own = compose([f"+experiment={cfg.teacher.assistant}", *([] if size is None else [f"student={size}"])])
+    parent = _inherit(cfg, own, own_assistant=True)
+    parent.run_name = parent.teacher.assistant_run = cfg.teacher.assistant_run
+    parent.follows_run = cfg.follows_run
+    if not asks_teacher(parent) or not makes_ranker(parent):
+        raise ValueError(
+            f"teacher.assistant={cfg.teacher.assistant} is an experiment of stage {parent.stage.name}; expected one that "
+            "learns from the teacher ranker and ranks itself, such as ranker_distill_6l. A ranker that none has taught can be "
+            "the teacher: teacher.assistant=null teacher.export=<its run>/export."
+        )
+    return parent
+
+
 def _start_config(cfg: DictConfig, experiment: str, compose: Callable[[list[str]], DictConfig]) -> DictConfig:
     parent = _inherit(cfg, compose([f"+experiment={experiment}"]))
     OmegaConf.update(parent, "student", cfg._get_node("student"), merge=False)
@@ -147,12 +177,19 @@ def _start_config(cfg: DictConfig, experiment: str, compose: Callable[[list[str]
     return parent
 
 
-def _inherit(cfg: DictConfig, parent: DictConfig) -> DictConfig:
-    """Give a parent everything that the child sets for all stages: data, teacher, trainer, steps, seed."""
+def _inherit(cfg: DictConfig, parent: DictConfig, own_assistant: bool = False) -> DictConfig:
+    """Give a parent everything that the child sets for all stages: data, teacher, trainer, steps, seed.
+
+    An assistant is that of the whole procedure, unless the parent's experiment names its own; with ``own_assistant`` the parent
+    has no other.
+    """
+    own = {key: parent.teacher[key] for key in OF_ASSISTANT}
     with open_dict(parent):
         for key in cfg:
             if key not in OWN:
                 OmegaConf.update(parent, key, cfg._get_node(key), merge=False, force_add=True)
+    if own_assistant or own["assistant"] is not None:
+        parent.teacher.update(own)
     return parent
 
 

@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from rankdistil.config.choices import asks_scorer, asks_teacher, each_test, mines, reads_scores, searches, tested_scorer
+from rankdistil.config.choices import (
+    asks_assistant,
+    asks_scorer,
+    asks_teacher,
+    each_test,
+    mines,
+    reads_scores,
+    searches,
+    tested_scorer,
+)
 from rankdistil.config.schema import plain
 from rankdistil.data.batches.training_groups import lists_groups
 from rankdistil.stages import data as run_data
@@ -81,6 +90,11 @@ def _projects(cfg: DictConfig) -> bool:
 READERS = (
     Reader(("teacher.export",), lambda cfg: cfg.stage.teacher == "ranker", "no stage of it learns from a ranker"),
     Reader(("teacher.scores",), reads_scores, "no student of it learns from a ranker"),
+    Reader(
+        ("teacher.assistant",), lambda cfg: cfg.stage.learns == "student" and asks_teacher(cfg),
+        "no student of it learns from a ranker",
+    ),
+    Reader(("teacher.assistant_*",), asks_assistant, "no student of it has an assistant"),
     Reader(
         ("teacher.run", "teacher.seed"), lambda cfg: asks_teacher(cfg) and cfg.teacher.export is None,
         "no stage of it asks a teacher's own run",

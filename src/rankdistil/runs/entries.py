@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from rankdistil.files import changed_settings, holder
 from rankdistil.runs.record import read_record, run_label
 
+SEEDED = {"student": "start", "assistant": "assistant"}  # by role, as settings of theirs are called
 SEED_NAME = re.compile(r"seed\d+")
 
 
@@ -163,15 +164,15 @@ def _apart(entries: list[Entry], notes: list[str]) -> list[Entry]:
 
 
 def _comparable(record: dict[str, Any]) -> dict[str, Any]:
-    """What makes a run's row: its settings without the seed, and those of the runs that its student starts from.
+    """What makes a run's row: its settings without the seed, and those of the runs that each seed has its own of.
 
-    Students of all seeds share one teacher, so that counts as it is. A start that is no longer there counts by its fingerprint.
+    These are its start and its assistant; one that is no longer there counts by its fingerprint. Students of all seeds share
+    one teacher, so that counts as it is.
     """
-    settings = {key: value for key, value in record["settings"].items() if key not in ("seed", "parents.student")}
-    start = record["parents"].get("student")
-    if start is None:
-        return settings
-    parent = read_record(Path(start["source"]).parent)
-    if parent is None:
-        return settings | {"parents.student": start["fingerprint"]}
-    return settings | {f"start.{key}": value for key, value in _comparable(parent).items()}
+    settings = {key: value for key, value in record["settings"].items() if key != "seed"}
+    for role, name in SEEDED.items():
+        if parent := record["parents"].get(role):
+            made = read_record(Path(parent["source"]).parent)
+            settings[f"parents.{role}"] = parent["fingerprint"] if made is None else name
+            settings |= {} if made is None else {f"{name}.{key}": value for key, value in _comparable(made).items()}
+    return settings

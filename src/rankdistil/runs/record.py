@@ -155,8 +155,9 @@ def state(folder: Path, settings: dict[str, Any], tests: Sequence[dict[str, Any]
         shown = "\n  ".join(changed[:12]) + (f"\n  and {len(changed) - 12} more" if len(changed) > 12 else "")
         fix = (
             "Ways out: take back the override, or put back a file that has changed; name another folder for the new run "
-            "(run_name=..., for a teacher teacher.run=teacher/<name>/<name>, for the run that it follows follows_run=<name>; "
-            "paths.runs=runs/<name> keeps all runs on other data apart); or use this one as it is: "
+            "(run_name=..., for a teacher teacher.run=teacher/<name>/<name>, for the run that it follows follows_run=<name>, "
+            "for an assistant teacher.assistant_run=<name>; paths.runs=runs/<name> keeps all runs on other data apart); or use "
+            "this one as it is: "
             f"teacher.export={folder / 'export'}, or student.init_from=export:{folder / 'export'}."
         )
         raise ValueError(f"{folder} holds a run made with other settings (there -> asked for):\n  {shown}\n{fix}")
@@ -195,7 +196,8 @@ def refuse_occupied(folder: Path) -> None:
     if found and holder(folder) is None:  # a run that is just starting holds its lock
         raise ValueError(
             f"{folder} holds {', '.join(found[:4])}{' and more' if len(found) > 4 else ''}, but no run (no run.json). "
-            "Name another folder (run_name=..., teacher.run=teacher/<name>/<name>, follows_run=...), or move these away."
+            "Name another folder (run_name=..., teacher.run=teacher/<name>/<name>, follows_run=..., "
+            "teacher.assistant_run=...), or move these away."
         )
 
 

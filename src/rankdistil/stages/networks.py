@@ -11,6 +11,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from rankdistil.config.checks import bind, build
 from rankdistil.config.choices import (
+    asks_assistant,
     asks_scorer,
     asks_teacher,
     kept_losses,
@@ -41,7 +42,17 @@ from rankdistil.models.checkpoints import (
 )
 from rankdistil.models.dropout import set_dropout
 from rankdistil.models.locate import identity, is_content, locate
-from rankdistil.models.student import CUT, LayerMap, Start, StudentSize, build_student, check_match, check_start, map_layers
+from rankdistil.models.student import (
+    CUT,
+    LayerMap,
+    Start,
+    StudentSize,
+    at_depth,
+    build_student,
+    check_match,
+    check_start,
+    map_layers,
+)
 from rankdistil.models.teacher import FrozenTeacher
 from rankdistil.modules import DistillModule, FinetuneModule, StageModule
 from rankdistil.modules.stage import OptimSettings
@@ -79,17 +90,21 @@ def student_size(student: DictConfig) -> StudentSize:
 
 
 def teacher_source(cfg: DictConfig) -> str:
-    """Return where the network comes from that a stage learns from or, without a teacher, that its tokens come from."""
+    """Return where the teacher ranker comes from or, without one, the network that a stage's tokens come from."""
     if asks_teacher(cfg) and not takes_export(cfg):
         return str(teacher_folder(cfg) / "export")
     return named_source(cfg)
 
 
-def load_teacher(cfg: DictConfig) -> CrossEncoder:
-    """Load the stage's teacher, or the network that gives shape and tokens to a stage without one."""
-    if knows_ranker(cfg):
-        return load_ranker(teacher_source(cfg))
-    return load_language_model(teacher_source(cfg), seed=cfg.seed)
+def learnt_source(cfg: DictConfig, parents: dict[str, Any]) -> str:
+    """Return where the network comes from that a stage learns from: an assistant, or what ``teacher_source`` says."""
+    return parents["assistant"]["source"] if "assistant" in parents else teacher_source(cfg)
+
+
+def load_teacher(cfg: DictConfig, parents: dict[str, Any]) -> CrossEncoder:
+    """Load the network that a stage learns from, or the one that gives shape and tokens to a stage without a teacher."""
+    source = learnt_source(cfg, parents)
+    return load_ranker(source) if knows_ranker(cfg) else load_language_model(source, seed=cfg.seed)
 
 
 def student_start(cfg: DictConfig, parents: dict[str, Any]) -> Start:
@@ -165,14 +180,20 @@ def check_losses(cfg: DictConfig) -> None:
             )
 
 
-def check_student(cfg: DictConfig) -> None:
+def check_student(cfg: DictConfig, assistant: DictConfig | None = None) -> None:
     """Refuse a student that can't start or can't match its teacher, before anything is trained.
+
+    Args:
+        cfg: its run's config.
+        assistant: that of the run of the assistant that teaches it, if one does.
 
     Raises:
         ValueError: naming both sides and the fix.
     """
     size, start = student_size(cfg.student), start_of(cfg)
     shape = (require_ranker if takes_export(cfg) else read_config)(named_source(cfg))
+    if assistant is not None:
+        shape = student_size(assistant.student).config(shape)
     check_language_models(cfg)
     _layer_map(cfg, start, shape)
     check_start(start, size, shape, read_config(start.path) if start.kind in ("export", "pretrained") else None)
@@ -358,7 +379,10 @@ def _layer_map(cfg: DictConfig, start: Start, shape: PretrainedConfig) -> LayerM
     losses = build_losses(cfg, None)
     own = above = Layers()
     if start.kind in CUT or losses.needs & {"embedding", "hidden", "attention"}:
-        own, above = map_layers(cfg.stage.layer_map, cfg.student.layers, shape.num_hidden_layers)
+        named = plain(cfg.stage.layer_map)
+        if asks_assistant(cfg):
+            named = at_depth(named, read_config(named_source(cfg)).num_hidden_layers, shape.num_hidden_layers)
+        own, above = map_layers(named, cfg.student.layers, shape.num_hidden_layers)
     for name, loss in losses.losses.items():
         if isinstance(loss, RelationLoss):
             layer = loss.teacher_layer or shape.num_hidden_layers

@@ -82,9 +82,15 @@ def leak_notes(folder: Path, data: RankingDataModule, splits: Splits) -> list[st
     ]
 
 
-def teacher_validation(cfg: DictConfig, data: RankingDataModule) -> Ranking | None:
-    """Return how the teacher ranks a run's validation candidates, if its own run left that; it isn't asked again then."""
-    file = teacher_folder(cfg) / VALIDATED
+def teacher_validation(cfg: DictConfig, source: str, data: RankingDataModule) -> Ranking | None:
+    """Return how the ranker that teaches ranks a run's validation candidates, if its own run left that; else it is asked.
+
+    Args:
+        cfg: the run's config.
+        source: export of the ranker that teaches, the teacher's or an assistant's.
+        data: of the run.
+    """
+    file = Path(source).parent / VALIDATED
     if takes_export(cfg) or not file.is_file():
         return None
     found, wanted = read_run(file), data.task("valid").candidates
@@ -97,8 +103,9 @@ def teacher_validation(cfg: DictConfig, data: RankingDataModule) -> Ranking | No
 def score_splits(cfg: DictConfig, folder: Path, splits: Splits, teacher: str | None) -> list[Tested]:
     """Test the export of a run on each of its splits.
 
-    The teacher's own test is taken where it is the same, else made here. The start is tested on the first split, if the run
-    left one that ranks (``START``).
+    The teacher ranker's own test is taken where it is the same, else made here; also with an assistant between the two, so that
+    all students of a teacher are held against the same ranker. The start is tested on the first split, if the run left one that
+    ranks (``START``).
 
     Args:
         cfg: the run's config.

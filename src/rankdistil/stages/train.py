@@ -23,7 +23,15 @@ from rankdistil.callbacks.ranking_metrics import RankingMetrics
 from rankdistil.callbacks.steps import GradientShares, StreamPosition, ValidationSteps
 from rankdistil.callbacks.stopping import GracefulStop, ended_together
 from rankdistil.config.checks import recorded
-from rankdistil.config.choices import asks_teacher, kept_losses, learnt_from, place_name, score_folders, start_in_words
+from rankdistil.config.choices import (
+    asks_assistant,
+    asks_teacher,
+    kept_losses,
+    learnt_from,
+    place_name,
+    score_folders,
+    start_in_words,
+)
 from rankdistil.data.batches.stream import StreamDataModule
 from rankdistil.data.collections.leaks import write_trained_on
 from rankdistil.data.records import Ranking
@@ -106,8 +114,8 @@ def _build(
 ) -> tuple[StreamDataModule, Splits, Ranking | None, StageModule]:
     """Build what a stage trains on, the splits of its test, its teacher's validation, and the module; say what is left out."""
     networks.check_scores(cfg)  # again: the teacher may have been trained just now
-    source, reads_text = networks.teacher_source(cfg), cfg.stage.reads == "passages"
-    teacher, tokenizer = networks.load_teacher(cfg), load_tokenizer(source)
+    source, reads_text = networks.learnt_source(cfg, parents), cfg.stage.reads == "passages"
+    teacher, tokenizer = networks.load_teacher(cfg, parents), load_tokenizer(source)
     require_fitting(source, tokenizer, teacher.config)
     positions = max_positions(teacher.config)
     if reads_text:
@@ -118,7 +126,7 @@ def _build(
     splits: Splits = [] if reads_text else open_splits(cfg, data)
     if rank_zero_only.rank == 0:
         print_plain(console, data_notes(data.account()))
-    validated = teacher_validation(cfg, data) if asks_teacher(cfg) and splits else None
+    validated = teacher_validation(cfg, source, data) if asks_teacher(cfg) and splits else None
     module = networks.build_module(cfg, teacher, data, parents, asked=validated is None)
     if cfg.trainer.get("compile", False):
         for network in filter(None, (module.ranker, getattr(module, "teacher", None))):
@@ -218,7 +226,7 @@ def _described(cfg: DictConfig, module: StageModule, data: StreamDataModule, par
     """Return what ``run.json`` says of a network in training."""
     shape = module.ranker.config
     return {
-        "learnt_from": _learnt_from(cfg),
+        "learnt_from": _learnt_from(cfg, parents),
         "started_from": start_in_words(cfg, _followed(parents)),
         "ranks": module.losses.trains_head,
         **data.names,
@@ -236,7 +244,9 @@ def _followed(parents: dict[str, Any]) -> str:
     return (record or {}).get("started_from", "")
 
 
-def _learnt_from(cfg: DictConfig) -> str:
+def _learnt_from(cfg: DictConfig, parents: dict[str, Any]) -> str:
     if cfg.stage.teacher == "none":
         return "labels"
-    return " ".join(place_name(str(folder)) for folder in score_folders(cfg)) or place_name(networks.teacher_source(cfg))
+    taught = f", an assistant of {place_name(networks.teacher_source(cfg))}" if asks_assistant(cfg) else ""
+    source = " ".join(place_name(str(folder)) for folder in score_folders(cfg))
+    return (source or place_name(networks.learnt_source(cfg, parents))) + taught
