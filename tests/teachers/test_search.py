@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from rankdistil.teachers import search as searching
 from rankdistil.teachers.search import Bounds, Hits, Mined, Vectors, id_order, pair_scores, search
@@ -92,6 +93,16 @@ def test_processes_that_share_the_shards_find_together_what_one_finds(made) -> N
     whole = search(every, queries, RELEVANT, bounds, order, 3)
     parts = [search(every[rank::4], queries, RELEVANT, bounds, order, 3) for rank in range(4)]
     for one, other in zip(_columns(Mined.merged(parts, order, 3)), _columns(whole), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_finds_what_a_processor_finds(made) -> None:
+    scores, queries, vectors = made
+    bounds, order = bounds_of(scores, 1.0), id_order(IDS)
+    found = (search(shards(vectors, 4), queries, RELEVANT, bounds, order, 3, device) for device in ("cuda", "cpu"))
+    for one, other in zip(*map(_columns, found), strict=True):
         np.testing.assert_array_equal(one, other)
 
 

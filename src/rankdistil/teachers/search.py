@@ -230,14 +230,16 @@ def search(
             columns = queries.columns(some, width).to(device)
             scores = columns.T @ matrix.T if passages.starts is None else (matrix @ columns).T.contiguous()
             if passages.starts is not None:
-                scores = scores.masked_fill(scores <= 0, -torch.inf)
+                scores.masked_fill_(scores <= 0, -torch.inf)
             inside = (judged[0] >= some.start) & (judged[0] < some.stop)
             scores[judged[0][inside] - some.start, judged[1][inside]] = -torch.inf
             highest, limit, least = (torch.from_numpy(one[some]).to(device).unsqueeze(1) for one in (*bounds, worst))
-            over = scores > limit
             above[some] += (scores > highest).sum(1).cpu().numpy()
-            left_out[some] += over.sum(1).cpu().numpy()
-            new.append(_best(scores.masked_fill(over, -torch.inf), least, some.start, start, depth))
+            if np.isfinite(bounds.limit[some]).any():
+                over = scores > limit
+                left_out[some] += over.sum(1).cpu().numpy()
+                scores.masked_fill_(over, -torch.inf)
+            new.append(_best(scores, least, some.start, start, depth))
         if sum(len(part.query) for part in new) >= len(kept.query):  # seldom, once most passages are worse than those kept
             kept, new = Hits.joined([kept, *new]).best(order, depth), []
             worst = kept.worst(len(queries), depth)
