@@ -97,7 +97,7 @@ def test_processes_that_share_the_shards_find_together_what_one_finds(made) -> N
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_finds_what_a_processor_finds(made) -> None:
     scores, queries, vectors = made
     bounds, order = bounds_of(scores, 1.0), id_order(IDS)
