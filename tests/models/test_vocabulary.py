@@ -1,6 +1,7 @@
 """A trimmed vocabulary cuts the texts that it was made for as the whole one does, for every kind of tokenizer."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,14 @@ def test_a_second_time_nothing_is_left_to_trim(exports, tmp_path):
     before, after = trim(smaller, again, seen_tokens(encoder, KEPT))
     assert before == after
     assert (again / "model.safetensors").read_bytes() == (smaller / "model.safetensors").read_bytes()
+
+
+def test_a_tokenizer_in_other_files_is_refused_and_nothing_is_written(exports, tmp_path):
+    source, target = tmp_path / "export", tmp_path / "smaller"
+    shutil.copytree(exports[0], source)
+    (source / "tokenizer.json").unlink()
+    target.mkdir()
+    with pytest.raises(FileNotFoundError) as error:
+        trim(source, target, {5})
+    assert str(error.value) == f"{source}/tokenizer.json is not there. Copy the checkpoint again."
+    assert [*target.iterdir()] == []

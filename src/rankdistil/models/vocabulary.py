@@ -64,7 +64,8 @@ def trim(source: Path, target: Path, seen: Iterable[int]) -> tuple[int, int]:
     with torch.no_grad():
         smaller = nn.Embedding(len(kept), words.embedding_dim, moved.get(words.padding_idx), _weight=words.weight[kept])
     ranker.bert.set_input_embeddings(smaller)
-    special = {key: moved[value] for key, value in settings.items() if key.endswith("_token_id") and value in moved}
+    named = {key: value for key, value in settings.items() if key.endswith("_token_id") and isinstance(value, int)}
+    special = {key: moved[value] for key, value in named.items() if value in moved}
     ranker.bert.save_pretrained(target)
     write_json(target / CONFIG, settings | special | {"vocab_size": len(kept)})
     write_json(target / TOKENISER, _renumbered(tokens, moved))
