@@ -15,6 +15,35 @@ from rankdistil.models.dropout import drop
 from rankdistil.models.positions import NOWHERE, Places
 
 
+ALIKE = 8  # texts of a part: on a CPU the attention scores of so few stay in its cache
+
+
+class Parts(NamedTuple):
+    """Texts of similar length side by side: attention costs the square of a length, so few are padded to the longest of all.
+
+    Attributes:
+        shapes: texts and length of each part, which is padded by itself; M places in all.
+        masks: as ``Padded.mask``, of each part.
+        rows: row of each place, any for padding, (M,).
+        kept: place of each row, (N,).
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    masks: tuple[Tensor | None, ...]
+    rows: Tensor
+    kept: Tensor
+
+    def pad(self, rows: Tensor) -> list[Tensor]:
+        """Lay rows, (N, D), out as a batch of each part, (b, t, D) each; see ``Padded.pad``."""
+        places = _Select.apply(rows, self.rows, lambda gradient: gradient.index_select(0, self.kept))
+        cut = places.split([texts * length for texts, length in self.shapes])
+        return [part.view(*shape, -1) for part, shape in zip(cut, self.shapes, strict=True)]
+
+    def unpad(self, batches: list[Tensor]) -> Tensor:
+        """Give each row its part of the batches, (b, t, D) each; returns (N, D). Padding gets a gradient of 0."""
+        return _unpad(torch.cat([batch.reshape(-1, batch.size(-1)) for batch in batches]), self.kept)
+
+
 class Padded(NamedTuple):
     """Rows of a padded batch, with or without its padding.
 
@@ -25,6 +54,7 @@ class Padded(NamedTuple):
             nothing is padding.
         kept: place of each row in the batch, 0..B·T-1, ascending, (N,); None where every place has a row.
         rows: row of each place, any for padding, (B·T,); None as well.
+        parts: of the same rows, for attention; None where all texts attend in one batch.
     """
 
     texts: int
@@ -32,6 +62,7 @@ class Padded(NamedTuple):
     mask: Tensor | None
     kept: Tensor | None = None
     rows: Tensor | None = None
+    parts: Parts | None = None
 
     def take(self, batch: Tensor) -> Tensor:
         """Give each row its value in a batch, (B, T); returns (N,)."""
@@ -60,15 +91,8 @@ class Padded(NamedTuple):
 
     def unpad(self, batch: Tensor) -> Tensor:
         """Give each row its part of a batch, (B, T, ...); returns (N, D). Padding gets a gradient of 0."""
-        places = self.texts * self.length
-        rows = batch.reshape(places, -1)
-        if self.kept is None:
-            return rows
-
-        def spread(gradient: Tensor) -> Tensor:
-            return gradient.new_zeros(places, gradient.size(1)).index_copy_(0, self.kept, gradient)
-
-        return _Select.apply(rows, self.kept, spread)
+        rows = batch.reshape(self.texts * self.length, -1)
+        return rows if self.kept is None else _unpad(rows, self.kept)
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, heads: int, alone: bool, p: float = 0.0, record: bool = False,
@@ -89,10 +113,11 @@ class Padded(NamedTuple):
         Returns:
             As many rows as queries; the scores, (B, H, T, T), or None.
         """
-        parts = query[:, None] if alone else self.pad(query), self.pad(key), self.pad(value)
-        split = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in parts)
-        attended, scores = attend(*split, self.mask, p, record, where)
-        attended = attended.transpose(1, 2)
+        if self.parts is not None and not (alone or record):
+            batches = zip(*map(self.parts.pad, (query, key, value)), self.parts.masks, strict=True)
+            return self.parts.unpad([_attend(*batch, heads, p, False, where)[0].flatten(2) for batch in batches]), None
+        asking = query[:, None] if alone else self.pad(query)
+        attended, scores = _attend(asking, self.pad(key), self.pad(value), self.mask, heads, p, record, where)
         return attended.flatten(1) if alone else self.unpad(attended), scores
 
 
@@ -107,10 +132,41 @@ def lay_out(attention_mask: Tensor, padding: bool) -> Padded:
     kept = real.flatten().nonzero().squeeze(1)
     if len(kept) == real.numel():
         return Padded(*real.shape, None)
-    mask = torch.zeros(real.shape, device=real.device).masked_fill(~real, -torch.inf)[:, None, None]
     if padding:
-        return Padded(*real.shape, mask)
-    return Padded(*real.shape, mask, kept, (real.flatten().cumsum(0) - 1).clamp(min=0))
+        return Padded(*real.shape, _mask(real))
+    rows = (real.flatten().cumsum(0) - 1).clamp(min=0)
+    return Padded(*real.shape, _mask(real), kept, rows, _alike(real, rows) if real.device.type == "cpu" else None)
+
+
+def _mask(real: Tensor) -> Tensor:
+    """Return what hides padding, (B, 1, 1, T)."""
+    return torch.zeros(real.shape, device=real.device).masked_fill(~real, -torch.inf)[:, None, None]
+
+
+def _alike(real: Tensor, rows: Tensor) -> Parts:
+    """Put texts of similar length together."""
+    lengths, shapes, masks, chosen = real.sum(1), [], [], []
+    for texts in lengths.argsort(stable=True).split(ALIKE):
+        length = int(lengths[texts].max())
+        shapes.append((len(texts), length))
+        masks.append(_mask(real[texts, :length]) if length > lengths[texts[0]] else None)
+        chosen.append((texts[:, None] * real.size(1) + torch.arange(length)).flatten())
+    places = torch.cat(chosen)  # in the batch, (M,)
+    held = real.flatten()[places].nonzero().squeeze(1)
+    kept = torch.empty_like(held)
+    kept[rows[places[held]]] = held
+    return Parts(tuple(shapes), tuple(masks), rows[places], kept)
+
+
+def _unpad(places: Tensor, kept: Tensor) -> Tensor:
+    """Select the places that are kept, (N, D) of (M, D); the others get a gradient of 0."""
+
+    shape = places.shape
+
+    def spread(gradient: Tensor) -> Tensor:
+        return gradient.new_zeros(shape).index_copy_(0, kept, gradient)
+
+    return _Select.apply(places, kept, spread)
 
 
 class _Select(torch.autograd.Function):
@@ -124,6 +180,15 @@ class _Select(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return ctx.gradient(gradient), None, None
+
+
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, heads: int, p: float, record: bool, where: Places
+) -> tuple[Tensor, Tensor | None]:
+    """Attend in a batch, (b, t, D), of heads side by side; returns (b, q, H, d), and the scores or None; see ``attend``."""
+    split = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (query, key, value))
+    attended, scores = attend(*split, mask, p, record, where)
+    return attended.transpose(1, 2), scores
 
 
 def attend(
@@ -159,7 +224,7 @@ def attend(
         mask = _sum(mask, bias)
         mask = None if mask is None else mask.to(query.dtype)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p), scores
-    shares = (scores if mask is None else scores + mask).softmax(-1, dtype=torch.float32).to(value.dtype)
+    shares = (scores if mask is None else scores + mask.to(scores.dtype)).softmax(-1)  # computed in float32, stored in its type
     return (drop(shares, p) if p else shares) @ value, scores if record else None
 
 
