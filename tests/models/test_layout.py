@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rankdistil.models.layout import lay_out
+from rankdistil.models.layout import attend, lay_out
 
 MASK = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]])
 KEPT = [0, 1, 4, 5, 6, 7, 8]
@@ -43,3 +43,35 @@ def test_padding_gets_and_gives_no_gradient():
     rows = torch.randn(7, 5, requires_grad=True)
     layout.pad(rows).sum().backward()
     assert torch.equal(rows.grad, torch.ones(7, 5))
+
+
+def texts_of_many_lengths() -> torch.Tensor:
+    return (torch.arange(40) < torch.randint(1, 41, (21, 1))).long()
+
+
+def test_parts_hold_eight_texts_of_neighbouring_lengths_as_long_as_the_longest_of_each():
+    mask = texts_of_many_lengths()
+    lengths = mask.sum(1).sort().values.tolist()
+    assert lay_out(mask, padding=False).parts.shapes == ((8, lengths[7]), (8, lengths[15]), (5, lengths[20]))
+
+
+def test_texts_attend_in_parts_as_they_do_in_one_batch_in_value_and_gradient():
+    mask = texts_of_many_lengths()
+    layout = lay_out(mask, padding=False)
+    weights = torch.randn(int(mask.sum()), 6, dtype=torch.float64)
+    found = []
+    for each in (layout, layout._replace(parts=None)):
+        rows = [weights.roll(shift, 0).requires_grad_() for shift in (1, 2, 3)]
+        attended, scores = each.attend(*rows, heads=2, alone=False)
+        (attended * weights).sum().backward()
+        found.append((attended, *(part.grad for part in rows)))
+        assert scores is None
+    for parts, whole in zip(*found, strict=True):
+        torch.testing.assert_close(parts, whole)
+
+
+def test_attention_in_bfloat16_rounds_its_shares_but_sums_them_up_in_float32():
+    query, key = torch.randn(2, 3, 2, 150, 32, dtype=torch.bfloat16)
+    shares, _ = attend(query, key, torch.eye(150, dtype=torch.bfloat16).expand(3, 2, 150, 150), None, 0.0, record=False)
+    scores = query @ key.transpose(2, 3) * 32**-0.5  # rounded, as every product in bfloat16
+    torch.testing.assert_close(shares.double(), scores.double().softmax(-1), rtol=2**-8, atol=1e-6)

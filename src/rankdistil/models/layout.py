@@ -14,7 +14,6 @@ from torch import Tensor
 from rankdistil.models.dropout import drop
 from rankdistil.models.positions import NOWHERE, Places
 
-
 ALIKE = 8  # texts of a part: on a CPU the attention scores of so few stay in its cache
 
 
@@ -160,7 +159,6 @@ def _alike(real: Tensor, rows: Tensor) -> Parts:
 
 def _unpad(places: Tensor, kept: Tensor) -> Tensor:
     """Select the places that are kept, (N, D) of (M, D); the others get a gradient of 0."""
-
     shape = places.shape
 
     def spread(gradient: Tensor) -> Tensor:
