@@ -7,8 +7,7 @@ from families import NAMES, tiny
 from torch import Tensor
 from torch.testing import assert_close
 
-from rankdistil.losses.attention import attention_divergence
-from rankdistil.losses.relations import RelationLoss, most_heads, relation_divergence, relation_scores
+from rankdistil.losses.attention import RelationLoss, attention_divergence, most_heads, relation_divergence, relation_scores
 from rankdistil.models.bert import Layers, Trace
 
 LOGITS = torch.zeros(2)
