@@ -13,7 +13,7 @@ from support import REPOSITORY
 
 FAULTS = Path(__file__).parent / "faults"
 STEP = "rankdistil.callbacks.steps:StreamPosition.on_train_batch_start"
-VALIDATION = "rankdistil.callbacks.ranking_metrics:RankingMetrics.on_validation_batch_end"
+VALIDATION = "rankdistil.callbacks.measurements:RankingMetrics.on_validation_batch_end"
 SMALL = [
     "+experiment=finetune_6l",
     "student=2l",

@@ -16,8 +16,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
+from rankdistil.callbacks.measurements import RankingMetrics, ScoreWriter
 from rankdistil.callbacks.progress import ProgressReport
-from rankdistil.callbacks.ranking_metrics import RankingMetrics, ScoreWriter
 from rankdistil.config.choices import asks_scorer, each_test, learnt_from, scorer_settings, teacher_name, tested_scorer
 from rankdistil.data.batches.datamodule import RankingDataModule
 from rankdistil.data.batches.stream import ShardStream

@@ -13,9 +13,8 @@ import lightning as L
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from rankdistil.callbacks.inference_time import InferenceTime
+from rankdistil.callbacks.measurements import VALIDATED, InferenceTime, RankingMetrics
 from rankdistil.callbacks.progress import ProgressReport
-from rankdistil.callbacks.ranking_metrics import VALIDATED, RankingMetrics
 from rankdistil.callbacks.stopping import OwnSignals
 from rankdistil.config.choices import each_test, takes_export, teacher_folder, teacher_name
 from rankdistil.config.schema import listed, plain

@@ -18,8 +18,8 @@ from rich.console import Console
 
 from rankdistil.callbacks.averaging import WeightAverage
 from rankdistil.callbacks.checkpoints import AtomicCheckpointIO, RunCheckpoint, SaveExport
+from rankdistil.callbacks.measurements import RankingMetrics
 from rankdistil.callbacks.progress import ProgressReport
-from rankdistil.callbacks.ranking_metrics import RankingMetrics
 from rankdistil.callbacks.steps import GradientShares, StreamPosition, ValidationSteps
 from rankdistil.callbacks.stopping import GracefulStop, ended_together
 from rankdistil.config.checks import recorded

@@ -12,8 +12,8 @@ import torch
 
 from rankdistil.callbacks import progress
 from rankdistil.callbacks.checkpoints import AtomicCheckpointIO
+from rankdistil.callbacks.measurements import RankingMetrics
 from rankdistil.callbacks.progress import ProgressReport
-from rankdistil.callbacks.ranking_metrics import RankingMetrics
 from rankdistil.callbacks.steps import StreamPosition
 from rankdistil.data.batches.datamodule import RerankingTask
 from rankdistil.data.records import Candidate, PairBatch, Ranking, ScoredPairs
