@@ -1,4 +1,4 @@
-"""Measurements of a ranker: ranking measures of validation and test, inference time, and a teacher's scores kept shard by shard."""
+"""Measurements of a ranker: ranking measures, inference time, and a teacher's scores kept shard by shard."""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -28,7 +28,7 @@ LEAST_ROUNDS = 3
 
 @dataclass(frozen=True)
 class TimingSettings:
-    """Plain settings of ``callbacks.measurements``.
+    """Plain settings of ``callbacks.inference_time``.
 
     Attributes:
         queries: queries whose latency is timed, one a call.

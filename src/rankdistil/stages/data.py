@@ -53,7 +53,7 @@ def tolerance(data: DictConfig) -> Tolerance:
 
 
 def timing_settings(cfg: DictConfig) -> TimingSettings | None:
-    """Read the plain settings of ``callbacks.measurements``; None where it is null, and nothing is timed.
+    """Read the plain settings of ``callbacks.inference_time``; None where it is null, and nothing is timed.
 
     Raises:
         ValueError: for a key that nothing reads or that is missing, or a value out of range, naming its key.

@@ -16,11 +16,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
 
-from rankdistil.callbacks.averaging import WeightAverage
 from rankdistil.callbacks.checkpoints import AtomicCheckpointIO, RunCheckpoint, SaveExport
 from rankdistil.callbacks.measurements import RankingMetrics
 from rankdistil.callbacks.progress import ProgressReport
-from rankdistil.callbacks.steps import GradientShares, StreamPosition, ValidationSteps
+from rankdistil.callbacks.steps import GradientShares, StreamPosition, ValidationSteps, WeightAverage
 from rankdistil.callbacks.stopping import GracefulStop, ended_together
 from rankdistil.config.checks import recorded
 from rankdistil.config.choices import (

@@ -13,9 +13,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, IterableDataset
 
-from rankdistil.callbacks.averaging import WeightAverage, decay_behind
 from rankdistil.callbacks.checkpoints import AtomicCheckpointIO, RunCheckpoint
-from rankdistil.callbacks.steps import StreamPosition, ValidationSteps
+from rankdistil.callbacks.steps import StreamPosition, ValidationSteps, WeightAverage, decay_behind
 from rankdistil.callbacks.stopping import GracefulStop
 from rankdistil.data.batches.stream import StreamDataModule
 from rankdistil.processes.stopping import Stopped
