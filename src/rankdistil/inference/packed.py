@@ -24,8 +24,7 @@ from rankdistil.inference.machine import LEVELS, ZERO, multiply_int8, pack_int8,
 from rankdistil.models.bert import CrossEncoder, embed, encode, score
 from rankdistil.models.dropout import Dropout
 from rankdistil.models.families import Encoder, Layer
-from rankdistil.models.layout import attend
-from rankdistil.models.positions import NOWHERE, Places
+from rankdistil.models.layout import NOWHERE, Places, attend
 
 
 class PackedBatch(NamedTuple):

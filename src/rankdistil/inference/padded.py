@@ -11,8 +11,7 @@ from rankdistil.data.encode import PairEncoder, Segment
 from rankdistil.data.records import Pair
 from rankdistil.inference.packed import Dense, InferenceRanker, cut
 from rankdistil.models.bert import CrossEncoder, embed, encode, score
-from rankdistil.models.layout import Padded
-from rankdistil.models.positions import HIDDEN
+from rankdistil.models.layout import HIDDEN, Padded
 
 Inputs = dict[str, NDArray[np.int64]]
 """What the graphs take: ``input_ids``, ``attention_mask`` and, of networks with types, ``token_type_ids``, (B, T) each."""

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from rankdistil.models.dropout import use_dropout
 from rankdistil.models.families import Encoder, Layer, add_dropouts, parts_of
-from rankdistil.models.layout import Padded, lay_out
-from rankdistil.models.positions import NOWHERE, Places, places
+from rankdistil.models.layout import NOWHERE, Padded, Places, lay_out, places
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
