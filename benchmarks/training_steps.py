@@ -12,9 +12,8 @@ from benchmarks.rankers import SIZES
 from rankdistil.data.records import PairBatch
 from rankdistil.losses import AttentionLoss, EmbeddingLoss, HiddenLoss, LabelLoss, LogitLoss, Projection, WeightedSum
 from rankdistil.losses.labels import label_cross_entropy
-from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.bert import CrossEncoder, FrozenTeacher
 from rankdistil.models.student import map_layers
-from rankdistil.models.teacher import FrozenTeacher
 from rankdistil.modules import DistillModule, FinetuneModule, StageModule
 from rankdistil.modules.stage import OptimSettings, adamw
 

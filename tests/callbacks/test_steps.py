@@ -16,9 +16,8 @@ from rankdistil.callbacks.steps import GradientShares, StreamPosition, Validatio
 from rankdistil.data.batches.stream import StreamDataModule
 from rankdistil.data.records import PairBatch
 from rankdistil.losses import AttentionLoss, HiddenLoss, LogitLoss, Projection, WeightedSum
-from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.bert import CrossEncoder, FrozenTeacher
 from rankdistil.models.student import StudentSize, map_layers
-from rankdistil.models.teacher import FrozenTeacher
 from rankdistil.modules import DistillModule
 from rankdistil.modules.stage import OptimSettings
 from rankdistil.stages.train import quieten

@@ -12,9 +12,8 @@ from rankdistil import losses
 from rankdistil.config.checks import check
 from rankdistil.config.choices import makes_ranker
 from rankdistil.data.records import PairBatch
-from rankdistil.models.bert import CrossEncoder, Layers
+from rankdistil.models.bert import CrossEncoder, FrozenTeacher, Layers
 from rankdistil.models.student import LayerMap, StudentSize
-from rankdistil.models.teacher import FrozenTeacher
 from rankdistil.modules import DistillModule
 from rankdistil.stages import networks
 

@@ -9,10 +9,9 @@ from families import NAMES, tiny
 from torch.testing import assert_close
 
 from rankdistil.inference.packed import PackedRanker, pack_padded
-from rankdistil.models.bert import CrossEncoder, Layers
+from rankdistil.models.bert import CrossEncoder, FrozenTeacher, Layers
 from rankdistil.models.families import FAMILIES, max_positions, parts_of
 from rankdistil.models.layout import Places, places
-from rankdistil.models.teacher import FrozenTeacher
 
 LENGTHS = torch.tensor([21, 5, 34, 1])
 EVERY = pytest.mark.parametrize("name", NAMES)

@@ -18,10 +18,9 @@ from rankdistil.data.files.bad_lines import BadLines
 from rankdistil.data.records import Triple
 from rankdistil.data.teacher_scores.folder import Shard, load_scores, shard_name, write_shard
 from rankdistil.losses import LabelLoss, LogitLoss, WeightedSum
-from rankdistil.models.bert import CrossEncoder, Layers
+from rankdistil.models.bert import CrossEncoder, FrozenTeacher, Layers
 from rankdistil.models.checkpoints import load_tokenizer
 from rankdistil.models.student import LayerMap
-from rankdistil.models.teacher import FrozenTeacher
 from rankdistil.modules import DistillModule
 from rankdistil.modules.stage import OptimSettings
 

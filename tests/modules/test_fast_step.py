@@ -11,9 +11,8 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from rankdistil.data.records import PairBatch
 from rankdistil.losses import AttentionLoss, EmbeddingLoss, HiddenLoss, LabelLoss, LogitLoss, Projection, WeightedSum
-from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.bert import CrossEncoder, FrozenTeacher
 from rankdistil.models.student import map_layers
-from rankdistil.models.teacher import FrozenTeacher
 from rankdistil.modules import DistillModule
 from rankdistil.modules.stage import OptimSettings
 

@@ -9,9 +9,8 @@ from transformers import BertConfig
 
 from rankdistil.data.records import PairBatch
 from rankdistil.losses import AttentionLoss, EmbeddingLoss, HiddenLoss, LabelLoss, LogitLoss, Projection, WeightedSum
-from rankdistil.models.bert import CrossEncoder, Layers
+from rankdistil.models.bert import CrossEncoder, FrozenTeacher, Layers
 from rankdistil.models.student import StudentSize, map_layers
-from rankdistil.models.teacher import FrozenTeacher
 from rankdistil.modules import DistillModule, FinetuneModule
 from rankdistil.modules.stage import OptimSettings
 from rankdistil.stages.test import ScoringModule

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rankdistil.data.encode import PairLayout, Segment
 from rankdistil.inference.machine import LEVELS, ZERO, multiply_int8, pack_int8, require_weight_bits
 from rankdistil.models.bert import CrossEncoder, embed, encode, score
-from rankdistil.models.dropout import Dropout
+from rankdistil.models.cpu_layers import Dropout
 from rankdistil.models.families import Encoder, Layer
 from rankdistil.models.layout import NOWHERE, Places, attend
 

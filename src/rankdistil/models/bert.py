@@ -1,4 +1,4 @@
-"""Forward pass of an encoder, and the cross-encoder on top of it.
+"""Forward pass of an encoder, and the cross-encoder on top of it, which learns, or teaches and is frozen.
 
 Training, packed inference, exported graphs and the cut of a student run the same layers, on the weights of transformers'
 classes for sequence classification, and compute what these compute. They differ in the layout of the rows (``models.layout``),
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rankdistil.models.dropout import use_dropout
+from rankdistil.models.cpu_layers import prepack, use_dropout
 from rankdistil.models.families import Encoder, Layer, add_dropouts, parts_of
 from rankdistil.models.layout import NOWHERE, Padded, Places, lay_out, places
 
@@ -233,3 +233,41 @@ def compile_layers(ranker: CrossEncoder) -> None:
         ranker: a student, or a frozen teacher.
     """
     ranker.finish = torch.compile(finish, dynamic=True)
+
+
+class FrozenTeacher(CrossEncoder):
+    """A ranker that can't be trained: ``train()`` leaves it in evaluation mode, so its dropout stays off.
+
+    The first pass under autocast converts its weights, its head aside, to autocast's type for good: nothing updates them, so
+    they need neither a float32 copy nor to be cast again at every step.
+    """
+
+    def __init__(self, ranker: CrossEncoder) -> None:
+        super().__init__(ranker.bert)
+        self.requires_grad_(False)
+        self.eval()
+        self._converted = False
+
+    def _convert(self, dtype: torch.dtype) -> None:
+        """Convert all weights but the head's; buffers keep their precision: angles of positions need it."""
+        head = {part for each in (self.encoder.pooler, self.encoder.pool_norm, self.encoder.head) for part in each.modules()}
+        for part in self.bert.modules():
+            for parameter in () if part in head else part.parameters(recurse=False):
+                parameter.data = parameter.data.to(dtype)
+
+    def train(self, mode: bool = True) -> "FrozenTeacher":
+        """Stay in evaluation mode: a teacher with dropout gives other answers at every step."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, input_ids: Tensor, *inputs: object, **settings: object) -> Trace:
+        """Score a batch of pairs; see ``CrossEncoder``."""
+        device = input_ids.device.type
+        if not torch.is_autocast_enabled(device):
+            return super().forward(input_ids, *inputs, **settings)
+        if not self._converted:
+            self._converted = True
+            self._convert(torch.get_autocast_dtype(device))
+            prepack(self.bert)
+        with torch.autocast(device, enabled=False):
+            return super().forward(input_ids, *inputs, **settings)

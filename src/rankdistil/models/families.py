@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
-from rankdistil.models.dropout import Dropout
+from rankdistil.models.cpu_layers import Dropout
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

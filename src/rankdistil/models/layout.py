@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rankdistil.models.dropout import drop
+from rankdistil.models.cpu_layers import drop
 from rankdistil.models.families import Encoder
 
 HIDDEN = -10_000.0  # what hidden tokens' attention scores get: no share is left of them, and bfloat16 and float16 can hold it

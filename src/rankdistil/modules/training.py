@@ -7,9 +7,8 @@ from torch import Tensor
 
 from rankdistil.data.records import PairBatch, ScoredPairs
 from rankdistil.losses import LossValue, WeightedSum
-from rankdistil.models.bert import CrossEncoder, Layers, Trace
+from rankdistil.models.bert import CrossEncoder, FrozenTeacher, Layers, Trace
 from rankdistil.models.student import LayerMap
-from rankdistil.models.teacher import FrozenTeacher
 from rankdistil.modules.stage import OptimSettings, StageModule
 
 

@@ -30,7 +30,7 @@ from rankdistil.data.encode import PairLayout
 from rankdistil.data.teacher_scores.folder import read_header
 from rankdistil.files import called
 from rankdistil.losses import Projection, RelationLoss, WeightedSum
-from rankdistil.models.bert import CrossEncoder, Layers
+from rankdistil.models.bert import CrossEncoder, FrozenTeacher, Layers
 from rankdistil.models.checkpoints import (
     is_language_model,
     load_language_model,
@@ -40,7 +40,7 @@ from rankdistil.models.checkpoints import (
     refuse_ranker,
     require_ranker,
 )
-from rankdistil.models.dropout import set_dropout
+from rankdistil.models.cpu_layers import set_dropout
 from rankdistil.models.locate import identity, is_content, locate
 from rankdistil.models.student import (
     CUT,
@@ -53,7 +53,6 @@ from rankdistil.models.student import (
     check_start,
     map_layers,
 )
-from rankdistil.models.teacher import FrozenTeacher
 from rankdistil.modules import DistillModule, FinetuneModule, StageModule
 from rankdistil.modules.stage import OptimSettings
 from rankdistil.teachers.scorers import RANKER, check_scorer, foreign_kind

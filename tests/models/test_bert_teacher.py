@@ -3,8 +3,7 @@
 import torch
 from torch import nn
 
-from rankdistil.models.bert import Layers
-from rankdistil.models.teacher import FrozenTeacher
+from rankdistil.models.bert import FrozenTeacher, Layers
 
 IDS = torch.tensor([[2, 7, 9, 3, 11, 3]])
 INPUTS = IDS, torch.ones_like(IDS), torch.zeros_like(IDS)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rankdistil.models.dropout import Dropout, drop, use_dropout
+from rankdistil.models.cpu_layers import Dropout, drop, use_dropout
 
 TYPES = [torch.float32, torch.bfloat16]
 

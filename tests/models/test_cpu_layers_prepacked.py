@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from rankdistil.models.teacher import PrepackedLinear, prepack
+from rankdistil.models.cpu_layers import PrepackedLinear, prepack
 
 able = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
