@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from rankdistil.commands.evaluate import _member, _unknown_training, _without_first_stage
-from rankdistil.data.collections.leaks import Leak
+from rankdistil.data.collections.splits import Leak
 from rankdistil.report.comparison import Member
 from rankdistil.report.results import Result, Tied
 from rankdistil.runs.entries import Entry

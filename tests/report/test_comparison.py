@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from support import latency_row, timing
 
-from rankdistil.data.collections.leaks import Leak
+from rankdistil.data.collections.splits import Leak
 from rankdistil.metrics.comparing import holm, randomisation_test
 from rankdistil.report.comparison import Member, Row, compare, judge
 from rankdistil.report.document import legend, markdown, tables

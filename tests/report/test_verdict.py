@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankdistil.data.collections.leaks import Leak
+from rankdistil.data.collections.splits import Leak
 from rankdistil.report.results import Result, Tied, average
 from rankdistil.report.verdict import depth_note, likely_cures, verdict
 

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from support import composed
 
 from rankdistil.data.check.whole import Check
-from rankdistil.data.collections.holdout import Holdout
+from rankdistil.data.collections.splits import Holdout
 from rankdistil.stages import data as run_data
 from tests.flow.test_check import FILES as FILES_OF_CATS
 

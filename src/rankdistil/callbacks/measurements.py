@@ -10,8 +10,8 @@ import numpy as np
 import torch.distributed as dist
 
 from rankdistil.data.batches.datamodule import RerankingTask
-from rankdistil.data.collections.leaks import Leak
 from rankdistil.data.collections.reader import is_ordered
+from rankdistil.data.collections.splits import Leak
 from rankdistil.data.records import PairBatch, Ranking, ScoredPairs
 from rankdistil.data.teacher_scores.folder import Shard, shard_name, write_shard
 from rankdistil.files import write_json, write_text

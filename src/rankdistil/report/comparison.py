@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from rankdistil.data.collections.leaks import Leak
+from rankdistil.data.collections.splits import Leak
 from rankdistil.metrics.comparing import Orders, holm, kendall_tau, overlap, randomisation_test
 from rankdistil.report.results import Result, average
 from rankdistil.report.verdict import verdict

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from rankdistil.data.batches.groups import told_left_out
 from rankdistil.data.check.whole import Check
-from rankdistil.data.collections.holdout import told_sides
+from rankdistil.data.collections.splits import told_sides
 from rankdistil.report.tables import Column, print_plain, to_table
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from rankdistil.data.collections.leaks import Leak
+from rankdistil.data.collections.splits import Leak
 from rankdistil.files import called, read_json
 from rankdistil.inference.machine import shown_share
 from rankdistil.metrics.ranking import MAIN

@@ -17,8 +17,8 @@ from rankdistil.data.batches.datamodule import RankingDataModule
 from rankdistil.data.batches.passages import PassageDataModule
 from rankdistil.data.batches.training_groups import lists_groups
 from rankdistil.data.check.whole import Check, Split
-from rankdistil.data.collections.holdout import Holdout
 from rankdistil.data.collections.reader import Reader
+from rankdistil.data.collections.splits import Holdout
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.fetch import KINDS, Wanted, fetch, missing
 from rankdistil.data.files.bad_lines import Tolerance

@@ -21,7 +21,7 @@ from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.config.choices import asks_scorer, each_test, learnt_from, scorer_settings, teacher_name, tested_scorer
 from rankdistil.data.batches.datamodule import RankingDataModule
 from rankdistil.data.batches.stream import ShardStream
-from rankdistil.data.collections.leaks import write_trained_on
+from rankdistil.data.collections.splits import write_trained_on
 from rankdistil.data.collections.texts import Collection
 from rankdistil.data.encode import Rows
 from rankdistil.data.files.trec_runs import forget_run

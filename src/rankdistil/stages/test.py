@@ -19,8 +19,8 @@ from rankdistil.callbacks.stopping import OwnSignals
 from rankdistil.config.choices import each_test, takes_export, teacher_folder, teacher_name
 from rankdistil.config.schema import listed, plain
 from rankdistil.data.batches.datamodule import RankingDataModule
-from rankdistil.data.collections.leaks import find_leak
 from rankdistil.data.collections.reader import require_used
+from rankdistil.data.collections.splits import find_leak
 from rankdistil.data.files.trec_runs import forget_run
 from rankdistil.data.records import PairBatch, Ranking, ScoredPairs
 from rankdistil.inference.packed import PackedRanker, pack_padded

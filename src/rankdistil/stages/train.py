@@ -32,7 +32,7 @@ from rankdistil.config.choices import (
     start_in_words,
 )
 from rankdistil.data.batches.stream import StreamDataModule
-from rankdistil.data.collections.leaks import write_trained_on
+from rankdistil.data.collections.splits import write_trained_on
 from rankdistil.data.records import Ranking
 from rankdistil.files import write_json
 from rankdistil.inference.export_files import write_export

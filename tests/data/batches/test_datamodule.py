@@ -9,8 +9,8 @@ import pytest
 
 from rankdistil.data.batches.datamodule import RankingDataModule, spread
 from rankdistil.data.collections.bm25 import Bm25
-from rankdistil.data.collections.holdout import Holdout
 from rankdistil.data.collections.reader import Reader
+from rankdistil.data.collections.splits import Holdout
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import PairBatch
 from rankdistil.data.settings import DataSettings

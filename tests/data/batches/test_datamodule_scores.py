@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from rankdistil.data.batches.datamodule import RankingDataModule
-from rankdistil.data.collections.holdout import Holdout
 from rankdistil.data.collections.reader import Reader
+from rankdistil.data.collections.splits import Holdout
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.teacher_scores.folder import Shard, shard_name, texts_scored, write_shard
 from tests.data.batches.test_datamodule import SETTINGS

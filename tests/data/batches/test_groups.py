@@ -23,8 +23,8 @@ from rankdistil.data.batches.groups import (
     sample_groups,
 )
 from rankdistil.data.batches.training_groups import open_source
-from rankdistil.data.collections.holdout import Holdout
 from rankdistil.data.collections.reader import Reader
+from rankdistil.data.collections.splits import Holdout
 from rankdistil.data.collections.texts import Collection, open_collection
 from rankdistil.data.encode import LiveTexts, PairEncoder
 from rankdistil.data.files.bad_lines import STOP, Tolerance

@@ -7,8 +7,8 @@ import pytest
 
 from rankdistil.data.check.counts import TextsFound
 from rankdistil.data.check.whole import Check, Split
-from rankdistil.data.collections.holdout import Holdout
 from rankdistil.data.collections.reader import Reader
+from rankdistil.data.collections.splits import Holdout
 from rankdistil.data.files.bad_lines import STRICT, Tolerance
 from rankdistil.data.files.folder import FolderSplit
 from rankdistil.data.settings import DataSettings

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from ir_datasets.formats import GenericScoredDoc
 
-from rankdistil.data.collections.holdout import Holdout
 from rankdistil.data.collections.reader import Reader, RunFiles, rank, require_used
+from rankdistil.data.collections.splits import Holdout
 from rankdistil.data.collections.texts import training_triples
 from rankdistil.data.files.bad_lines import STOP, Tolerance
 from rankdistil.data.files.folder import FolderSplit

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from rankdistil.data.batches.training_groups import open_source
-from rankdistil.data.collections.holdout import Holdout
 from rankdistil.data.collections.reader import Reader
+from rankdistil.data.collections.splits import Holdout
 from rankdistil.data.collections.texts import judgments, known_candidates, numbered, open_collection, training_triples
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.files.bad_lines import Tolerance

@@ -18,8 +18,8 @@ from rankdistil.data.batches.groups import (
     safe_negatives,
     sample_groups,
 )
-from rankdistil.data.collections.leaks import TextMarks, without_twins
 from rankdistil.data.collections.reader import Reader
+from rankdistil.data.collections.splits import TextMarks, without_twins
 from rankdistil.data.collections.texts import Collection, judgments, negative_candidates, training_triples
 from rankdistil.data.encode import Texts
 from rankdistil.data.records import Qrels

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankdistil.data.batches.groups import row_chunks
-from rankdistil.data.collections.leaks import mark
 from rankdistil.data.collections.reader import Reader
+from rankdistil.data.collections.splits import mark
 from rankdistil.data.collections.texts import numbered, training_triples
 from rankdistil.data.encode import Rows
 from rankdistil.data.stores.ragged import in_chunks

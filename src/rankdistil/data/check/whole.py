@@ -18,9 +18,8 @@ from rankdistil.data.batches.groups import hard_negatives, require_groups, requi
 from rankdistil.data.batches.training_groups import answers, known_judgments, lists_groups
 from rankdistil.data.check.counts import TextsFound, TriplesFound, count_candidates, count_judgments, count_lines, count_triples
 from rankdistil.data.collections import almanac
-from rankdistil.data.collections.holdout import told_sides
-from rankdistil.data.collections.leaks import Asked, overlaps, without_twins
 from rankdistil.data.collections.reader import Reader, require_used
+from rankdistil.data.collections.splits import Asked, overlaps, told_sides, without_twins
 from rankdistil.data.collections.texts import judgments, known_candidates, negative_candidates
 from rankdistil.data.encode import FEWEST_SPECIAL
 from rankdistil.data.fetch import missing

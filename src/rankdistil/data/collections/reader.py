@@ -14,8 +14,8 @@ from ir_datasets.indices.base import DocstoreOptions, FileAccess
 
 from rankdistil.data.collections import almanac
 from rankdistil.data.collections.bm25 import Bm25, shared_index
-from rankdistil.data.collections.holdout import Holdout, answered
 from rankdistil.data.collections.origin import KINDS, Origin, of_dataset, of_file, with_ids
+from rankdistil.data.collections.splits import Holdout, answered
 from rankdistil.data.files.bad_lines import LIST, STRICT, BadLines, Tally, Tolerance
 from rankdistil.data.files.folder import FileScoredDocs, FolderSplit
 from rankdistil.data.records import Candidate, Qrels, Ranking

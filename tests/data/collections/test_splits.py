@@ -2,8 +2,8 @@
 
 import pytest
 
-from rankdistil.data.collections.holdout import Holdout
 from rankdistil.data.collections.reader import Reader
+from rankdistil.data.collections.splits import Holdout
 
 LOG = {f"q{number}": f"Question {number // 2}{'?' * (number % 2)}" for number in range(20)}  # each question twice
 ANSWERS = {key: {"a": 1} for key in LOG}

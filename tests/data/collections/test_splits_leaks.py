@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankdistil.data.collections.leaks import (
+from rankdistil.data.collections.splits import (
     FILE,
     Asked,
     Leak,
