@@ -1,4 +1,4 @@
-"""Data and other parts of a run around its networks, built from its config: readers, DataModules, Trainer arguments, logger."""
+"""Data and other parts of a run around its networks, built from its config: readers, DataModules, Trainer, logger."""
 
 import sys
 from collections.abc import Sequence
@@ -30,6 +30,7 @@ from rankdistil.inference.stopwatch import TimingSettings
 from rankdistil.metrics.ranking import CUTOFF, ceiling
 from rankdistil.models.checkpoints import load_tokenizer
 from rankdistil.models.locate import on_hub_only
+from rankdistil.processes import ranks
 from rankdistil.processes.group import TIMEOUT_S
 from rankdistil.teachers.scorers import token_lengths
 
@@ -273,7 +274,7 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
     """Return the arguments of Lightning's Trainer that say where to run; ``precision=auto`` is decided here.
 
     Returns:
-        Those of ``trainer.build_trainer``: ``timeout`` is among them.
+        Those of ``build_trainer``: ``timeout`` is among them.
 
     Raises:
         ValueError: for a precision that can't be used.
@@ -287,6 +288,32 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
         if arguments.get("accelerator") == "cpu" and str(arguments["precision"]).startswith("bf16"):
             require_bfloat16(f"trainer.precision={arguments['precision']}", "trainer.precision=auto")
     return arguments
+
+
+def build_trainer(
+    arguments: dict[str, Any], callbacks: Sequence[L.Callback], plugins: Sequence[Any] = (), **more: Any
+) -> L.Trainer:
+    """Build a Trainer that shards no data by itself and prints nothing.
+
+    Args:
+        arguments: see ``trainer_arguments``.
+        callbacks: they see everything in this order.
+        plugins: those of the Trainer, besides the one that tells it which process this is.
+        more: further arguments of the Trainer.
+    """
+    arguments = dict(arguments)
+    rank = ranks.current()
+    del arguments["timeout"]  # of the process group, which is there before
+    if rank is not None and rank.world > 1 and arguments.get("strategy", "auto") == "auto":
+        arguments["strategy"] = "ddp"  # what Lightning would choose
+    return L.Trainer(
+        **arguments | more,
+        callbacks=[*callbacks],
+        plugins=[*plugins, ranks.environment()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
 
 
 def build_logger(cfg: DictConfig, folder: Path) -> L.pytorch.loggers.Logger:

@@ -32,7 +32,6 @@ from rankdistil.report.results import same_test
 from rankdistil.report.run import Tested
 from rankdistil.runs.record import origin, run_label
 from rankdistil.stages import data as run_data
-from rankdistil.stages.trainer import build_trainer
 
 TEST_FILES = ("metrics.json", "per_query.jsonl", "test.run", "latency.json")
 START = "start"  # folder of what a run started from: its export until it is tested, then its test
@@ -169,7 +168,7 @@ def build_runner(trainer: dict[str, Any], callbacks: Sequence[L.Callback]) -> L.
         trainer: arguments of Lightning's Trainer that say where to run.
         callbacks: they take the scores.
     """
-    return build_trainer(
+    return run_data.build_trainer(
         trainer | {"precision": "32-true"}, [OwnSignals(), *callbacks], logger=False, enable_checkpointing=False
     )
 

@@ -48,7 +48,6 @@ from rankdistil.runs.record import begun, failure_recorded, read_record
 from rankdistil.stages import data as run_data
 from rankdistil.stages import networks
 from rankdistil.stages.test import START, Splits, forget_tests, leak_notes, open_splits, score_splits, teacher_validation
-from rankdistil.stages.trainer import build_trainer
 
 RANKING = ("val/nDCG@10", "val/choice", "max")  # what a stage is judged by, and what the best validation is chosen by
 NO_RANKING = ("val/loss", "val/loss", "min")  # without a ranking: its own loss on what it doesn't train on
@@ -177,7 +176,7 @@ def _fit(
         best,
         RunCheckpoint(checkpoints, "last", save_on_train_epoch_end=False, enable_version_counter=False),
     ]
-    trainer = build_trainer(
+    trainer = run_data.build_trainer(
         run_data.trainer_arguments(cfg),
         callbacks,
         max_steps=cfg.stage.steps,

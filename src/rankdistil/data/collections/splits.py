@@ -173,7 +173,6 @@ def _read(folder: Path) -> NDArray[np.int64] | None:
     return found
 
 
-EXAMPLES = 3
 WORDS = {"train": "training", "valid": "validation"}
 
 
