@@ -27,7 +27,6 @@ from rankdistil.planning.plan import what_is_tested
 from rankdistil.planning.unread import unread_by_test
 from rankdistil.processes import ranks
 from rankdistil.report.comparison import Member, Row, check_names, compare, judge
-from rankdistil.report.data import data_notes
 from rankdistil.report.document import legend, markdown, tables, write_report
 from rankdistil.report.frontier import draw_frontier
 from rankdistil.report.results import (
@@ -42,6 +41,7 @@ from rankdistil.report.results import (
     speed_columns,
     timing_notes,
 )
+from rankdistil.report.run import data_notes
 from rankdistil.report.tables import print_plain, to_table
 from rankdistil.report.verdict import depth_note, likely_cures
 from rankdistil.runs.entries import Entry, find_entries

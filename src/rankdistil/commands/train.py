@@ -24,7 +24,7 @@ from rankdistil.processes import group as rank_group
 from rankdistil.processes import launch, ranks
 from rankdistil.processes.group import Group
 from rankdistil.processes.stopping import restarted
-from rankdistil.report.data import print_check
+from rankdistil.report.run import print_check
 from rankdistil.report.tables import print_plain
 from rankdistil.runs.record import discard_unstarted, prepare, read_record, state
 from rankdistil.stages import data as run_data

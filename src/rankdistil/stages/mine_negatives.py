@@ -29,7 +29,7 @@ from rankdistil.data.teacher_scores.folder import HEADER, load_scores, texts_sco
 from rankdistil.files import called, require, write_json
 from rankdistil.metrics.ranking import write_run
 from rankdistil.processes.progress import Work
-from rankdistil.report.data import data_notes
+from rankdistil.report.run import data_notes
 from rankdistil.report.tables import Column, print_plain, to_table
 from rankdistil.runs.record import begun, failure_recorded, read_record
 from rankdistil.stages import data as run_data

@@ -33,7 +33,7 @@ from rankdistil.metrics.ranking import MAIN
 from rankdistil.models.checkpoints import load_ranker, load_tokenizer
 from rankdistil.models.families import max_positions
 from rankdistil.models.locate import identity
-from rankdistil.report.data import data_notes
+from rankdistil.report.run import data_notes
 from rankdistil.report.tables import print_plain
 from rankdistil.runs.record import begun, failure_recorded, read_record
 from rankdistil.stages import data as run_data

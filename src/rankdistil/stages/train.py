@@ -41,8 +41,7 @@ from rankdistil.models.checkpoints import load_tokenizer, require_fitting
 from rankdistil.models.families import family_of, max_positions
 from rankdistil.modules import StageModule
 from rankdistil.modules.stage import validation_steps
-from rankdistil.report.data import data_notes
-from rankdistil.report.run import conclude, conclude_language_model
+from rankdistil.report.run import conclude, conclude_language_model, data_notes
 from rankdistil.report.tables import print_plain
 from rankdistil.runs.record import begun, failure_recorded, read_record
 from rankdistil.stages import data as run_data

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from rankdistil.data.check.whole import Check, Row
 from rankdistil.data.settings import DataSettings
-from rankdistil.report.data import data_notes, print_check
+from rankdistil.report.run import data_notes, print_check
 
 SETTINGS = DataSettings(2, 3, 8, "docpairs", 10, 1, 10, 2, 10)
 
