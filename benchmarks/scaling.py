@@ -26,8 +26,7 @@ from benchmarks.training_texts import draw_work
 from rankdistil.data.records import PairBatch
 from rankdistil.files import write_json
 from rankdistil.inference.machine import Meter, shown_share
-from rankdistil.modules import StageModule
-from rankdistil.modules.stage import adamw
+from rankdistil.modules.stage import StageModule, adamw
 
 
 class Whole(nn.Module):

@@ -14,8 +14,7 @@ from rankdistil.losses import AttentionLoss, EmbeddingLoss, HiddenLoss, LabelLos
 from rankdistil.losses.labels import label_cross_entropy
 from rankdistil.models.bert import CrossEncoder, FrozenTeacher
 from rankdistil.models.student import map_layers
-from rankdistil.modules import DistillModule, FinetuneModule, StageModule
-from rankdistil.modules.stage import OptimSettings, adamw
+from rankdistil.modules.stage import DistillModule, FinetuneModule, OptimSettings, StageModule, adamw
 
 TEACHER = "12l"
 VOCABULARY = 30522

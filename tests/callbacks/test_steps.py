@@ -18,8 +18,7 @@ from rankdistil.data.records import PairBatch
 from rankdistil.losses import AttentionLoss, HiddenLoss, LogitLoss, Projection, WeightedSum
 from rankdistil.models.bert import CrossEncoder, FrozenTeacher
 from rankdistil.models.student import StudentSize, map_layers
-from rankdistil.modules import DistillModule
-from rankdistil.modules.stage import OptimSettings
+from rankdistil.modules.stage import DistillModule, OptimSettings
 from rankdistil.stages.train import quieten
 
 LOSSES = {"hidden": HiddenLoss(), "attention": AttentionLoss(), "logits": LogitLoss()}

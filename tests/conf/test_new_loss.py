@@ -14,7 +14,7 @@ from rankdistil.config.choices import makes_ranker
 from rankdistil.data.records import PairBatch
 from rankdistil.models.bert import CrossEncoder, FrozenTeacher, Layers
 from rankdistil.models.student import LayerMap, StudentSize
-from rankdistil.modules import DistillModule
+from rankdistil.modules.stage import DistillModule
 from rankdistil.stages import networks
 
 FILE = '''

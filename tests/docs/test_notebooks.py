@@ -27,7 +27,7 @@ LAUNCHERS = {
     "rankdistil.commands.train",
     "rankdistil.stages.train",
     "rankdistil.processes.launch",
-    "rankdistil.modules",
+    "rankdistil.modules.stage",
 }
 
 

@@ -10,8 +10,7 @@ from torch.utils.data import DataLoader
 from rankdistil.data.records import PairBatch
 from rankdistil.losses import LabelLoss, WeightedSum
 from rankdistil.models.bert import CrossEncoder
-from rankdistil.modules import FinetuneModule
-from rankdistil.modules.stage import OptimSettings
+from rankdistil.modules.stage import FinetuneModule, OptimSettings
 from rankdistil.stages.train import quieten
 
 

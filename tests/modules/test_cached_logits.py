@@ -21,8 +21,7 @@ from rankdistil.losses import LabelLoss, LogitLoss, WeightedSum
 from rankdistil.models.bert import CrossEncoder, FrozenTeacher, Layers
 from rankdistil.models.checkpoints import load_tokenizer
 from rankdistil.models.student import LayerMap
-from rankdistil.modules import DistillModule
-from rankdistil.modules.stage import OptimSettings
+from rankdistil.modules.stage import DistillModule, OptimSettings
 
 TEXTS = {f"{kind}{number}": f"{kind} word {'tree ' * (number % 7)}{number}" for kind in "qp" for number in range(24)}
 TRIPLES = [Triple(f"q{n}", f"p{n}", f"p{(n * 5 + 1) % 24}") for n in range(24)]

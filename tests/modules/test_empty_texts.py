@@ -7,7 +7,7 @@ from rankdistil.data.encode import PairLayout, Segment, assemble
 from rankdistil.data.records import PairBatch
 from rankdistil.losses import AttentionLoss, EmbeddingLoss, HiddenLoss, LabelLoss, LogitLoss
 from rankdistil.models.bert import CrossEncoder
-from tests.modules.test_training import distill
+from tests.modules.test_stage_training import distill
 
 LOSSES = {
     "embedding": EmbeddingLoss(),

@@ -13,8 +13,7 @@ from rankdistil.data.records import PairBatch
 from rankdistil.losses import AttentionLoss, EmbeddingLoss, HiddenLoss, LabelLoss, LogitLoss, Projection, WeightedSum
 from rankdistil.models.bert import CrossEncoder, FrozenTeacher
 from rankdistil.models.student import map_layers
-from rankdistil.modules import DistillModule
-from rankdistil.modules.stage import OptimSettings
+from rankdistil.modules.stage import DistillModule, OptimSettings
 
 LENGTHS = [33, 20, 41, 12, 25, 25, 8, 39]
 PADDED = 128

@@ -16,8 +16,8 @@ from transformers import get_linear_schedule_with_warmup
 from rankdistil.data.records import PairBatch
 from rankdistil.losses import Projection, WeightedSum
 from rankdistil.models.bert import CrossEncoder, Trace
-from rankdistil.modules import FinetuneModule
 from rankdistil.modules.stage import (
+    FinetuneModule,
     OptimSettings,
     adamw,
     learning_rate_factor,

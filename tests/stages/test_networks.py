@@ -14,7 +14,7 @@ from rankdistil.inference.export_files import write_export
 from rankdistil.models.bert import CrossEncoder, Layers
 from rankdistil.models.checkpoints import load_tokenizer
 from rankdistil.models.student import LayerMap, Start
-from rankdistil.modules import DistillModule, FinetuneModule, StageModule
+from rankdistil.modules.stage import DistillModule, FinetuneModule, StageModule
 from rankdistil.stages import networks
 
 UNTRAINED = {"score_teacher", "mine_negatives"}  # which train nothing

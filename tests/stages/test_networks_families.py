@@ -12,7 +12,7 @@ from tokenizers.processors import TemplateProcessing
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Pair, PairBatch
 from rankdistil.inference.export_files import write_export
-from rankdistil.modules import StageModule
+from rankdistil.modules.stage import StageModule
 from rankdistil.stages import networks
 
 SIZE = ("student.layers=2", "student.hidden_size=16", "student.heads=4", "student.intermediate_size=24")

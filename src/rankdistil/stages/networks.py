@@ -53,8 +53,7 @@ from rankdistil.models.student import (
     check_start,
     map_layers,
 )
-from rankdistil.modules import DistillModule, FinetuneModule, StageModule
-from rankdistil.modules.stage import OptimSettings
+from rankdistil.modules.stage import DistillModule, FinetuneModule, OptimSettings, StageModule
 from rankdistil.teachers.scorers import RANKER, check_scorer, foreign_kind
 
 FITTED_ON = 128  # pairs that a subclone is fitted on, about

@@ -39,8 +39,7 @@ from rankdistil.inference.export_files import write_export
 from rankdistil.models.bert import compile_layers, parameter_count
 from rankdistil.models.checkpoints import load_tokenizer, require_fitting
 from rankdistil.models.families import family_of, max_positions
-from rankdistil.modules import StageModule
-from rankdistil.modules.stage import validation_steps
+from rankdistil.modules.stage import StageModule, validation_steps
 from rankdistil.report.run import conclude, conclude_language_model, data_notes
 from rankdistil.report.tables import print_plain
 from rankdistil.runs.record import begun, failure_recorded, read_record

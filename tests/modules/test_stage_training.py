@@ -11,8 +11,7 @@ from rankdistil.data.records import PairBatch
 from rankdistil.losses import AttentionLoss, EmbeddingLoss, HiddenLoss, LabelLoss, LogitLoss, Projection, WeightedSum
 from rankdistil.models.bert import CrossEncoder, FrozenTeacher, Layers
 from rankdistil.models.student import StudentSize, map_layers
-from rankdistil.modules import DistillModule, FinetuneModule
-from rankdistil.modules.stage import OptimSettings
+from rankdistil.modules.stage import DistillModule, FinetuneModule, OptimSettings
 from rankdistil.stages.test import ScoringModule
 
 OPTIM = OptimSettings(lr=1e-3, steps=10, warmup_steps=1)
