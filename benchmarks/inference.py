@@ -28,8 +28,8 @@ from rankdistil.data.records import Pair
 from rankdistil.files import write_json
 from rankdistil.inference.export_files import FILES, precisions, weights
 from rankdistil.inference.machine import Meter, computes_bfloat16, shown_share
+from rankdistil.inference.onnx import text_batches
 from rankdistil.inference.packed import PRECISIONS
-from rankdistil.inference.padded import text_batches
 from rankdistil.inference.write_graphs import write_graphs
 from rankdistil.metrics.comparing import kendall_tau
 from rankdistil.models.checkpoints import load_tokenizer

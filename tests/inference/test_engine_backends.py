@@ -19,7 +19,7 @@ from rankdistil.data.records import Pair
 from rankdistil.inference import export_files
 from rankdistil.inference.engine import open_network
 from rankdistil.inference.export_files import FILES, weights, write_export
-from rankdistil.inference.padded import text_batches
+from rankdistil.inference.onnx import text_batches
 from rankdistil.inference.write_graphs import put, remove, require_packages, staged, write_graphs
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.checkpoints import load_ranker, load_tokenizer

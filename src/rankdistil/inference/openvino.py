@@ -19,7 +19,7 @@ from rankdistil.data.encode import PairEncoder, Segment
 from rankdistil.files import require
 from rankdistil.inference.export_files import WEIGHT_BITS, WEIGHTS, require_exact, require_one_logit, require_weights
 from rankdistil.inference.machine import LEVELS, require_bfloat16, weight_bits
-from rankdistil.inference.padded import Inputs, padded_batches
+from rankdistil.inference.onnx import Inputs, padded_batches
 
 TELEMETRY = "openvino_telemetry"  # sends usage to a web service as soon as openvino or nncf is imported; both do without it
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from rankdistil.files import move, require, workshop
 from rankdistil.inference.export_files import FILES
-from rankdistil.inference.onnx import write_onnx
+from rankdistil.inference.onnx import Inputs, write_onnx
 from rankdistil.inference.openvino import write_openvino, write_openvino_int8
-from rankdistil.inference.padded import Inputs
 from rankdistil.models.bert import CrossEncoder
 
 BACKENDS = ("onnx", "openvino")

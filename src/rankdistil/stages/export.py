@@ -21,7 +21,7 @@ from rankdistil.files import built, write_text
 from rankdistil.inference.engine import Engine, Network, TorchNetwork, open_graph
 from rankdistil.inference.export_files import FILES, HARMLESS, choose, weights, write_precisions
 from rankdistil.inference.machine import LEVELS, processor
-from rankdistil.inference.padded import input_names, text_batches
+from rankdistil.inference.onnx import input_names, text_batches
 from rankdistil.inference.write_graphs import put, remove, require_packages, staged, write_graphs
 from rankdistil.metrics.comparing import kendall_tau
 from rankdistil.metrics.ranking import means, passage_ids, per_query, ranked

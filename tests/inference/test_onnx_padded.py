@@ -6,7 +6,7 @@ import torch
 from support import MINILM
 
 from rankdistil.data.encode import PairEncoder, Segment
-from rankdistil.inference.padded import PaddedRanker, padded_batches
+from rankdistil.inference.onnx import PaddedRanker, padded_batches
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.checkpoints import load_tokenizer
 
