@@ -120,12 +120,6 @@ def test_int8_alone_writes_no_graph_but_both_kinds_of_8_bits_for_auto_to_go_by(r
     assert f"dtype=auto on this processor: {'int8' if harmless else 'float32'}\n" in capsys.readouterr().out
 
 
-def test_a_run_can_be_checked_in_8_bits_alone(run):
-    found = stage_export.check_int8(run / "export", run, 100)
-    assert list(found) == ["int8, 8-bit weights", "int8, 7-bit weights"]
-    assert [row["change"] for row in read_precisions(str(run / "export"))] == [0.0, *found.values()]
-
-
 def test_a_trimmed_export_lies_beside_the_whole_one_and_its_card_says_what_that_costs(run, capsys):
     assert main([f"run={run}", "to=trimmed", "pairs=100", "bound=1"]) == 0, capsys.readouterr().err
     told, smaller = capsys.readouterr().out, run / "export_trimmed"
@@ -197,8 +191,11 @@ def test_what_8_bit_ranges_are_found_on_decides_nothing(run):
 
 
 def test_validation_decides_and_the_test_is_reported(run, monkeypatch):
-    changes = stage_export.check_int8(run / "export", run, 100)
-    reported = [row["test_change"] for row in read_precisions(str(run / "export"))]
+    def changes() -> list[list[float]]:
+        stage_export.export(run / "export", run, ("int8",), 100, 1)
+        return [[row[of] for row in read_precisions(str(run / "export"))] for of in ("change", "test_change")]
+
+    decides, reported = changes()
     honest, asked = stage_export._score, []
 
     def score(network, encoder, split):
@@ -207,8 +204,9 @@ def test_validation_decides_and_the_test_is_reported(run, monkeypatch):
         return [-score if turned else score for score in honest(network, encoder, split)]
 
     monkeypatch.setattr(stage_export, "_score", score)
-    assert stage_export.check_int8(run / "export", run, 100) == changes
-    assert [row["test_change"] for row in read_precisions(str(run / "export"))][1:] != reported[1:]
+    turned = changes()
+    assert turned[0] == decides
+    assert turned[1][1:] != reported[1:]
 
 
 @pytest.mark.parametrize(

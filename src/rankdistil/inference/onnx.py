@@ -107,15 +107,12 @@ class OnnxNetwork:
         encoder: lays out its pairs.
         precision: of the graph.
         weights: tells of which weights it has to be made; None takes any.
-        budget: tokens of a batch, padding included.
 
     Raises:
         ValueError: if the package isn't installed, or the graph is of other weights.
     """
 
-    def __init__(
-        self, file: Path, encoder: PairEncoder, precision: str, weights: str | None = None, budget: int = BUDGET
-    ) -> None:
+    def __init__(self, file: Path, encoder: PairEncoder, precision: str, weights: str | None = None) -> None:
         runtime = require("onnxruntime", f"backend=onnx ({file})", "onnx")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
@@ -125,7 +122,7 @@ class OnnxNetwork:
         require_weights(file, self._session.get_modelmeta().custom_metadata_map.get(WEIGHTS), weights)
         require_one_logit(file, [output.shape for output in self._session.get_outputs()])
         self._encoder, self._names = encoder, {given.name for given in self._session.get_inputs()}
-        self.device, self.precision, self.budget = torch.device("cpu"), precision, budget
+        self.device, self.precision, self.budget = torch.device("cpu"), precision, BUDGET
 
     def __call__(self, first: Segment, second: Segment) -> NDArray[np.float32]:
         """Score pairs in ascending order of length, (B,)."""

@@ -69,15 +69,12 @@ class OpenVinoNetwork:
         encoder: lays out its pairs.
         precision: ``float32`` or ``bfloat16`` of a graph in float32, or ``int8``, which the graph holds.
         weights: tells of which weights it has to be made; None takes any.
-        budget: tokens of a batch, padding included.
 
     Raises:
         ValueError: if the package isn't installed, the CPU can't compute the precision, or the graph is of other weights.
     """
 
-    def __init__(
-        self, file: Path, encoder: PairEncoder, precision: str, weights: str | None = None, budget: int = BUDGET
-    ) -> None:
+    def __init__(self, file: Path, encoder: PairEncoder, precision: str, weights: str | None = None) -> None:
         openvino = load_openvino(f"backend=openvino ({file})")
         core, threads = openvino_core(), torch.get_num_threads()
         if precision == "bfloat16":
@@ -93,7 +90,7 @@ class OpenVinoNetwork:
         self._queue.set_callback(_keep)
         self._calls = Lock()  # a service calls from several threads
         self._encoder, self._names = encoder, {name for given in graph.inputs for name in given.get_names()}
-        self.device, self.precision, self.budget = torch.device("cpu"), precision, budget
+        self.device, self.precision, self.budget = torch.device("cpu"), precision, BUDGET
 
     def __call__(self, first: Segment, second: Segment) -> NDArray[np.float32]:
         """Score pairs in ascending order of length, (B,)."""

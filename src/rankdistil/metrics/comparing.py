@@ -161,11 +161,11 @@ def randomisation_test(
     return Comparison(float(sums.sum()) / len(a), p_value, len(a), len(sums))
 
 
-def describe_test(queries: int, clusters: Mapping[str, str] | None, samples: int = SAMPLES) -> str:
+def describe_test(queries: int, clusters: Mapping[str, str] | None) -> str:
     """Name the test that ``randomisation_test`` makes of so many queries, for legends."""
     units = queries if clusters is None else len(set(clusters.values()))
     over = f"over {queries} queries" if clusters is None else f"by topic ({units} topics)"
-    how = "exact" if 2**units <= samples else f"{samples} samples"
+    how = "exact" if 2**units <= SAMPLES else f"{SAMPLES} samples"
     return f"paired randomisation test {over}, {how}, two-sided"
 
 

@@ -100,19 +100,14 @@ def counted(items: Iterable[Item], label: str, unit: str, total: int | None = No
 
 
 class Now:
-    """Says something now and then, at most every ``LINE_EVERY_S``.
+    """Says something now and then, at most every ``LINE_EVERY_S``."""
 
-    Args:
-        clock: tells seconds.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console, self._clock = screen(), clock
-        self._said = clock()
+    def __init__(self) -> None:
+        self._console, self._said = screen(), time.monotonic()
 
     def __call__(self, line: Callable[[], str]) -> None:
         """Print a line if the last one is long enough ago."""
-        if (now := self._clock()) - self._said >= LINE_EVERY_S:
+        if (now := time.monotonic()) - self._said >= LINE_EVERY_S:
             self._said = now
             say(self._console, line())
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from rankdistil.files import write_json, write_text
 from rankdistil.metrics.comparing import describe_test, shown_p
+from rankdistil.metrics.ranking import MAIN
 from rankdistil.report.comparison import Difference, Row
 from rankdistil.report.results import Timing, is_busy, time_columns, timing_notes
 from rankdistil.report.tables import Column, names_column, to_markdown, to_table
@@ -50,7 +51,6 @@ def legend(
     queries: int,
     topics: Mapping[str, str] | None,
     timing: Timing | None = None,
-    measure: str = "nDCG@10",
 ) -> list[str]:
     """Say how the numbers were made, one line for each kind of number in the table.
 
@@ -61,14 +61,13 @@ def legend(
         queries: number of queries tested.
         topics: query id -> topic, where the tests are made by topic.
         timing: content of ``latency.json``; None if nothing was timed.
-        measure: what was tested for significance.
     """
     columns = ["vs teacher"] * (teacher is not None) + [f"vs {baseline}"]
     whose = "each column's " if len(columns) > 1 else ""
     tests = f"{len(rows) - 1} comparison{'s' * (len(rows) != 2)}"
     leaks = [f"{row.shown}: TRAINED ON {row.leak.told()}" for row in rows if row.shown != row.name]
     lines = [
-        f"{', '.join(columns)}: difference in {measure}; p: {describe_test(queries, topics)}, Holm-adjusted over {whose}{tests}"
+        f"{', '.join(columns)}: difference in {MAIN}; p: {describe_test(queries, topics)}, Holm-adjusted over {whose}{tests}"
     ]
     if any(row.spread for row in rows):
         lines.append("±: sample standard deviation over seeds; tests take each query's mean over seeds")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankdistil.files import written
+from rankdistil.metrics.ranking import MAIN
 from rankdistil.report.comparison import Row
 from rankdistil.report.results import TIME
 
@@ -48,16 +49,13 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     return best
 
 
-def draw_frontier(
-    rows: Sequence[Row], first_stage: Row | None, folder: Path, measure: str = "nDCG@10", passages: float = 100
-) -> list[Path]:
+def draw_frontier(rows: Sequence[Row], first_stage: Row | None, folder: Path, passages: float = 100) -> list[Path]:
     """Draw quality over inference time into ``frontier.png`` and ``frontier.svg``.
 
     Args:
         rows: of the comparison; those that weren't timed, or on a busy machine, are left out.
         first_stage: drawn as a horizontal line, for re-ranking costs what it adds to the first stage.
         folder: where the files go.
-        measure: the quality.
         passages: per query, as timed; for the axis.
 
     Returns:
@@ -71,15 +69,15 @@ def draw_frontier(
     procedures, sizes = ({_split(row)[part]: None for row in timed} for part in (0, 1))
     figure = Figure(figsize=(9, max(6.4, 0.23 * (len(procedures) + len(sizes) + 4))), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    points = [(row.speed[TIME], row.measures[measure]) for row in timed]
-    _frame(axes, [cost for cost, _ in points], measure, passages)
-    _draw_points(figure, axes, timed, measure, list(procedures), list(sizes))
+    points = [(row.speed[TIME], row.measures[MAIN]) for row in timed]
+    _frame(axes, [cost for cost, _ in points], passages)
+    _draw_points(figure, axes, timed, list(procedures), list(sizes))
     if leaked := [f"{row.name} ({row.leak.queries} of {row.leak.of})" for row in timed if row.shown != row.name]:
         axes.set_title(f"trained on test queries: {', '.join(leaked)}", color="#b00020", fontsize=8, wrap=True)
     best = pareto(points)
     steps = [points[place] for place in best] + [(axes.get_xlim()[1], points[best[-1]][1])]
     axes.step(*zip(*steps, strict=True), where="post", color=GREY, linewidth=1, zorder=1)
-    level = None if first_stage is None else first_stage.measures[measure]
+    level = None if first_stage is None else first_stage.measures[MAIN]
     if level is not None:
         axes.axhline(level, color=GREY, linestyle="--", linewidth=1, zorder=1)
     labels = _Labels(figure, axes)
@@ -87,7 +85,7 @@ def draw_frontier(
         labels.avoid((left, low), (right, low))
         labels.avoid((right, low), (right, high))
     for row, (cost, quality) in zip(timed, points, strict=True):
-        spread = row.spread.get(measure, 0.0)
+        spread = row.spread.get(MAIN, 0.0)
         labels.avoid((cost, quality - spread), (cost, quality + spread), margin=5)
     if first_stage is not None:
         left, right = axes.get_xlim()
@@ -105,7 +103,7 @@ def _split(row: Row) -> tuple[str, str]:
     return before + after, row.size
 
 
-def _frame(axes: "Axes", costs: Sequence[float], measure: str, passages: float) -> None:
+def _frame(axes: "Axes", costs: Sequence[float], passages: float) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     low, high = min(costs) / 1.5, max(costs) * 1.5
@@ -117,15 +115,13 @@ def _frame(axes: "Axes", costs: Sequence[float], measure: str, passages: float) 
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel(f"ms per query of {passages:.0f} passages (log scale; faster to the left)")
-    axes.set_ylabel(measure)
+    axes.set_ylabel(MAIN)
     axes.grid(color="#e5e5e5", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_points(
-    figure: "Figure", axes: "Axes", rows: Sequence[Row], measure: str, procedures: list[str], sizes: list[str]
-) -> None:
+def _draw_points(figure: "Figure", axes: "Axes", rows: Sequence[Row], procedures: list[str], sizes: list[str]) -> None:
     """Draw each row, and the legends: a procedure's colour (hollow once colours repeat), a size's shape."""
     from matplotlib.lines import Line2D
 
@@ -138,8 +134,8 @@ def _draw_points(
         look = looks[procedure]
         edge = look["color"] if "markerfacecolor" in look else "white"
         look = look | {"marker": shapes[size], "markersize": 6, "markeredgecolor": edge, "markeredgewidth": 0.7}
-        error = row.spread.get(measure)
-        axes.errorbar(row.speed[TIME], row.measures[measure], error, capsize=2, elinewidth=1, **look)
+        error = row.spread.get(MAIN)
+        axes.errorbar(row.speed[TIME], row.measures[MAIN], error, capsize=2, elinewidth=1, **look)
     common = {"linestyle": "none", "markersize": 7}
     colours = [Line2D([], [], marker="o", label=name, **common, **look) for name, look in looks.items()]
     marks = [Line2D([], [], marker=mark, color=GREY, label=name, **common) for name, mark in shapes.items() if name]

@@ -19,7 +19,7 @@ from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Pair, Qrels
 from rankdistil.files import built, write_text
 from rankdistil.inference.engine import Engine, Network, TorchNetwork, open_graph
-from rankdistil.inference.export_files import FILES, HARMLESS, choose, weights, write_precisions
+from rankdistil.inference.export_files import FILES, choose, weights, write_precisions
 from rankdistil.inference.machine import LEVELS, processor
 from rankdistil.inference.onnx import input_names, text_batches
 from rankdistil.inference.write_graphs import put, remove, require_packages, staged, write_graphs
@@ -172,24 +172,6 @@ def export(folder: Path, run: Path, kinds: Collection[str], pairs: int, bound: f
         raise ValueError("\n".join(_told(check, checks[0], folder) for check in failed))
 
 
-def check_int8(folder: Path, run: Path, pairs: int = 500) -> dict[str, float]:
-    """Score a run's held-out pairs in 8 bits on torch, and keep in the export how much that changes: what ``auto`` goes by.
-
-    Args:
-        folder: the export, whose earlier check is replaced.
-        run: gives the data.
-        pairs: of validation and of test that are scored, each at most.
-
-    Returns:
-        Change of the validation's nDCG@10 by precision.
-    """
-    data = open_held_out(run, str(folder), pairs, CALIBRATION)
-    ways = [way for way in _torch_ways() if way.precision == "int8"]
-    checks, _ = _compare(load_ranker(str(folder)).eval(), data, ways, HARMLESS)
-    _keep(folder, data, checks)
-    return {check.name: check.valid.change for check in checks[1:]}
-
-
 def export_trimmed(folder: Path, run: Path, pairs: int, bound: float) -> None:
     """Write an export again, beside itself, with the tokens of a run's collection and training queries alone.
 
@@ -266,14 +248,10 @@ def _compare(ranker: CrossEncoder, data: HeldOut, ways: Iterable[Way], bound: fl
     return checks, notes
 
 
-def _torch_ways() -> list[Way]:
-    """List torch's ways but float32. Both kinds of 8 bits: what one processor lacks is emulated, for others that have it."""
-    return [Way("torch", "bfloat16"), *(Way("torch", "int8", weight_bits=bits) for bits in LEVELS)]
-
-
 def _ways(folder: Path, stage: Path) -> Iterator[Way]:
-    """Yield every way to compute scores; new graphs go before old ones."""
-    yield from _torch_ways()
+    """Yield every way to compute scores but torch in float32; new graphs go before old ones."""
+    yield Way("torch", "bfloat16")
+    yield from (Way("torch", "int8", weight_bits=bits) for bits in LEVELS)  # one that this processor lacks is emulated
     for (backend, precision), name in FILES.items():
         file = next((place / name for place in (stage, folder) if (place / name).is_file()), None)
         if file is not None:

@@ -98,15 +98,7 @@ class Outcome(NamedTuple):
 
 
 def run_mining(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: dict[str, Any], console: Console) -> None:
-    """Mine hard negatives; vectors and scores that a stopped run left stay.
-
-    Args:
-        cfg: a checked config.
-        folder: the run folder.
-        settings: what decides the outcome; written into ``run.json``.
-        parents: the teacher; written too.
-        console: where the closing lines go.
-    """
+    """Mine hard negatives; vectors and scores that a stopped run left stay. Takes what ``run_scoring`` takes."""
     quieten()
     if not searches(cfg):
         require("pyarrow", "experiment=mine_negatives of a teacher that reads pairs (Parquet)")
