@@ -6,7 +6,6 @@ programs waits for the slowest of them, and says nothing about the machine. GPUs
 
 import time
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from rankdistil.inference.machine import on_cpu
 from rankdistil.models.checkpoints import read_config
 from rankdistil.models.families import shape_of
 from rankdistil.models.locate import locate
-from rankdistil.planning.plan import OF_ASSISTANT, Step
+from rankdistil.planning.plan import OF_ASSISTANT, Step, among
 from rankdistil.processes import ranks
 from rankdistil.runs.record import device, read_record
 from rankdistil.stages import data as run_data
@@ -147,7 +146,7 @@ def finished_pace(step: Step) -> float | None:
 
 def _alike(step: Step, folder: Path, record: dict) -> bool:
     def kept(settings: dict) -> dict:
-        return {key: value for key, value in settings.items() if not any(fnmatchcase(key, each) for each in PACE)}
+        return {key: value for key, value in settings.items() if not among(key, PACE)}
 
     origin = record["origin"]
     same = kept(record["settings"]) == kept(step.settings) and record.get("tests") == step.tests

@@ -276,10 +276,10 @@ def what_is_tested(data: DictConfig) -> dict[str, Any]:
     """
     reader = run_data.open_reader(data, "test")
     told = {
-        key: value for key, value in flattened({"data": recorded(data)}).items() if _among(key, [f"data.{k}" for k in TESTED])
+        key: value for key, value in flattened({"data": recorded(data)}).items() if among(key, [f"data.{k}" for k in TESTED])
     }
-    held = {kind: content for kind, content in reader.contents().items() if not _among(kind, TRIPLES)}
-    told |= {f"data.{kind}" if _among(kind, SHARED) else f"data.test.{kind}": content for kind, content in held.items()}
+    held = {kind: content for kind, content in reader.contents().items() if not among(kind, TRIPLES)}
+    told |= {f"data.{kind}" if among(kind, SHARED) else f"data.test.{kind}": content for kind, content in held.items()}
     return told | ({} if reader.holdout is None else {"data.holdout": list(reader.holdout)})
 
 
@@ -289,23 +289,24 @@ def _data(cfg: DictConfig) -> dict[str, Any]:
         "store": cfg.data.store is not None
     }  # not where it is; with one, batches are grouped by tokens
     data["held_out_queries"] = cfg.data.holdout * sum(cfg.data[split] is None for split in ("valid", "test"))
-    flat = {key: value for key, value in flattened(data).items() if not _among(key, BY_CONTENT)}
+    flat = {key: value for key, value in flattened(data).items() if not among(key, BY_CONTENT)}
     if cfg.stage.reads == "passages" or cfg.stage.learns == "nothing":
         counted = READ_AS_TEXT if cfg.stage.reads == "passages" else SCORED
         if mines(cfg):
             counted = SEARCHED if searches(cfg) else RERANKED
         if asks_scorer(cfg):  # which cuts texts by a rule of its own
             counted = [key for key in counted if key != "max_length"]
-        return {key: value for key, value in flat.items() if _among(key, counted)} | _contents(cfg)
+        return {key: value for key, value in flat.items() if among(key, counted)} | _contents(cfg)
     left_out = [*TEST_ALONE, *OF_TEXT]
     if cfg.data.valid is not None:
         left_out.append("holdout")  # how many queries it keeps from training is told
     if makes_ranker(cfg):
         left_out.append("eval_batch_size")  # a pair's score is its own, whatever shares its batch; a mean over batches isn't
-    return {key: value for key, value in flat.items() if not _among(key, left_out)} | _contents(cfg)
+    return {key: value for key, value in flat.items() if not among(key, left_out)} | _contents(cfg)
 
 
-def _among(key: str, patterns: Iterable[str]) -> bool:
+def among(key: str, patterns: Iterable[str]) -> bool:
+    """Whether a key is one of those named, ``*`` standing for anything."""
     return any(fnmatchcase(key, pattern) for pattern in patterns)
 
 
@@ -318,7 +319,7 @@ def _contents(cfg: DictConfig) -> dict[str, str]:
         reader = run_data.open_reader(cfg.data, split)
         if split == "train" or reader.holdout is None:  # else queries of the training split, whose files are told
             told = reader.contents()
-            held |= {kind if _among(kind, SHARED) else f"{split}.{kind}": content for kind, content in told.items()}
+            held |= {kind if among(kind, SHARED) else f"{split}.{kind}": content for kind, content in told.items()}
     return held
 
 

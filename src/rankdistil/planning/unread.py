@@ -5,7 +5,6 @@ data can't use. A procedure's stages count together: what is typed for its last 
 """
 
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from rankdistil.config.choices import (
 )
 from rankdistil.config.schema import plain
 from rankdistil.data.batches.training_groups import lists_groups
+from rankdistil.planning.plan import among
 from rankdistil.stages import data as run_data
 from rankdistil.stages import networks
 from rankdistil.teachers.scorers import OF_KIND
@@ -155,11 +155,11 @@ def unread(typed: Sequence[str], plan: Sequence[DictConfig]) -> list[Complaint]:
     for key in _keys(typed):
         if OmegaConf.select(own, key) is None:  # set to nothing
             continue
-        reader = next((each for each in READERS if _matches(key, each.keys) and not any(map(each.reads, plan))), None)
+        reader = next((each for each in READERS if among(key, each.keys) and not any(map(each.reads, plan))), None)
         if reader is not None:
             text = f"{key} has no effect in this plan: {reader.otherwise}. Leave it out."
             complaints.append(Complaint(text, reader.grave))
-        elif _matches(key, HANDED_ON) and not any(_hands_on(cfg, key) for cfg in plan):
+        elif among(key, HANDED_ON) and not any(_hands_on(cfg, key) for cfg in plan):
             stages = ", ".join(dict.fromkeys(cfg.stage.name for cfg in plan))
             text = f"{key} has no effect in this plan: none of its stages ({stages}) uses it. Leave it out."
             complaints.append(Complaint(text))
@@ -175,19 +175,15 @@ def unread_by_test(typed: Sequence[str], data: DictConfig) -> list[str]:
         if section != "data" or not key:
             continue
         kind = key.partition(".")[0]
-        if _matches(kind, TRAINING) and not (data.test is None and kind in ("train", "valid")):  # what a test is held out of
+        if among(kind, TRAINING) and not (data.test is None and kind in ("train", "valid")):  # what a test is held out of
             complaints.append(f"data.{key} has no effect in evaluate.py: it decides how a run is trained. Leave it out.")
-        elif _matches(key, ("root", "corpus", "columns*")) and not isinstance(data.test, DictConfig):
+        elif among(key, ("root", "corpus", "columns*")) and not isinstance(data.test, DictConfig):
             complaints.append(f"data.{key} has no effect here: data.test={data.test} is not read from files. Add data=files.")
     return complaints
 
 
 def _keys(typed: Sequence[str]) -> list[str]:
     return [key for word in typed for key in keys_of(word)]
-
-
-def _matches(key: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(key, pattern) for pattern in patterns)
 
 
 def _hands_on(cfg: DictConfig, key: str) -> bool:

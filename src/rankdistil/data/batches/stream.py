@@ -224,12 +224,7 @@ class ShardStream(IterableDataset):
 
     Args:
         shards: query and passage of each pair, (N, 2), by number; a process takes every ``world``-th.
-        queries: the queries.
-        passages: the passages.
-        encoder: lays out pairs, or leaves them as texts.
-        batch_size: pairs per batch.
-        rank: this process.
-        world: number of processes.
+        queries: this and what follows as in ``CandidateStream``.
     """
 
     def __init__(
