@@ -11,6 +11,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -38,6 +39,11 @@ def command(*words: str, cwd: Path = REPOSITORY, timeout: float = 300) -> subpro
             raise subprocess.TimeoutExpired(words, timeout)
         stdout, stderr = (Path(folder, name).read_text() for name in SAID)
     return subprocess.CompletedProcess(words, process.exitcode, stdout, stderr)
+
+
+def training(root: Path, *words: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return what runs train.py on the files of a folder, into its ``runs/``."""
+    return lambda *more: command("train.py", *words, f"data.root={root}", *more, f"paths.runs={root / 'runs'}", cwd=root)
 
 
 def start(*words: str, said: str | Path, cwd: Path = REPOSITORY) -> ForkServerProcess:

@@ -1,5 +1,6 @@
 """Teachers of all kinds, with random weights, in folders as the libraries write them; their tokenizers know a few sentences."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -100,6 +101,18 @@ def lively(network: PreTrainedModel) -> PreTrainedModel:
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.copy_(1 + 0.2 * noise if parameter.dim() == 1 and name.endswith("weight") else 0.2 * noise)
     return network.float()
+
+
+MAKE = {"cross_encoder": cross_encoder, "bi_encoder": encoder, "sparse": sparse, "causal_lm": causal_lm}
+
+
+def collection(folder: Path, kinds: Iterable[str] = MAKE) -> Path:
+    """Write five passages, three questions and their triples; and a teacher of each kind, ``tiny-<kind>``."""
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    for kind in kinds:
+        MAKE[kind](folder / f"tiny-{kind}")
+    return folder
 
 
 def _save(folder: Path, network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import tiny_teachers
-from commands import command
+from commands import training
 
 from rankdistil.metrics.ranking import read_run
 from tests.data.conftest import FILES
@@ -32,35 +32,26 @@ Train = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("collection")
-    for name, text in FILES.items():
-        (folder / name).write_text(text)
-    tiny_teachers.encoder(folder / "tiny")
-    return folder
+    return tiny_teachers.collection(tmp_path_factory.mktemp("collection"), ["bi_encoder"])
 
 
 @pytest.fixture(scope="module")
 def train(root: Path) -> Train:
-    """Run train.py on the collection."""
-
-    def train(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return command("train.py", *SMOKE, f"data.root={root}", *arguments, f"paths.runs={root / 'runs'}", cwd=root)
-
-    return train
+    return training(root, *SMOKE)
 
 
 @pytest.fixture(scope="module")
 def mined(train: Train, root: Path) -> Path:
     """A run of mined negatives."""
-    done = train(MINE, "teacher.kind=bi_encoder", f"teacher.path={root}/tiny")
+    done = train(MINE, "teacher.kind=bi_encoder", f"teacher.path={root}/tiny-bi_encoder")
     assert done.returncode == 0, done.stderr
-    file = root / "runs/mine_negatives/tiny/seed0/negatives.run"
+    file = root / "runs/mine_negatives/tiny-bi_encoder/seed0/negatives.run"
     assert f"data.negatives_runs=[{file}]" in done.stdout
     return file
 
 
 def test_a_student_trains_on_mined_negatives_and_is_another_run_with_other_ones(train: Train, mined: Path, root: Path) -> None:
-    assert "nothing to do" in train(MINE, "teacher.kind=bi_encoder", f"teacher.path={root}/tiny").stdout
+    assert "nothing to do" in train(MINE, "teacher.kind=bi_encoder", f"teacher.path={root}/tiny-bi_encoder").stdout
     own = root / "own.run"
     own.write_text(mined.read_text())
     done = train(*LEARN, f"data.negatives_runs=[{own}]")
@@ -92,7 +83,7 @@ def test_a_check_reads_the_run_as_training_does(train: Train, mined: Path, root:
 
 @pytest.mark.slow
 def test_two_processes_mine_byte_for_byte_what_one_does(train: Train, mined: Path, root: Path) -> None:
-    two = [MINE, "teacher.kind=bi_encoder", f"teacher.path={root}/tiny", "run_name=two", "trainer=ddp_cpu"]
+    two = [MINE, "teacher.kind=bi_encoder", f"teacher.path={root}/tiny-bi_encoder", "run_name=two", "trainer=ddp_cpu"]
     done = train(*two)
     assert done.returncode == 0, done.stderr
     assert (mined.parent.parent / "two/negatives.run").read_bytes() == mined.read_bytes()

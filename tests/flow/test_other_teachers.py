@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 from io import BytesIO
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny_teachers
-from commands import command
+from commands import command, training
 
 from rankdistil.teachers.scorers import ScorerSettings, open_scorer
 from tests.data.conftest import FILES
@@ -22,31 +21,16 @@ SMOKE = [
 ]  # fmt: skip
 SCORE = "+experiment=score_teacher"
 LOGITS = ["stage=logit_distill", "student=2l", "student.init_from=random", "callbacks.inference_time=null"]
-MAKE = {
-    "cross_encoder": tiny_teachers.cross_encoder, "bi_encoder": tiny_teachers.encoder, "sparse": tiny_teachers.sparse,
-    "causal_lm": tiny_teachers.causal_lm,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with five passages, three questions and their triples; and a teacher of each kind."""
-    folder = tmp_path_factory.mktemp("collection")
-    for name, text in FILES.items():
-        (folder / name).write_text(text)
-    for kind, make in MAKE.items():
-        make(folder / f"tiny-{kind}")
-    return folder
+    return tiny_teachers.collection(tmp_path_factory.mktemp("collection"))
 
 
 @pytest.fixture(scope="module")
 def train(root: Path):
-    """Run train.py on the collection."""
-
-    def train(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return command("train.py", *SMOKE, f"data.root={root}", *arguments, f"paths.runs={root / 'runs'}", cwd=root)
-
-    return train
+    return training(root, *SMOKE)
 
 
 def scored(train, root: Path, kind: str, *more: str) -> tuple[Path, str]:
@@ -56,7 +40,7 @@ def scored(train, root: Path, kind: str, *more: str) -> tuple[Path, str]:
     return root / f"runs/score_teacher/tiny-{kind}/seed0", done.stdout
 
 
-@pytest.mark.parametrize("kind", MAKE)
+@pytest.mark.parametrize("kind", tiny_teachers.MAKE)
 def test_a_teacher_scores_is_measured_and_teaches_a_student(train, root: Path, kind: str) -> None:
     run, said = scored(train, root, kind)
     rows = pq.read_table(run / "scores/part-00000.parquet").to_pylist()
@@ -77,7 +61,7 @@ def test_a_teacher_scores_is_measured_and_teaches_a_student(train, root: Path, k
 
 
 def test_teachers_of_all_kinds_teach_one_student_together(train, root: Path) -> None:
-    folders = ",".join(str(scored(train, root, kind)[0] / "scores") for kind in MAKE)
+    folders = ",".join(str(scored(train, root, kind)[0] / "scores") for kind in tiny_teachers.MAKE)
     done = train(*LOGITS, f"teacher.scores=[{folders}]", "run_name=all")
     assert done.returncode == 0, done.stderr
 

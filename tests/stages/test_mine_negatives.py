@@ -26,22 +26,13 @@ from tests.data.conftest import FILES
 CANDIDATES = {"1": "dae", "2": "bc", "3": "dc"}
 RELEVANT = {"1": "a", "2": "b", "3": "c"}
 TEXTS = {name: dict(line.split("\t") for line in FILES[f"{name}.tsv"].splitlines()) for name in ("queries", "corpus")}
-MAKE = {
-    "bi_encoder": tiny_teachers.encoder, "sparse": tiny_teachers.sparse, "cross_encoder": tiny_teachers.cross_encoder,
-    "causal_lm": tiny_teachers.causal_lm,
-}  # fmt: skip
 SPLITS = "queries: queries.tsv, qrels: qrels.txt, candidates: run.txt"
 Scores = dict[str, dict[str, float]]
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("collection")
-    for name, text in FILES.items():
-        (folder / name).write_text(text)
-    for kind, make in MAKE.items():
-        make(folder / f"tiny-{kind}")
-    return folder
+    return tiny_teachers.collection(tmp_path_factory.mktemp("collection"))
 
 
 @pytest.fixture
@@ -49,7 +40,9 @@ def mine(root: Path, tmp_path: Path) -> Callable[..., tuple[Path, str]]:
     """Mine with a teacher into a folder; call it again to resume."""
 
     def mine(teacher: str, *more: str, name: str = "run") -> tuple[Path, str]:
-        named = [f"teacher.kind={teacher}", f"teacher.path={root}/tiny-{teacher}"] if teacher in MAKE else [teacher]
+        named = (
+            [f"teacher.kind={teacher}", f"teacher.path={root}/tiny-{teacher}"] if teacher in tiny_teachers.MAKE else [teacher]
+        )
         cfg = composed(
             "+experiment=mine_negatives", "scale=smoke", "data=files", f"data.root={root}", "data.corpus=corpus.tsv",
             *(f"data.{split}={{{SPLITS}}}" for split in ("train", "valid", "test")), *named, *more,
@@ -95,7 +88,7 @@ def ids(folder: Path) -> dict[str, list[str]]:
     return {query: [hit.passage_id for hit in row] for query, row in read_run(folder / "negatives.run").items()}
 
 
-@pytest.mark.parametrize("kind", MAKE)
+@pytest.mark.parametrize("kind", tiny_teachers.MAKE)
 def test_encoders_search_the_collection_others_rank_candidates_again_and_the_order_is_that_of_their_scores(
     mine, scored, kind: str
 ) -> None:
