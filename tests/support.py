@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 import rankdistil.config  # noqa: F401 - what a config computes
 from rankdistil.inference.machine import computes_bfloat16
 from rankdistil.models.bert import CrossEncoder
+from rankdistil.models.checkpoints import load_tokenizer
 from rankdistil.models.student import Start, StudentSize, build_student
 
 REPOSITORY = Path(__file__).parents[1]
@@ -51,6 +54,26 @@ def _composed(*overrides: str) -> DictConfig:
 def random_student(size: StudentSize, source: CrossEncoder, seed: int = 0) -> CrossEncoder:
     """Build a student with random weights."""
     return build_student(size, Start("random"), source, (), seed)
+
+
+def uneven_ranker(layers: int) -> tuple[CrossEncoder, PreTrainedTokenizerFast]:
+    """Make a small ranker of random weights, so large that scores differ, and its tokenizer."""
+    tokenizer = load_tokenizer(MINILM)
+    torch.manual_seed(3)
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=1, num_attention_heads=3, num_labels=1)
+    source = CrossEncoder(BertForSequenceClassification(config))
+    ranker = random_student(StudentSize("tiny", layers, 24, 3, 48), source, 5).eval()
+    with torch.no_grad():
+        for name, value in ranker.named_parameters():
+            if "LayerNorm" not in name and "embeddings" not in name:
+                value.normal_(std=0.2)  # fresh weights give all pairs nearly the same score
+    return ranker, tokenizer
+
+
+SPEED = {"latency_ms_p50": 200.0, "latency_ms_min": 100.0, "latency_ms_max": 240.0, "passages_per_second": 500.0,
+         "parameters": 22_000_000}  # fmt: skip
+FAST = {"latency_ms_p50": 50.0, "latency_ms_min": 25.0, "latency_ms_max": 60.0, "passages_per_second": 2000.0,
+        "parameters": 3_000_000}  # fmt: skip
 
 
 def latency_row(

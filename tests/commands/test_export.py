@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
-from support import MINILM, composed, random_student
-from transformers import BertConfig, BertForSequenceClassification
+from support import composed, uneven_ranker
 
 from rankdistil import Reranker
 from rankdistil.commands.export import USAGE, main
@@ -16,9 +15,7 @@ from rankdistil.inference.engine import TorchNetwork
 from rankdistil.inference.export_files import FILES, read_precisions, write_export
 from rankdistil.inference.machine import computes_bfloat16, weight_bits
 from rankdistil.inference.write_graphs import staged
-from rankdistil.models.bert import CrossEncoder
-from rankdistil.models.checkpoints import load_ranker, load_tokenizer
-from rankdistil.models.student import StudentSize
+from rankdistil.models.checkpoints import load_ranker
 from rankdistil.stages import export as stage_export
 from rankdistil.stages.export import open_held_out
 
@@ -28,14 +25,7 @@ ALL = [*dict.fromkeys(FILES.values())]
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """Write what a finished run on the embedded collection leaves, of a small ranker with random weights."""
-    tokenizer = load_tokenizer(MINILM)
-    torch.manual_seed(3)
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=1, num_attention_heads=3, num_labels=1)
-    ranker = random_student(StudentSize("tiny", 2, 24, 3, 48), CrossEncoder(BertForSequenceClassification(config)), 5).eval()
-    with torch.no_grad():
-        for name, value in ranker.named_parameters():
-            if "LayerNorm" not in name and "embeddings" not in name:
-                value.normal_(std=0.2)  # fresh weights give all pairs nearly the same score
+    ranker, tokenizer = uneven_ranker(2)
     folder = tmp_path / "run"
     (folder / ".hydra").mkdir(parents=True)
     OmegaConf.save(composed("+experiment=smoke"), folder / ".hydra" / "config.yaml")

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import MINILM, needs_bfloat16, random_student
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertForSequenceClassification
+from support import MINILM, needs_bfloat16, uneven_ranker
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rankdistil import Reranker
 from rankdistil.data.encode import PairEncoder
@@ -21,9 +21,7 @@ from rankdistil.inference.engine import open_network
 from rankdistil.inference.export_files import FILES, weights, write_export
 from rankdistil.inference.onnx import text_batches
 from rankdistil.inference.write_graphs import put, remove, require_packages, staged, write_graphs
-from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.checkpoints import load_ranker, load_tokenizer
-from rankdistil.models.student import StudentSize
 
 QUERY = "how do bees fly"
 PASSAGES = ["", "Wings beat.", "bees " * 300, *(" ".join(["wings beat fast and the air moves"] * n) for n in (9, 1, 3, 3, 20))]
@@ -38,14 +36,7 @@ GRAPHS = [way for way in WAYS if "int8" not in way]
 def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write an export of a small ranker with random weights; graphs too, where the packages are there."""
     folder = tmp_path_factory.mktemp("exported") / "export"
-    tokenizer = load_tokenizer(MINILM)
-    torch.manual_seed(3)
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=1, num_attention_heads=3, num_labels=1)
-    ranker = random_student(StudentSize("tiny", 3, 24, 3, 48), CrossEncoder(BertForSequenceClassification(config)), 5).eval()
-    with torch.no_grad():
-        for name, value in ranker.named_parameters():
-            if "LayerNorm" not in name and "embeddings" not in name:
-                value.normal_(std=0.2)  # fresh weights give all pairs nearly the same score
+    ranker, tokenizer = uneven_ranker(3)
     write_export(folder, ranker, tokenizer, 64)
     encoder = PairEncoder(tokenizer, 64)
     batches = text_batches([Pair("", "", *pair) for pair in PAIRS], encoder, 128)

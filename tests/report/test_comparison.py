@@ -4,7 +4,7 @@ import io
 
 import pytest
 from rich.console import Console
-from support import latency_row, timing
+from support import FAST, SPEED, latency_row, timing
 
 from rankdistil.data.collections.splits import Leak
 from rankdistil.metrics.comparing import holm, randomisation_test
@@ -12,21 +12,6 @@ from rankdistil.report.comparison import Member, Row, compare, judge
 from rankdistil.report.document import legend, markdown, tables
 from rankdistil.report.results import Result, average, speed
 from rankdistil.report.verdict import verdict
-
-SPEED = {
-    "latency_ms_p50": 200.0,
-    "latency_ms_min": 100.0,
-    "latency_ms_max": 240.0,
-    "passages_per_second": 500.0,
-    "parameters": 22_000_000,
-}
-FAST = {
-    "latency_ms_p50": 50.0,
-    "latency_ms_min": 25.0,
-    "latency_ms_max": 60.0,
-    "passages_per_second": 2000.0,
-    "parameters": 3_000_000,
-}
 
 
 def member(row: str, values: list[float], order: str = "abc", own: bool = False) -> Member:

@@ -6,28 +6,12 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from support import composed, timing
+from support import FAST, SPEED, composed, timing
 from support import latency_row as row
 
 from rankdistil.report.results import Result, Tied, read_first_stage, read_result, results_columns, same_test
 from rankdistil.report.run import write_card
 from rankdistil.report.tables import to_table
-
-SPEED = {
-    "latency_ms_p50": 200.0,
-    "latency_ms_min": 100.0,
-    "latency_ms_max": 240.0,
-    "passages_per_second": 500.0,
-    "parameters": 22_000_000,
-}
-FAST = {
-    "latency_ms_p50": 50.0,
-    "latency_ms_min": 25.0,
-    "latency_ms_max": 60.0,
-    "passages_per_second": 2000.0,
-    "parameters": 3_000_000,
-}
-
 
 CHANCE = {"topic": "bees", "random_order": {"nDCG@10": 0.25}}
 
