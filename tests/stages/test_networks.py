@@ -320,24 +320,24 @@ def test_an_export_of_another_size_is_refused_before_anything_is_read(
         networks.check_student(cfg)
 
 
-def test_a_loss_that_asks_a_teacher_is_refused_in_a_stage_without_one() -> None:
-    logits = "+stage.losses.logits={weight: 1.0, loss: {_target_: rankdistil.losses.LogitLoss}}"
+@pytest.mark.parametrize(
+    ("stage", "loss", "message"),
+    [
+        ("finetune", "LogitLoss", "learns from a teacher, and stage finetune has none (stage.teacher=none)"),
+        (
+            "lm_distill", "LabelLoss",
+            "reads relevance scores, but stage lm_distill learns from a language model's text, which has none",
+        ),
+    ],
+)  # fmt: skip
+def test_a_loss_is_refused_in_a_stage_that_lacks_what_it_reads(stage: str, loss: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
-        networks.check_losses(composed("+experiment=finetune_6l", logits))
-    assert str(caught.value) == (
-        "stage.losses.logits learns from a teacher, and stage finetune has none (stage.teacher=none). "
-        "Drop the loss: '~stage.losses.logits', or choose another stage."
-    )
-
-
-def test_a_loss_that_reads_scores_is_refused_where_text_alone_is_read() -> None:
-    labels = "+stage.losses.labels={weight: 1.0, loss: {_target_: rankdistil.losses.LabelLoss}}"
-    with pytest.raises(ValueError) as caught:
-        networks.check_losses(composed("+experiment=lm_distill_6l", labels))
-    assert str(caught.value) == (
-        "stage.losses.labels reads relevance scores, but stage lm_distill learns from a language model's text, which has none. "
-        "Drop the loss: '~stage.losses.labels', or choose another stage."
-    )
+        networks.check_losses(
+            composed(
+                f"+experiment={stage}_6l", f"+stage.losses.more={{weight: 1, loss: {{_target_: rankdistil.losses.{loss}}}}}"
+            )
+        )
+    assert str(caught.value) == f"stage.losses.more {message}. Drop the loss: '~stage.losses.more', or choose another stage."
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

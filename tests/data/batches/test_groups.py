@@ -238,13 +238,6 @@ def test_triples_are_read_again_once_their_file_has_changed(collection, opened, 
     assert (len(first), again) == (4, [("1", "a", "d")])
 
 
-@pytest.mark.parametrize("store", [False, True])
-def test_a_triple_s_passage_that_is_not_there_is_named_before_training(collection, opened, tmp_path, store):
-    reader = Reader(collection(triples="1\ta\telsewhere\n"))
-    with pytest.raises(ValueError, match=r"triples\.tsv:1: passage 'elsewhere' is not in the collection\. Do the files belong"):
-        opened(reader, "docpairs", store=tmp_path / "store" if store else None)
-
-
 def test_no_positive_is_answered_before_training(collection, opened):
     message = "^no training query has both a relevant passage and a negative among its candidates.$"
     with pytest.raises(ValueError, match=message):
@@ -252,10 +245,16 @@ def test_no_positive_is_answered_before_training(collection, opened):
 
 
 @pytest.mark.parametrize("store", [False, True])
-def test_a_triple_s_query_that_is_not_there_is_named_before_training(collection, opened, tmp_path, store):
-    reader = Reader(collection(triples="1\ta\tb\n77\ta\tb\n"))
-    with pytest.raises(ValueError, match=r"triples\.tsv:2: query '77' is not among the queries\. Do the files belong together"):
-        opened(reader, "docpairs", store=tmp_path / "store" if store else None)
+@pytest.mark.parametrize(
+    ("triples", "message"),
+    [
+        ("1\ta\telsewhere\n", r"triples\.tsv:1: passage 'elsewhere' is not in the collection\. Do the files belong"),
+        ("1\ta\tb\n77\ta\tb\n", r"triples\.tsv:2: query '77' is not among the queries\. Do the files belong together"),
+    ],
+)
+def test_what_a_triple_names_and_is_not_there_is_named_before_training(collection, opened, tmp_path, store, triples, message):
+    with pytest.raises(ValueError, match=message):
+        opened(Reader(collection(triples=triples)), "docpairs", store=tmp_path / "store" if store else None)
 
 
 def test_no_triple_of_the_split_s_queries_is_answered_before_training(collection, opened):
