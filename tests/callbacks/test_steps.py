@@ -1,5 +1,6 @@
 """Gradient shares change no result; validation comes behind given steps, in Lightning's own loop."""
 
+import ctypes
 from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
@@ -12,7 +13,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from support import random_student
 from torch.utils.data import DataLoader, IterableDataset
 
-from rankdistil.callbacks.steps import GradientShares, StreamPosition, ValidationSteps
+from rankdistil.callbacks.steps import GradientShares, HeapTrim, StreamPosition, ValidationSteps
 from rankdistil.data.batches.stream import StreamDataModule
 from rankdistil.data.records import PairBatch
 from rankdistil.losses import AttentionLoss, HiddenLoss, LogitLoss, Projection, WeightedSum
@@ -189,3 +190,21 @@ def test_a_run_that_goes_on_validates_behind_what_is_left(tmp_path: Path, step: 
     due, file = [2, 5, 7], tmp_path / "last.ckpt"
     assert validated(due, 2, (Save(step, file),)) == due
     assert validated(due, 2, resume=file) == left
+
+
+def resident() -> int:
+    """Memory of this process that lies in RAM, bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc's malloc_trim")
+def test_memory_that_is_free_between_what_is_held_goes_back_every_so_many_batches():
+    held = [bytearray(b"x" * 20_000) for _ in range(10_000)]
+    del held[::2], held[::2]  # three of four, 150 MB in pieces
+    before, trim = resident(), HeapTrim(every=3)
+    for index in (0, 1):
+        trim.on_train_batch_end(None, None, None, None, index)
+    assert resident() > before - 10_000_000
+    trim.on_train_batch_end(None, None, None, None, 2)
+    assert resident() < before - 100_000_000
+    assert len(held) == 2_500

@@ -1,9 +1,10 @@
-"""Callbacks around a training step: position in the stream, validation schedule, gradient shares, average of the weights.
+"""Callbacks around a training step: position in the stream, validation schedule, gradient shares, average, free memory.
 
 The position is the number of batches trained, not fetched: loaders prefetch. Seeding each step makes dropout independent of
 what ran before it, for example of a validation that a resumed run skips.
 """
 
+import ctypes
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
@@ -57,6 +58,25 @@ class ValidationSteps(L.Callback):
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Set it for this batch."""
         self.on_train_start(trainer)
+
+
+class HeapTrim(L.Callback):
+    """Gives memory that is free inside of the C library's heap back to the system, every so many batches.
+
+    No two batches are of equal shape, so what one leaves free seldom fits the next: on a CPU a training of 64 pairs a step
+    grew by 12 MB a step, without an end. glibc gives whole pages back wherever they lie; other C libraries aren't asked.
+
+    Args:
+        every: batches between two times; one takes milliseconds.
+    """
+
+    def __init__(self, every: int = 20) -> None:
+        self._every, self._trim = every, getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, index: int) -> None:
+        """Give it back, if it is time."""
+        if self._trim is not None and (index + 1) % self._every == 0:
+            self._trim(0)
 
 
 class GradientShares(L.Callback):

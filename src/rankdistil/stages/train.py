@@ -19,7 +19,7 @@ from rich.console import Console
 from rankdistil.callbacks.checkpoints import AtomicCheckpointIO, RunCheckpoint, SaveExport
 from rankdistil.callbacks.measurements import RankingMetrics
 from rankdistil.callbacks.progress import ProgressReport
-from rankdistil.callbacks.steps import GradientShares, StreamPosition, ValidationSteps, WeightAverage
+from rankdistil.callbacks.steps import GradientShares, HeapTrim, StreamPosition, ValidationSteps, WeightAverage
 from rankdistil.callbacks.stopping import GracefulStop, ended_together
 from rankdistil.config.checks import recorded
 from rankdistil.config.choices import (
@@ -161,6 +161,7 @@ def _fit(
         StreamPosition(cfg.seed),
         *([] if cfg.stage.averaging is None else [WeightAverage(cfg.stage.averaging)]),  # before the step may be saved
         ValidationSteps(due),
+        HeapTrim(),
         *(
             [RankingMetrics(folder, cfg.data.relevance_level, tag=cfg.stage.name, teacher=validated)]
             if module.losses.trains_head
