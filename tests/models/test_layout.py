@@ -49,10 +49,10 @@ def texts_of_many_lengths() -> torch.Tensor:
     return (torch.arange(40) < torch.randint(1, 41, (21, 1))).long()
 
 
-def test_parts_hold_eight_texts_of_neighbouring_lengths_as_long_as_the_longest_of_each():
-    mask = texts_of_many_lengths()
-    lengths = mask.sum(1).sort().values.tolist()
-    assert lay_out(mask, padding=False).parts.shapes == ((8, lengths[7]), (8, lengths[15]), (5, lengths[20]))
+def test_parts_hold_eight_texts_of_neighbouring_lengths_and_are_as_long_as_a_multiple_of_eight_or_as_all():
+    mask = (torch.arange(30) < torch.tensor([3, 30, *range(4, 17), 17, 18])[:, None]).long()
+    assert lay_out(mask, padding=False).parts.shapes == ((8, 16), (8, 24), (1, 30))
+    assert lay_out(mask[:9, :16], padding=False).parts.shapes == ((8, 16), (1, 16))
 
 
 def test_texts_attend_in_parts_as_they_do_in_one_batch_in_value_and_gradient():

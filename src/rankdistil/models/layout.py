@@ -93,6 +93,7 @@ def _biases(relative: torch.nn.Module, place: Tensor, length: int) -> Tensor:
 
 
 ALIKE = 8  # texts of a part: on a CPU the attention scores of so few stay in its cache
+LENGTHS = 8  # parts are as long as a multiple of it, as kernels are built for each shape anew
 
 
 class Parts(NamedTuple):
@@ -224,7 +225,7 @@ def _alike(real: Tensor, rows: Tensor) -> Parts:
     """Put texts of similar length together."""
     lengths, shapes, masks, chosen = real.sum(1), [], [], []
     for texts in lengths.argsort(stable=True).split(ALIKE):
-        length = int(lengths[texts].max())
+        length = min(-(-int(lengths[texts].max()) // LENGTHS) * LENGTHS, real.size(1))
         shapes.append((len(texts), length))
         masks.append(_mask(real[texts, :length]) if length > lengths[texts[0]] else None)
         chosen.append((texts[:, None] * real.size(1) + torch.arange(length)).flatten())
