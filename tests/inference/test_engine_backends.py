@@ -92,7 +92,7 @@ def test_fewer_bits_keep_scores_within_a_share_of_their_spread(
 def test_scores_do_not_depend_on_the_batch(export: Path, scores: np.ndarray, backend: str, precision: str, budget: int) -> None:
     need(backend)
     ranker = Reranker(export, device="cpu", backend=backend, dtype=precision)
-    ranker._engine.network.budget = budget
+    ranker.engine.network.budget = budget
     assert ranker.score(PAIRS) == pytest.approx(scores, abs=1e-5 if precision == "float32" else 0.05)
 
 
@@ -123,7 +123,7 @@ def test_several_threads_keep_the_order(export: Path, scores: np.ndarray, backen
     torch.set_num_threads(2)
     try:
         ranker = Reranker(export, device="cpu", backend=backend)
-        ranker._engine.network.budget = 1
+        ranker.engine.network.budget = 1
         assert ranker.score(PAIRS * 5) == pytest.approx(np.tile(scores, 5), abs=1e-5)
     finally:
         torch.set_num_threads(before)

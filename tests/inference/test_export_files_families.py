@@ -91,7 +91,7 @@ def test_graphs_score_the_same_and_take_what_the_network_reads(graphs: Path, bac
     ranker = Reranker(graphs, device="cpu", backend=backend)
     np.testing.assert_allclose(ranker.score(PAIRS), Reranker(graphs, device="cpu").score(PAIRS), rtol=1e-4, atol=1e-4)
     typed = json.loads((graphs / "config.json").read_text())["model_type"] in ("bert", "electra")
-    assert ("token_type_ids" in ranker._engine.network._names) == typed
+    assert ("token_type_ids" in ranker.engine.network._names) == typed
 
 
 @EVERY

@@ -148,7 +148,7 @@ def test_the_end_that_the_tokenizer_cuts_is_that_of_sentence_transformers(export
 
 def test_pairs_are_cut_to_the_length_of_the_export_or_to_less(export: Path) -> None:
     own, shorter = Reranker(export, device="cpu"), Reranker(export, device="cpu", max_length=11)
-    assert [each._engine.encoder.max_length for each in (own, shorter)] == [38, 11]
+    assert [each.engine.encoder.max_length for each in (own, shorter)] == [38, 11]
     (cut,) = shorter.score([("one two three four five six", "wings beat fast and the air")])
     assert cut == pytest.approx(*own.score([("one two three four", "wings beat fast and")]), abs=1e-6)
 
@@ -163,7 +163,7 @@ def test_a_length_that_the_export_does_not_read_is_named(export: Path, length: o
 @pytest.mark.parametrize(("said", "expected"), [(1e30, 40), (10**30, 40), (None, 40), (12.0, 12), (12, 12)])
 def test_an_export_without_a_limit_is_read_to_its_positions(export: Path, said: float | None, expected: int) -> None:
     edit(export / "tokenizer_config.json", model_max_length=said)
-    assert Reranker(export, device="cpu")._engine.encoder.max_length == expected
+    assert Reranker(export, device="cpu").engine.encoder.max_length == expected
 
 
 @pytest.mark.parametrize("said", [0, -1, 4])
@@ -178,7 +178,7 @@ def test_an_export_that_reads_nothing_is_refused(export: Path, said: int) -> Non
 
 def test_devices_and_dtypes_of_torch_are_understood(export: Path) -> None:
     found = Reranker(export, device=torch.device("cpu"), dtype=torch.float32)
-    assert (found.dtype, found._engine.network.device) == ("float32", torch.device("cpu"))
+    assert (found.dtype, found.engine.network.device) == ("float32", torch.device("cpu"))
     assert found.score(PAIRS) == Reranker(export, device="cpu").score(PAIRS)
 
 
@@ -214,7 +214,7 @@ def test_without_a_check_auto_is_float32_on_a_cpu_and_says_so(export: Path) -> N
 def test_auto_is_int8_where_the_check_found_it_harmless(export: Path, change: float, expected: str) -> None:
     write_precisions(export, [{"backend": "torch", "dtype": "int8", "weight_bits": weight_bits(), "change": change}], {})
     ranker = Reranker(export, device="cpu", dtype="auto")
-    assert (ranker.dtype, ranker._engine.network.precision) == (expected, expected)
+    assert (ranker.dtype, ranker.engine.network.precision) == (expected, expected)
 
 
 def test_bfloat16_on_a_processor_without_it_is_refused_with_the_cost(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,13 +232,13 @@ def test_many_pairs_are_taken_from_an_iterator_a_chunk_at_a_time(export: Path, m
     expected = ranker.score(PAIRS * 3)
     for module in (engine, reranker):
         monkeypatch.setattr(module, "CHUNK", 4)
-    network = ranker._engine.network
+    network = ranker.engine.network
 
     def seen(*pair: object) -> object:
         ahead.append(len(asked))
         return network(*pair)
 
-    ranker._engine.network = seen
+    ranker.engine.network = seen
     assert ranker.score(asked.append(pair) or pair for pair in PAIRS * 3) == pytest.approx(expected, abs=1e-6)
     assert ahead == [4, 8, 12, 15]
 
@@ -356,7 +356,7 @@ def test_a_network_of_another_layout_is_refused(export: Path, entry: dict, expec
 
 def test_int8_stays_on_the_cpu_where_there_is_a_gpu(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert Reranker(export, dtype="int8")._engine.network.device.type == "cpu"
+    assert Reranker(export, dtype="int8").engine.network.device.type == "cpu"
 
 
 def test_a_column_is_ranked_by_place_not_by_its_index(export: Path) -> None:

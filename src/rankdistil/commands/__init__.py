@@ -13,6 +13,7 @@ OTHERS = {  # whose words aren't Hydra's
     "export": "rankdistil.commands.export",
     "import-scores": "rankdistil.data.import_scores",
     "fetch": "rankdistil.data.fetch",
+    "serve": "rankdistil.serve.__main__",
 }
 
 

@@ -54,7 +54,13 @@ def require_threads() -> None:
 
 
 class Network(Protocol):
-    """Scores pairs that are given in ascending order of length."""
+    """Scores pairs that are given in ascending order of length; several threads may ask at once.
+
+    Attributes:
+        budget: tokens of a batch.
+    """
+
+    budget: int
 
     def __call__(self, first: Segment, second: Segment) -> NDArray[np.float32]:
         """Score pairs of queries and passages, (B,)."""
@@ -87,9 +93,8 @@ class Engine:
             start = time.perf_counter()
             chunk = pairs[at : at + CHUNK]
             first, second = self.tokens(chunk)
-            order = (first.lengths + second.lengths).argsort(kind="stable")
             tokenised = time.perf_counter()
-            scores[at + order] = self.network(first.take(order), second.take(order))
+            scores[at : at + CHUNK] = self.score_tokens(first, second)
             tokenising, scoring = tokenising + tokenised - start, scoring + time.perf_counter() - tokenised
         return scores.tolist(), Sample(tokenising, scoring)
 
@@ -98,6 +103,13 @@ class Engine:
         place = {text: number for number, text in enumerate(dict.fromkeys(pair.query for pair in pairs))}
         asked = np.fromiter((place[pair.query] for pair in pairs), np.int64, len(pairs))
         return self.encoder.cut(self.encoder.segment(list(place)).take(asked), self.encoder.segment([p.passage for p in pairs]))
+
+    def score_tokens(self, first: Segment, second: Segment) -> NDArray[np.float32]:
+        """Score tokenised queries and passages in any order, (B,)."""
+        order = (first.lengths + second.lengths).argsort(kind="stable")
+        scores = np.empty(len(order), np.float32)
+        scores[order] = self.network(first.take(order), second.take(order))
+        return scores
 
 
 BUDGET = {"cpu": 1024, "cuda": 32_768}  # tokens of a batch: what fits a CPU's cache, and what fills a GPU

@@ -58,6 +58,7 @@ class Reranker:
 
     Attributes:
         dtype: what the scores are computed in: what was asked for, or what ``auto`` chose.
+        engine: scores the pairs.
 
     Raises:
         FileNotFoundError: if there is nothing at the path.
@@ -75,7 +76,7 @@ class Reranker:
         dtype = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
         place = _device(device, backend, dtype)
         self.dtype = choose(path, backend, place) if dtype == "auto" else dtype
-        self._engine = Engine(open_network(backend, path, encoder, place, self.dtype), encoder)
+        self.engine = Engine(open_network(backend, path, encoder, place, self.dtype), encoder)
 
     def score(self, pairs: Iterable[tuple[str, str]]) -> list[float]:
         """Score pairs of query and passage.
@@ -90,7 +91,7 @@ class Reranker:
             TypeError: for a query or passage that is no text.
             ValueError: if there is no pair, a query is empty, or a text holds a lone surrogate.
         """
-        scores = [score for chunk in _chunks(pairs) for score in self._engine.score(chunk)[0]]
+        scores = [score for chunk in _chunks(pairs) for score in self.engine.score(chunk)[0]]
         if not scores:
             raise ValueError("there are no pairs to score. Give at least one (query, passage).")
         return scores
