@@ -14,7 +14,7 @@ import pytest
 from gate import PATIENCE_S
 from support import REPOSITORY
 
-from rankdistil.serve.__main__ import main, name_of, settings_of, usable_cores
+from rankdistil.serve.__main__ import _listen, main, name_of, settings_of, usable_cores
 
 BODY = json.dumps({"query": "bees", "documents": ["wings"]}).encode()
 
@@ -60,6 +60,11 @@ def test_an_address_that_is_taken_is_told_before_anything_is_loaded(capsys) -> N
         assert main(["export", "--port", str(port)]) == 1
     told = f"error: --host 127.0.0.1 --port {port} can't be listened on: Address already in use. Give another.\n"
     assert capsys.readouterr().err == told
+
+
+def test_answers_are_not_held_back_for_more() -> None:
+    with _listen("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP  # by which asyncio knows where to set TCP_NODELAY
 
 
 def test_cores_are_those_of_this_process_and_of_its_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

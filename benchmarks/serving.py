@@ -1,0 +1,300 @@
+"""Measures the service under load beside sentence-transformers behind FastAPI. Prints a table and writes it.
+
+python -m benchmarks.serving --results <folder>                                                          # hours: the whole grid
+python -m benchmarks.serving --results <folder> --clients 1,32 --passages 100 --tokens 50 --seconds 20   # two minutes
+
+Clients send their next request when they have the answer to the last. They run in this process, on the same cores. Every answer
+is compared with the scores of ``Reranker`` for that request. The engine's own rate is that of ``Reranker.score`` on one thread,
+times the cores; the ideal latency of N clients is the time in which it scores N requests.
+"""
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.candidates import QUERY_WORDS
+from benchmarks.machine import describe
+from benchmarks.rankers import MOST_TOKENS, TOKENIZER, prepare
+from benchmarks.words import TOKENS_PER_WORD, Words
+from rankdistil import Reranker
+from rankdistil.files import write_json
+from rankdistil.inference.machine import Meter, shown_share
+from rankdistil.models.checkpoints import load_tokenizer
+from rankdistil.serve.__main__ import usable_cores
+
+PEER = "sentence-transformers + FastAPI"
+OFF = {"float32": 1e-3}  # a score may differ by so much before it counts as another's; other dtypes: 0.2
+POOL = 400  # passages of all the requests that are sent again and again, two requests at least
+START_S = 120.0
+
+
+class Request(NamedTuple):
+    """A request, ready to be sent, and the scores that it must get."""
+
+    body: bytes
+    scores: list[float]
+
+
+class Cell(NamedTuple):
+    """What is asked of a service at a time."""
+
+    clients: int
+    passages: int
+    tokens: int
+
+
+def texts(words: Words, random: np.random.Generator, count: int, tokens: float) -> list[str]:
+    """Draw texts of so many tokens in the mean, each at least 2 words, with half of it as standard deviation."""
+    mean = tokens / TOKENS_PER_WORD
+    lengths = np.maximum(random.gamma(4, mean / 4, count).astype(np.int64), 2)
+    lines = words.lines(np.full(count, b"x"), words.draw(random, int(lengths.sum())), lengths).decode().splitlines()
+    return [line.partition("\t")[2] for line in lines]
+
+
+def requests(words: Words, ranker: Reranker, passages: int, tokens: int, seed: int) -> tuple[list[Request], float]:
+    """Make the requests of a cell; returns them, and the passages that the engine alone scores in a second on all cores."""
+    random, made, seconds = np.random.default_rng(seed), [], 0.0
+    for _ in range(max(POOL // passages, 2)):
+        (query,) = texts(words, random, 1, QUERY_WORDS * TOKENS_PER_WORD)
+        given = texts(words, random, passages, tokens)
+        if not made:
+            ranker.score([(query, text) for text in given])  # whatever is prepared at the first
+        start = time.perf_counter()
+        scores = ranker.score([(query, text) for text in given])
+        seconds += time.perf_counter() - start
+        made.append(Request(json.dumps({"query": query, "texts": given, "raw_scores": True}).encode(), scores))
+    return made, usable_cores() * len(made) * passages / seconds
+
+
+class Load:
+    """Clients of a service.
+
+    Args:
+        port: of the service.
+        off: what a score may differ by.
+
+    Attributes:
+        seconds: of each answered request.
+        refused: answers with 429 or 503. wrong: answers with other scores. failed: other answers, or none.
+    """
+
+    def __init__(self, port: int, off: float) -> None:
+        self.port, self._off = port, off
+        self.seconds: list[float] = []
+        self.refused = self.wrong = self.failed = 0
+        self._lock = threading.Lock()
+
+    def run(self, pool: list[Request], clients: int, seconds: float) -> float:
+        """Let clients send for so long, and wait for their last answers; returns the seconds that passed."""
+        start = time.perf_counter()
+        threads = [threading.Thread(target=self._client, args=(pool, at, start + seconds)) for at in range(clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return time.perf_counter() - start
+
+    def _client(self, pool: list[Request], at: int, end: float) -> None:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=600)
+        while time.perf_counter() < end:
+            self.send(connection, pool[at % len(pool)])
+            at += 1
+        connection.close()
+
+    def send(self, connection: HTTPConnection, request: Request) -> None:
+        """Send a request, and note what becomes of it."""
+        start, found = time.perf_counter(), None
+        try:
+            connection.request("POST", "/rerank", request.body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            status, found = response.status, response.read()
+        except (OSError, HTTPException):
+            connection.close()
+            status = 0
+        took = time.perf_counter() - start
+        right = status == 200 and self._right(json.loads(found), request)
+        with self._lock:
+            if status in (429, 503):
+                self.refused += 1
+            elif status != 200:
+                self.failed += 1
+            else:
+                self.seconds.append(took)
+                self.wrong += not right
+
+    def _right(self, hits: list[dict[str, float]], request: Request) -> bool:
+        scores = [hit["score"] for hit in sorted(hits, key=lambda hit: hit["index"])]
+        return len(scores) == len(request.scores) and bool(np.allclose(scores, request.scores, rtol=0, atol=self._off))
+
+
+@contextmanager
+def served(name: str, folder: Path, dtype: str) -> Iterator[tuple[int, int]]:
+    """Start a service; give its process and its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    peer = [str(Path(__file__).with_name("serving_peer.py")), str(folder), str(port)]
+    own = ["-m", "rankdistil.serve", str(folder), "--port", str(port), "--dtype", dtype]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    with subprocess.Popen([sys.executable, *(peer if name == PEER else own)], env=environment) as process:
+        try:
+            end = time.monotonic() + START_S
+            while not _answers(port):
+                if process.poll() is not None or time.monotonic() > end:
+                    raise RuntimeError(f"{name} did not begin to serve; what it printed says why.")
+                time.sleep(0.2)
+            yield process.pid, port
+        finally:
+            process.terminate()
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1):
+            return True
+    except OSError:
+        return False
+
+
+def used(process: int) -> tuple[float, float]:
+    """Return the CPU seconds that a process has used, and its resident memory in MiB."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    rows = (line.split() for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    memory = next(int(row[1]) for row in rows if row[0] == "VmRSS:") / 1024
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), memory
+
+
+def row_of(name: str, cell: Cell, load: Load, wall: float, cpu: float, memory: float, engine: float) -> dict[str, Any]:
+    """Return what was found of a cell."""
+    done = len(load.seconds)
+    rate = done * cell.passages / wall
+    p50, p95, p99 = np.percentile(load.seconds, (50, 95, 99)).tolist() if done else (None,) * 3
+    ideal = cell.clients * cell.passages / engine
+    asked = done + load.refused + load.failed
+    return {
+        "service": name, **cell._asdict(), "answered": done, "rejected_share": load.refused / max(asked, 1),
+        "failed": load.failed, "wrong": load.wrong, "p50_s": p50, "p95_s": p95, "p99_s": p99, "ideal_s": ideal,
+        "passages_per_s": rate, "passages_per_s_and_core": rate / usable_cores(),
+        "passages_per_cpu_s": done * cell.passages / cpu if cpu else None, "engine_passages_per_s": engine,
+        "memory_mib": memory,
+    }  # fmt: skip
+
+
+def memory_of(port: int, process: int, words: Words, count: int, seed: int) -> dict[str, float]:
+    """Send requests of random sizes; returns resident memory in MiB after a tenth of them, and after all."""
+    random, load, found = np.random.default_rng(seed), Load(port, 1e9), {}
+    connection = HTTPConnection("127.0.0.1", port, timeout=600)
+    for number in range(count):
+        given = texts(words, random, int(random.integers(1, 101)), float(random.integers(10, 401)))
+        load.send(connection, Request(json.dumps({"query": "how do bees fly", "texts": given}).encode(), [0.0] * len(given)))
+        if number + 1 in (count // 10, count):
+            found[f"after {number + 1}"] = used(process)[1]
+    connection.close()
+    return found | {"failed": load.failed + load.refused}
+
+
+def measure(asked: argparse.Namespace, console: Console) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Measure every cell on every service, one service at a time."""
+    words, rows, memories = Words(load_tokenizer(TOKENIZER)), [], {}
+    cells = [
+        Cell(*each) for each in np.stack(np.meshgrid(asked.clients, asked.passages, asked.tokens), -1).reshape(-1, 3).tolist()
+    ]
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as place:
+        for model in asked.models.split(","):
+            folder = prepare(model, Path(place), asked.seed).folder
+            ranker = Reranker(folder, device="cpu", dtype=asked.dtype)
+            pools = {size: requests(words, ranker, *size, asked.seed) for size in {cell[1:] for cell in cells}}
+            for name in ("rankdistil.serve", *([] if asked.alone else [PEER])):
+                off = OFF.get(asked.dtype if name != PEER else "float32", 0.2)
+                with served(name, folder, asked.dtype) as (process, port):
+                    for cell in cells:
+                        pool, engine = pools[cell[1:]]
+                        Load(port, off).run(pool[:1], 1, 0.5)
+                        load, before = Load(port, off), used(process)[0]
+                        wall = load.run(pool, cell.clients, asked.seconds)
+                        after, memory = used(process)
+                        rows.append({"model": model, **row_of(name, cell, load, wall, after - before, memory, engine)})
+                        console.print(f"{model}, {name}, {cell}: {rows[-1]['passages_per_s']:,.0f} passages/s")
+                    if asked.memory:
+                        memories[f"{model}, {name}"] = memory_of(port, process, words, asked.memory, asked.seed)
+    return rows, memories
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    """Print a result."""
+    table = Table(
+        "model", "service", "clients x passages x tokens", "answered", "p50 s", "p95 s", "p99 s", "p99/ideal", "passages/s",
+        "of engine", "per core", "per CPU s", "MiB", "rejected", "wrong, failed",
+        title="Requests of many clients at once", title_justify="left",
+    )  # fmt: skip
+    for row in result["rows"]:
+        times = ["-" if row[key] is None else f"{row[key]:.3f}" for key in ("p50_s", "p95_s", "p99_s")]
+        table.add_row(
+            row["model"], row["service"], f"{row['clients']} x {row['passages']} x {row['tokens']}", str(row["answered"]),
+            *times, "-" if row["p99_s"] is None else f"{row['p99_s'] / row['ideal_s']:.2f}", f"{row['passages_per_s']:,.0f}",
+            f"{row['passages_per_s'] / row['engine_passages_per_s']:.0%}", f"{row['passages_per_s_and_core']:,.0f}",
+            f"{row['passages_per_cpu_s'] or 0:,.0f}", f"{row['memory_mib']:,.0f}", f"{row['rejected_share']:.1%}",
+            f"{row['wrong']}, {row['failed']}",
+        )  # fmt: skip
+    console.print(table)
+    for name, found in result["memory_mib"].items():
+        console.print(f"{name}: resident MiB {found}")
+    used_by = f"{shown_share(result['used_by_others'])} of the cores used by others than this process and its services"
+    console.print(f"{result['machine']['processor']}, {result['machine']['cores']} cores; {used_by}; {result['command']}")
+
+
+def arguments(line: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+
+    def numbers(text: str) -> list[int]:
+        return [int(each) for each in text.split(",")]
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, required=True, help="folder that serving.json is written to")
+    parser.add_argument("--models", default="2x768", help="sizes, or folders of exports (default: %(default)s)")
+    parser.add_argument("--clients", type=numbers, default=[1, 4, 16, 32, 64], help="at once (default: 1,4,16,32,64)")
+    parser.add_argument("--passages", type=numbers, default=[10, 100, 1000], help="of a request (default: 10,100,1000)")
+    limit = f"tokens of a passage, in the mean (default: 50,150,400; random rankers read {MOST_TOKENS} of a pair)"
+    parser.add_argument("--tokens", type=numbers, default=[50, 150, 400], help=limit)
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="that clients send for, of each cell (default: %(default)s)"
+    )
+    parser.add_argument("--dtype", default="float32", help="of the service; the peer's is float32 (default: %(default)s)")
+    parser.add_argument("--memory", type=int, default=0, help="requests of random sizes for a look at memory, 2000 say")
+    parser.add_argument("--alone", action="store_true", help="without the peer")
+    parser.add_argument("--seed", type=int, default=0, help="of texts and weights (default: %(default)s)")
+    return parser.parse_args(line)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    asked, console, others = arguments(), Console(width=190), Meter()
+    rows, memories = measure(asked, console)
+    result = {
+        "machine": describe(), "rows": rows, "memory_mib": memories, "used_by_others": others.share(), "dtype": asked.dtype,
+        "seconds": asked.seconds, "seed": asked.seed, "command": " ".join(["python -m benchmarks.serving", *sys.argv[1:]]),
+    }  # fmt: skip
+    show(result, console)
+    asked.results.mkdir(parents=True, exist_ok=True)
+    write_json(asked.results / "serving.json", result)
+    console.print(f"files: {asked.results}/serving.json")
+
+
+if __name__ == "__main__":
+    main()
