@@ -267,7 +267,7 @@ def arguments(line: list[str] | None = None) -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, required=True, help="folder that serving.json is written to")
-    parser.add_argument("--models", default="2x768", help="sizes, or folders of exports (default: %(default)s)")
+    parser.add_argument("--models", default="2x384x768", help="sizes, or folders of exports (default: %(default)s)")
     parser.add_argument("--clients", type=numbers, default=[1, 4, 16, 32, 64], help="at once (default: 1,4,16,32,64)")
     parser.add_argument("--passages", type=numbers, default=[10, 100, 1000], help="of a request (default: 10,100,1000)")
     limit = f"tokens of a passage, in the mean (default: 50,150,400; random rankers read {MOST_TOKENS} of a pair)"

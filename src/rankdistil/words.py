@@ -174,6 +174,7 @@ evaluate        compare finished rankers: rankdistil evaluate models='runs/*/*/*
 export          graphs for other runtimes: rankdistil export run=<run> to=onnx,int8
 import-scores   published scores of a teacher
 fetch           files of ir_datasets ids
+rank            re-rank a run file, or score pairs: rankdistil rank export=<run>/export pairs=pairs.tsv
 serve           a ranker over HTTP: rankdistil serve <run>/export --port 8000
 
 Each says more with --help.

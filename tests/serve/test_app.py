@@ -122,6 +122,38 @@ def test_of_many_clients_at_once_each_gets_its_own_scores(serve, ranker: Reranke
     assert served.service.answered["/rerank", 200] == 60
 
 
+def test_among_clients_that_go_send_rubbish_or_too_much_nothing_is_lost_and_nothing_is_left(serve, ranker: Reranker) -> None:
+    served = serve(most=60)
+    requests = [(TEXT[n % 3], [f"{TEXT[n % 7]} {word}" for word in (TEXT[n % 5] * 3).split()[: n % 20 + 1]]) for n in range(40)]
+    expected = [ranker.score([(query, passage) for passage in passages]) for query, passages in requests]
+
+    def ask(number: int) -> bool:
+        query, passages = requests[number % 40]
+        body = json.dumps({"query": query, "texts": passages, "raw_scores": True}).encode()
+        if number % 5 == 0:
+            return served.ask("/rerank", body[:-1])[0] == 400
+        if number % 5 == 1:
+            return served.ask("/rerank", b" " * 5000)[0] == 413
+        if number % 5 == 2:  # goes at once, or in the middle of its body
+            connection = served.connection()
+            connection.putrequest("POST", "/rerank")
+            connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body[: number % len(body)] if number % 2 else body)
+            connection.close()
+            return True
+        while (found := served.ask("/rerank", body))[0] == 429:
+            assert int(found[2].getheader("Retry-After")) >= 1
+        scores = [row["score"] for row in sorted(found[1], key=lambda row: row["index"])]
+        return found[0] == 200 and scores == pytest.approx(expected[number % 40], abs=1e-5)
+
+    with ThreadPoolExecutor(12) as clients:
+        assert all(clients.map(ask, range(300)))
+    wait(lambda: served.service.running == 0)
+    assert (served.scorer.queue.waiting, served.scorer.queue._tokens, served.service._held) == (0, 0, 0)
+    assert served.service.answered["/rerank", 200] >= 120
+    assert {status for _, status in served.service.answered} <= {200, 400, 413, 429, 499}
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"), [("GET", "/nothing", 404), ("GET", "/rerank", 405), ("POST", "/health", 405)]
 )

@@ -70,7 +70,7 @@ def test_tokens_are_those_of_the_pairs_as_the_network_gets_them(make, ranker: Re
 
 
 def test_a_network_that_fails_fails_the_requests_of_its_step_and_no_others(make, gate: Gate, capsys) -> None:
-    bad, good = [Pair("", "", "bees", "fly " * 30)] * 3, [Pair("", "", "bees", "wings")] * 3
+    bad, good = [Pair("", "", "bees", "fly " * 60)] * 3, [Pair("", "", "bees", "wings")] * 3
     gate.fails = lambda lengths: RuntimeError("no memory") if lengths.max() > 20 else None
     scorer = make()
     found = asyncio.run(together(scorer, bad, good))

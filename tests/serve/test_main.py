@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -108,10 +109,10 @@ def begun(port: int) -> HTTPConnection:
 
 
 def get(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, object]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-    connection.request(method, path, body)
-    response = connection.getresponse()
-    return response.status, json.loads(response.read())
+    with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)) as connection:
+        connection.request(method, path, body)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
 
 
 def test_sigterm_lets_running_requests_end_refuses_others_and_exits_0(process: subprocess.Popen[str]) -> None:
@@ -129,6 +130,7 @@ def test_sigterm_lets_running_requests_end_refuses_others_and_exits_0(process: s
     running.send(BODY[-1:])
     response = running.getresponse()
     assert (response.status, json.loads(response.read())["model"]) == (200, "tiny")
+    running.close()
     assert said(process, "ended: ") == "ended: 3 requests were answered"
     assert process.wait(PATIENCE_S) == 0
 
@@ -145,6 +147,6 @@ def test_a_client_that_never_ends_its_request_does_not_keep_the_service(process:
 
 
 def metrics(port: int) -> str:
-    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-    connection.request("GET", "/metrics")
-    return connection.getresponse().read().decode()
+    with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)) as connection:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()

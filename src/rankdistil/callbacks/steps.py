@@ -4,7 +4,6 @@ The position is the number of batches trained, not fetched: loaders prefetch. Se
 what ran before it, for example of a validation that a resumed run skips.
 """
 
-import ctypes
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from rankdistil.inference.machine import trim_heap
 from rankdistil.losses import gradient_shares
 
 
@@ -63,20 +63,19 @@ class ValidationSteps(L.Callback):
 class HeapTrim(L.Callback):
     """Gives memory that is free inside of the C library's heap back to the system, every so many batches.
 
-    No two batches are of equal shape, so what one leaves free seldom fits the next: on a CPU a training of 64 pairs a step
-    grew by 12 MB a step, without an end. glibc gives whole pages back wherever they lie; other C libraries aren't asked.
+    Without it, a training of 64 pairs a step on a CPU grew by 12 MB a step, without an end; see ``trim_heap``.
 
     Args:
         every: batches between two times; one takes milliseconds.
     """
 
     def __init__(self, every: int = 20) -> None:
-        self._every, self._trim = every, getattr(ctypes.CDLL(None), "malloc_trim", None)
+        self._every = every
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, index: int) -> None:
         """Give it back, if it is time."""
-        if self._trim is not None and (index + 1) % self._every == 0:
-            self._trim(0)
+        if (index + 1) % self._every == 0:
+            trim_heap()
 
 
 class GradientShares(L.Callback):

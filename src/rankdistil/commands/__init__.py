@@ -13,6 +13,7 @@ OTHERS = {  # whose words aren't Hydra's
     "export": "rankdistil.commands.export",
     "import-scores": "rankdistil.data.import_scores",
     "fetch": "rankdistil.data.fetch",
+    "rank": "rankdistil.rank.__main__",
     "serve": "rankdistil.serve.__main__",
 }
 

@@ -8,6 +8,7 @@ Times that were measured beside others' work say as much about that work. The lo
 process too, over the last minute.
 """
 
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -183,6 +184,17 @@ def resolve_precision(precision: Any, accelerator: str | None) -> Any:
 def on_cpu(accelerator: str) -> bool:
     """Whether ``trainer.accelerator`` means the processor here."""
     return accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+
+
+def trim_heap() -> None:
+    """Give memory that is free inside of the C library's heap back to the system; it takes milliseconds.
+
+    No two batches are of equal shape, so what one leaves free seldom fits the next. glibc gives whole pages back wherever they
+    lie; other C libraries aren't asked.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 COUNTERS = Path("/proc/stat")

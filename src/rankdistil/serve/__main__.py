@@ -151,6 +151,7 @@ def _run(service: "Service", scorer: "Scorer", listening: socket.socket, drain: 
     thread = threading.Thread(target=server.run, args=([listening],), name="http", daemon=True)
     with taken(lambda _: asked.set()):
         thread.start()
+        listening.listen(config.backlog)  # who comes before the thread is there waits
         host, port = listening.getsockname()[:2]
         _tell(f"ready: http://{f'[{host}]' if ':' in host else host}:{port}/rerank")
         while not asked.wait(LOOK_EVERY_S) and thread.is_alive():

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from rankdistil.data.encode import Segment
 from rankdistil.data.records import Pair
 from rankdistil.inference.engine import Engine
+from rankdistil.inference.machine import trim_heap
 
 FEWEST = 256  # tokens of a step, where the rest is shared out among threads: fewer would be computed at a lower rate
 
@@ -127,6 +128,8 @@ class FairQueue:
             if self._closed:
                 self.waiting -= len(ends)
                 raise ClosedError
+            if not self._entries:
+                self._sharing.clear()  # what an item that was dropped has left
             finish = self._clock + ends[-1]
             heappush(self._entries, _Entry(finish, next(self._numbers), item, ends))
             heappush(self._sharing, finish)
@@ -154,25 +157,26 @@ class FairQueue:
                     break
                 stop = max(stop, entry.taken + 1)
                 shares.append(Share(entry.item, entry.taken, stop))
-                room -= self._count(entry, entry.ends[stop - 1] - before, stop - entry.taken)
-                if entry.taken < len(entry.ends):
+                self.waiting -= stop - entry.taken
+                entry.taken, taken = stop, entry.ends[stop - 1] - before
+                self._advance(taken)
+                room -= taken
+                if stop < len(entry.ends):
                     break
                 heappop(self._entries)
             return shares
 
-    def _count(self, entry: _Entry, tokens: int, pairs: int) -> int:
-        entry.taken += pairs
-        self.waiting -= pairs
+    def _advance(self, tokens: int) -> None:
+        """Note that so many tokens are taken, and let equal shares compute as many."""
         self._tokens -= tokens
         left = float(tokens)
-        while self._sharing:  # equal shares compute as many tokens
+        while self._sharing:
             until = (self._sharing[0] - self._clock) * len(self._sharing)  # the next of them ends
             if left < until:
                 self._clock += left / len(self._sharing)
                 break
             left = max(left - until, 0.0)
             self._clock = heappop(self._sharing)
-        return tokens
 
     def drop(self, item: Hashable) -> None:
         """Take out what waits of an item; nothing where it is all taken."""
@@ -228,6 +232,7 @@ def _joined(parts: Sequence[Segment]) -> Segment:
 
 
 PIECE = 64  # texts that are tokenised at a time: those of other requests come in between
+TRIM_S = 5.0  # between two times that free memory is given back: without it, 400 requests of random sizes left 160 MiB more
 STEP = 2  # batches of the engine that a step fills: pairs of several requests are sorted by length over so many
 
 
@@ -251,7 +256,7 @@ class Scorer:
         self.queue, self._engine, self._workers = FairQueue(most, workers), engine, workers
         self.pairs = self.tokens = self.failures = 0
         self._recent = 0.0, 0.0  # pairs, and seconds of all workers together; the older, the less they count
-        self._lock = threading.Lock()
+        self._lock, self._trimmed = threading.Lock(), time.monotonic()
         self._tokeniser = ThreadPoolExecutor(1, "tokeniser")
         self._threads = [threading.Thread(target=self._work, name=f"worker{n}", daemon=True) for n in range(workers)]
         for thread in self._threads:
@@ -271,10 +276,11 @@ class Scorer:
             for at in range(0, len(pairs), PIECE):
                 some = pairs[at : at + PIECE]
                 parts.append(await loop.run_in_executor(self._tokeniser, self._engine.tokens, some))
+            special = self._engine.encoder.layout.special
+            work = await loop.run_in_executor(self._tokeniser, _Work, parts, special)
         except BaseException:
             self.queue.leave(len(pairs))
             raise
-        work = _Work(parts, self._engine.encoder.layout.special)
         self.queue.put(work, work.lengths)
         try:
             return await asyncio.wrap_future(work.future)
@@ -298,31 +304,29 @@ class Scorer:
     def _work(self) -> None:
         budget = STEP * self._engine.network.budget
         while shares := self.queue.take(budget):
-            start = time.perf_counter()
+            began = time.perf_counter()
             try:
-                self._step(shares)
+                first, second = (_joined(side) for side in zip(*(work.part(*rows) for work, *rows in shares), strict=True))
+                scores = self._engine.score_tokens(first, second)
             except Exception as error:  # whatever a runtime raises: the other requests go on
                 self.failures += 1
                 told = f"{sum(stop - start for _, start, stop in shares)} pairs of {len(shares)} requests"
                 print(f"a step of {told} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-                for share in shares:
-                    _fail(share.item, ScoringError())
-                    self.queue.drop(share.item)
+                for work, *_ in shares:
+                    self.queue.drop(work)
+                    _fail(work, ScoringError())
             else:
-                self._measure(shares, time.perf_counter() - start)
-
-    def _step(self, shares: Sequence[Share]) -> None:
-        first, second = (_joined(side) for side in zip(*(work.part(*rows) for work, *rows in shares), strict=True))
-        scores, at = self._engine.score_tokens(first, second), 0
-        for work, start, stop in shares:
-            self._give(work, start, scores[at : at + stop - start])
-            at += stop - start
+                self._measure(shares, time.perf_counter() - began)
+                at = 0
+                for work, start, stop in shares:
+                    self._give(work, start, scores[at : at + stop - start])
+                    at += stop - start
 
     def _give(self, work: Any, start: int, scores: NDArray[np.float32]) -> None:
         if not np.isfinite(scores).all():
             print("a request failed: a score of it is no finite number", file=sys.stderr, flush=True)
-            _fail(work, ScoringError())
             self.queue.drop(work)
+            _fail(work, ScoringError())
             return
         work.scores[work.order[start : start + len(scores)]] = scores
         with self._lock:
@@ -339,6 +343,11 @@ class Scorer:
             self.tokens += sum(sum(work.lengths[start:stop]) for work, start, stop in shares)
             done, spent = self._recent
             self._recent = 0.95 * done + pairs, 0.95 * spent + seconds / self._workers
+            now = time.monotonic()
+            if due := now - self._trimmed >= TRIM_S:
+                self._trimmed = now
+        if due:
+            trim_heap()
 
 
 def _fail(work: Any, error: Exception) -> None:

@@ -46,6 +46,11 @@ class RunTable:
         """The queries that it ranks."""
         return self._spans.keys()
 
+    @property
+    def passages(self) -> list[str]:
+        """The passages that it names."""
+        return self._passages
+
     def counts(self) -> dict[str, int]:
         """Count the lines of each query."""
         return {query: int(span.stop - span.start) for query, span in self._spans.items()}
