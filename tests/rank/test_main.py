@@ -96,11 +96,27 @@ def test_what_was_begun_with_other_settings_is_refused(files: dict[str, Path]) -
 
     with pytest.raises(KeyboardInterrupt):
         rerank(settings, stop, {"dtype": "int8"})
+    with pytest.raises(KeyboardInterrupt):
+        rerank(settings, stop, {"dtype": "bfloat16"})  # nothing was ranked yet
+    part = files["to"].with_name("out.run.part")
+    (part / "run").write_text("q2 Q0 p4 1 0.5 rankdistil\n")
     with pytest.raises(ValueError) as caught:
         rerank(settings, stop, {"dtype": "float32"})
-    part = files["to"].with_name("out.run.part")
-    told = f"{part} was begun with other settings; remove it, or name another to=:\n  dtype: int8 -> float32"
+    told = f"{part} was begun with other settings; remove it, or name another to=:\n  dtype: bfloat16 -> float32"
     assert str(caught.value) == told
+
+
+def test_two_at_once_do_not_write_into_one_file(files: dict[str, Path]) -> None:
+    settings, told = settings_of(words(files, export="any")), []
+
+    def score(pairs: list[tuple[str, str]]) -> list[float]:
+        with pytest.raises(RuntimeError) as caught:
+            rerank(settings, score, {})
+        told.append(str(caught.value))
+        return [0.0] * len(pairs)
+
+    assert rerank(settings, score, {}) == 3
+    assert "out.run.part" in told[0]
 
 
 @pytest.mark.parametrize(

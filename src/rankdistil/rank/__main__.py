@@ -22,7 +22,6 @@ Memory holds the run and the queries; texts of passages lie on disk meanwhile, i
 with the same command. Scores are logits.
 """
 
-import json
 import os
 import shutil
 import sys
@@ -32,7 +31,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rankdistil.cli import run_command
-from rankdistil.files import changed_settings, flattened, read_json, stamp, write_json
+from rankdistil.files import changed_settings, flattened, locked, read_json, stamp, write_json
 from rankdistil.words import key_values
 
 RERANK, SCORE = ("queries", "corpus", "run", "to"), ("pairs",)
@@ -83,66 +82,71 @@ def rerank(settings: dict[str, Any], score: Score, made_of: dict[str, Any]) -> i
         The number of queries.
 
     Raises:
+        RuntimeError: if another process is ranking into the same file.
         ValueError: for bad content, naming file and line; or if what lies in ``<to>.part`` is of other settings.
     """
-    from rankdistil.data.files.bad_lines import STOP
+    paths = {key: Path(settings[key]) for key in ("queries", "corpus", "run", "to")}
+    made_of = made_of | {"depth": settings["depth"]} | {key: stamp(paths[key]) for key in ("queries", "corpus", "run")}
+    place = paths["to"].with_name(f"{paths['to'].name}.part")
+    with locked(place, wait=False, choice="to"):
+        _begin(place, made_of)
+        found = _rank_rest(place, paths, settings["depth"], score, made_of)
+        os.replace(place / "run", paths["to"])
+        shutil.rmtree(place)
+    return found
+
+
+def _rank_rest(place: Path, paths: dict[str, Path], depth: int | None, score: Score, made_of: dict[str, Any]) -> int:
+    from rankdistil.data.files.bad_lines import BadLines
     from rankdistil.data.files.lines import texts
     from rankdistil.data.files.trec_runs import run_table
     from rankdistil.data.stores.contents import open_texts
     from rankdistil.processes.progress import Work
 
-    paths = {key: Path(settings[key]) for key in ("queries", "corpus", "run", "to")}
-    made_of = made_of | {"depth": settings["depth"]} | {key: stamp(paths[key]) for key in ("queries", "corpus", "run")}
-    place = _open(paths["to"], made_of)
-    queries, table = dict(texts(paths["queries"])), run_table(paths["run"], None, STOP)
+    bad = BadLines()
+    queries, table = dict(texts(paths["queries"])), run_table(paths["run"], None, bad)
     wanted = {*table.passages}
     kept = ((key, text) for key, text in texts(paths["corpus"]) if key in wanted)
-    passages = open_texts(place / "texts", lambda: kept, made_of)
+    passages = open_texts(place / "store/texts", lambda: kept, made_of)
     del wanted
-    counts = {query: min(count, settings["depth"] or count) for query, count in table.counts().items()}
-    begun, (done, end) = 0, _whole(place / "run", counts)
-    begun = sum(islice(counts.values(), done))
-    tally = STOP.of(paths["run"])
+    counts = {query: min(count, depth or count) for query, count in table.counts().items()}
+    done, end = _whole(place / "run", counts)
 
     def candidates() -> Iterator[Candidates]:
         for query in islice(counts, done, None):
+            rows = [*table.of([query], bad.of(paths["run"]))]
             if not queries.get(query, "").strip():
-                line = next(line for line, _ in table.of([query], tally))
                 what = "is empty" if query in queries else "is not there"
-                raise ValueError(f"{paths['run']}:{line}: query {query} {what} in {paths['queries']}.")
-            rows = sorted(table.of([query], tally), key=lambda row: -row[1].score)[: settings["depth"]]
-            missing = passages.rows([row.doc_id for _, row in rows]) < 0
-            for absent, (line, row) in zip(missing.tolist(), rows, strict=True):
-                if absent:
-                    raise ValueError(f"{paths['run']}:{line}: passage {row.doc_id} is not there in {paths['corpus']}.")
+                raise ValueError(f"{paths['run']}:{rows[0][0]}: query {query} {what} in {paths['queries']}.")
+            rows = sorted(rows, key=lambda row: -row[1].score)[:depth]
+            missing = (passages.rows([row.doc_id for _, row in rows]) < 0).tolist()
+            if any(missing):
+                line, row = rows[missing.index(True)]
+                raise ValueError(f"{paths['run']}:{line}: passage {row.doc_id} is not there in {paths['corpus']}.")
             yield query, [row.doc_id for _, row in rows]
 
+    begun = sum(islice(counts.values(), done))
     work = Work("ranked:", sum(counts.values()), "passages", begun=begun)
     with (place / "run").open("r+b") as out:
         out.truncate(end)
         out.seek(end)
         for some in _chunks(candidates()):
-            begun += _write(out, some, queries, passages.texts, score)
-            work.advance(begun, sum(len(ids) for _, ids in some))
+            ranked = _write(out, some, queries, passages.texts, score)
+            begun += ranked
+            work.advance(begun, ranked)
     work.close(begun)
-    os.replace(place / "run", paths["to"])
-    shutil.rmtree(place)
     return len(counts)
 
 
-def _open(to: Path, made_of: dict[str, Any]) -> Path:
-    """Make the folder of what is begun, or see that it is of the same settings."""
-    place = to.with_name(f"{to.name}.part")
-    told = place / "made_of.json"
-    if told.is_file():
-        old = read_json(told, f"Remove {place}.")
-        if rows := changed_settings(flattened(old), flattened(json.loads(json.dumps(made_of)))):
-            raise ValueError(f"{place} was begun with other settings; remove it, or name another to=:\n  " + "\n  ".join(rows))
-    else:
-        place.mkdir(parents=True, exist_ok=True)
-        (place / "run").touch()
+def _begin(place: Path, made_of: dict[str, Any]) -> None:
+    """Prepare the folder of what is begun, or see that it is of the same settings."""
+    told, part = place / "made_of.json", place / "run"
+    part.touch()
+    if not part.stat().st_size or not told.is_file():  # nothing was ranked yet
         write_json(told, made_of)
-    return place
+    old = read_json(told, f"Remove {place}.")
+    if rows := changed_settings(flattened(old), flattened(made_of)):
+        raise ValueError(f"{place} was begun with other settings; remove it, or name another to=:\n  " + "\n  ".join(rows))
 
 
 def _whole(part: Path, counts: dict[str, int]) -> tuple[int, int]:
