@@ -1,4 +1,4 @@
-"""Losses over the whole list of a query's passages: its softmax, the likelihood of its order, the ranks in it.
+"""Listwise losses, over all passages of a query: its softmax, the likelihood of its order, the ranks in it.
 
 Each is one number of a group, then the mean over groups.
 """

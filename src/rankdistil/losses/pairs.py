@@ -1,4 +1,4 @@
-"""Losses over pairs of passages of one query: how far the teacher puts the first above the second, or only that it does.
+"""Pairwise losses: how far the teacher puts one passage of a query above another (Margin-MSE), or only that it does.
 
 Each is a mean over the pairs that count in a group, then over groups. Of groups of equal size and without ties that is the mean
 over all pairs of a batch, which lightning-ir and sentence-transformers take.

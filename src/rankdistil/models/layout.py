@@ -1,4 +1,4 @@
-"""Rows of a network without padding: which of them make up a text, where their tokens stand, and attention among them.
+"""Unpadding: rows of a network without padding, where their tokens stand in their texts, and self-attention among them.
 
 Rows, (N, D), hold one token each, one text behind the other. Passages differ in length: even in batches of similar length a
 sixth of all tokens is padding, so it is left out of all but attention.

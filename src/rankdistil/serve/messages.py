@@ -1,4 +1,4 @@
-"""Requests and answers in the shapes that rerank clients send and expect; what can't be read is refused in one sentence.
+"""Schemas of requests and answers, as rerank clients send and expect them; what can't be read is refused in one sentence.
 
 ``documents`` come from clients of Cohere, Jina and infinity, ``texts`` from those of Text Embeddings Inference (TEI); each gets
 its own answer. All of them expect scores from 0 to 1, so a score is the sigmoid of the logit, unless ``raw_scores`` (TEI,

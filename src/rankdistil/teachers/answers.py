@@ -1,4 +1,4 @@
-"""Question to a causal language model, whether a passage answers a query, and the two words that it may answer."""
+"""Yes-or-no question to a causal language model (LLM), whether a passage answers a query, and the two words it may answer."""
 
 import re
 from typing import TYPE_CHECKING

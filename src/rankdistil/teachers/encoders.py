@@ -1,4 +1,4 @@
-"""Encoders of single texts: one vector a text, dense or of a weight for each word of a vocabulary (SPLADE).
+"""Bi-encoders: one vector a text, dense or of a weight for each word of a vocabulary (SPLADE).
 
 How tokens become a vector is what a sentence-transformers folder says (``modules.json`` and the files that it names). A plain
 folder of transformers says nothing: dense vectors are the mean of its tokens then, compared by cosine.

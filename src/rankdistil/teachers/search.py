@@ -1,4 +1,4 @@
-"""Exact search by vectors: every passage against every query, shard by shard, with the best of each query kept.
+"""Dense retrieval, exact: every passage against every query, shard by shard, with the best of each query kept.
 
 An approximate index was rejected: it needs another library, and negatives that it misses are the hard ones. Memory holds one
 shard of passages, all queries, and their best passages so far. Judged passages are no negatives, so they stand aside: they say
