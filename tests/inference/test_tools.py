@@ -35,12 +35,13 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_tool_gives_the_export_s_own_scores(export: Path, tool: Tool) -> None:
     if tool.version is None or not (export / tool.reads).is_file():
         pytest.skip(f"{tool.name} is not installed, or what writes {tool.reads}")
-    logits = Reranker(export, device="cpu").score((pair.query, pair.passage) for pair in PAIRS)
+    pairs = [pair for pair in PAIRS if pair.passage or tool.package != "transformers"]  # whose pipeline takes "" for no passage
+    logits = Reranker(export, device="cpu").score((pair.query, pair.passage) for pair in pairs)
     expected = [1 / (1 + math.exp(-logit)) for logit in logits] if tool.name in SIGMOIDS else logits
     assert max(expected) - min(expected) > 0.01
     score = tool.opened(export)
-    assert score(PAIRS) == pytest.approx(expected, abs=1e-5)
-    assert score(PAIRS[2:3]) == pytest.approx(expected[2:3], abs=1e-5)
+    assert score(pairs) == pytest.approx(expected, abs=1e-5)
+    assert score(pairs[2:3]) == pytest.approx(expected[2:3], abs=1e-5)
 
 
 def test_a_tool_that_is_not_installed_has_no_version() -> None:

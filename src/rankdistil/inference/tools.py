@@ -29,6 +29,7 @@ GRAPH = FILES["onnx", "float32"]
 
 
 def _transformers(export: Path) -> Scorer:
+    """Ask the pipeline, which scores the query alone where a passage is empty."""
     from transformers import pipeline
 
     classify = pipeline("text-classification", model=str(export), device="cpu")
