@@ -26,7 +26,7 @@ from rankdistil import Reranker
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Pair
 from rankdistil.files import write_json
-from rankdistil.inference.export_files import FILES, precisions, weights
+from rankdistil.inference.export_files import find_exported, precisions, weights
 from rankdistil.inference.machine import Meter, computes_bfloat16, shown_share
 from rankdistil.inference.onnx import text_batches
 from rankdistil.inference.packed import PRECISIONS
@@ -102,7 +102,7 @@ def ways(measured: Measured, asked: argparse.Namespace, texts: list[str], stack:
         for precision in [each for each in precisions(backend) if each in computed()]:
             found[f"{backend} {precision}"] = timed(Reranker(str(folder), "cpu", precision, backend).score)
     if asked.peer_python and "openvino" in backends:
-        graph = Path(FILES["openvino", "int8"]).name
+        graph = find_exported(str(folder), "openvino", "int8").name
         found[f"{PEER}, our openvino int8"] = stack.enter_context(on_openvino(asked.peer_python, folder, graph))
     return found
 

@@ -12,14 +12,17 @@ from support import composed, uneven_ranker
 from rankdistil import Reranker
 from rankdistil.commands.export import USAGE, main
 from rankdistil.inference.engine import TorchNetwork
-from rankdistil.inference.export_files import FILES, read_precisions, write_export
+from rankdistil.inference.export_files import FILES, INT8, int8_levels, read_precisions, write_export
 from rankdistil.inference.machine import computes_bfloat16, weight_bits
+from rankdistil.inference.tools import TOOLS, Tool
 from rankdistil.inference.write_graphs import staged
 from rankdistil.models.checkpoints import load_ranker
+from rankdistil.stages import agreement
 from rankdistil.stages import export as stage_export
-from rankdistil.stages.export import open_held_out
+from rankdistil.stages.agreement import open_held_out
 
 ALL = [*dict.fromkeys(FILES.values())]
+OPENVINO8 = [INT8[bits] for bits in int8_levels()]
 
 
 @pytest.fixture
@@ -54,18 +57,20 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     def write(source, kinds, folder, *_) -> list[str]:
         ranker.append(source)
         names = [name for (backend, precision), name in FILES.items() if {backend, precision} <= {"float32", *kinds}]
+        names += [INT8[8]] if {"openvino", "int8"} <= {*kinds} else []
         for name in names:
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(b"graph")
         return names
 
-    def open_graph(backend, file, encoder, precision):
+    def open_graph(backend, file, encoder, precision, weights=None):
         network = TorchNetwork(ranker[-1], encoder, torch.device("cpu"))
         return (lambda *pair: -network(*pair)) if precision in broken else network
 
     monkeypatch.setattr(stage_export, "require_packages", lambda kinds: None)
     monkeypatch.setattr(stage_export, "write_graphs", write)
-    monkeypatch.setattr(stage_export, "open_graph", open_graph)
+    monkeypatch.setattr(agreement, "open_graph", open_graph)
+    monkeypatch.setattr(agreement, "TOOLS", ())
     return broken
 
 
@@ -74,8 +79,9 @@ def test_graphs_lie_beside_the_other_files_and_the_card_says_how_close_they_are(
     line = [f"run={run}", "to=onnx,openvino,int8", "bound=1"]
     assert main(line) == 0, capsys.readouterr().err
     told = capsys.readouterr().out
-    weights = [str(Path(name).with_suffix(".bin")) for name in ALL if name.endswith(".xml")]
-    assert files(run / "export") == sorted([*ALL, *weights])
+    names = [*ALL[:2], *OPENVINO8]
+    weights = [str(Path(name).with_suffix(".bin")) for name in names if name.endswith(".xml")]
+    assert files(run / "export") == sorted([*names, *weights])
     assert not [*(run / "export").glob(".*")]
     card = (run / "export" / "README.md").read_text()
     assert card.startswith(
@@ -83,31 +89,40 @@ def test_graphs_lie_beside_the_other_files_and_the_card_says_how_close_they_are(
         "against torch in float32; kept by "
     )
     rows = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("| ")][2:]
-    bf16 = computes_bfloat16()
-    assert [row[:2] for row in rows] == [
+    bf16, tools = computes_bfloat16(), [f"{tool.name} {tool.version}" for tool in TOOLS if tool.version]
+    assert [row[:2] for row in rows[: -len(tools)]] == [
         ["torch", "float32"], *([["torch", "bfloat16"]] * bf16), *(["torch", f"int8, {bits}-bit weights"] for bits in (8, 7)),
         ["onnx", "float32"], ["openvino", "float32"], *([["openvino", "bfloat16"]] * bf16),
-        ["openvino", f"int8, {weight_bits()}-bit weights"],
+        *(["openvino", f"int8, {bits}-bit weights"] for bits in int8_levels()),
     ]  # fmt: skip
-    for backend, precision, largest, tau, *_ in rows:
-        exact = precision == "float32"
+    assert [row[0] for row in rows[-len(tools) :]] == tools
+    for backend, precision, largest, alone, tau, *_ in rows:
+        exact = precision.startswith("float32")
         assert float(largest) < (1e-5 if exact else 0.2), (backend, precision)
+        assert float(alone) < (1e-5 if exact else 1e-3 if "int8" in precision else 0.05), (backend, precision)
         assert float(tau) > (0.999 if exact else 0.8), (backend, precision)
         assert backend == "torch" or exact or float(largest) > 1e-5, (backend, precision)
-    assert all(name in told for name in ALL)
+    assert {row[1] for row in rows if row[0].startswith(("transformers", "sentence"))} == {"float32"}, "logits, no sigmoids"
+    assert [f"- Not checked: {tool.name}: not installed" in card for tool in TOOLS] == [not tool.version for tool in TOOLS]
+    assert all(name in told for name in names)
     before = (run / "export" / ALL[1]).stat().st_mtime_ns
-    assert main([f"run={run}/export", "to=onnx", "bound=1"]) == 0
+    assert main([f"run={run}/export", "to=onnx", "bound=1"]) == 0, capsys.readouterr().err
     assert (run / "export" / "README.md").read_text() == card, "graphs that were there are compared again"
     assert (run / "export" / ALL[1]).stat().st_mtime_ns == before
 
 
-def test_int8_alone_writes_no_graph_but_both_kinds_of_8_bits_for_auto_to_go_by(run, capsys):
+def test_int8_alone_writes_no_graph_but_both_kinds_of_8_bits_for_auto_to_go_by(run, graphs, capsys):
     assert main([f"run={run}", "to=int8", "pairs=100"]) == 0, capsys.readouterr().err
     assert files(run / "export") == []
     rows = [row for row in read_precisions(str(run / "export")) if row["dtype"] == "int8"]
     assert [(row["backend"], row["weight_bits"]) for row in rows] == [("torch", 8), ("torch", 7)]
-    harmless = next(abs(row["change"]) < 0.005 for row in rows if row["weight_bits"] == weight_bits())
-    assert f"dtype=auto on this processor: {'int8' if harmless else 'float32'}\n" in capsys.readouterr().out
+    harmless = {
+        row["dtype"]
+        for row in read_precisions(str(run / "export"))
+        if row["backend"] == "torch" and abs(row["change"]) < 0.005 and row["weight_bits"] in (None, weight_bits())
+    }
+    chosen = next(dtype for dtype in ("int8", "bfloat16", "float32") if dtype in harmless)
+    assert f"dtype=auto on this processor: {chosen}\n" in capsys.readouterr().out
 
 
 def test_a_trimmed_export_lies_beside_the_whole_one_and_its_card_says_what_that_costs(run, capsys):
@@ -145,7 +160,7 @@ def test_a_graph_that_ranks_otherwise_is_not_kept(run, graphs, capsys):
     assert told.startswith("error: onnx float32 changes the validation's nDCG@10 by ")
     assert told.endswith(f"); allowed are 0.0001. {old} was removed. The graph computes something else: please report it.\n")
     assert files(run / "export") == []
-    assert "0.0001 (exceeded) |" in (run / "export" / "README.md").read_text()
+    assert "| over 0.0001 |" in (run / "export" / "README.md").read_text()
 
 
 def test_an_export_without_a_package_says_so_and_writes_nothing(run, capsys, monkeypatch):
@@ -180,20 +195,20 @@ def test_what_8_bit_ranges_are_found_on_decides_nothing(run):
     assert not fitted & {*data.valid.qrels}
 
 
-def test_validation_decides_and_the_test_is_reported(run, monkeypatch):
+def test_validation_decides_and_the_test_is_reported(run, graphs, monkeypatch):
     def changes() -> list[list[float]]:
         stage_export.export(run / "export", run, ("int8",), 100, 1)
         return [[row[of] for row in read_precisions(str(run / "export"))] for of in ("change", "test_change")]
 
     decides, reported = changes()
-    honest, asked = stage_export._score, []
+    honest, asked = agreement.Reference._scores, []
 
-    def score(network, encoder, split):
-        asked.append(split.name)
-        turned = split.name == "rankdistil/almanac/test" and asked.count(split.name) > 1  # after the reference
-        return [-score if turned else score for score in honest(network, encoder, split)]
+    def scores(reference, score):
+        test, valid = honest(reference, score)
+        asked.append(score)
+        return (test if len(asked) == 1 else -test), valid  # the first is the reference
 
-    monkeypatch.setattr(stage_export, "_score", score)
+    monkeypatch.setattr(agreement.Reference, "_scores", scores)
     turned = changes()
     assert turned[0] == decides
     assert turned[1][1:] != reported[1:]
@@ -239,20 +254,41 @@ def test_an_export_outside_of_a_run_needs_data(run, tmp_path, capsys):
     )
 
 
-def test_a_runtime_that_was_not_asked_for_is_neither_checked_nor_written(run, capsys):
+def test_a_runtime_that_was_not_asked_for_is_not_written_and_named_as_not_checked(run, capsys):
     need("onnx", "onnxscript", "openvino")
     assert main([f"run={run}", "to=openvino", "bound=1", "pairs=100"]) == 0, capsys.readouterr().err
-    assert "onnx" not in capsys.readouterr().out
+    assert "not checked: onnx float32: there is no onnx/model.onnx\n" in capsys.readouterr().out
     assert not (run / "export" / "onnx").exists()
-    assert "| onnx |" not in (run / "export" / "README.md").read_text()
+    card = (run / "export" / "README.md").read_text()
+    assert "| onnx |" not in card
+    assert "- Not checked: onnx float32: there is no onnx/model.onnx\n" in card
+
+
+def test_another_s_tool_that_ranks_otherwise_is_told_and_nothing_is_removed(run, graphs, capsys, monkeypatch):
+    def softmax(export):
+        return lambda pairs: [1.0] * len(pairs)
+
+    monkeypatch.setattr(agreement, "TOOLS", (Tool("softmax", "torch", softmax),))
+    assert main([f"run={run}", "to=onnx", "pairs=100"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: softmax {torch.__version__} float32 changes the validation's nDCG@10 by ")
+    assert told.endswith(
+        "allowed are 0.0001. All its scores are 1, as a softmax over the only label makes them. "
+        f"{run}/export stays as it is; don't rank with softmax {torch.__version__} unless you change how it is called.\n"
+    )
+    assert files(run / "export") == [ALL[0]]
+    assert "| over 0.0001 |" in (run / "export" / "README.md").read_text()
 
 
 def test_eight_bits_that_change_too_much_are_not_kept_and_the_exact_graph_is(run, graphs, capsys):
     graphs.add("int8")
     assert main([f"run={run}", "to=openvino,int8", "pairs=100"]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("error: openvino int8 changes the validation's nDCG@10 by ")
-    assert told.endswith(f"{run / 'export' / ALL[2]} was removed. Use another precision, or allow more: bound=<number>.\n")
+    told = capsys.readouterr().err.removeprefix("error: ").splitlines()
+    assert all(line.startswith("openvino int8 changes the validation's nDCG@10 by ") for line in told)
+    assert [line.partition("allowed are 0.01. ")[2] for line in told] == [
+        f"{run / 'export' / INT8[bits]} was removed. Use another precision, or allow more: bound=<number>."
+        for bits in int8_levels()
+    ]
     assert files(run / "export") == [ALL[1]]
 
 

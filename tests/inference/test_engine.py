@@ -85,8 +85,11 @@ def test_an_export_says_its_length_its_activation_and_its_special_tokens(
     config = json.loads((tmp_path / "export/config.json").read_text())
     assert config["architectures"] == ["BertForSequenceClassification"]
     assert config["sentence_transformers"] == {"activation_fn": "torch.nn.modules.linear.Identity"}
+    assert (config["id2label"], config["problem_type"]) == ({"0": "LABEL_0"}, "regression")
     assert AutoTokenizer.from_pretrained(tmp_path / "export").model_max_length == 38
     assert json.loads((tmp_path / "export/sentence_bert_config.json").read_text())["max_seq_length"] == 38
+    lengths = json.loads((tmp_path / "export/tokenizer_config.json").read_text())
+    assert (lengths["model_max_length"], lengths["max_length"]) == (38, 38), "not the 128 of the encoder that this came from"
     assert json.loads((tmp_path / "export/special_tokens_map.json").read_text())["cls_token"] == "[CLS]"
 
 

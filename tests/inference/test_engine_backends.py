@@ -18,7 +18,7 @@ from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Pair
 from rankdistil.inference import export_files
 from rankdistil.inference.engine import open_network
-from rankdistil.inference.export_files import FILES, weights, write_export
+from rankdistil.inference.export_files import FILES, INT8, find_exported, int8_levels, weights, write_export
 from rankdistil.inference.onnx import text_batches
 from rankdistil.inference.write_graphs import put, remove, require_packages, staged, write_graphs
 from rankdistil.models.checkpoints import load_ranker, load_tokenizer
@@ -104,16 +104,39 @@ def test_a_pair_scores_alone_what_it_scores_among_others(export: Path, backend: 
     assert alone == pytest.approx(ranker.score(PAIRS), abs=1e-3 if precision != "bfloat16" else 0.05)
 
 
-def test_an_8_bit_graph_made_for_vnni_is_refused_where_sums_would_be_cut(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(8 not in int8_levels(), reason="a graph for VNNI is written where it can be checked")
+def test_an_8_bit_graph_made_for_vnni_is_refused_where_sums_would_be_cut(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     need("openvino")
-    monkeypatch.setattr(export_files, "weight_bits", lambda: 6)
-    file = export / FILES["openvino", "int8"]
+    export = shutil.copytree(export, tmp_path / "export")
+    file = export / INT8[7]
+    for suffix in (".xml", ".bin"):
+        shutil.copy((export / INT8[8]).with_suffix(suffix), file.with_suffix(suffix))
+    monkeypatch.setattr(export_files, "weight_bits", lambda: 7)
     with pytest.raises(ValueError) as caught:
         Reranker(export, device="cpu", backend="openvino", dtype="int8")
     assert str(caught.value) == (
         f"{file} was made for processors with 8-bit dot products (VNNI), and this one has none: large sums would come out too "
-        f"small. Write it again here: python -m rankdistil.export run={export} to=openvino,int8"
+        f"small. Write one for all: python -m rankdistil.export run={export} to=openvino,int8"
     )
+
+
+@pytest.mark.parametrize("bits", int8_levels())
+def test_no_neighbour_changes_a_score_of_an_8_bit_graph(export: Path, monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
+    need("openvino")
+    monkeypatch.setattr(export_files, "weight_bits", lambda: bits)
+    ranker = Reranker(export, device="cpu", backend="openvino", dtype="int8")
+    assert ranker.engine.network.weight_bits == bits
+    own, loud = PAIRS[4], (QUERY, "fast " * 300)
+    among = [ranker.score([own, *others])[0] for others in ([], [loud], PAIRS, [loud] * 20)]
+    assert among == pytest.approx([among[0]] * 4, abs=1e-4)
+
+
+def test_onnx_runtime_keeps_no_plan_of_memory_for_each_shape(export: Path) -> None:
+    need("onnx")
+    options = Reranker(export, device="cpu", backend="onnx").engine.network._session.get_session_options()
+    assert not options.enable_mem_pattern
 
 
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
@@ -189,7 +212,8 @@ def test_a_graph_of_other_weights_is_refused(export: Path, tmp_path: Path, backe
     with pytest.raises(ValueError) as caught:
         Reranker(changed, device="cpu", backend=backend, dtype=precision)
     assert str(caught.value) == (
-        f"{changed / FILES[backend, precision]} was made of other weights, config or tokenizer than lie in {changed} now. "
+        f"{find_exported(str(changed), backend, precision)} was made of other weights, config or tokenizer than lie in "
+        f"{changed} now. "
         f"Write it again: python -m rankdistil.export run={changed} to={backend}"
     )
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rankdistil.inference import export_files
-from rankdistil.inference.export_files import FILE, FILES, choose, read_precisions, write_precisions
+from rankdistil.inference.export_files import FILE, INT8, choose, find_exported, read_precisions, write_precisions
 
 CPU = torch.device("cpu")
 
@@ -45,16 +45,23 @@ def test_int8_goes_before_bfloat16_before_float32(
     assert choose(str(export), "torch", CPU) == expected
 
 
-@pytest.mark.parametrize(("bits", "most", "expected"), [(7, 8, "int8"), (8, 8, "int8"), (8, 7, "float32")])
-def test_a_graph_of_7_bits_serves_every_processor(
-    export: Path, monkeypatch: pytest.MonkeyPatch, bits: int, most: int, expected: str
+@pytest.mark.parametrize(
+    ("there", "most", "read"), [([8, 7], 8, 8), ([7], 8, 7), ([8, 7], 7, 7), ([8, 7], None, 7), ([8], 7, None)]
+)
+def test_of_two_8_bit_graphs_the_one_of_the_processor_is_read(
+    export: Path, monkeypatch: pytest.MonkeyPatch, there: list[int], most: int | None, read: int | None
 ) -> None:
     monkeypatch.setattr(export_files, "weight_bits", lambda: most)
-    write_precisions(export, [row("int8", bits, backend="openvino")], {})
-    assert choose(str(export), "openvino", CPU) == "float32", "the graph isn't there"
     (export / "openvino").mkdir()
-    (export / FILES["openvino", "int8"]).touch()
-    assert choose(str(export), "openvino", CPU) == expected
+    for bits in there:
+        (export / INT8[bits]).touch()
+    write_precisions(export, [row("int8", bits, backend="openvino") for bits in (8, 7)], {})
+    assert choose(str(export), "openvino", CPU) == ("float32" if None in (read, most) else "int8")
+    if read is not None:
+        assert find_exported(str(export), "openvino", "int8") == export / INT8[read]
+        rows = [row("int8", bits, 0.02 if bits == read else 0.0, "openvino") for bits in (8, 7)]
+        write_precisions(export, rows, {})
+        assert choose(str(export), "openvino", CPU) == "float32", "the other graph's check says nothing of this one"
 
 
 @pytest.mark.parametrize(("able", "expected"), [(True, "bfloat16"), (False, "float32")])

@@ -26,6 +26,7 @@ def write_test(folder: Path, value: float, **metrics: Any) -> Path:
     folder.mkdir(parents=True)
     told = {"measures": {"nDCG@10": value}, "first_stage": {"nDCG@10": 0.2}, "first_stage_name": "BM25"} | metrics
     (folder / "metrics.json").write_text(json.dumps(told))
+    (folder / "test.run").write_text("".join(f"q Q0 p{rank} {rank} {-rank} tag\n" for rank in range(1, 6)))
     lines = [
         {"query_id": f"q{number}", "topic": f"t{number}", "random_order": {"nDCG@10": 0.15}}
         | {"measures": {"nDCG@10": value}, "first_stage": {"nDCG@10": 0.2}}

@@ -4,9 +4,11 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 from rich.console import Console
-from support import FAST, SPEED, composed, timing
+from support import FAST, MINILM, SPEED, composed, timing
 from support import latency_row as row
 
 from rankdistil.report.results import Result, Tied, read_first_stage, read_result, results_columns, same_test
@@ -83,13 +85,30 @@ def test_the_model_card_holds_the_measured_numbers_and_how_to_load(tmp_path: Pat
         "losses": ["logits"],
         "precision": "32-true",
     }
+    run["checkpoint"] = MINILM
     times = timing(
         *(row(name, ms, dtype=dtype) for dtype in ("float32", "int8") for name, ms in (("teacher", 9.0), ("ranker", 3.0)))
     )
     timed = {"teacher": "teacher toy", "ranker": "student 2l"}
-    write_card(tmp_path, composed("+experiment=smoke"), ROWS, timed, run, times, ["student 2l: WORSE.", "worse"])
+    write_card(
+        tmp_path,
+        composed("+experiment=smoke"),
+        ROWS,
+        timed,
+        run,
+        times,
+        ["student 2l: WORSE.", "worse"],
+        np.array([-8.0, -4, 0, 4, 8]),
+    )
     text = (tmp_path / "README.md").read_text()
-    assert text.startswith("---\nlanguage: en\n")
+    assert text.startswith("---\nlanguage: en\nlicense: other\n")
+    front = ModelCard(text).data
+    assert (front.language, front.license, front.base_model) == ("en", "other", "sentence-transformers/all-MiniLM-L6-v2")
+    (measured,) = front.eval_results
+    assert (measured.task_type, measured.dataset_name, measured.metric_type) == ("text-ranking", "d/test", "ndcg@10")
+    assert measured.metric_value == 0.5
+    assert "starting checkpoint (sentence-transformers/all-MiniLM-L6-v2, apache-2.0 by its card) apply" in text
+    assert "| scores | logits, in any range; the test's are -8 to 8, half of them -4 to 4. Thresholds don't carry over" in text
     assert (
         "Test: d/test, 2 queries, the first stage's candidates re-ranked.\n\nstudent 2l: WORSE.\n\nworse\n\n| ranker |" in text
     )

@@ -7,10 +7,12 @@
 run
     A finished run, or the export folder inside of it.
 to
-    ``onnx`` writes ``onnx/model.onnx``, ``openvino`` writes ``openvino/openvino_model.xml``, and with ``int8`` its 8-bit graph,
-    too. ``int8`` alone writes no graph: torch computes 8 bits from the files that are there, and is only checked. Folders and
-    names are those that sentence-transformers looks for. ``to=trimmed`` writes a smaller export beside it, ``export_trimmed``,
-    which knows the tokens of the run's collection and training queries alone: of a multilingual ranker those of one language.
+    ``onnx`` writes ``onnx/model.onnx``, ``openvino`` writes ``openvino/openvino_model.xml``, and with ``int8`` 8-bit graphs:
+    ``openvino_model_qint8_quantized.xml`` for every processor and, written where there are 8-bit dot products (VNNI),
+    ``openvino_model_qint8_avx512_vnni.xml`` for such. ``int8`` alone writes no graph: torch computes 8 bits from the files that
+    are there, and is only checked. Folders and names are those that sentence-transformers looks for. ``to=trimmed`` writes a
+    smaller export beside it, ``export_trimmed``, which knows the tokens of the run's collection and training queries alone: of
+    a multilingual ranker those of one language.
 data
     Another run, on whose data the scores are checked; needed for a ranker's folder that lies outside of a run.
 pairs
@@ -23,6 +25,11 @@ A graph comes to its place only after its scores were compared with those of tor
 compared again. One that changes the validation's nDCG@10 by more than its bound is removed, and the command fails. What changes
 on the test split is reported and decides nothing. The differences go into the model card and, for ``Reranker(dtype="auto")``,
 into ``precisions.json``. The ranges of OpenVINO's 8-bit activations are found on pairs of other validation queries.
+
+Then others' tools that are installed score the same pairs, and some that have to be cut, from the finished folder, each as its
+manual says: transformers' pipeline, sentence-transformers, rerankers, ONNX Runtime on ``tokenizer.json``, FlashRank, fastembed.
+Their rows stand in the card's table, with sigmoids told from logits; those that aren't installed are named. One that changes
+nDCG@10 by more than 0.0001 or is off by more than 0.001 is an error; the export stays.
 """
 
 import math

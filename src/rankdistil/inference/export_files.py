@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 WEIGHTS = "rankdistil.weights"  # a graph's entry that tells of which weights it was made
-WEIGHT_BITS = "rankdistil.weight_bits"  # of an 8-bit graph: 7 where it was made for processors without 8-bit dot products
+WEIGHT_BITS = "rankdistil.weight_bits"  # of an 8-bit graph: 7 in one for processors without 8-bit dot products
 FILES = {
     ("onnx", "float32"): "onnx/model.onnx",
     ("openvino", "float32"): "openvino/openvino_model.xml",
     ("openvino", "bfloat16"): "openvino/openvino_model.xml",  # the runtime rounds the weights of float32
     ("openvino", "int8"): "openvino/openvino_model_qint8_quantized.xml",
 }
+# By the bits of their weights, the most first. The last one has the name that other tools look for, as it is exact on AVX2 and
+# ARM, too, where two products are summed in 16 bits; the first needs 8-bit dot products (AVX512_VNNI, AVX_VNNI).
+INT8 = {8: "openvino/openvino_model_qint8_avx512_vnni.xml", 7: FILES["openvino", "int8"]}
 
 
 def precisions(backend: str) -> list[str]:
@@ -51,7 +54,7 @@ def find_exported(path: str, backend: str, precision: str) -> Path:
     folder = locate(path)
     if not isinstance(folder, Path):
         raise FileNotFoundError(f"{path} is no folder here, and backend={backend} reads files of one. Download it first.")
-    file = folder / FILES[backend, precision]
+    file = find_graph(folder, backend, precision)
     if not file.is_file():
         wanted = f"{backend},int8" if precision == "int8" else backend
         raise FileNotFoundError(
@@ -59,6 +62,18 @@ def find_exported(path: str, backend: str, precision: str) -> Path:
             f"Write it: python -m rankdistil.export run={path} to={wanted} (with data=<run> outside of a run)"
         )
     return file
+
+
+def int8_levels() -> list[int]:
+    """List the bits that an 8-bit graph's weights may have to be computed exactly here, the most first."""
+    return [bits for bits in INT8 if bits <= (weight_bits() or min(LEVELS))]
+
+
+def find_graph(folder: Path, backend: str, precision: str) -> Path:
+    """Return where an export has a graph, or would have it: of 8-bit ones that which suits this processor best."""
+    names = [INT8[bits] for bits in int8_levels()] if precision == "int8" else []
+    files = [folder / name for name in names] or [folder / FILES[backend, precision]]
+    return next((file for file in files if file.is_file()), files[-1])
 
 
 def weights(folder: Path) -> str:
@@ -108,10 +123,10 @@ def require_exact(file: Path, bits: int) -> None:
     Raises:
         ValueError: if it was made for processors that sum 8-bit products in 32 bits, and this one sums them in 16.
     """
-    if bits > (weight_bits() or min(LEVELS)):
+    if bits not in int8_levels():
         raise ValueError(
             f"{file} was made for processors with 8-bit dot products (VNNI), and this one has none: large sums would come out "
-            f"too small. Write it again here: python -m rankdistil.export run={file.parents[1]} to={file.parent.name},int8"
+            f"too small. Write one for all: python -m rankdistil.export run={file.parents[1]} to={file.parent.name},int8"
         )
 
 
@@ -166,23 +181,21 @@ def choose(path: str, backend: str, device: torch.device) -> str:
         return "bfloat16" if computes_bfloat16(device) else "float32"
     harmless = [row for row in read_precisions(path) if row["backend"] == backend and abs(row["change"]) < HARMLESS]
     for row in sorted(harmless, key=lambda row: row["dtype"] != "int8"):
-        if row["dtype"] != "float32" and _computable(row) and _there(path, row):
+        if row["dtype"] != "float32" and _computable(path, row):
             return row["dtype"]
     return "float32"
 
 
-def _computable(row: Mapping[str, Any]) -> bool:
-    if row["dtype"] == "bfloat16":
-        return computes_bfloat16()
-    most = weight_bits()
-    if most is None:
+def _computable(path: str, row: Mapping[str, Any]) -> bool:
+    """Whether what was checked is what would be computed here, by the processor itself."""
+    if row["dtype"] == "bfloat16" and not computes_bfloat16():
         return False
-    return row["weight_bits"] == most if row["backend"] == "torch" else row["weight_bits"] <= most
-
-
-def _there(path: str, row: Mapping[str, Any]) -> bool:
-    folder = locate(path)
-    return row["backend"] == "torch" or (Path(folder) / FILES[row["backend"], row["dtype"]]).is_file()
+    if row["dtype"] == "int8" and weight_bits() is None:
+        return False
+    if row["backend"] == "torch":
+        return row["weight_bits"] in (None, weight_bits())
+    file = find_graph(Path(locate(path)), row["backend"], row["dtype"])
+    return file.is_file() and row["weight_bits"] in (None, *(bits for bits, name in INT8.items() if file.match(name)))
 
 
 IDENTITY = "torch.nn.modules.linear.Identity"
@@ -203,8 +216,8 @@ def write_export(
     with built(folder) as place:
         (ranker.bert if with_head else ranker.bert.base_model).save_pretrained(place)
         _write_tokenizer(place, tokenizer, max_length)
-        if with_head:  # one label without this entry would be scored through a sigmoid, which saturates on raw logits
-            _edit(place / "config.json", sentence_transformers={"activation_fn": IDENTITY})
+        if with_head:  # else sentence-transformers and transformers' pipeline put a sigmoid over one label, which saturates
+            _edit(place / "config.json", sentence_transformers={"activation_fn": IDENTITY}, problem_type="regression")
         share(place)
 
 
@@ -212,13 +225,15 @@ def _write_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerFast", max_len
     """Write a tokenizer that cuts pairs by the one rule wherever it is read, and takes ``[SEP]`` in a text for text.
 
     transformers and sentence-transformers hear ``model_max_length``, readers of ``tokenizer.json`` alone the truncation in it,
-    Text Embeddings Inference and vLLM ``sentence_bert_config.json``.
+    Text Embeddings Inference and vLLM ``sentence_bert_config.json``. fastembed hears ``max_length``, too, where the encoder of
+    single texts that a ranker started from may have left a smaller number.
     """
     own = tokenizer.backend_tokenizer
     own.no_padding()  # which its last caller may have left
     own.enable_truncation(max_length, strategy="longest_first", direction=tokenizer.truncation_side)
     tokenizer.save_pretrained(folder)
-    _edit(folder / "tokenizer_config.json", model_max_length=max_length, split_special_tokens=True)
+    lengths = {"model_max_length": max_length, "max_length": max_length}
+    _edit(folder / "tokenizer_config.json", **lengths, split_special_tokens=True)
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
     special = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}
     write_json(folder / "special_tokens_map.json", special)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rankdistil.data.encode import PairEncoder, Segment
 from rankdistil.files import require
 from rankdistil.inference.export_files import WEIGHT_BITS, WEIGHTS, require_exact, require_one_logit, require_weights
-from rankdistil.inference.machine import LEVELS, require_bfloat16, weight_bits
+from rankdistil.inference.machine import LEVELS, require_bfloat16
 from rankdistil.inference.onnx import Inputs, padded_batches
 
 TELEMETRY = "openvino_telemetry"  # sends usage to a web service as soon as openvino or nncf is imported; both do without it
@@ -137,23 +137,23 @@ def write_openvino(source: Path, file: Path, weights: str) -> None:
     openvino.save_model(graph, file, compress_to_fp16=False)
 
 
-def write_openvino_int8(source: Path, file: Path, batches: Sequence[Inputs], weights: str) -> None:
+def write_openvino_int8(source: Path, file: Path, batches: Sequence[Inputs], weights: str, bits: int) -> None:
     """Quantise an OpenVINO graph to 8 bits, weights and activations, with scales found on real batches.
 
-    Weights get 7 bits where this processor sums pairs of products in 16; such a graph is exact everywhere.
+    Scales are fixed, so that no score depends on its neighbours in a batch.
 
     Args:
         source: the graph in float32.
         file: ``.xml``; the weights go beside it, into ``.bin``.
         batches: what the graph is run on to find the ranges of its activations.
         weights: see ``write_openvino``.
+        bits: of its weights: 8, or 7, with which a graph is exact on processors, too, that sum two products in 16 bits.
 
     Raises:
         ValueError: if a package isn't installed.
     """
     openvino, nncf = load_openvino(f"to=int8 ({file.name})"), load_nncf(f"to=int8 ({file.name})")
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    bits = weight_bits() or min(LEVELS)
     overflow = nncf.OverflowFix.DISABLE if bits == max(LEVELS) else nncf.OverflowFix.ENABLE
     with redirect_stdout(io.StringIO()):  # its progress bars
         graph = nncf.quantize(

@@ -72,7 +72,7 @@ class Reranker:
         path = str(path)
         config, tokenizer = require_labels(path), load_tokenizer(path)
         require_fitting(path, tokenizer, config)
-        encoder = PairEncoder(tokenizer, _length(path, tokenizer, config, max_length), max_positions(config))
+        encoder = PairEncoder(tokenizer, pair_length(path, tokenizer, config, max_length), max_positions(config))
         dtype = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
         place = _device(device, backend, dtype)
         self.dtype = choose(path, backend, place) if dtype == "auto" else dtype
@@ -145,8 +145,12 @@ def _pair(number: int, pair: tuple[str, str]) -> Pair:
     return Pair("", str(number), query, passage)
 
 
-def _length(path: str, tokenizer: "PreTrainedTokenizerFast", config: "PretrainedConfig", asked: int | None) -> int:
-    """Return how many tokens of a pair are read: as many as the checkpoint says, or fewer if asked for."""
+def pair_length(path: str, tokenizer: "PreTrainedTokenizerFast", config: "PretrainedConfig", asked: int | None = None) -> int:
+    """Return how many tokens of a pair are read: as many as the checkpoint says, or fewer if asked for.
+
+    Raises:
+        ValueError: if the checkpoint says no such number, or reads fewer than asked for.
+    """
     own, fewest = tokenizer.model_max_length, PairLayout.of(tokenizer).fewest
     if isinstance(own, bool) or not isinstance(own, int | float) or not own >= fewest:
         raise ValueError(

