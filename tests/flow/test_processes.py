@@ -44,7 +44,7 @@ def test_a_run_in_two_processes_trains_exports_and_tests_as_one(tmp_path: Path) 
 
 
 def test_two_processes_train_one_average_which_is_what_is_validated_and_exported(tmp_path: Path) -> None:
-    words = ["+experiment=finetune_6l", "data.batch_size=4", "stage.lr=1e-3"]
+    words = ["+experiment=finetune_6l", "data.batch_size=4", "stage.lr=1e-3", "trainer.precision=32-true"]
     weights, best = {}, {}
     for name, more in (("plain", []), ("one", ["stage.averaging=0.5"]), ("two", ["stage.averaging=0.5", *TWO])):
         _, record = train(tmp_path / name, *words, *more)
