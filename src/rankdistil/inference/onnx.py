@@ -118,9 +118,7 @@ class OnnxNetwork:
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        options.enable_mem_pattern = (
-            False  # a plan of memory for each new shape, kept for ever: no two batches are of one shape
-        )
+        options.enable_mem_pattern = False  # it would keep a plan of memory for each shape, and no two batches are of one
         self._session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         require_weights(file, self._session.get_modelmeta().custom_metadata_map.get(WEIGHTS), weights)
         require_one_logit(file, [output.shape for output in self._session.get_outputs()])
