@@ -9,14 +9,14 @@ run: $(VENV)/.installed
 	$(BIN)/python train.py +experiment=ranker_distill_6l
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m slow
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder -m slow
 
 # What depends on the processor, as on one without AVX-512: most laptops.
 test-avx2: $(VENV)/.installed
-	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0 \
 	  --dist loadfile -m "not slow" tests/inference tests/commands/test_export.py tests/models
 
 slurm: $(VENV)/.installed

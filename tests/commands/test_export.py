@@ -57,7 +57,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     def write(source, kinds, folder, *_) -> list[str]:
         ranker.append(source)
         names = [name for (backend, precision), name in FILES.items() if {backend, precision} <= {"float32", *kinds}]
-        names += [INT8[8]] if {"openvino", "int8"} <= {*kinds} else []
+        names += [INT8[bits] for bits in int8_levels() if bits == 8 and {"openvino", "int8"} <= {*kinds}]
         for name in names:
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(b"graph")

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from rankdistil.data.encode import PairEncoder, Segment
 from rankdistil.files import require
 from rankdistil.inference.export_files import WEIGHT_BITS, WEIGHTS, require_exact, require_one_logit, require_weights
-from rankdistil.inference.machine import LEVELS, require_bfloat16
+from rankdistil.inference.machine import LEVELS, LIMITS, require_bfloat16
 from rankdistil.inference.onnx import Inputs, padded_batches
 
 TELEMETRY = "openvino_telemetry"  # sends usage to a web service as soon as openvino or nncf is imported; both do without it
@@ -47,8 +48,16 @@ def openvino_core() -> Any:
 
     A core puts a signal stack of its own in place and, when it goes, the one that it found. Two that don't go in the opposite
     order leave a stack that is gone, and the next signal with a handler (Ctrl-C) ends the process; so one is made, and stays.
+    Its CPU plugin is loaded without the limits that are set for oneDNN: OpenVINO's own kernels don't heed them, and a graph that
+    mixes both, each for another processor, ends the process (2026.4, SmoothQuant's statistics on a processor with AVX-512).
     """
-    return load_openvino("backend=openvino").Core()
+    core = load_openvino("backend=openvino").Core()
+    held = {name: os.environ.pop(name) for name in LIMITS if name in os.environ}
+    try:
+        core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    finally:
+        os.environ.update(held)
+    return core
 
 
 def _silent(name: str, what: str) -> ModuleType:
