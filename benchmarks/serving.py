@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -146,21 +146,42 @@ class Load:
 @contextmanager
 def served(name: str, folder: Path, dtype: str) -> Iterator[tuple[int, int]]:
     """Start a service; give its process and its port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     peer = [str(Path(__file__).with_name("serving_peer.py")), str(folder), str(port)]
     own = ["-m", "rankdistil.serve", str(folder), "--port", str(port), "--dtype", dtype]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    with subprocess.Popen([sys.executable, *(peer if name == PEER else own)], env=environment) as process:
-        try:
-            end = time.monotonic() + START_S
-            while not _answers(port):
-                if process.poll() is not None or time.monotonic() > end:
-                    raise RuntimeError(f"{name} did not begin to serve; what it printed says why.")
-                time.sleep(0.2)
-            yield process.pid, port
-        finally:
-            process.terminate()
+    process = start(peer if name == PEER else own, port)
+    try:
+        yield process.pid, port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def start(line: list[str], port: int, prints: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+    """Start a service with this interpreter, and wait until it answers.
+
+    Args:
+        line: what follows the interpreter.
+        port: that it listens on.
+        prints: takes what it prints; None leaves that on this process's.
+
+    Raises:
+        RuntimeError: if it ends, or doesn't answer in time.
+    """
+    process = subprocess.Popen([sys.executable, *line], env=os.environ | {"HF_HUB_OFFLINE": "1"}, stdout=prints, stderr=prints)
+    end = time.monotonic() + START_S
+    while not _answers(port):
+        if process.poll() is not None or time.monotonic() > end:
+            process.kill()
+            raise RuntimeError(f"{' '.join(line)} did not begin to serve; what it printed says why.")
+        time.sleep(0.2)
+    return process
 
 
 def _answers(port: int) -> bool:
