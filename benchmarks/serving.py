@@ -1,7 +1,10 @@
-"""Measures the service under load beside sentence-transformers behind FastAPI. Prints a table and writes it.
+"""Measures the service under load beside sentence-transformers behind FastAPI, and infinity. Prints a table and writes it.
 
 python -m benchmarks.serving --results <folder>                                                          # hours: the whole grid
 python -m benchmarks.serving --results <folder> --clients 1,32 --passages 100 --tokens 50 --seconds 20   # two minutes
+
+infinity wants older packages than ours, so an environment of its own (``pip install 'infinity-emb[torch,server]'
+'transformers<5'``), whose program ``infinity_emb`` ``--infinity`` names. Its BetterTransformer is off: transformers has none.
 
 Clients send their next request when they have the answer to the last. They run in this process, on the same cores. Every answer
 is compared with the scores of ``Reranker`` for that request. The engine's own rate is that of ``Reranker.score`` on one thread,
@@ -38,7 +41,7 @@ from rankdistil.inference.machine import Meter, shown_share
 from rankdistil.models.checkpoints import load_tokenizer
 from rankdistil.serve.__main__ import usable_cores
 
-PEER = "sentence-transformers + FastAPI"
+OURS, PEER, INFINITY = "rankdistil.serve", "sentence-transformers + FastAPI", "infinity"
 OFF = {"float32": 1e-3}  # a score may differ by so much before it counts as another's; other dtypes: 0.2
 POOL = 400  # passages of all the requests that are sent again and again, two requests at least
 START_S = 120.0
@@ -78,8 +81,18 @@ def requests(words: Words, ranker: Reranker, passages: int, tokens: int, seed: i
         start = time.perf_counter()
         scores = ranker.score([(query, text) for text in given])
         seconds += time.perf_counter() - start
-        made.append(Request(json.dumps({"query": query, "texts": given, "raw_scores": True}).encode(), scores))
+        made.append(Request(body_of(query, given), scores))
     return made, usable_cores() * len(made) * passages / seconds
+
+
+def body_of(query: str, passages: list[str]) -> bytes:
+    """Return what a client sends who wants logits; each of the services takes it."""
+    return json.dumps({"query": query, "documents": passages, "raw_scores": True, "model": "m"}).encode()
+
+
+def scores_of(answer: bytes) -> list[float]:
+    """Return the scores that an answer holds, in the order of the passages."""
+    return [hit["relevance_score"] for hit in sorted(json.loads(answer)["results"], key=lambda hit: hit["index"])]
 
 
 class Load:
@@ -128,7 +141,7 @@ class Load:
             connection.close()
             status = 0
         took = time.perf_counter() - start
-        right = status == 200 and self._right(json.loads(found), request)
+        right = status == 200 and self._right(scores_of(found), request.scores)
         with self._lock:
             if status in (429, 503):
                 self.refused += 1
@@ -138,20 +151,26 @@ class Load:
                 self.seconds.append(took)
                 self.wrong += not right
 
-    def _right(self, hits: list[dict[str, float]], request: Request) -> bool:
-        scores = [hit["score"] for hit in sorted(hits, key=lambda hit: hit["index"])]
-        return len(scores) == len(request.scores) and bool(np.allclose(scores, request.scores, rtol=0, atol=self._off))
+    def _right(self, given: list[float], due: list[float]) -> bool:
+        return len(given) == len(due) and bool(np.allclose(given, due, rtol=0, atol=self._off))
 
 
 @contextmanager
-def served(name: str, folder: Path, dtype: str) -> Iterator[tuple[int, int]]:
+def served(name: str, folder: Path, asked: argparse.Namespace) -> Iterator[tuple[int, int]]:
     """Start a service; give its process and its port."""
-    port = free_port()
-    peer = [str(Path(__file__).with_name("serving_peer.py")), str(folder), str(port)]
-    own = ["-m", "rankdistil.serve", str(folder), "--port", str(port), "--dtype", dtype]
-    process = start(peer if name == PEER else own, port)
+    port = str(free_port())
+    process = start(
+        {
+            OURS: [sys.executable, "-m", "rankdistil.serve", str(folder), "--port", port, "--dtype", asked.dtype],
+            PEER: [sys.executable, str(Path(__file__).with_name("serving_peer.py")), str(folder), port],
+            INFINITY: [str(asked.infinity), "v2", "--model-id", str(folder), "--served-model-name", "m",
+                       "--host", "127.0.0.1", "--port", port, "--engine", "torch", "--device", "cpu", "--dtype", "float32",
+                       "--no-bettertransformer", "--log-level", "error"],
+        }[name],
+        int(port),
+    )  # fmt: skip
     try:
-        yield process.pid, port
+        yield process.pid, int(port)
     finally:
         process.terminate()
         process.wait()
@@ -164,17 +183,18 @@ def free_port() -> int:
 
 
 def start(line: list[str], port: int, prints: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
-    """Start a service with this interpreter, and wait until it answers.
+    """Start a service, and wait until it answers.
 
     Args:
-        line: what follows the interpreter.
+        line: the command.
         port: that it listens on.
         prints: takes what it prints; None leaves that on this process's.
 
     Raises:
         RuntimeError: if it ends, or doesn't answer in time.
     """
-    process = subprocess.Popen([sys.executable, *line], env=os.environ | {"HF_HUB_OFFLINE": "1"}, stdout=prints, stderr=prints)
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+    process = subprocess.Popen(line, env=environment, stdout=prints, stderr=prints)
     end = time.monotonic() + START_S
     while not _answers(port):
         if process.poll() is not None or time.monotonic() > end:
@@ -222,7 +242,7 @@ def memory_of(port: int, process: int, words: Words, count: int, seed: int) -> d
     connection = HTTPConnection("127.0.0.1", port, timeout=600)
     for number in range(count):
         given = texts(words, random, int(random.integers(1, 101)), float(random.integers(10, 401)))
-        load.send(connection, Request(json.dumps({"query": "how do bees fly", "texts": given}).encode(), [0.0] * len(given)))
+        load.send(connection, Request(body_of("how do bees fly", given), [0.0] * len(given)))
         if number + 1 in (count // 10, count):
             found[f"after {number + 1}"] = used(process)[1]
     connection.close()
@@ -241,9 +261,10 @@ def measure(asked: argparse.Namespace, console: Console) -> tuple[list[dict[str,
             folder = prepare(model, Path(place), asked.seed).folder
             ranker = Reranker(folder, device="cpu", dtype=asked.dtype)
             pools = {size: requests(words, ranker, *size, asked.seed) for size in {cell[1:] for cell in cells}}
-            for name in ("rankdistil.serve", *([] if asked.alone else [PEER])):
-                off = OFF.get(asked.dtype if name != PEER else "float32", 0.2)
-                with served(name, folder, asked.dtype) as (process, port):
+            peers = [] if asked.alone else [PEER, *([INFINITY] if asked.infinity else [])]
+            for name in (OURS, *peers):
+                off = OFF.get(asked.dtype if name == OURS else "float32", 0.2)
+                with served(name, folder, asked) as (process, port):
                     for cell in cells:
                         pool, engine = pools[cell[1:]]
                         Load(port, off).run(pool[:1], 1, 0.5)
@@ -296,9 +317,12 @@ def arguments(line: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, default=60.0, help="that clients send for, of each cell (default: %(default)s)"
     )
-    parser.add_argument("--dtype", default="float32", help="of the service; the peer's is float32 (default: %(default)s)")
+    parser.add_argument("--dtype", default="float32", help="of the service; its peers' is float32 (default: %(default)s)")
     parser.add_argument("--memory", type=int, default=0, help="requests of random sizes for a look at memory, 2000 say")
-    parser.add_argument("--alone", action="store_true", help="without the peer")
+    parser.add_argument(
+        "--infinity", type=Path, help="interpreter of an environment that has infinity-emb; without: not measured"
+    )
+    parser.add_argument("--alone", action="store_true", help="without the peers")
     parser.add_argument("--seed", type=int, default=0, help="of texts and weights (default: %(default)s)")
     return parser.parse_args(line)
 

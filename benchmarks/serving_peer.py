@@ -17,15 +17,15 @@ class Asked(BaseModel):
     """What a client sends."""
 
     query: str
-    texts: list[str]
+    documents: list[str]
 
 
 @app.post("/rerank")
-def rerank(asked: Asked) -> list[dict[str, float]]:
-    """Rank texts; FastAPI calls this in threads, 40 at most."""
-    scores = ranker.predict([(asked.query, text) for text in asked.texts], show_progress_bar=False).tolist()
-    hits = [{"index": index, "score": score} for index, score in enumerate(scores)]
-    return sorted(hits, key=lambda hit: -hit["score"])
+def rerank(asked: Asked) -> dict[str, list[dict[str, float]]]:
+    """Rank documents; FastAPI calls this in threads, 40 at most."""
+    scores = ranker.predict([(asked.query, text) for text in asked.documents], show_progress_bar=False).tolist()
+    hits = [{"index": index, "relevance_score": score} for index, score in enumerate(scores)]
+    return {"results": sorted(hits, key=lambda hit: -hit["relevance_score"])}
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from rich.table import Table
 
 from benchmarks.machine import describe
 from benchmarks.rankers import TOKENIZER, prepare
-from benchmarks.serving import Request, free_port, requests, start, used
+from benchmarks.serving import Request, free_port, requests, scores_of, start, used
 from benchmarks.words import Words
 from rankdistil import Reranker
 from rankdistil.files import write_json
@@ -113,10 +113,9 @@ def _outcome(response: HTTPResponse, found: bytes, due: int, scores: Sequence[fl
         return REFUSED if response.status == 503 or response.getheader("Retry-After") else "wrong: 429 without Retry-After"
     if response.status != due:
         return f"wrong: {response.status} in place of {due}"
-    answer = json.loads(found)
     if due != 200:
-        return DUE if set(answer) == {"error"} else "wrong: no sentence"
-    given = [hit["score"] for hit in sorted(answer, key=lambda hit: hit["index"])]
+        return DUE if set(json.loads(found)) == {"error"} else "wrong: no sentence"
+    given = scores_of(found)
     return DUE if len(given) == len(scores) and np.allclose(given, scores, 0, OFF) else "wrong: other scores"
 
 
@@ -204,7 +203,7 @@ class Supervisor:
     def __init__(self, folder: Path, log: Path) -> None:
         self.port, self._log = free_port(), log
         options = ["--max-queue", str(QUEUE), "--max-body", str(BODY >> 20), "--dtype", "float32", "--drain", "60"]
-        self._line = ["-m", "rankdistil.serve", str(folder), "--port", str(self.port), *options]
+        self._line = [sys.executable, "-m", "rankdistil.serve", str(folder), "--port", str(self.port), *options]
         self.exits: list[int] = []
         self.kills = 0
         self.start()

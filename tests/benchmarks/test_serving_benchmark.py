@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY
 
-from benchmarks.serving import PEER, arguments
+from benchmarks.serving import OURS, PEER, arguments
 
 
 @pytest.mark.slow
@@ -18,7 +18,7 @@ def test_both_services_answer_all_with_the_scores_of_the_reranker(tmp_path: Path
     done = subprocess.run([*line, *sizes], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "serving.json").read_text())
-    assert [row["service"] for row in found["rows"]] == ["rankdistil.serve", PEER]
+    assert [row["service"] for row in found["rows"]] == [OURS, PEER]
     for row in found["rows"]:
         assert (row["wrong"], row["failed"], row["rejected_share"]) == (0, 0, 0)
         assert row["answered"] >= 3
