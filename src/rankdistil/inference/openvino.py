@@ -48,8 +48,8 @@ def openvino_core() -> Any:
 
     A core puts a signal stack of its own in place and, when it goes, the one that it found. Two that don't go in the opposite
     order leave a stack that is gone, and the next signal with a handler (Ctrl-C) ends the process; so one is made, and stays.
-    Its CPU plugin is loaded without the limits that are set for oneDNN: OpenVINO's own kernels don't heed them, and a graph that
-    mixes both, each for another processor, ends the process (2026.4, SmoothQuant's statistics on a processor with AVX-512).
+    Its CPU plugin is loaded without the limits that are set for oneDNN: OpenVINO's own kernels don't heed them, and a graph of
+    both, each for another processor, ends the process (2026.4, SmoothQuant's statistics on a processor with AVX-512).
     """
     core = load_openvino("backend=openvino").Core()
     held = {name: os.environ.pop(name) for name in LIMITS if name in os.environ}
