@@ -22,6 +22,7 @@ def test_without_a_gpu_it_says_that_it_needs_one_and_leaves_nothing(tmp_path: Pa
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*val_dataloader")
 def test_on_a_cpu_it_measures_every_part_and_agrees_with_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quieten()
@@ -42,6 +43,7 @@ def test_on_a_cpu_it_measures_every_part_and_agrees_with_itself(tmp_path: Path, 
     gpu.show(result, Console(width=150, quiet=True))
 
 
+@pytest.mark.slow
 def test_what_there_is_no_time_for_is_named(tmp_path: Path) -> None:
     line = ["--results", str(tmp_path / "found.json"), "--models", "tiny", "--steps", "1", "--tokens", "1024", "--pairs", "2"]
     result = gpu.measure(gpu.arguments([*line, "--stages", "lm", "--minutes", "0"]), "cpu", Console(quiet=True))
