@@ -1,8 +1,10 @@
 """The engine scores like the plain network, and an export loads back as the same ranker."""
 
+import itertools
 import json
 import os
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import Pair
+from rankdistil.inference import engine
 from rankdistil.inference.engine import Engine, TorchNetwork
 from rankdistil.inference.export_files import write_export
 from rankdistil.models.bert import CrossEncoder
@@ -50,6 +53,42 @@ def test_scores_come_in_the_order_of_the_pairs_and_equal_the_plain_network(
     assert scores == pytest.approx(alone, abs=1e-5)
     assert sample.tokenise > 0
     assert sample.model > 0
+
+
+def test_attention_as_a_gpu_computes_it_gives_the_same_scores(ranker: CrossEncoder, tokenizer: object) -> None:
+    encoder, place = PairEncoder(tokenizer, 38, 40), torch.device("cpu")
+    expected, found = (
+        Engine(TorchNetwork(ranker, encoder, place, fused=fused), encoder).score(PAIRS)[0] for fused in (False, True)
+    )
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_ahead_the_next_chunk_is_tokenised_while_one_is_scored(
+    ranker: CrossEncoder, tokenizer: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = PairEncoder(tokenizer, 38, 40)
+    network = TorchNetwork(ranker, encoder, torch.device("cpu"))
+    expected, _ = Engine(network, encoder).score(PAIRS)
+    monkeypatch.setattr(engine, "CHUNK", 2)
+    tokenised = [Event() for _ in range(4)]
+    tokens, count, scored = Engine.tokens, itertools.count(), itertools.count()
+
+    def noted(own: Engine, pairs: list[Pair]) -> object:
+        found = tokens(own, pairs)
+        tokenised[next(count)].set()
+        return found
+
+    def waiting(*segments: object) -> object:
+        number = next(scored)
+        assert number == 2 or tokenised[number + 1].wait(20), "the next one isn't tokenised before this one is scored"
+        return network(*segments)
+
+    monkeypatch.setattr(Engine, "tokens", noted)
+    waiting.budget = network.budget
+    scores, sample = Engine(waiting, encoder, ahead=True).score(PAIRS)
+    assert scores == pytest.approx(expected, abs=1e-5)
+    assert next(scored) == 3
+    assert sample.tokenise > 0
 
 
 def test_an_export_loads_back_bit_by_bit_and_in_transformers(tmp_path: Path, ranker: CrossEncoder, tokenizer: object) -> None:

@@ -33,6 +33,21 @@ def test_a_padded_batch_loses_its_padding_and_its_order_is_told() -> None:
     assert found.runs == expected.runs
 
 
+def test_for_a_gpu_a_padded_batch_loses_its_padding_but_keeps_its_order_and_a_place_in_attention() -> None:
+    padded = assemble(FIRST, SECOND, BERT, PAD)
+    found, order = pack_padded(*padded, tokens=23, fused=True)
+    expected = pack(FIRST, SECOND, BERT)
+    assert order.tolist() == [0, 1, 2, 3]
+    assert all(map(torch.equal, found[:4], expected[:4]))
+    assert (found.padded.texts, found.length) == (4, 7)
+
+
+def test_side_by_side_pairs_are_padded_to_a_multiple_of_sixteen() -> None:
+    batch = pack(FIRST, SECOND, BERT).side_by_side()
+    assert batch.length == 16
+    assert (batch.padded.mask == 0).sum((1, 2, 3)).tolist() == [4, 6, 6, 7]
+
+
 @pytest.mark.parametrize(
     ("padded", "budget", "sizes"),
     [(False, 10, [4, 1, 1, 1]), (False, 10_000, [7]), (True, 1, [1] * 7), (True, 10, [3, 2, 1, 1]), (True, 12, [4, 1, 1, 1]),

@@ -5,6 +5,9 @@ import copy
 import numpy as np
 import pytest
 import torch
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import BertConfig, BertForSequenceClassification
 
 from rankdistil.data.encode import PairLayout, Segment, assemble
 from rankdistil.inference.machine import LEVELS
@@ -46,6 +49,42 @@ def test_in_float32_they_agree_within_1e_5(ranker: CrossEncoder, lengths: list[i
     assert len(lengths) == 1 or expected.std() > 0.1
 
 
+@pytest.mark.parametrize("lengths", [[0], [29], [4, 4, 4], [0, 1, 1, 7, 29], [*range(30)], [28] * 3])
+@torch.inference_mode()
+def test_side_by_side_they_agree_with_runs_within_1e_5(ranker: CrossEncoder, lengths: list[int]) -> None:
+    packed, _ = batches(lengths, 1)
+    expected, found = PackedRanker(ranker)(packed), PackedRanker(ranker)(packed.side_by_side())
+    assert torch.allclose(found, expected, atol=1e-5, rtol=1e-5)
+
+
+class Operators(TorchDispatchMode):
+    """Counts the operators that a device is told of, views aside: each takes the processor about as long, whatever its size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: OpOverload, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+@torch.inference_mode()
+def test_side_by_side_the_operators_do_not_grow_with_the_number_of_lengths() -> None:
+    config = BertConfig(
+        vocab_size=50, hidden_size=24, num_hidden_layers=12, num_attention_heads=12, intermediate_size=48, num_labels=1
+    )
+    ranker, counts = PackedRanker(CrossEncoder(BertForSequenceClassification(config)).eval()), {}
+    for name, lengths in (("one", [29]), ("thirty", [*range(30)])):
+        packed, _ = batches(lengths, 5)
+        for way, batch in (("runs", packed), ("side by side", packed.side_by_side())):
+            with Operators() as operators:
+                ranker(batch)
+            counts[name, way] = operators.count
+    assert counts["thirty", "runs"] - counts["one", "runs"] == 29 * 12  # a product for each length in each layer
+    assert counts["thirty", "side by side"] == counts["one", "side by side"] <= 18 * 12
+
+
 @pytest.mark.parametrize(("precision", "bound"), [("bfloat16", 0.05), ("int8", 0.1)])
 @torch.inference_mode()
 def test_fewer_bits_keep_scores_within_a_share_of_their_spread(ranker: CrossEncoder, precision: str, bound: float) -> None:
@@ -63,8 +102,9 @@ def test_a_gpu_gives_the_scores_of_the_cpu(ranker: CrossEncoder, precision: str,
     packed, _ = batches([*range(30)], 5)
     expected = PackedRanker(ranker)(packed)
     network = PackedRanker(copy.deepcopy(ranker), precision).to("cuda")
-    found = network(PackedBatch(*(tensor.cuda() for tensor in packed[:4]), packed.runs)).cpu()
-    assert (found - expected).abs().mean() < bound * expected.std()
+    there = PackedBatch(*(tensor.cuda() for tensor in packed[:4]), packed.runs)
+    for batch in (there, there.side_by_side()):
+        assert (network(batch).cpu() - expected).abs().mean() < bound * expected.std()
 
 
 @torch.inference_mode()

@@ -1,9 +1,10 @@
 """Groups laid out side by side: unequal sizes, any order, ties."""
 
+import pytest
 import torch
 from torch.testing import assert_close
 
-from rankdistil.losses.groups import differences, full, lay_out, mean_ranks
+from rankdistil.losses.groups import Members, differences, full, group_log_softmax, lay_out, mean_ranks
 
 GROUPS = torch.tensor([2, 0, 2, 2, 5])
 
@@ -12,6 +13,16 @@ def test_each_group_is_a_row_in_the_batch_s_order_and_shorter_ones_are_filled_wi
     laid = lay_out(GROUPS)
     assert laid.real.tolist() == [[True, False, False], [True, True, True], [True, False, False]]
     assert laid.of(torch.tensor([1.0, 2, 3, 4, 5])).tolist() == [[2, 0, 0], [1, 3, 4], [5, 0, 0]]
+
+
+@pytest.mark.parametrize("groups", [[2, 0, 2, 2, 1], [0, 0, 1, 1], [0], [1, 1, 0, 0, 0, 2]])
+def test_groups_whose_number_and_largest_are_known_are_laid_out_as_those_that_are_asked_for(groups):
+    numbers = torch.tensor(groups)
+    asked, known = lay_out(numbers), lay_out(Members(numbers, max(groups) + 1, max(map(groups.count, groups))))
+    assert all(map(torch.equal, asked, known))
+    values = torch.randn(len(groups))
+    assert torch.equal(asked.back(asked.of(values)), values)
+    assert torch.equal(group_log_softmax(values, numbers), group_log_softmax(values, Members(numbers, max(groups) + 1, 9)))
 
 
 def test_pairs_are_those_of_passages_that_there_are():

@@ -98,7 +98,7 @@ def test_a_relative_loss_does_not_depend_on_the_scale_of_a_layer_and_takes_the_m
     states = [torch.randn(6, 5) for _ in range(4)]
     student, teacher = Trace(LOGITS, (states[0], states[1])), Trace(LOGITS, (states[2], states[3]))
     loud = [trace._replace(hidden_states=tuple(7 * state for state in trace.hidden_states)) for trace in (student, teacher)]
-    batch = SimpleNamespace(attention_mask=torch.ones(2, 3))
+    batch = SimpleNamespace(attention_mask=torch.ones(2, 3), tokens=None)
     loss = HiddenLoss(relative=True)(student, teacher, batch)
     assert_close(loss, ((states[1] - states[3]) ** 2).mean() / states[3].var(0, correction=0).mean())
     assert_close(HiddenLoss(relative=True)(*loud, batch), loss)

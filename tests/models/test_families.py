@@ -49,8 +49,11 @@ def test_scores_are_those_of_transformers_in_every_layout(name, settings):
     every = Layers((ranker.config.num_hidden_layers,), (0,))
     for padding in (True, False):
         assert_close(ranker(*inputs, every, padding).logits, expected, rtol=1e-5, atol=1e-5)
+    for fused in (False, True):
+        packed, order = pack_padded(*inputs, fused=fused)
+        assert_close(PackedRanker(ranker)(packed), expected[order], rtol=1e-5, atol=1e-5)
     packed, order = pack_padded(*inputs)
-    assert_close(PackedRanker(ranker)(packed), expected[order], rtol=1e-5, atol=1e-5)
+    assert_close(PackedRanker(ranker)(packed.side_by_side()), expected[order], rtol=1e-5, atol=1e-5)
 
 
 @EVERY

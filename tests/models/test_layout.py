@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rankdistil.models.layout import attend, lay_out
+from rankdistil.models.layout import attend, lay_out, real_places
 
 MASK = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]])
 KEPT = [0, 1, 4, 5, 6, 7, 8]
@@ -68,6 +68,41 @@ def test_texts_attend_in_parts_as_they_do_in_one_batch_in_value_and_gradient():
         assert scores is None
     for parts, whole in zip(*found, strict=True):
         torch.testing.assert_close(parts, whole)
+
+
+@pytest.mark.parametrize("width", [6, 16, 22, 26])
+def test_texts_attend_by_a_fused_kernel_as_they_do_in_parts_whatever_the_width_of_a_head(width):
+    mask = texts_of_many_lengths()
+    weights = torch.randn(int(mask.sum()), 2 * width, dtype=torch.float64)
+    found = []
+    for fused in (False, True):
+        layout = lay_out(mask, padding=False, tokens=len(weights), fused=fused)
+        assert (layout.parts is None) is fused
+        rows = [weights.roll(shift, 0).requires_grad_() for shift in (1, 2, 3)]
+        attended, _ = layout.attend(*rows, heads=2, alone=False)
+        (attended * weights).sum().backward()
+        found.append((attended, *(part.grad for part in rows)))
+    for parts, fused in zip(*found, strict=True):
+        torch.testing.assert_close(parts, fused)
+
+
+@pytest.mark.parametrize(("width", "handed"), [(22, 24), (26, 32), (32, 32)])
+def test_fused_kernels_are_handed_heads_whose_width_is_a_multiple_of_eight(width, handed, monkeypatch):
+    asked, product = [], torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention",
+        lambda *parts, **more: asked.append([part.size(-1) for part in parts]) or product(*parts, **more),
+    )  # fmt: skip
+    rows = [torch.randn(2, 3, 5, width) for _ in range(3)]
+    for fused in (True, False):
+        attended, _ = attend(*rows, None, 0.0, record=False, fused=fused)
+        assert attended.shape == (2, 3, 5, width)
+    assert asked == [[handed] * 3, [width] * 3]
+
+
+def test_the_places_of_real_tokens_are_the_same_whether_their_number_is_known_or_not():
+    mask = texts_of_many_lengths()
+    assert torch.equal(real_places(mask, None), real_places(mask, int(mask.sum())))
 
 
 def test_attention_in_bfloat16_rounds_its_shares_but_sums_them_up_in_float32():

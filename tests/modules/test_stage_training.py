@@ -135,7 +135,7 @@ def test_validation_beside_a_teacher_brings_the_teacher_s_scores_and_asks_for_th
 ) -> None:
     module, asked = distill(tiny_ranker, ALL).eval(), []
     forward = type(module.teacher).forward
-    monkeypatch.setattr(type(module.teacher), "forward", lambda self, *inputs: asked.append(1) or forward(self, *inputs))
+    monkeypatch.setattr(type(module.teacher), "forward", lambda *inputs, **more: asked.append(1) or forward(*inputs, **more))
     for _ in range(2):
         scored = module.validation_step(batch, 0)
         assert torch.equal(scored.teacher_scores, tiny_ranker(*batch[:3]).logits)

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-import torch.distributed.launcher.api  # noqa: F401  (each fork would import it)
+import torch.distributed.launcher.api  # here, as each fork would import it
 
 from rankdistil.cli import SAID, ChildFailedError
 from rankdistil.processes import launch
@@ -91,6 +91,17 @@ def test_of_a_rank_that_has_spoken_itself_nothing_is_said(
 
 def test_a_signal_is_handed_on_once_and_all_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ranks_that(tmp_path, "", monkeypatch, ask=signal.SIGUSR1) == (138, "", ["0 10", "1 10"])
+
+
+@pytest.mark.parametrize(("own", "share"), [({}, "3"), ({"RAYON_NUM_THREADS": "7"}, "7")])
+def test_ranks_share_the_cores_in_torch_and_in_the_tokenizer_unless_they_are_told_otherwise(
+    own: dict[str, str], share: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", environment := dict(own))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(7))
+    monkeypatch.setattr(torch.distributed.launcher.api, "elastic_launch", lambda *_: lambda *_: None)
+    launch.run_ranks(tmp_path, 2)
+    assert (environment["OMP_NUM_THREADS"], environment["RAYON_NUM_THREADS"]) == ("3", share)
 
 
 @pytest.mark.parametrize("status", [2, 3])

@@ -89,9 +89,8 @@ class RankingMetrics(L.Callback):
     on_test_start = on_validation_start
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: ScoredPairs, *_: Any) -> None:
-        """Keep the scores of a batch."""
-        teacher = None if outputs.teacher_scores is None else outputs.teacher_scores.cpu()
-        self._scored.append(outputs._replace(scores=outputs.scores.cpu(), teacher_scores=teacher))
+        """Keep the scores of a batch, where they are: a GPU isn't waited for."""
+        self._scored.append(outputs)
 
     on_test_batch_end = on_validation_batch_end
 

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
+import torch
 
 from rankdistil.data.batches.datamodule import RerankingTask
+from rankdistil.inference.machine import Fetched
 from rankdistil.metrics.ranking import is_collapsed
 from rankdistil.processes.progress import Work, say, screen
 
@@ -32,6 +34,7 @@ class ProgressReport(L.Callback):
         self._tested, self._rated = tested, rated
         self._work: Work | None = None
         self._step_ended = 0.0
+        self._loss: Fetched | None = None
         self._spent, self._began = 0.0, None
 
     @property
@@ -58,11 +61,15 @@ class ProgressReport(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, *_: Any) -> None:
         """Advance the training bar."""
-        loss = trainer.callback_metrics.get("train/loss")
         pairs, now = len(batch.query_ids) * trainer.world_size, time.monotonic()  # batches of all processes are about alike
-        module.log("train/pairs_per_second", pairs / max(now - self._step_ended, 1e-9))
+        rate = torch.tensor(pairs / max(now - self._step_ended, 1e-9))  # a plain number would be sent to the GPU
+        module.log("train/pairs_per_second", rate)
         self._step_ended = now
-        step, note = trainer.global_step, "" if loss is None else f"loss {float(loss):.4f}"
+        step, note = trainer.global_step, ""
+        if (loss := trainer.callback_metrics.get("train/loss")) is not None:
+            before, self._loss = self._loss, Fetched(loss)
+            late = before is not None and step < trainer.max_steps and not self._loss.there()  # a GPU's: of the step before
+            note = f"loss {(before if late else self._loss).number():.4f}"
         self._work.advance(step, pairs, note, due=step == trainer.max_steps)
 
     def on_train_end(self, trainer: L.Trainer, *_: Any) -> None:

@@ -266,12 +266,14 @@ class PairEncoder:
     def batch(self, pairs: Sequence[Pair]) -> PairBatch:
         """Encode pairs, cut and padded to the longest."""
         texts = [pair.query for pair in pairs], [pair.passage for pair in pairs]
+        inputs = self.assemble(*map(self.segment, texts))
         return PairBatch(
-            *self.assemble(*map(self.segment, texts)),
+            *inputs,
             labels=torch.zeros(len(pairs)),
             groups=torch.arange(len(pairs)),
             query_ids=tuple(pair.query_id for pair in pairs),
             passage_ids=tuple(pair.passage_id for pair in pairs),
+            tokens=int(inputs[1].sum()),
         )
 
     def assemble(self, first: Segment, second: Segment) -> tuple[Tensor, Tensor, Tensor]:

@@ -48,6 +48,9 @@ class PairBatch(NamedTuple):
         query_ids: one per pair; none in a batch that counts for nothing.
         passage_ids: one per pair; none in a batch that counts for nothing.
         teacher_logits: the teacher's, where they were written down before, float32, (B,); else None.
+        tokens: how many are real. Like ``sizes`` it is known where a batch is made: a GPU that is asked for it is waited for,
+            with nothing left to do. None where the batch doesn't say.
+        sizes: how many groups there are, and pairs of the largest.
     """
 
     input_ids: Tensor
@@ -58,6 +61,8 @@ class PairBatch(NamedTuple):
     query_ids: tuple[str, ...]
     passage_ids: tuple[str, ...]
     teacher_logits: Tensor | None = None
+    tokens: int | None = None
+    sizes: tuple[int, int] | None = None
 
     def uncounted(self) -> "PairBatch":
         """Return a batch that is run and counts for nothing: Lightning raises in a process that has none of its own."""

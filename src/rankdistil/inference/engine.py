@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -73,30 +74,43 @@ class Engine:
     Args:
         network: gives the scores.
         encoder: gives the token ids.
+        ahead: tokenises in a thread while a GPU scores what is tokenised; on a CPU the two would be in each other's way.
     """
 
-    def __init__(self, network: Network, encoder: PairEncoder) -> None:
-        self.network, self.encoder = network, encoder
+    def __init__(self, network: Network, encoder: PairEncoder, ahead: bool = False) -> None:
+        self.network, self.encoder, self._ahead = network, encoder, ahead
 
     def score(self, pairs: Sequence[Pair]) -> tuple[list[float], Sample]:
         """Score pairs.
 
         Returns:
-            Logits in the order of the pairs, and the seconds spent on tokenising and in the network.
+            Logits in the order of the pairs, and the seconds spent on tokenising, or on waiting for it, and in the network.
 
         Raises:
             RuntimeError: in a process that was forked from one that has loaded a ranker.
         """
         require_threads()
         scores, tokenising, scoring = np.empty(len(pairs), np.float32), 0.0, 0.0
-        for at in range(0, len(pairs), CHUNK):
-            start = time.perf_counter()
-            chunk = pairs[at : at + CHUNK]
-            first, second = self.tokens(chunk)
+        start = time.perf_counter()
+        for at, segments in zip(range(0, len(pairs), CHUNK), self._tokenised(pairs), strict=True):
             tokenised = time.perf_counter()
-            scores[at : at + CHUNK] = self.score_tokens(first, second)
-            tokenising, scoring = tokenising + tokenised - start, scoring + time.perf_counter() - tokenised
+            scores[at : at + CHUNK] = self.score_tokens(*segments)
+            ended = time.perf_counter()
+            tokenising, scoring, start = tokenising + tokenised - start, scoring + ended - tokenised, ended
         return scores.tolist(), Sample(tokenising, scoring)
+
+    def _tokenised(self, pairs: Sequence[Pair]) -> Iterator[tuple[Segment, Segment]]:
+        """Tokenise chunk by chunk; where that is done ahead, the next one while this one is scored."""
+        chunks = (pairs[at : at + CHUNK] for at in range(0, len(pairs), CHUNK))
+        if not self._ahead or len(pairs) <= CHUNK:
+            yield from map(self.tokens, chunks)
+            return
+        with ThreadPoolExecutor(1) as beside:
+            asked = beside.submit(self.tokens, next(chunks))
+            for chunk in chunks:
+                found, asked = asked, beside.submit(self.tokens, chunk)
+                yield found.result()
+            yield asked.result()
 
     def tokens(self, pairs: Sequence[Pair]) -> tuple[Segment, Segment]:
         """Tokenise queries and passages of pairs, cut to what fits; a query that stands in many pairs is tokenised once."""
@@ -125,6 +139,7 @@ class TorchNetwork:
         precision: see ``PackedRanker``.
         budget: tokens of a batch; by default what suits the device.
         weight_bits: of int8, see ``Int8Linear``.
+        fused: pairs attend in one padded batch, see ``PackedBatch``; by default everywhere but on a CPU.
 
     Raises:
         ValueError: for a precision that the device can't compute.
@@ -138,6 +153,7 @@ class TorchNetwork:
         precision: str = "float32",
         budget: int | None = None,
         weight_bits: int | None = None,
+        fused: bool | None = None,
     ) -> None:
         if precision == "int8" and device.type != "cpu":
             raise ValueError(f"dtype=int8 runs on CPUs only, not on {device}. Use bfloat16 there.")
@@ -145,6 +161,7 @@ class TorchNetwork:
             require_bfloat16("dtype=bfloat16", "dtype=float32 or int8")
         self.ranker = PackedRanker(ranker, precision, weight_bits).to(device)
         self.device, self.precision = device, precision
+        self._fused = device.type != "cpu" if fused is None else fused
         self._layout = encoder.layout
         self.budget = budget or BUDGET.get(device.type, BUDGET["cpu"])
 
@@ -157,10 +174,10 @@ class TorchNetwork:
         return torch.cat(found).cpu().numpy()
 
     def _on_device(self, batch: PackedBatch) -> PackedBatch:
-        if self.device.type == "cpu":
-            return batch
-        tensors = (tensor.pin_memory().to(self.device, non_blocking=True) for tensor in batch[:4])
-        return PackedBatch(*tensors, batch.runs)
+        if self.device.type != "cpu":
+            tensors = (tensor.pin_memory().to(self.device, non_blocking=True) for tensor in batch[:4])
+            batch = PackedBatch(*tensors, batch.runs)
+        return batch.side_by_side() if self._fused else batch
 
 
 BACKENDS = ("torch", "onnx", "openvino")

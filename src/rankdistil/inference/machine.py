@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "TOKENIZERS_PARALLELISM", "CUDA_VISIBLE_DEVICES")
 RUNTIMES = ("torch", "transformers", "tokenizers", "onnxruntime", "openvino")
@@ -184,6 +185,32 @@ def resolve_precision(precision: Any, accelerator: str | None) -> Any:
 def on_cpu(accelerator: str) -> bool:
     """Whether ``trainer.accelerator`` means the processor here."""
     return accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+
+
+class Fetched:
+    """A number on its way from a GPU, which isn't waited for; from a CPU it is there at once.
+
+    Args:
+        value: scalar.
+    """
+
+    def __init__(self, value: Tensor) -> None:
+        self._there = None
+        if value.device.type == "cuda":
+            self._there = torch.cuda.Event(blocking=True)
+            value = torch.empty_like(value, device="cpu", pin_memory=True).copy_(value, non_blocking=True)
+            self._there.record()
+        self._value = value
+
+    def there(self) -> bool:
+        """Whether it has come."""
+        return self._there is None or self._there.query()
+
+    def number(self) -> float:
+        """Return it; wait for it, but for nothing that the GPU was told since."""
+        if self._there is not None:
+            self._there.synchronize()
+        return self._value.item()
 
 
 def trim_heap() -> None:

@@ -24,7 +24,9 @@ from rankdistil.inference.machine import LEVELS, ZERO, multiply_int8, pack_int8,
 from rankdistil.models.bert import CrossEncoder, embed, encode, score
 from rankdistil.models.cpu_layers import Dropout
 from rankdistil.models.families import Encoder, Layer
-from rankdistil.models.layout import NOWHERE, Places, attend
+from rankdistil.models.layout import NOWHERE, Padded, Places, attend, lay_out
+
+LENGTHS = 16  # a padded batch is as long as a multiple of it, as fused kernels want their masks
 
 
 class PackedBatch(NamedTuple):
@@ -36,6 +38,8 @@ class PackedBatch(NamedTuple):
         positions: place in the pair, from 0, int64, (tokens,).
         starts: place of each pair's [CLS], int64, (B,).
         runs: pairs of one length that stand together: (pairs, tokens of each).
+        padded: the same rows, where all pairs attend in one padded batch, as a GPU wants them: telling it of hundreds of runs
+            takes longer than computing their padding. None where each run attends by itself.
     """
 
     input_ids: Tensor
@@ -43,6 +47,14 @@ class PackedBatch(NamedTuple):
     positions: Tensor
     starts: Tensor
     runs: list[tuple[int, int]]
+    padded: Padded | None = None
+
+    def side_by_side(self) -> "PackedBatch":
+        """Let all pairs attend in one padded batch."""
+        tokens, length = len(self.input_ids), -(-self.length // LENGTHS) * LENGTHS
+        lengths = F.pad(self.starts[1:], (0, 1), value=tokens) - self.starts
+        real = torch.arange(length, device=self.starts.device) < lengths[:, None]
+        return self._replace(padded=lay_out(real, padding=False, tokens=tokens, fused=True))
 
     def first(self, rows: Tensor) -> Tensor:
         """Return the rows of first tokens, (B, H)."""
@@ -50,6 +62,8 @@ class PackedBatch(NamedTuple):
 
     def mean(self, rows: Tensor) -> Tensor:
         """Average the rows of each pair's tokens, (B, D)."""
+        if self.padded is not None:
+            return self.padded.mean(rows)
         sums = (
             part.view(*run, -1).mean(1) for part, run in zip(rows.split([a * b for a, b in self.runs]), self.runs, strict=True)
         )
@@ -57,8 +71,8 @@ class PackedBatch(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Tokens of the longest pair."""
-        return self.runs[-1][1]
+        """Tokens of the longest pair, padding included."""
+        return self.runs[-1][1] if self.padded is None else self.padded.length
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, heads: int, alone: bool, p: float = 0.0, record: bool = False,
@@ -74,6 +88,8 @@ class PackedBatch(NamedTuple):
         """
         if record:
             raise ValueError("attention scores are recorded from padded batches only.")
+        if self.padded is not None:
+            return self.padded.attend(query, key, value, heads, alone, p, record, where)
         dtype = torch.float32 if query.device.type == "cpu" else query.dtype
         every = [pairs * tokens for pairs, tokens in self.runs]
         asking = [pairs for pairs, _ in self.runs] if alone else every
@@ -112,17 +128,27 @@ def pack(first: Segment, second: Segment, layout: PairLayout) -> PackedBatch:
     return PackedBatch(*map(torch.from_numpy, (ids, behind * np.int64(layout.second_type), positions, starts)), runs)
 
 
-def pack_padded(input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[PackedBatch, Tensor]:
-    """Take the padding out of a batch.
+def pack_padded(
+    input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, tokens: int | None = None, fused: bool | None = None
+) -> tuple[PackedBatch, Tensor]:
+    """Take the padding out of a batch, but on a GPU out of all but attention.
 
     Args:
         input_ids: token ids, (B, T).
         attention_mask: 1 for a real token, 0 for the padding behind them, (B, T).
         token_type_ids: (B, T).
+        tokens: how many are real, see ``lay_out``.
+        fused: pairs attend in one padded batch; by default everywhere but on a CPU.
 
     Returns:
         The batch, and where each of its pairs stood, (B,).
     """
+    if input_ids.device.type != "cpu" if fused is None else fused:
+        layout = lay_out(attention_mask, padding=False, tokens=tokens, fused=True)
+        places = torch.arange(layout.length, device=input_ids.device).expand_as(input_ids)
+        found = [layout.take(part) for part in (input_ids, token_type_ids, places)]
+        starts = layout.first(torch.arange(len(found[0]), device=input_ids.device)[:, None]).squeeze(1)
+        return PackedBatch(*found, starts, [], layout), torch.arange(layout.texts, device=input_ids.device)
     lengths, order = attention_mask.sum(1).sort(stable=True)
     kept = attention_mask[order].bool()
     positions = torch.arange(kept.size(1), device=kept.device).expand_as(kept)

@@ -76,7 +76,7 @@ class Reranker:
         dtype = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
         place = _device(device, backend, dtype)
         self.dtype = choose(path, backend, place) if dtype == "auto" else dtype
-        self.engine = Engine(open_network(backend, path, encoder, place, self.dtype), encoder)
+        self.engine = Engine(open_network(backend, path, encoder, place, self.dtype), encoder, ahead=place.type != "cpu")
 
     def score(self, pairs: Iterable[tuple[str, str]]) -> list[float]:
         """Score pairs of query and passage.

@@ -7,13 +7,15 @@ from torch import Tensor, nn
 from rankdistil.data.records import PairBatch
 from rankdistil.losses.groups import full
 from rankdistil.models.bert import Trace
+from rankdistil.models.layout import real_places
 
 SMALLEST = 1e-12  # a variance above zero for states that are all alike
 
 
 def hidden_mse(
-    student: Tensor, teacher: Tensor, mask: Tensor | None = None, count_padding: bool = False, relative: bool = False
-) -> Tensor:
+    student: Tensor, teacher: Tensor, mask: Tensor | None = None, count_padding: bool = False, relative: bool = False,
+    tokens: int | None = None,
+) -> Tensor:  # fmt: skip
     """Mean squared gap between two hidden states.
 
     Args:
@@ -23,6 +25,7 @@ def hidden_mse(
         count_padding: mean over all positions, as TinyBERT's code does; by default over real tokens only.
         relative: divided by the variance of the teacher's states over the tokens that count, mean over units: 0 is the teacher
             itself, 1 is what its mean would cost, whatever the scale of a layer.
+        tokens: how many are real; None asks the device of ``mask``.
 
     Returns:
         Scalar, in float32. Real tokens and units weigh equally. A batch without a real token gives 0.
@@ -40,8 +43,10 @@ def hidden_mse(
     if student.dim() == 2 and count_padding:
         raise ValueError("count_padding=True needs hidden states with padding; these are of real tokens alone.")
     if student.dim() == 3:
-        counted = torch.ones_like(mask).bool() if count_padding else mask.bool()
-        student, teacher = student[counted], teacher[counted]
+        student, teacher = student.flatten(0, 1), teacher.flatten(0, 1)
+        if not count_padding:
+            kept = real_places(mask, tokens)
+            student, teacher = student[kept], teacher[kept]
     student, teacher = student.float(), teacher.detach().float()
     if not len(student):
         return student.sum()
@@ -97,7 +102,8 @@ class HiddenLoss(nn.Module):
             RuntimeError: if a trace holds no layer outputs, or not the same number on both sides.
         """
         parts = [
-            hidden_mse(*pair, batch.attention_mask, self.count_padding, self.relative) for pair in _layers(student, teacher)
+            hidden_mse(*pair, batch.attention_mask, self.count_padding, self.relative, batch.tokens)
+            for pair in _layers(student, teacher)
         ]
         return torch.stack(parts).mean() if self.relative else torch.stack(parts).sum()
 
@@ -152,4 +158,4 @@ class EmbeddingLoss(nn.Module):
         if not student.hidden_states or not teacher.hidden_states:
             raise RuntimeError("embedding loss over a trace without hidden states")
         states = student.hidden_states[0], teacher.hidden_states[0]
-        return hidden_mse(*states, batch.attention_mask, self.count_padding, self.relative)
+        return hidden_mse(*states, batch.attention_mask, self.count_padding, self.relative, batch.tokens)

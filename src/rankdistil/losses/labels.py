@@ -5,17 +5,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankdistil.data.records import PairBatch
-from rankdistil.losses.groups import full, group_log_softmax, lay_out
+from rankdistil.losses.groups import Grouped, full, group_log_softmax, lay_out, members
 from rankdistil.models.bert import Trace
 
 
-def label_cross_entropy(logits: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
+def label_cross_entropy(logits: Tensor, labels: Tensor, groups: Grouped) -> Tensor:
     """Cross-entropy of choosing the positive among the passages of its triple.
 
     Args:
         logits: scores, float, (B,).
         labels: 1 for a positive, 0 for a negative, (B,).
-        groups: pairs of one triple share a number 0..G-1, int64, (B,).
+        groups: pairs of one triple share a number 0..G-1, (B,).
 
     Returns:
         Scalar: the mean over positives of -log softmax within the group, computed in float32. A group that holds several
@@ -42,7 +42,7 @@ def label_binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def generalised_binary_cross_entropy(
-    logits: Tensor, labels: Tensor, groups: Tensor, sampled_from: int, calibration: float = 0.75
+    logits: Tensor, labels: Tensor, groups: Grouped, sampled_from: int, calibration: float = 0.75
 ) -> Tensor:
     """gBCE: binary cross-entropy of each pair; positives count the less, the smaller the share of negatives that were drawn.
 
@@ -52,7 +52,7 @@ def generalised_binary_cross_entropy(
     Args:
         logits: scores, float, (B,).
         labels: 1 for a positive, 0 for a negative, (B,).
-        groups: pairs of one group share a number, int64, (B,).
+        groups: pairs of one group share a number, (B,).
         sampled_from: candidates that the negatives of a group were drawn from.
         calibration: t, from 0 (the plain loss) to 1.
 
@@ -92,7 +92,7 @@ class LabelLoss(nn.Module):
         """Compute the loss of a batch; the teacher isn't used."""
         if self.over == "pair":
             return label_binary_cross_entropy(student.logits, batch.labels)
-        return label_cross_entropy(student.logits, batch.labels, batch.groups)
+        return label_cross_entropy(student.logits, batch.labels, members(batch))
 
 
 class GBCELoss(nn.Module):
@@ -119,4 +119,6 @@ class GBCELoss(nn.Module):
 
     def forward(self, student: Trace, teacher: Trace | None, batch: PairBatch) -> Tensor:
         """Compute the loss of a batch; the teacher isn't used."""
-        return generalised_binary_cross_entropy(student.logits, batch.labels, batch.groups, self.sampled_from, self.calibration)
+        return generalised_binary_cross_entropy(
+            student.logits, batch.labels, members(batch), self.sampled_from, self.calibration
+        )

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from rankdistil.data.records import PairBatch
-from rankdistil.losses.groups import differences, full, group_log_softmax, group_number, lay_out, mean_ranks
+from rankdistil.losses.groups import Grouped, differences, full, group_log_softmax, group_number, lay_out, mean_ranks, members
 from rankdistil.models.bert import Trace
 
 
-def list_net(student: Tensor, teacher: Tensor, groups: Tensor, temperature: float = 1.0) -> Tensor:
+def list_net(student: Tensor, teacher: Tensor, groups: Grouped, temperature: float = 1.0) -> Tensor:
     """Cross-entropy between the teacher's and the student's softmax over each group's passages.
 
     It is ``logits.group_divergence`` and the teacher's entropy: the same gradient, but an equal student doesn't cost 0.
@@ -21,7 +21,7 @@ def list_net(student: Tensor, teacher: Tensor, groups: Tensor, temperature: floa
     Args:
         student: scores, float, (B,).
         teacher: the same shape; receives no gradient.
-        groups: pairs of one group share a number 0..G-1, int64, (B,).
+        groups: pairs of one group share a number 0..G-1, (B,).
         temperature: divides both sides before the softmax; not squared back into the loss.
 
     Returns:
@@ -33,7 +33,7 @@ def list_net(student: Tensor, teacher: Tensor, groups: Tensor, temperature: floa
     return -(wanted.exp() * own).sum() / group_number(groups)
 
 
-def list_mle(student: Tensor, teacher: Tensor, groups: Tensor, position_aware: bool = False) -> Tensor:
+def list_mle(student: Tensor, teacher: Tensor, groups: Grouped, position_aware: bool = False) -> Tensor:
     """Negative log-likelihood of the teacher's order under the student's scores, by Plackett and Luce.
 
     The passages are drawn from the top of the order, each with its softmax among those that aren't drawn yet. Passages that the
@@ -43,7 +43,7 @@ def list_mle(student: Tensor, teacher: Tensor, groups: Tensor, position_aware: b
     Args:
         student: scores, float, (B,).
         teacher: scores of which only the order counts, (B,); receives no gradient.
-        groups: pairs of one group share a number, int64, (B,).
+        groups: pairs of one group share a number, (B,).
         position_aware: weights the draw of rank r in a group of K by 2^(K-r) - 1, the weights of a group adding up to 1.
 
     Returns:
@@ -71,13 +71,13 @@ DISCOUNTS = {
 }
 
 
-def adr_mse(student: Tensor, teacher: Tensor, groups: Tensor, sharpness: float = 1.0, discount: str = "log2") -> Tensor:
+def adr_mse(student: Tensor, teacher: Tensor, groups: Grouped, sharpness: float = 1.0, discount: str = "log2") -> Tensor:
     """Mean squared gap between the teacher's ranks and a smooth approximation of the student's: ADR-MSE.
 
     Args:
         student: scores, float, (B,).
         teacher: scores of which only the ranks count, (B,); receives no gradient. Equal ones share the mean of their ranks.
-        groups: pairs of one group share a number, int64, (B,).
+        groups: pairs of one group share a number, (B,).
         sharpness: a of the student's rank of i, 1 + sum of sigmoid(a (s_j - s_i)) over the other passages j.
         discount: weight of a passage of rank r: 1 / log2(1 + r) (``log2``), 1 / r (``reciprocal``) or 1 (``none``).
 
@@ -115,7 +115,7 @@ class ListNetLoss(nn.Module):
 
     def forward(self, student: Trace, teacher: Trace, batch: PairBatch) -> Tensor:
         """Compute the loss of a batch."""
-        return list_net(student.logits, teacher.logits, batch.groups, self.temperature)
+        return list_net(student.logits, teacher.logits, members(batch), self.temperature)
 
 
 class ListMLELoss(nn.Module):
@@ -135,7 +135,7 @@ class ListMLELoss(nn.Module):
 
     def forward(self, student: Trace, teacher: Trace, batch: PairBatch) -> Tensor:
         """Compute the loss of a batch."""
-        return list_mle(student.logits, teacher.logits, batch.groups, self.position_aware)
+        return list_mle(student.logits, teacher.logits, members(batch), self.position_aware)
 
 
 class ADRMSELoss(nn.Module):
@@ -161,7 +161,7 @@ class ADRMSELoss(nn.Module):
 
     def forward(self, student: Trace, teacher: Trace, batch: PairBatch) -> Tensor:
         """Compute the loss of a batch."""
-        return adr_mse(student.logits, teacher.logits, batch.groups, self.sharpness, self.discount)
+        return adr_mse(student.logits, teacher.logits, members(batch), self.sharpness, self.discount)
 
 
 def _above_zero(name: str, value: float) -> float:

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankdistil.data.records import PairBatch
-from rankdistil.losses.groups import full, group_log_softmax, group_number
+from rankdistil.losses.groups import Grouped, full, group_log_softmax, group_number, members
 from rankdistil.models.bert import Trace
 
 
@@ -59,7 +59,7 @@ def _require_alike(student: Tensor, teacher: Tensor) -> None:
         raise ValueError(f"logits differ in shape: student {tuple(student.shape)}, teacher {tuple(teacher.shape)}.")
 
 
-def group_divergence(student: Tensor, teacher: Tensor, groups: Tensor, temperature: float = 1.0) -> Tensor:
+def group_divergence(student: Tensor, teacher: Tensor, groups: Grouped, temperature: float = 1.0) -> Tensor:
     """Kullback-Leibler divergence of the student's softmax over each group's passages from the teacher's.
 
     Only differences within a group count, as in a ranking: a constant added to all scores of a query costs nothing.
@@ -67,7 +67,7 @@ def group_divergence(student: Tensor, teacher: Tensor, groups: Tensor, temperatu
     Args:
         student: logits, float, (B,).
         teacher: the same shape; receives no gradient.
-        groups: pairs of one group share a number 0..G-1, int64, (B,).
+        groups: pairs of one group share a number 0..G-1, (B,).
         temperature: divides both sides before the softmax; not squared back into the loss.
 
     Returns:
@@ -106,7 +106,7 @@ class LogitLoss(nn.Module):
     def forward(self, student: Trace, teacher: Trace, batch: PairBatch) -> Tensor:
         """Compute the loss of a batch."""
         if self.over == "group":
-            return group_divergence(student.logits, teacher.logits, batch.groups, self.temperature)
+            return group_divergence(student.logits, teacher.logits, members(batch), self.temperature)
         return soft_cross_entropy(student.logits, teacher.logits, self.temperature)
 
 

@@ -11,17 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankdistil.data.records import PairBatch
-from rankdistil.losses.groups import Groups, differences, full, lay_out, mean_ranks
+from rankdistil.losses.groups import Grouped, Groups, differences, full, lay_out, mean_ranks, members
 from rankdistil.models.bert import Trace
 
 
-def margin_mse(student: Tensor, teacher: Tensor, groups: Tensor, labels: Tensor | None = None) -> Tensor:
+def margin_mse(student: Tensor, teacher: Tensor, groups: Grouped, labels: Tensor | None = None) -> Tensor:
     """Mean squared gap between the student's and the teacher's margin of two passages.
 
     Args:
         student: scores, float, (B,).
         teacher: the same shape; receives no gradient.
-        groups: pairs of one group share a number, int64, (B,).
+        groups: pairs of one group share a number, (B,).
         labels: 1 for a positive, 0 for a negative, (B,): each positive counts against each negative. None counts all pairs of
             passages once, those that the teacher scores alike among them.
 
@@ -38,13 +38,13 @@ def margin_mse(student: Tensor, teacher: Tensor, groups: Tensor, labels: Tensor 
     return laid.mean(gaps.square(), laid.pairs & positive[:, :, None] & ~positive[:, None, :])
 
 
-def ranknet(student: Tensor, teacher: Tensor, groups: Tensor) -> Tensor:
+def ranknet(student: Tensor, teacher: Tensor, groups: Grouped) -> Tensor:
     """Logistic loss of the student's margins over the teacher's order.
 
     Args:
         student: scores, float, (B,).
         teacher: scores of which only the order counts, (B,); receives no gradient.
-        groups: pairs of one group share a number, int64, (B,).
+        groups: pairs of one group share a number, (B,).
 
     Returns:
         Scalar, in float32 and in nats: log(1 + exp(s_j - s_i)) of the pairs that the teacher puts i above j. Passages that it
@@ -57,13 +57,13 @@ def ranknet(student: Tensor, teacher: Tensor, groups: Tensor) -> Tensor:
     return laid.mean(F.softplus(-margins), laid.pairs & (differences(laid.of(full(teacher.detach()))) > 0))
 
 
-def soft_ranknet(student: Tensor, teacher: Tensor, groups: Tensor) -> Tensor:
+def soft_ranknet(student: Tensor, teacher: Tensor, groups: Grouped) -> Tensor:
     """Cross-entropy between the teacher's and the student's probability that one passage is the better of two.
 
     Args:
         student: scores, float, (B,).
         teacher: the same shape; receives no gradient.
-        groups: pairs of one group share a number, int64, (B,).
+        groups: pairs of one group share a number, (B,).
 
     Returns:
         Scalar, in float32 and in nats, over all pairs of passages. Equal margins cost the teacher's entropy, not 0; a group of
@@ -77,7 +77,7 @@ def soft_ranknet(student: Tensor, teacher: Tensor, groups: Tensor) -> Tensor:
     return laid.mean(costs, _once(laid))
 
 
-def lambda_loss(student: Tensor, relevance: Tensor, groups: Tensor, mu: float = 10.0) -> Tensor:
+def lambda_loss(student: Tensor, relevance: Tensor, groups: Grouped, mu: float = 10.0) -> Tensor:
     """RankNet's loss, each pair weighted by what it has to do with nDCG: NDCGLoss2++.
 
     With gains 2^relevance - 1 over the group's ideal DCG and D(r) = log2(1 + r), a pair's weight is the gap of its gains times
@@ -86,7 +86,7 @@ def lambda_loss(student: Tensor, relevance: Tensor, groups: Tensor, mu: float = 
     Args:
         student: scores, float, (B,).
         relevance: the more relevant, the higher; below 0 it gains nothing, (B,); receives no gradient.
-        groups: pairs of one group share a number, int64, (B,).
+        groups: pairs of one group share a number, (B,).
         mu: weight of the tight bound beside LambdaRank's weight.
 
     Returns:
@@ -148,7 +148,7 @@ class MarginMSELoss(nn.Module):
 
     def forward(self, student: Trace, teacher: Trace, batch: PairBatch) -> Tensor:
         """Compute the loss of a batch."""
-        return margin_mse(student.logits, teacher.logits, batch.groups, batch.labels if self.over == "positive" else None)
+        return margin_mse(student.logits, teacher.logits, members(batch), batch.labels if self.over == "positive" else None)
 
 
 class RankNetLoss(nn.Module):
@@ -173,7 +173,7 @@ class RankNetLoss(nn.Module):
     def forward(self, student: Trace, teacher: Trace, batch: PairBatch) -> Tensor:
         """Compute the loss of a batch."""
         loss = ranknet if self.order == "hard" else soft_ranknet
-        return loss(student.logits, teacher.logits, batch.groups)
+        return loss(student.logits, teacher.logits, members(batch))
 
 
 class LambdaLoss(nn.Module):
@@ -203,7 +203,6 @@ class LambdaLoss(nn.Module):
         """Compute the loss of a batch."""
         relevance = full(teacher.logits)
         if self.relevance == "ranks":
-            laid = lay_out(batch.groups)
-            relevance = torch.zeros_like(relevance)
-            relevance[laid.places[laid.real]] = 1 / mean_ranks(laid.of(full(teacher.logits)), laid.real)[laid.real]
-        return lambda_loss(student.logits, relevance, batch.groups, self.mu)
+            laid = lay_out(members(batch))
+            relevance = laid.back(1 / mean_ranks(laid.of(relevance), laid.real))
+        return lambda_loss(student.logits, relevance, members(batch), self.mu)

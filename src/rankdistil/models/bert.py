@@ -194,6 +194,7 @@ class CrossEncoder(nn.Module):
         token_type_ids: Tensor,
         layers: Layers = NOTHING,
         padding: bool = True,
+        tokens: int | None = None,
     ) -> Trace:
         """Score a batch of pairs.
 
@@ -203,11 +204,12 @@ class CrossEncoder(nn.Module):
             token_type_ids: 0 for query tokens, 1 for passage tokens, (B, T).
             layers: what to record beside the logits; nothing by default.
             padding: whether what is recorded holds padding, too; see ``Trace``. Without it, padding costs nothing.
+            tokens: how many are real; None asks the device, see ``lay_out``.
 
         Returns:
             The trace, with exactly the layers asked for.
         """
-        encoder, layout = self.encoder, lay_out(attention_mask, padding and layers != NOTHING)
+        encoder, layout = self.encoder, lay_out(attention_mask, padding and layers != NOTHING, tokens)
         positions = torch.arange(layout.length, device=input_ids.device).expand(layout.texts, -1)
         rows = embed(encoder, *(layout.take(part) for part in (input_ids, token_type_ids, positions)))
         first, states, scores, vectors = encode(encoder, rows, layout, layers, self.finish)

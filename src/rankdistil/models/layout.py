@@ -6,6 +6,10 @@ sixth of all tokens is padding, so it is left out of all but attention.
 Relative positions are learnt biases, rotated queries and keys, windows. They depend on places in a text alone, so they are made
 once for the longest text of a pass, and shorter ones read the first rows and columns. Angles and biases are float32 whatever
 the states are.
+
+On a CPU texts of similar length attend together. A GPU takes longer to be told of many small products than to compute a large
+one, so there all texts attend in one padded batch, by a fused kernel; and it isn't asked how many tokens there are, for it
+would answer only when it has done all that it was told before.
 """
 
 import math
@@ -94,6 +98,7 @@ def _biases(relative: torch.nn.Module, place: Tensor, length: int) -> Tensor:
 
 ALIKE = 8  # texts of a part: on a CPU the attention scores of so few stay in its cache
 LENGTHS = 8  # parts are as long as a multiple of it, as kernels are built for each shape anew
+WIDTHS = 8  # fused kernels take heads whose width is a multiple of it; of others every score would lie in memory
 
 
 class Parts(NamedTuple):
@@ -133,6 +138,7 @@ class Padded(NamedTuple):
         kept: place of each row in the batch, 0..B·T-1, ascending, (N,); None where every place has a row.
         rows: row of each place, any for padding, (B·T,); None as well.
         parts: of the same rows, for attention; None where all texts attend in one batch.
+        fused: attention is left to fused kernels, those of a GPU.
     """
 
     texts: int
@@ -141,6 +147,7 @@ class Padded(NamedTuple):
     kept: Tensor | None = None
     rows: Tensor | None = None
     parts: Parts | None = None
+    fused: bool = False
 
     def take(self, batch: Tensor) -> Tensor:
         """Give each row its value in a batch, (B, T); returns (N,)."""
@@ -195,25 +202,33 @@ class Padded(NamedTuple):
             batches = zip(*map(self.parts.pad, (query, key, value)), self.parts.masks, strict=True)
             return self.parts.unpad([_attend(*batch, heads, p, False, where)[0].flatten(2) for batch in batches]), None
         asking = query[:, None] if alone else self.pad(query)
-        attended, scores = _attend(asking, self.pad(key), self.pad(value), self.mask, heads, p, record, where)
+        attended, scores = _attend(asking, self.pad(key), self.pad(value), self.mask, heads, p, record, where, self.fused)
         return attended.flatten(1) if alone else self.unpad(attended), scores
 
 
-def lay_out(attention_mask: Tensor, padding: bool) -> Padded:
+def real_places(attention_mask: Tensor, tokens: int | None) -> Tensor:
+    """Find the real tokens of a batch, 0..B·T-1, ascending, (N,); see ``lay_out``."""
+    real = attention_mask.flatten()
+    return (real.nonzero() if tokens is None else real.nonzero_static(size=tokens)).squeeze(1)
+
+
+def lay_out(attention_mask: Tensor, padding: bool, tokens: int | None = None, fused: bool | None = None) -> Padded:
     """Find out where the real tokens are.
 
     Args:
         attention_mask: 1 for a real token, 0 for the padding behind them, (B, T).
         padding: padding gets rows, too.
+        tokens: how many are real; None asks the mask's device, which is waited for.
+        fused: see ``Padded``; by default everywhere but on a CPU.
     """
-    real = attention_mask.bool()
-    kept = real.flatten().nonzero().squeeze(1)
+    real, kept = attention_mask.bool(), real_places(attention_mask, tokens)
+    fused = real.device.type != "cpu" if fused is None else fused
     if len(kept) == real.numel():
-        return Padded(*real.shape, None)
+        return Padded(*real.shape, None, fused=fused)
     if padding:
-        return Padded(*real.shape, _mask(real))
+        return Padded(*real.shape, _mask(real), fused=fused)
     rows = (real.flatten().cumsum(0) - 1).clamp(min=0)
-    return Padded(*real.shape, _mask(real), kept, rows, _alike(real, rows) if real.device.type == "cpu" else None)
+    return Padded(*real.shape, _mask(real), kept, rows, None if fused else _alike(real, rows), fused)
 
 
 def _mask(real: Tensor) -> Tensor:
@@ -260,17 +275,19 @@ class _Select(torch.autograd.Function):
 
 
 def _attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, heads: int, p: float, record: bool, where: Places
-) -> tuple[Tensor, Tensor | None]:
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, heads: int, p: float, record: bool, where: Places,
+    fused: bool = False,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """Attend in a batch, (b, t, D), of heads side by side; returns (b, q, H, d), and the scores or None; see ``attend``."""
     split = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (query, key, value))
-    attended, scores = attend(*split, mask, p, record, where)
+    attended, scores = attend(*split, mask, p, record, where, fused)
     return attended.transpose(1, 2), scores
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, p: float, record: bool, where: Places = NOWHERE
-) -> tuple[Tensor, Tensor | None]:
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, p: float, record: bool, where: Places = NOWHERE,
+    fused: bool = False,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """Dropout(softmax(QKᵀ/√d + bias + mask))V.
 
     On a CPU, SDPA with dropout takes four times as long as the products written out, and in bfloat16 it is slower without
@@ -284,6 +301,7 @@ def attend(
         p: of the dropout.
         record: whether to return the scores before mask and softmax, bias included, (B, H, Q, T).
         where: what positions do; queries are of the first places, as keys are.
+        fused: see ``Padded``.
 
     Returns:
         (B, H, Q, d), and the scores or None.
@@ -293,13 +311,17 @@ def attend(
         query, key = where.turned(query), where.turned(key)
         bias, window = where.among(query.size(2), key.size(2))
         mask = _sum(mask, window)
-    written_out = query.device.type == "cpu" and (record or p > 0 or query.dtype == torch.bfloat16)
+    written_out = not fused and query.device.type == "cpu" and (record or p > 0 or query.dtype == torch.bfloat16)
     scores = query @ key.transpose(2, 3) * query.size(-1) ** -0.5 if record or written_out else None
     if scores is not None and bias is not None:
         scores = scores + bias.to(scores.dtype)
     if not written_out:
         mask = _sum(mask, bias)
-        mask = None if mask is None else mask.to(query.dtype)
+        mask, width = None if mask is None else mask.to(query.dtype), query.size(-1)
+        if fused and (missing := -width % WIDTHS):
+            wide = (F.pad(part, (0, missing)) for part in (query, key, value))
+            attended = F.scaled_dot_product_attention(*wide, attn_mask=mask, dropout_p=p, scale=width**-0.5)
+            return attended[..., :width], scores
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p), scores
     shares = (scores if mask is None else scores + mask.to(scores.dtype)).softmax(-1)  # computed in float32, stored in its type
     return (drop(shares, p) if p else shares) @ value, scores if record else None

@@ -21,6 +21,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from rankdistil.data.records import PairBatch, ScoredPairs
+from rankdistil.inference.machine import Fetched
 from rankdistil.losses import LossValue, WeightedSum
 from rankdistil.models.bert import CrossEncoder, FrozenTeacher, Layers, Trace
 from rankdistil.models.student import LayerMap
@@ -106,7 +107,7 @@ Part = tuple[Sequence[str], Tensor]
 """Query ids of a batch's pairs (ids of its passages, in a stage that reads text alone), and its loss."""
 
 
-def require_finite(norm: Tensor, parts: Sequence[Part], trainer: L.Trainer) -> None:
+def require_finite(norm: Tensor, parts: Sequence[Part], trainer: L.Trainer, since: int = 0) -> None:
     """See that a step's losses and its gradient are finite: a finite loss may have an infinite gradient.
 
     All processes have one gradient, so all of them stop where it isn't finite, and none waits for another.
@@ -115,12 +116,13 @@ def require_finite(norm: Tensor, parts: Sequence[Part], trainer: L.Trainer) -> N
         norm: of the gradient of all processes' batches, scalar.
         parts: this process's batches behind the gradient.
         trainer: knows the step, and the checkpoints.
+        since: steps that it has counted since.
 
     Raises:
         RuntimeError: naming the step, the norm, the batch's ids, and the last finite checkpoint. Batches whose own loss is
             finite are left out, if there are others.
     """
-    if reduce(and_, [number.isfinite() for number in (norm, *(loss for _, loss in parts))]):  # one question to the device
+    if _finite(norm, parts):
         return
     told = [(list(dict.fromkeys(ids)), float(loss)) for ids, loss in parts]
     if trainer.world_size > 1 and not norm.isfinite():  # else the others have nothing to tell, and don't listen
@@ -131,11 +133,42 @@ def require_finite(norm: Tensor, parts: Sequence[Part], trainer: L.Trainer) -> N
     names = list(dict.fromkeys(name for ids, _ in bad for name in ids))
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     raise RuntimeError(
-        f"step {trainer.global_step + 1} of {trainer.max_steps}: the gradient's norm is {norm.item():g}, the loss "
+        f"step {trainer.global_step + 1 - since} of {trainer.max_steps}: the gradient's norm is {norm.item():g}, the loss "
         f"{' '.join(f'{loss:g}' for _, loss in bad[:4])}: stopped before the update, which would spoil all weights. Lower "
         f"stage.lr, or look at the batch, which the seed alone decides: {', '.join(names[:NAMED])}{more}. "
         f"{_last_finite(trainer)}"
     )
+
+
+def _finite(norm: Tensor, parts: Sequence[Part]) -> Tensor:
+    """Say whether all are, in one number: one question to the device."""
+    return reduce(and_, [number.isfinite() for number in (norm, *(loss for _, loss in parts))])
+
+
+class LateAnswer:
+    """Whether a GPU's step was finite, asked before its update and heard one step later: the GPU would be waited for.
+
+    An update that isn't finite is left out there, as for a loss scaler: when it is heard, the weights are the last finite ones.
+    """
+
+    def __init__(self) -> None:
+        self._asked: tuple[Fetched, Tensor, list[Part]] | None = None
+
+    def ask(self, norm: Tensor, parts: Sequence[Part], optimizer: Optimizer) -> None:
+        """Ask of a step, which is about to update the weights by a fused optimiser; see ``require_finite``."""
+        finite = _finite(norm, parts)
+        optimizer.found_inf = (~finite).float()
+        self._asked = Fetched(finite), norm, list(parts)
+
+    def hear(self, trainer: L.Trainer) -> None:
+        """Hear of the last step that was asked of.
+
+        Raises:
+            RuntimeError: see ``require_finite``.
+        """
+        asked, self._asked = self._asked, None
+        if asked is not None and not asked[0].number():
+            require_finite(*asked[1:], trainer, since=1)
 
 
 def _last_finite(trainer: L.Trainer) -> str:
@@ -165,6 +198,7 @@ class StageModule(L.LightningModule):
         super().__init__()
         self.ranker, self.losses, self._optim = ranker, losses, optim
         self._behind: list[Part] = []  # what the gradient at hand is of
+        self._late = LateAnswer()
         for part in _untrained(ranker, losses):  # without a gradient they would stop data-parallel training
             part.requires_grad_(False)
 
@@ -182,7 +216,7 @@ class StageModule(L.LightningModule):
         self._behind.append((batch.query_ids, value.total.detach()))
         rows = {f"train/{name}": part.detach() for name, part in _named(value).items()}
         self.log_dict(rows, batch_size=len(batch.query_ids))
-        self.log("train/lr", self.optimizers().param_groups[0]["lr"])
+        self.log("train/lr", torch.tensor(self.optimizers().param_groups[0]["lr"]))  # a number would be sent to the GPU
         return {"loss": value.total}
 
     def on_validation_epoch_start(self) -> None:
@@ -197,7 +231,8 @@ class StageModule(L.LightningModule):
             self._validated[:-1] += parts * pairs
             self._validated[-1] += pairs
             return None
-        return batch.scored(self.ranker(batch.input_ids, batch.attention_mask, batch.token_type_ids).logits)
+        trace = self.ranker(batch.input_ids, batch.attention_mask, batch.token_type_ids, tokens=batch.tokens)
+        return batch.scored(trace.logits)
 
     def on_validation_epoch_end(self) -> None:
         """Log the losses, averaged over the pairs of all processes: batches are the same however many there are."""
@@ -213,12 +248,32 @@ class StageModule(L.LightningModule):
         """Clip the norm over all parameters; Lightning refuses to where AdamW is fused. Logs ``train/gradient_norm``.
 
         Raises:
-            RuntimeError: for a norm that is no number, before the update.
+            RuntimeError: for a norm that is no number, before the update; on a GPU before the next one.
         """
         norm = clip_grad_norm_(self.parameters(), self._optim.gradient_clip)
         self.log("train/gradient_norm", norm)
-        require_finite(norm, self._behind, self.trainer)
+        if self._on_gpu:
+            self._late.hear(self.trainer)
+            self._late.ask(norm, self._behind, optimizer)
+        else:
+            require_finite(norm, self._behind, self.trainer)
         self._behind.clear()
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    def on_validation_start(self) -> None:
+        """Hear whether the last step was finite, before its weights are measured."""
+        self._late.hear(self.trainer)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Hear of it before its weights are saved."""
+        self._late.hear(self.trainer)
+
+    def on_train_end(self) -> None:
+        """Hear of the last step of all."""
+        self._late.hear(self.trainer)
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Optimizer, optimizer_closure: Any = None) -> None:
         """Update the weights, and drop the gradients: in the next forward pass they would lie beside all its activations."""
@@ -257,7 +312,7 @@ class FinetuneModule(StageModule):
 
     def loss(self, batch: PairBatch) -> LossValue:
         """Compute the label losses."""
-        trace = self.ranker(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        trace = self.ranker(batch.input_ids, batch.attention_mask, batch.token_type_ids, tokens=batch.tokens)
         return self.losses(trace, None, batch)
 
 
@@ -317,9 +372,9 @@ class DistillModule(StageModule):
     def loss(self, batch: PairBatch) -> LossValue:
         """Run both networks and compare their traces."""
         inputs = batch.input_ids, batch.attention_mask, batch.token_type_ids
-        padding = self.losses.counts_padding
-        shown = Trace(batch.teacher_logits) if self.teacher is None else self.teacher(*inputs, self._layers.teacher, padding)
-        return self.losses(self.ranker(*inputs, self._layers.student, padding), shown, batch)
+        more = self.losses.counts_padding, batch.tokens
+        shown = Trace(batch.teacher_logits) if self.teacher is None else self.teacher(*inputs, self._layers.teacher, *more)
+        return self.losses(self.ranker(*inputs, self._layers.student, *more), shown, batch)
 
     def validation_step(self, batch: PairBatch, batch_idx: int) -> ScoredPairs | None:
         """Add the teacher's scores, where it is a ranker and so is the student."""
@@ -327,7 +382,7 @@ class DistillModule(StageModule):
         if scored is None or not self._asked:
             return scored
         if batch_idx not in self._teacher_scores:
-            trace = self.teacher(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+            trace = self.teacher(batch.input_ids, batch.attention_mask, batch.token_type_ids, tokens=batch.tokens)
             self._teacher_scores[batch_idx] = batch.scored(trace.logits).scores
         return scored._replace(teacher_scores=self._teacher_scores[batch_idx])
 

@@ -87,7 +87,8 @@ def run_ranks(folder: Path, number: int) -> None:
     if not wanted_full:
         logging.disable()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // number)))
+    for threads in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):  # torch's and the tokenizers'
+        os.environ.setdefault(threads, str(max(1, cores // number)))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(TO_SAVE_S))
     config = LaunchConfig(
         min_nodes=1,

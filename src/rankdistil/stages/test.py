@@ -217,6 +217,6 @@ class ScoringModule(L.LightningModule):
 
     def test_step(self, batch: PairBatch, batch_idx: int) -> ScoredPairs:
         """Score a batch of candidates, without their padding."""
-        packed, order = pack_padded(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        packed, order = pack_padded(batch.input_ids, batch.attention_mask, batch.token_type_ids, batch.tokens)
         found = self._packed(packed)
         return batch.scored(torch.empty_like(found).index_copy_(0, order, found))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import chain, islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from rankdistil.data.batches.groups import ListedGroups, list_groups, sample_groups
-from rankdistil.data.batches.stream import CandidateStream, GroupStream, ShardStream, Size, StreamDataModule
+from rankdistil.data.batches.stream import CandidateStream, GroupStream, ShardStream, Size, StreamDataModule, begin_worker
 from rankdistil.data.collections.reader import Reader
 from rankdistil.data.collections.texts import Collection, open_collection
 from rankdistil.data.encode import PairEncoder
@@ -81,6 +82,23 @@ def padding(encoder: PairEncoder, rows: list[list[Triple]]) -> int:
     words = {f"p{n}": "word " * n for n in LENGTHS}
     batches = [[Pair("q", p, "question", words[p]) for triple in row for p in triple[1:]] for row in rows]
     return sum(int((encoder.batch(pairs).attention_mask == 0).sum()) for pairs in batches)
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, "false"), ("true", "true")])
+def test_a_loader_s_process_tokenises_in_one_thread_unless_it_is_told_otherwise(own, expected, monkeypatch):
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("os.environ", environment := {"TOKENIZERS_PARALLELISM": own} if own else {})
+    begin_worker(0)
+    assert environment == {"TOKENIZERS_PARALLELISM": expected}
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cuda", True), ("cpu", False)])
+def test_batches_that_go_to_a_gpu_are_pinned(device, pinned):
+    data = StreamDataModule(workers=0)
+    assert data.loader([]).pin_memory is False
+    data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
+    data.setup("fit")
+    assert data.loader([]).pin_memory is pinned
 
 
 def test_epoch_gives_every_triple_once(stream):
@@ -219,6 +237,7 @@ def test_a_group_holds_its_negatives_behind_its_positive(reader, collected, enco
     for batch in batches:
         assert batch.labels.tolist() == [1.0, 0, 0, 0, 0] * 5
         assert batch.groups.tolist() == [place for place in range(5) for _ in range(5)]
+        assert (batch.tokens, batch.sizes) == (int(batch.attention_mask.sum()), (5, 5))
     seen = [pair for batch in batches for pair in zip(batch.query_ids, batch.passage_ids, strict=True)]
     assert len(set(seen)) == len(seen) == 200  # no negative twice in a group, and every query once
     assert sum(query[1:] == passage[1:] for query, passage in seen) == 40

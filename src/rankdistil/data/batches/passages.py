@@ -269,4 +269,5 @@ def cut_in_two(encoder: PairEncoder, keys: tuple[str, ...], tokens: Segment, see
         random, most = np.random.default_rng([*seed, crc32(key.encode())]), length // 2
         cuts.append(int(random.integers(min(SHORTEST, most), min(LONGEST, most) + 1)))
     first, second = tokens.split(np.array(cuts))
-    return PairBatch(*encoder.assemble(first, second), torch.zeros(len(keys)), torch.arange(len(keys)), keys, keys)
+    inputs, zeros, own = encoder.assemble(first, second), torch.zeros(len(keys)), torch.arange(len(keys))
+    return PairBatch(*inputs, zeros, own, keys, keys, tokens=int(inputs[1].sum()))

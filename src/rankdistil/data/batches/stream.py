@@ -7,6 +7,7 @@ each group once an epoch, in an order that depends on (seed, epoch) only. An epo
 would be of unequal size, its first groups are read again.
 """
 
+import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, islice
@@ -167,7 +168,7 @@ class GroupStream(IterableDataset):
             if self._scores is not None:
                 queries, passages = np.repeat(groups[:, 0], groups.shape[1] - 1), groups[:, 1:].reshape(-1)
                 batch = batch._replace(teacher_logits=torch.from_numpy(self._scores.of(queries, passages)))
-            yield batch
+            yield batch._replace(sizes=(len(groups), groups.shape[1] - 1))
 
 
 def longest_pairs(queries: Texts, passages: Texts, groups: Rows) -> NDArray[np.int64]:
@@ -271,13 +272,15 @@ def encode_batches(
         for groups, size, *pair in zip(bunch, sizes, *segments, strict=True):
             labels = np.zeros((len(groups), pairs), np.float32)  # torch takes several times as long for so little
             labels[:, 0] = label
+            inputs = encoder.assemble(*pair)
             yield (
                 groups,
                 PairBatch(
-                    *encoder.assemble(*pair),
+                    *inputs,
                     torch.from_numpy(labels.reshape(-1)),
                     torch.from_numpy(np.arange(len(groups)).repeat(pairs)),
                     *(ids[at : at + size] for ids in names),
+                    tokens=int(inputs[1].sum()),
                 ),
             )
             at += size
@@ -304,8 +307,12 @@ class StreamDataModule(L.LightningDataModule):
 
     def __init__(self, workers: int) -> None:
         super().__init__()
-        self._workers = workers
+        self._workers, self._pinned = workers, False
         self.trained_batches = 0
+
+    def setup(self, stage: str) -> None:
+        """Put batches that go to a GPU where it fetches them without the processor's help, while it computes."""
+        self._pinned = self.trainer.strategy.root_device.type == "cuda"
 
     @property
     def readers(self) -> list[Reader]:
@@ -363,8 +370,9 @@ class StreamDataModule(L.LightningDataModule):
     def loader(self, stream: IterableDataset) -> DataLoader:
         """Wrap a stream that yields whole batches."""
         return DataLoader(
-            stream, batch_size=None, num_workers=self._workers, collate_fn=_as_it_is, worker_init_fn=_leave_signals
-        )
+            stream, batch_size=None, num_workers=self._workers, collate_fn=_as_it_is, worker_init_fn=begin_worker,
+            pin_memory=self._pinned,
+        )  # fmt: skip
 
     def accumulated(self) -> int:
         """Return the number of batches that make a step of a process."""
@@ -375,8 +383,12 @@ class StreamDataModule(L.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
-def _leave_signals(worker: int) -> None:
-    """Let the training process alone decide what a signal to all processes means; it ends its workers itself."""
+def begin_worker(worker: int) -> None:
+    """Tokenise in one thread, beside other workers; leave it to the training process what a signal to all processes means.
+
+    It ends its workers itself.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # each worker would have a thread for every core
     for signum in STOPPING:
         signal.signal(signum, signal.SIG_IGN)
 
