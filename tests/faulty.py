@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from support import REPOSITORY
+from torch.utils._pytree import tree_leaves
 
 FAULTS = Path(__file__).parent / "faults"
 STEP = "rankdistil.callbacks.steps:StreamPosition.on_train_batch_start"
@@ -112,6 +113,8 @@ def assert_same(runs: Path, other: Path) -> None:
         one, two = checkpoint(runs, name), checkpoint(other, name)
         assert one["global_step"] == two["global_step"]
         assert one["state_dict"].keys() == two["state_dict"].keys()
-        assert all(torch.equal(value, two["state_dict"][key]) for key, value in one["state_dict"].items())
-    for name in ("metrics.json", "test.run"):
+        for key in ("state_dict", "optimizer_states", "lr_schedulers"):
+            leaves = [tree_leaves(content[key]) for content in (one, two)]
+            assert all(torch.equal(*map(torch.as_tensor, pair)) for pair in zip(*leaves, strict=True))
+    for name in ("metrics.json", "test.run", "export/model.safetensors"):
         assert (runs / RUN / name).read_bytes() == (other / RUN / name).read_bytes()

@@ -12,6 +12,7 @@ from rankdistil.files import holder
 
 pytestmark = pytest.mark.slow
 
+SAVING = "rankdistil.callbacks.checkpoints:AtomicCheckpointIO.save_checkpoint"
 TEST = "rankdistil.stages.test:load_ranker"
 
 
@@ -51,6 +52,25 @@ def test_a_run_that_each_signal_stops_in_turn_ends_as_one_that_was_left_alone(wh
     ended = train(tmp_path, "resume=true")
     assert ended.status == 0, ended.said
     assert_same(tmp_path, whole)
+
+
+def test_a_run_that_is_killed_again_and_again_between_validations_ends_as_one_that_was_left_alone(
+    whole: Path, tmp_path: Path
+) -> None:
+    """Behind a step, as it goes on, and while a checkpoint takes the last one's place; what was saved counts each time."""
+    kills = [
+        ([], STEP, 3, 2), (["resume=true"], STEP, 2, 3), (["resume=true"], SAVING, 3, 4),
+        (["resume=true", "checkpoint_every=2"], STEP, 3, 6),
+    ]  # fmt: skip
+    for more, at, call, steps in kills:
+        ended = train(tmp_path, "checkpoint_every=1", *more, at=at, call=call, do="signal SIGKILL")
+        assert ended.status == -signal.SIGKILL, ended.said
+        assert checkpoint(tmp_path)["global_step"] == steps
+    ended = train(tmp_path, "resume=true")
+    assert ended.status == 0, ended.said
+    assert_same(tmp_path, whole)
+    ended = train(tmp_path, "checkpoint_every=3")
+    assert (ended.status, "same settings: nothing to do." in ended.printed) == (0, True)
 
 
 def test_a_signal_before_training_leaves_nothing(tmp_path: Path) -> None:
