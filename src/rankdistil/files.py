@@ -28,7 +28,7 @@ NEW_S = 60.0  # so long nobody takes it for left behind: its process locks it ju
 
 @contextmanager
 def written(target: Path, size: int = 0) -> Iterator[Path]:
-    """Give a file to write beside the target, of about ``size`` bytes; then it is flushed to disk and renamed over the target."""
+    """Give a file to write beside the target, of ``size`` bytes; then it is flushed to disk and renamed over the target."""
     with _beside(target, lambda place: os.close(os.open(place, os.O_CREAT | os.O_EXCL, 0o666)), size) as place:
         yield place  # with what the user's umask leaves
         move(place, target)
