@@ -107,6 +107,10 @@ def checkpoint(runs: Path, name: str = "last") -> dict:
     return torch.load(runs / RUN / f"checkpoints/{name}.ckpt", weights_only=True)
 
 
+def _equal(one: object, two: object) -> bool:
+    return torch.equal(one, two) if torch.is_tensor(one) else one == two
+
+
 def assert_same(runs: Path, other: Path) -> None:
     """The last and the best checkpoint, and what was written of the test, are the same to the last bit."""
     for name in ("last", "best"):
@@ -115,7 +119,6 @@ def assert_same(runs: Path, other: Path) -> None:
         assert one["state_dict"].keys() == two["state_dict"].keys()
         for key in ("state_dict", "optimizer_states", "lr_schedulers"):
             leaves = [tree_leaves(content[key]) for content in (one, two)]
-            pairs = [pair for pair in zip(*leaves, strict=True)]
-            assert all(torch.equal(*pair) if torch.is_tensor(pair[0]) else pair[0] == pair[1] for pair in pairs)
+            assert all(_equal(*pair) for pair in zip(*leaves, strict=True))
     for name in ("metrics.json", "test.run", "export/model.safetensors"):
         assert (runs / RUN / name).read_bytes() == (other / RUN / name).read_bytes()

@@ -1,5 +1,6 @@
 """Parts: which splits, files and texts a config's keys open."""
 
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -185,6 +186,7 @@ def test_w_and_b_is_asked_for_seconds_unless_the_user_gives_it_longer_and_then_g
 ) -> None:
     asked = []
 
+    @functools.wraps(wandb.init)
     def init(mode: str, **_: object) -> SimpleNamespace:
         asked.append((mode, os.environ["WANDB_INIT_TIMEOUT"]))
         if mode == "online":
