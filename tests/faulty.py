@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from support import REPOSITORY
+from torch.utils._pytree import tree_leaves
 
 FAULTS = Path(__file__).parent / "faults"
 STEP = "rankdistil.callbacks.steps:StreamPosition.on_train_batch_start"
@@ -106,12 +107,18 @@ def checkpoint(runs: Path, name: str = "last") -> dict:
     return torch.load(runs / RUN / f"checkpoints/{name}.ckpt", weights_only=True)
 
 
+def _equal(one: object, two: object) -> bool:
+    return torch.equal(one, two) if torch.is_tensor(one) else one == two
+
+
 def assert_same(runs: Path, other: Path) -> None:
     """The last and the best checkpoint, and what was written of the test, are the same to the last bit."""
     for name in ("last", "best"):
         one, two = checkpoint(runs, name), checkpoint(other, name)
         assert one["global_step"] == two["global_step"]
         assert one["state_dict"].keys() == two["state_dict"].keys()
-        assert all(torch.equal(value, two["state_dict"][key]) for key, value in one["state_dict"].items())
-    for name in ("metrics.json", "test.run"):
+        for key in ("state_dict", "optimizer_states", "lr_schedulers"):
+            leaves = [tree_leaves(content[key]) for content in (one, two)]
+            assert all(_equal(*pair) for pair in zip(*leaves, strict=True))
+    for name in ("metrics.json", "test.run", "export/model.safetensors"):
         assert (runs / RUN / name).read_bytes() == (other / RUN / name).read_bytes()

@@ -1,9 +1,18 @@
-"""Messages: jobs of a sweep that failed elsewhere, below a launcher that sends their errors back; a plugin that is missing."""
+"""Messages: jobs of a sweep that failed elsewhere, below a launcher that sends their errors back; a plugin; a full disk."""
 
+import errno
+import json
+import os
 import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from commands import command
 from hydra.errors import MissingConfigException
+from support import REPOSITORY
 
 from rankdistil import cli
 
@@ -33,3 +42,103 @@ def test_a_plugin_that_is_missing_is_named_with_the_extra_that_brings_it(option:
     assert cli.describe(error, "train") == (
         f"Could not find 'hydra/{option}'\nIts package isn't installed. Run: pip install -e '.[{extra}]'"
     )
+
+
+WHOLE = "Nothing is half-written: what stood there before still does."
+GOES_ON = f"and start the same command again, a training with resume=true. {WHOLE}"
+PAPER = """
+import json, os, pathlib, resource, sys
+from rankdistil.cli import describe
+from rankdistil.files import write_text
+file = pathlib.Path(sys.argv[1], "some/run.json")
+file.parent.mkdir()
+write_text(file, "x" * 100_000)
+try:
+    write_text(file, "y" * 2_000_000)
+except OSError as error:
+    print(json.dumps([describe(error, "train"), file.read_text() == "x" * 100_000, os.listdir(file.parent)]))
+"""
+
+
+def test_a_full_disk_is_named_with_what_needs_how_much_and_what_is_free(tmp_path: Path) -> None:
+    """A disk of a megabyte, which only this process sees."""
+    inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    mount = f"mount -t tmpfs -o size=1m none {tmp_path}"
+    if shutil.which("unshare") is None or subprocess.run([*inside, mount], capture_output=True).returncode:
+        pytest.skip("this user may mount nothing")
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src")}
+    words = [*inside, f'{mount} && exec "$0" -c "$1" {tmp_path}', sys.executable, PAPER]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    message, kept, files = json.loads(done.stdout)
+    assert message == (
+        f"the disk {tmp_path} is full: {tmp_path}/some/run.json needs at least 0.9 MB, and 0.9 MB are free on its disk, "
+        f"{tmp_path}. Make room, {GOES_ON}"
+    )
+    assert (kept, files) == (True, ["run.json"])
+
+
+LIMITED = """
+import json, os, pathlib, resource, sys
+import numpy, torch
+from safetensors.torch import save_file
+from rankdistil.callbacks.checkpoints import AtomicCheckpointIO, require_whole
+from rankdistil.cli import describe
+from rankdistil.files import built, written
+folder, large = pathlib.Path(sys.argv[1]), torch.arange(1_000_000.0)
+last = folder / "last.ckpt"
+
+def checkpoint(number):
+    AtomicCheckpointIO().save_checkpoint({"global_step": number, "state_dict": {"weight": large[:number].clone()}}, last)
+
+def export(number):
+    with built(folder / "export") as place:
+        save_file({"weight": large[:number].clone()}, place / "model.safetensors")
+
+def marks(number):
+    with written(folder / "trained_on.npy") as place, place.open("wb") as file:
+        numpy.save(file, large[:number].numpy())
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+told = {}
+for write in (checkpoint, export, marks):
+    write(1000)
+    try:
+        write(1_000_000)
+    except Exception as error:
+        told[write.__name__] = describe(error, "train")
+require_whole(last)
+assert torch.load(last, weights_only=True)["global_step"] == 1000
+assert (folder / "export/model.safetensors").stat().st_size < 5000 and len(numpy.load(folder / "trained_on.npy")) == 1000
+print(json.dumps([told, sorted(os.listdir(folder))]))
+"""
+
+
+def test_what_torch_and_others_make_of_a_file_that_is_too_large_is_told_as_what_it_is(tmp_path: Path) -> None:
+    done = command("-c", LIMITED, str(tmp_path))
+    told, files = json.loads(done.stdout)
+    for name, file, size in (("checkpoint", "last.ckpt", "4.0"), ("export", "export", "0."), ("marks", "trained_on.npy", "")):
+        assert told[name].startswith("a file is larger than this user's may be (ulimit -f): "), told[name]
+        assert f"{tmp_path}/{file} needs at least {size}" in told[name]
+        assert told[name].endswith(f" MB are free on its disk, {_disk(tmp_path)}. Raise the limit, {GOES_ON}")
+    assert files == ["export", "last.ckpt", "trained_on.npy"]
+
+
+def _disk(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.is_mount())
+
+
+def test_a_used_up_quota_is_told_where_nobody_knows_the_file_the_run_s_folder_is_named(tmp_path: Path) -> None:
+    error = OSError(errno.EDQUOT, "Disk quota exceeded")
+    told = cli.full_disk(error, tmp_path / "run")
+    assert told.startswith(
+        f"the user's quota on the disk {_disk(tmp_path)} is used up: no more can be written into {tmp_path}/run, "
+    )
+    assert cli.describe(cli.DiskFullError(told), "train") == told
+    assert cli.describe(error, "train") == f"a disk is full: {error}. df -h shows which one."
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), ValueError("no space"), RuntimeError("(os error 5)")]
+)
+def test_another_error_is_no_full_disk(error: Exception) -> None:
+    assert cli.full_disk(error) is None

@@ -4,7 +4,11 @@ Imports little: a mistyped key should be answered before torch is loaded.
 """
 
 import difflib
+import errno
 import os
+import re
+import resource
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -207,9 +211,71 @@ def describe(error: Exception, config_name: str) -> str:
         needed = next((extra for start, extra in PLUGINS.items() if start in str(error)), None)
         fix = f"\nIts package isn't installed. Run: {installing(needed)}" if needed else ""
         return str(error).partition(SEARCH_PATH)[0].strip() + fix
+    if told := full_disk(error):
+        return told
     if isinstance(error, ValueError | RuntimeError | OSError | ChildFailedError):
         return str(error).strip() or repr(error)
     return f"{type(error).__name__}: {error}\nThis looks like a fault of rankdistil. {FULL}=1 shows where it happened."
+
+
+class DiskFullError(OSError):
+    """There is no room for what was to be written."""
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def full_disk(error: BaseException, folder: Path | None = None) -> str | None:
+    """Say that a disk is full, which one, for what, how much that needs and how much is free; None for any other error.
+
+    Libraries wrap what the system told them: torch in an error about positions in a file, safetensors and tokenizers in a text,
+    numpy in a count.
+
+    Args:
+        error: what was raised, with what caused it.
+        folder: where something was written, if none of them knows.
+    """
+    if isinstance(error, DiskFullError):
+        return str(error)
+    chain = [error]
+    while following := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(following)
+    number = next((found for each in chain if (found := _no_room(each))), None)
+    if number is None:
+        return None
+    target, size = next((each.writing for each in chain if hasattr(each, "writing")), (folder, 0))
+    if target is None:
+        return f"a disk is full: {error}. df -h shows which one."
+    above = next(path for path in Path(target).absolute().parents if path.is_dir())
+    disk = next(path for path in (above, *above.parents) if path.is_mount())
+    needs = f"{target} needs at least {_megabytes(size)}" if size else f"no more can be written into {target}"
+    room = f"{_megabytes(shutil.disk_usage(above).free)} are free on its disk, {disk}"
+    why = {
+        errno.ENOSPC: f"the disk {disk} is full: {needs}, and {room}. Make room",
+        errno.EDQUOT: f"the user's quota on the disk {disk} is used up: {needs}, and {room} for others. Make room",
+        errno.EFBIG: f"a file is larger than this user's may be (ulimit -f): {needs}; {room}. Raise the limit",
+    }
+    return (
+        f"{why[number]}, and start the same command again, a training with resume=true. Nothing is half-written: what stood "
+        "there before still does."
+    )
+
+
+def _no_room(error: BaseException) -> int | None:
+    """Return the number by which the system says that there is no room for a file; None for another error."""
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return error.errno
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    if told is not None and int(told[1]) in NO_ROOM:
+        return int(told[1])
+    if isinstance(error, OSError) and re.fullmatch(r"\d+ requested and \d+ written", str(error)):
+        limited = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
+        return errno.EFBIG if limited else errno.ENOSPC
+    return None
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:

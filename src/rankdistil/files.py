@@ -27,10 +27,10 @@ NEW_S = 60.0  # so long nobody takes it for left behind: its process locks it ju
 
 
 @contextmanager
-def written(target: Path) -> Iterator[Path]:
-    """Give a file to write, beside the target; behind the block it is flushed to disk and renamed over the target."""
-    with _beside(target, lambda place: os.close(os.open(place, os.O_CREAT | os.O_EXCL, 0o666))) as place:  # less the umask
-        yield place
+def written(target: Path, size: int = 0) -> Iterator[Path]:
+    """Give a file to write beside the target, of ``size`` bytes; then it is flushed to disk and renamed over the target."""
+    with _beside(target, lambda place: os.close(os.open(place, os.O_CREAT | os.O_EXCL, 0o666)), size) as place:
+        yield place  # with what the user's umask leaves
         move(place, target)
 
 
@@ -46,7 +46,7 @@ def built(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _beside(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+def _beside(target: Path, make: Callable[[Path], None], size: int = 0) -> Iterator[Path]:
     """Make a place under a name that nobody has, not even a process of the same number in another container.
 
     It is locked while this process lives. What a killed one has left is removed by the next that writes in the folder.
@@ -60,6 +60,10 @@ def _beside(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
             with suppress(OSError):  # no file of this disk can be locked: nobody then removes another's
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield place
+    except Exception as error:
+        taken = [sum(path.stat().st_size for path in (top, *top.rglob("*")) if path.is_file()) for top in (place, target)]
+        error.writing = target, max(size, *taken)  # for who says that a disk is full
+        raise
     finally:
         with suppress(OSError):  # not in place of the error that is under way
             _remove(place)
@@ -308,8 +312,9 @@ def _acquire(folder: Path, wait: bool, choice: str, made: list[Path]) -> int:
             continue
         try:
             _flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB, file)
-            if _is(descriptor, file):
-                return descriptor
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), file.stat()):
+                    return descriptor
             os.close(descriptor)  # a holder that left nothing removed the file: who holds it now holds nothing
         except BlockingIOError:
             os.close(descriptor)
@@ -333,13 +338,6 @@ def _flock(descriptor: int, how: int, file: Path) -> None:
             f"{file} can't be locked ({error.strerror}): its file system has no locks, which keep two processes out of one "
             "folder. Choose one on another disk (paths.runs)."
         ) from None
-
-
-def _is(descriptor: int, file: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), file.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _make(folder: Path, made: list[Path]) -> None:

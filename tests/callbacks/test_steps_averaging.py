@@ -11,11 +11,12 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.optim.swa_utils import AveragedModel
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, IterableDataset
 
 from rankdistil.callbacks.checkpoints import AtomicCheckpointIO, RunCheckpoint
 from rankdistil.callbacks.steps import StreamPosition, ValidationSteps, WeightAverage, decay_behind
-from rankdistil.callbacks.stopping import GracefulStop
+from rankdistil.callbacks.stopping import SaveLast
 from rankdistil.data.batches.stream import StreamDataModule
 from rankdistil.processes.stopping import Stopped
 from rankdistil.stages.train import quieten
@@ -83,12 +84,12 @@ class Batches(StreamDataModule):
 
 def train(
     folder: Path, *callbacks: L.Callback, decay: float | None = DECAY, accumulated: int = 1, resume: bool = False,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype = torch.float32, every: tuple[int | None, float | None] = (None, None),
 ) -> Small:  # fmt: skip
     """Train for six steps, validated behind the second, the fourth and the last."""
     quieten()
     module, last = Small(dtype), folder / "last.ckpt"
-    stop = GracefulStop(last)
+    stop = SaveLast(last, *every)
     trainer = L.Trainer(
         accelerator="cpu", max_steps=STEPS, logger=False, enable_progress_bar=False, enable_model_summary=False,
         accumulate_grad_batches=accumulated, check_val_every_n_epoch=None, val_check_interval=2 * accumulated,
@@ -167,6 +168,43 @@ def test_a_run_that_is_stopped_inside_of_a_validation_ends_as_one_that_was_left_
         assert one["global_step"] == two["global_step"]
         assert all(torch.equal(value, two["state_dict"][key]) for key, value in one["state_dict"].items())
         assert all(torch.equal(*pair) for pair in zip(one["live_weights"], two["live_weights"], strict=True))
+
+
+def assert_same(one: Path, two: Path) -> None:
+    """Both checkpoints hold the same to the last bit, but for the folders that they name."""
+    for name in ("best", "last"):
+        contents = [saved(folder, name) for folder in (one, two)]
+        places = [str(content).replace(str(folder), "") for content, folder in zip(contents, (one, two), strict=True)]
+        assert places[0] == places[1]
+        leaves = [tree_leaves(content) for content in contents]
+        assert [torch.is_tensor(leaf) for leaf in leaves[0]].count(True) > 6
+        tensors = [[leaf for leaf in own if torch.is_tensor(leaf)] for own in leaves]
+        assert all(torch.equal(*pair) for pair in zip(*tensors, strict=True))
+
+
+class Die(L.Callback):
+    """Ends a training as ``kill -9`` does: nothing is saved or cleaned up behind a step."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == self._step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("accumulated", [1, 3])
+def test_a_run_that_dies_between_validations_goes_on_from_where_it_was_saved_last(tmp_path: Path, accumulated: int) -> None:
+    train(tmp_path / "whole", accumulated=accumulated)  # without checkpoints in between, of which nothing is kept
+    died = []
+    for every, step in (((3, None), 4), ((1, None), 5), ((None, 0.0), 6)):
+        with pytest.raises(SystemExit):
+            train(tmp_path / "died", Die(step - 1), every=every, accumulated=accumulated, resume=bool(died))
+        died.append(saved(tmp_path / "died")["global_step"])
+    assert died == [3, 4, 5]  # of step 4 the validation's
+    resumed = train(tmp_path / "died", accumulated=accumulated, resume=True)
+    assert len(resumed.stepped) == accumulated
+    assert_same(tmp_path / "whole", tmp_path / "died")
 
 
 def test_weights_in_bfloat16_are_averaged_in_float32(tmp_path: Path) -> None:

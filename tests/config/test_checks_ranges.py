@@ -17,6 +17,13 @@ SMOKE = "+experiment=smoke"
         ("stage.averaging=1", "stage.averaging is 1; expected a decay in [0, 1), or null for no average of the weights."),
         ("stage.averaging=nan", "stage.averaging is nan; expected a decay in [0, 1), or null for no average of the weights."),
         ("resume=1", "resume is 1; expected true or false."),
+        *(
+            (
+                f"checkpoint_every={value}",
+                f"checkpoint_every is {told}; expected a number of steps of at least 1 (500), or of minutes (30min), or null.",
+            )
+            for value, told in (("0", "0"), ("true", "True"), ("0min", "'0min'"), ("30s", "'30s'"), ("1.5", "1.5"))
+        ),
         ("+trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches is 0; expected a whole number of at least 1."),
         ("+trainer.num_nodes=x", "trainer.num_nodes is 'x'; expected a whole number of at least 1."),
         (

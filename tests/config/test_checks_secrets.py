@@ -31,6 +31,20 @@ def test_a_secret_is_refused_at_any_depth_without_being_repeated(override: str) 
     assert "topsecret" not in str(caught.value)
 
 
+def test_a_url_with_a_password_is_refused_without_being_repeated_and_the_environment_may_hold_one(monkeypatch) -> None:
+    monkeypatch.setenv("STORE", "https://me:topsecret@host/collection")
+    with pytest.raises(ValueError) as caught:
+        check(composed(SMOKE, "data.store='https://me:topsecret@host/collection'"))
+    assert str(caught.value) == (
+        "data.store holds a URL with a password, and settings are written to files. Use the environment: "
+        "data.store='${oc.env:NAME}'."
+    )
+    cfg = composed(SMOKE, "data.store='${oc.env:STORE}'")
+    check(cfg)
+    assert "topsecret" not in str(recorded(cfg))
+    check(composed(SMOKE, "data.store='https://host:80/a@b'"))
+
+
 def test_what_is_written_down_names_the_environment_and_tells_another_value_by_its_digest(monkeypatch) -> None:
     cfg = OmegaConf.create(
         {"a": "${oc.env:HIDDEN}", "b": ["x/${a}"], "n": "${oc.decode:${oc.env:STEPS}}", "c": "${n}", "d": "e"}

@@ -7,6 +7,7 @@ The environment's FAULT holds JSON: ``rank``, ``at`` (module:class.method), ``ca
 import importlib
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 LONG_S = 120.0
+SMALL_BYTES = 1_000_000  # less than a checkpoint, more than anything else
 
 
 def ask_twice(signum: int) -> None:
@@ -35,6 +37,10 @@ def act(do: str) -> None:
         time.sleep(LONG_S)
     if kind == "signal":
         os.kill(os.getpid(), getattr(signal, what))
+    if kind == "full":  # from now on, and asked to stop as well, if a signal is named
+        resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_BYTES, SMALL_BYTES))
+        if what:
+            os.kill(os.getpid(), getattr(signal, what))
     if kind == "twice":
         ask_twice(getattr(signal, what))
 

@@ -34,8 +34,8 @@ def test_whatever_happens_to_a_rank_all_end_and_the_run_goes_on_as_if_nothing_ha
     assert record(tmp_path)["status"] == "failed"
     assert not left(tmp_path)
 
-    ended = train(tmp_path, *TWO, "resume=true", rank=1, at=STEP, call=1, do="signal SIGKILL")
-    assert ended.status == 1
+    ended = train(tmp_path, *TWO, "resume=true", "checkpoint_every=1", rank=1, at=STEP, call=2, do="signal SIGKILL")
+    assert (ended.status, checkpoint(tmp_path)["global_step"]) == (1, 3)
     assert "was ended by SIGKILL" in ended.said
     assert ended.said.count("error: ") == 1
     assert ended.seconds < BOUND_S

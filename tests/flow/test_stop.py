@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from faulty import RUN, STEP, VALIDATION, assert_same, checkpoint, end, left, processes, record, start, train
 
-from rankdistil.files import holder
+from rankdistil.files import holder, is_unfinished
 
 pytestmark = pytest.mark.slow
 
+SAVING = "rankdistil.callbacks.checkpoints:AtomicCheckpointIO.save_checkpoint"
+EXPORT = "rankdistil.callbacks.checkpoints:write_export"
 TEST = "rankdistil.stages.test:load_ranker"
 
 
@@ -48,6 +50,49 @@ def test_a_run_that_each_signal_stops_in_turn_ends_as_one_that_was_left_alone(wh
     assert ended.status == 138
     assert ended.said.endswith("stopped by SIGUSR1. The same command with resume=true continues what was begun.\n")
     assert (record(tmp_path)["status"], checkpoint(tmp_path)["global_step"]) == ("stopped", 8)
+    ended = train(tmp_path, "resume=true")
+    assert ended.status == 0, ended.said
+    assert_same(tmp_path, whole)
+
+
+def test_a_run_that_is_killed_again_and_again_between_validations_ends_as_one_that_was_left_alone(
+    whole: Path, tmp_path: Path
+) -> None:
+    """Behind a step, as it goes on, and while a checkpoint takes the last one's place; what was saved counts each time."""
+    kills = [
+        ([], STEP, 3, 2), (["resume=true"], STEP, 2, 3), (["resume=true"], SAVING, 3, 4),
+        (["resume=true", "checkpoint_every=2"], STEP, 3, 6),
+    ]  # fmt: skip
+    for more, at, call, steps in kills:
+        ended = train(tmp_path, "checkpoint_every=1", *more, at=at, call=call, do="signal SIGKILL")
+        assert ended.status == -signal.SIGKILL, ended.said
+        assert checkpoint(tmp_path)["global_step"] == steps
+    ended = train(tmp_path, "resume=true")
+    assert ended.status == 0, ended.said
+    assert_same(tmp_path, whole)
+    ended = train(tmp_path, "checkpoint_every=3")
+    assert (ended.status, "same settings: nothing to do." in ended.printed) == (0, True)
+
+
+def test_where_there_is_no_room_nothing_is_half_written_and_the_run_goes_on_once_there_is(whole: Path, tmp_path: Path) -> None:
+    """For a checkpoint, for the one of a run that was asked to stop as well, and for an export."""
+    kept = tmp_path / RUN / "checkpoints"
+    for more, at, call, do, what in (
+        ([], STEP, 7, "full", kept / "last.ckpt"),
+        (["resume=true"], STEP, 2, "full SIGTERM", kept / "last.ckpt"),
+        (["resume=true"], EXPORT, 1, "full", tmp_path / RUN / "export"),
+    ):
+        ended = train(tmp_path, *more, at=at, call=call, do=do)
+        assert ended.status == 1
+        *_, told = ended.said.splitlines()
+        assert told.startswith(f"error: a file is larger than this user's may be (ulimit -f): {what} needs at least "), (
+            ended.said
+        )
+        assert record(tmp_path)["status"] == "failed"
+        assert f"error: {record(tmp_path)['error']}" == told
+        assert checkpoint(tmp_path)["global_step"] == (8 if at == EXPORT else 4)
+        assert not (tmp_path / RUN / "export").exists()
+        assert not [path for path in tmp_path.rglob("*") if is_unfinished(path)]
     ended = train(tmp_path, "resume=true")
     assert ended.status == 0, ended.said
     assert_same(tmp_path, whole)

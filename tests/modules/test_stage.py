@@ -148,8 +148,8 @@ class Root(torch.nn.Module):
         return zero if batch.query_ids[0] == "good" else zero.sqrt()
 
 
-def around(*checkpoints: Path) -> SimpleNamespace:
-    callbacks = [SimpleNamespace(best_model_path=str(path)) for path in (*checkpoints, "")]
+def around(*folders: Path) -> SimpleNamespace:
+    callbacks = [SimpleNamespace(dirpath=folder and str(folder)) for folder in (*folders, None)]
     return SimpleNamespace(global_step=7, max_steps=300, world_size=1, checkpoint_callbacks=callbacks)
 
 
@@ -196,8 +196,7 @@ def test_of_many_queries_the_first_fifty_are_named() -> None:
 def test_the_last_checkpoint_whose_weights_are_finite_is_named(tmp_path: Path) -> None:
     for step, weight in ((3, 1.0), (5, 2.0), (6, math.nan)):
         torch.save({"global_step": step, "state_dict": {"weight": torch.tensor([0.0, weight])}}, tmp_path / f"{step}.ckpt")
-    there = around(*(tmp_path / name for name in ("6.ckpt", "5.ckpt", "3.ckpt", "none.ckpt")))
-    told = complaint(math.inf, (("q1",), 0.5), trainer=there)
+    told = complaint(math.inf, (("q1",), 0.5), trainer=around(tmp_path, tmp_path / "none"))
     assert told.endswith(f"decides: q1. The last finite checkpoint is {tmp_path}/5.ckpt, of step 5.")
 
 

@@ -225,6 +225,15 @@ def test_a_parent_made_with_other_settings_is_refused_with_the_key_that_differs(
     assert rest.startswith(f"{key}: {parent.settings[key]} -> {value}\nWays out: ")
 
 
+@pytest.mark.parametrize("override", ["checkpoint_every=500", "checkpoint_every=30min", "resume=true"])
+def test_a_finished_run_and_its_parents_are_reused_however_often_checkpoints_are_asked_for(planned, override: str) -> None:
+    for step in planned("+experiment=lm_finetune_6l"):
+        finish(step)
+    steps = planned("+experiment=lm_finetune_6l", override)
+    assert [step.state.name for step in steps] == ["finished"] * 2
+    assert steps[0].cfg.checkpoint_every == steps[1].cfg.checkpoint_every  # a parent is saved as often
+
+
 @pytest.mark.parametrize("override", ["data.depth=3", "data.test_queries=5", "data.test=rankdistil/almanac/valid"])
 def test_a_teacher_whose_test_would_be_another_is_used_as_a_parent_and_tested_again_for_itself(planned, override: str) -> None:
     (teacher,) = planned("+experiment=teacher")

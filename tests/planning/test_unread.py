@@ -72,6 +72,12 @@ def _with(cfg: DictConfig, word: str) -> DictConfig:
     return cfg
 
 
+def test_a_stage_that_trains_nothing_keeps_no_checkpoints() -> None:
+    assert told("checkpoint_every=500", experiment="score_teacher") == [
+        "checkpoint_every has no effect in this plan: no stage of it trains. Leave it out."
+    ]
+
+
 def test_a_ranker_scores_in_float32_whatever_is_said() -> None:
     assert told("teacher.dtype=float32", experiment="score_teacher") == [
         "teacher.dtype has no effect in this plan: no teacher of another kind than ranker scores in it. Leave it out."

@@ -210,6 +210,31 @@ print("done")
 """
 
 
+FAILING = """
+import sys, threading, time
+from torch.distributed import TCPStore
+from rankdistil.processes import group, ranks
+store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+group.BEAT_S = 0
+lone = object.__new__(group.Group)
+lone.timeout, lone._rank, lone._free = 1.0, ranks.Rank(0, 2, 2, 0), threading.Lock()
+def tell(what=None):
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        store.check(["failure"])
+lone._tell = tell
+with lone.leading():
+    time.sleep(0.5)  # the others are being told meanwhile
+    sys.exit("no such file: a.tsv")
+"""
+
+
+@pytest.mark.slow
+def test_a_rank_that_fails_while_it_plans_ends_with_its_message_though_a_thread_still_speaks_to_the_others() -> None:
+    done = subprocess.run([sys.executable, "-c", FAILING], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (1, "no such file: a.tsv\n")
+
+
 @pytest.mark.slow
 def test_a_run_that_is_done_ends_well_though_a_thread_still_looks_for_the_failure_of_others() -> None:
     done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=120)

@@ -1,9 +1,15 @@
 """Parts: which splits, files and texts a config's keys open."""
 
+import functools
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import wandb
+from commands import command
 from omegaconf import DictConfig
 from support import composed
 
@@ -129,3 +135,72 @@ def test_wrong_settings_of_the_timing_are_told(override: str, message: str) -> N
 
 def test_a_timing_that_is_null_is_none() -> None:
     assert run_data.timing_settings(composed("+experiment=smoke", "callbacks.inference_time=null")) is None
+
+
+ONLINE = """
+import json, pathlib, sys, time
+import wandb
+from support import composed
+from rankdistil.stages.data import build_logger
+from rankdistil.stages.train import finish_wandb
+cfg = composed("+experiment=smoke", "logger=wandb")
+began = time.monotonic()
+logger = build_logger(cfg, pathlib.Path(sys.argv[1]))
+waited = time.monotonic() - began
+logger.log_metrics({"train/loss": 0.5}, 1)
+logger.finalize("success")
+finish_wandb()
+pathlib.Path(sys.argv[1], "told.json").write_text(json.dumps([waited, logger.experiment.settings.sync_dir]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["0" * 40, ""])
+def test_without_a_network_or_a_key_w_and_b_is_written_offline(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (
+        ("MODE", "online"),
+        ("BASE_URL", "http://127.0.0.1:9"),
+        ("API_KEY", key),
+        ("CONFIG_DIR", str(tmp_path)),
+    ):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    monkeypatch.setenv("HOME", str(tmp_path))  # where a user's own key would be
+    done = command("-c", ONLINE, str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    waited, place = json.loads((tmp_path / "told.json").read_text())
+    assert waited < (16 if key else 0) + 30  # W&B's own wait, and the start of its process on a busy machine
+    (told,) = [line for line in done.stderr.splitlines() if line.startswith("wandb: offline, ")]
+    assert told.startswith(f"wandb: offline, as its server can't be used ({'' if key else 'No API key configured. '}")
+    assert told.endswith(f"). Later: wandb sync {place}")
+    assert place.startswith(f"{tmp_path}/wandb/offline-run-")
+    (log,) = Path(place).glob("*.wandb")
+    assert b"train/loss" in log.read_bytes()
+    assert not key or not [path for path in tmp_path.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("given", [None, "60"])
+def test_w_and_b_is_asked_for_seconds_unless_the_user_gives_it_longer_and_then_goes_offline(
+    given: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    @functools.wraps(wandb.init)
+    def init(mode: str, **_: object) -> SimpleNamespace:
+        asked.append((mode, os.environ["WANDB_INIT_TIMEOUT"]))
+        if mode == "online":
+            raise wandb.errors.CommError("no route to host\nConsider increasing the init_timeout setting")
+        return SimpleNamespace(settings=SimpleNamespace(sync_dir="runs/x/wandb/offline-run-1"))
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", given or "")
+    if given is None:
+        monkeypatch.delenv("WANDB_INIT_TIMEOUT")
+    run_data.build_logger(composed("+experiment=smoke", "logger=wandb"), tmp_path)
+    seconds = given or str(run_data.WANDB_INIT_S)
+    assert asked == [("online", seconds), ("offline", seconds)]
+    assert capsys.readouterr().err == (
+        "wandb: offline, as its server can't be used (no route to host). Later: wandb sync runs/x/wandb/offline-run-1\n"
+    )

@@ -8,6 +8,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.utils._pytree import tree_leaves
 
 from rankdistil.data.encode import PairEncoder
 from rankdistil.files import written
@@ -24,7 +25,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Save in one step."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with written(Path(path)) as place, place.open("wb") as file:
+        size = sum(leaf.nbytes for leaf in tree_leaves(checkpoint) if torch.is_tensor(leaf))
+        with written(Path(path), size) as place, place.open("wb") as file:
             torch.save(checkpoint, file)
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Graceful shutdown: a checkpoint on SIGTERM and the like, then the end of the run on all ranks."""
+"""Checkpoints apart from validations: now and then, and on SIGTERM and the like, behind which the run ends on all ranks."""
 
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,18 +34,22 @@ class OwnSignals(L.Callback):
     on_sanity_check_start = on_test_start = on_train_start
 
 
-class GracefulStop(OwnSignals):
-    """After a signal to any rank, all save ``last.ckpt`` behind the same step, and raise ``Stopped``.
+class SaveLast(OwnSignals):
+    """Saves ``last.ckpt`` behind so many steps or seconds; after a signal to any rank, all save behind one step, and end.
 
-    A validation that is due or under way is left, and repeated when the run is resumed, so that it ends as an undisturbed one.
+    A validation that is due or under way at a signal is left, and repeated when the run is resumed, so that it ends as an
+    undisturbed one. The clock that is ahead counts for all ranks. Checkpoints keep nothing of when they are saved.
 
     Args:
         last: the checkpoint.
+        steps: between two, by the number of the step; None for none.
+        seconds: since the last one, or the last validation; None for none.
     """
 
-    def __init__(self, last: Path) -> None:
-        self._last = last
-        self._signum = 0
+    def __init__(self, last: Path, steps: int | None = None, seconds: float | None = None) -> None:
+        self._last, self._every_steps, self._every_s = last, steps, seconds
+        self._heard = self._signum = 0  # what this rank got, and what all know of
+        self._saved = time.monotonic()
         self._steps, self._accumulating, self._repeat = 0, False, False
 
     @contextmanager
@@ -59,24 +64,35 @@ class GracefulStop(OwnSignals):
             try:
                 yield
             except SIGTERMException:  # Lightning has heard of it, before it was told not to, and has ended the training
-                self._signum = self._signum or signal.SIGTERM
+                self._heard = self._heard or signal.SIGTERM
             except RuntimeError as error:
-                if self._signum and lost_peer(str(error)):
-                    raise Stopped(self._signum) from error
+                if (asked := self._signum or self._heard) and lost_peer(str(error)):
+                    raise Stopped(asked) from error
                 raise
-        if self._signum:
-            raise Stopped(self._signum)
+        if asked := self._signum or self._heard:
+            raise Stopped(asked)
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Remember where the step began."""
         self._steps = trainer.global_step
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Save and stop if a rank was asked to, unless gradients are being accumulated or a validation comes first."""
+        """Save if it is time, and stop if a rank was asked to, unless gradients are accumulated or a validation comes first."""
         self._accumulating = trainer.global_step == self._steps
-        due = (trainer.fit_loop.total_batch_idx + 1) % trainer.val_check_batch == 0
-        if not self._accumulating and self._agreed() and not due:
+        if self._accumulating:
+            return
+        due = self._agreed(self._is_time(trainer.global_step))
+        if (trainer.fit_loop.total_batch_idx + 1) % trainer.val_check_batch == 0:
+            return
+        if self._signum:
             self._save(trainer)
+        if due:
+            trainer.save_checkpoint(self._last)
+            self._saved = time.monotonic()
+
+    def on_validation_end(self, *_: Any) -> None:
+        """Count from here: behind a validation ``last.ckpt`` is saved, too."""
+        self._saved = time.monotonic()
 
     def on_validation_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Find out how many batches every rank has: no more often can they ask each other."""
@@ -85,9 +101,11 @@ class GracefulStop(OwnSignals):
 
     def on_validation_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, index: int, *_: Any) -> None:
         """Save and stop if a rank was asked to."""
-        if not trainer.sanity_checking and not self._accumulating and index < self._batches and self._agreed():
-            self._repeat = True
-            self._save(trainer)
+        if not trainer.sanity_checking and not self._accumulating and index < self._batches:
+            self._agreed()
+            if self._signum:
+                self._repeat = True
+                self._save(trainer)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note that the validation has to be repeated."""
@@ -96,11 +114,17 @@ class GracefulStop(OwnSignals):
             progress |= {"total": dict(AGAIN), "current": dict(AGAIN), "is_last_batch": False}
 
     def _remember(self, signum: int) -> None:
-        self._signum = self._signum or signum
+        self._heard = self._heard or signum
 
-    def _agreed(self) -> bool:
-        self._signum = reduced(self._signum, "MAX")
-        return self._signum != 0
+    def _is_time(self, step: int) -> bool:
+        by_step = self._every_steps is not None and step % self._every_steps == 0
+        return by_step or (self._every_s is not None and time.monotonic() - self._saved >= self._every_s)
+
+    def _agreed(self, due: bool = False) -> bool:
+        """Let all ranks know of a signal to one of them; return whether it is time to save by the clock of one."""
+        told = reduced(2 * self._heard + due, "MAX")  # one question for both; a signal wins
+        self._signum = told // 2  # not heard: another signal may come meanwhile, which the others learn of the next time
+        return told % 2 == 1
 
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self._last)

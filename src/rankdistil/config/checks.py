@@ -171,6 +171,9 @@ def build(node: DictConfig, section: str, **values: Any) -> Any:
 SECRET = re.compile(r"((api|access|private|secret)[_-]?key|token|passw(or)?d|secret|credentials?)$", re.IGNORECASE)
 
 
+SIGNED_IN = re.compile(r"\w://[^/@\s]+:[^/@\s]+@")
+
+
 def recorded(node: Any) -> Any:
     """Resolve a config as ``rankdistil.config.schema.plain`` does, for files and loggers.
 
@@ -205,7 +208,7 @@ def _references() -> Iterator[None]:
 
 
 def refuse_secrets(node: Any, section: str = "") -> None:
-    """Refuse keys that name a secret, at any depth: settings are written to files.
+    """Refuse keys that name a secret, and URLs that hold one, at any depth: settings are written to files.
 
     Raises:
         ValueError: naming the key, not its value.
@@ -216,4 +219,9 @@ def refuse_secrets(node: Any, section: str = "") -> None:
         name = f"{section}.{key}".lstrip(".")
         if isinstance(key, str) and SECRET.search(key):
             raise ValueError(f"{name} looks like a secret, and settings are written to files. Use the environment.")
+        if isinstance(child, str) and SIGNED_IN.search(child):
+            raise ValueError(
+                f"{name} holds a URL with a password, and settings are written to files. Use the environment: "
+                f"{name}='${{oc.env:NAME}}'."
+            )
         refuse_secrets(child, name)

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rankdistil.config.checks import target
-from rankdistil.config.schema import listed, names, plain
+from rankdistil.config.schema import MINUTES, listed, names, plain
 from rankdistil.inference.machine import computes_bfloat16, on_cpu, require_bfloat16
 from rankdistil.models.student import Start, read_start
 from rankdistil.teachers.encoders import DENSE, SPARSE
@@ -53,6 +53,12 @@ def mines(cfg: DictConfig) -> bool:
 def searches(cfg: DictConfig) -> bool:
     """Whether a stage's teacher reads single texts, and so searches the whole collection; others rank candidates again."""
     return mines(cfg) and asks_scorer(cfg) and cfg.teacher.kind in (DENSE, SPARSE)
+
+
+def checkpoint_interval(cfg: DictConfig) -> tuple[int | None, float | None]:
+    """Read ``checkpoint_every``: steps and seconds between two checkpoints, None where they don't count."""
+    minutes = MINUTES.fullmatch(str(cfg.checkpoint_every))
+    return (None, 60.0 * int(minutes[1])) if minutes else (cfg.checkpoint_every, None)
 
 
 def asks_teacher(cfg: DictConfig) -> bool:

@@ -142,6 +142,11 @@ TEXT_OR_NULL = expected("a text or null", lambda value: value is None or isinsta
 NUMBER = expected("a number", lambda value: type(value) in (int, float) and isfinite(value))
 WHOLE = expected("a whole number", lambda value: type(value) is int)
 SEED = whole(0, 2**32 - 1)
+MINUTES = re.compile(r"([1-9]\d{0,4})min")
+EVERY = expected(
+    "a number of steps of at least 1 (500), or of minutes (30min), or null",
+    lambda value: value is None or (type(value) is int and value >= 1) or MINUTES.fullmatch(str(value)),
+)
 LOSSES = ("embedding", "hidden", "attention", "logits", "labels")
 STAGES = (
     "teacher",
@@ -202,7 +207,7 @@ TRAINER: Section = {
 TRAINING: Section = dict.fromkeys(("follows", "logger", "steps", "lr", "validations", "patience", "dropout")) | {
     "sizes": expected("the sizes of students, as conf/scale has them", lambda value: isinstance(value, dict)),
     "seed": SEED, "method": NAME, "follows_run": NAME, "run_name": NAME, "folder": PLACE, "paths": {"runs": FOLDER},
-    "resume": TRUTH, "plan": one_of("run", "show", "check"),
+    "resume": TRUTH, "checkpoint_every": EVERY, "plan": one_of("run", "show", "check"),
     "student": dict.fromkeys((*names(StudentSize), "init_from", "steps", "lr", "layer_map")) | {
         "name": NAME, "drop_losses": expected(f"a list of losses: {', '.join(LOSSES)}", lambda value: isinstance(value, list)),
     },

@@ -174,11 +174,11 @@ class LateAnswer:
 def _last_finite(trainer: L.Trainer) -> str:
     """Name the last checkpoint without such a number."""
     found = {}
-    for path in {callback.best_model_path for callback in trainer.checkpoint_callbacks}:
-        if path and Path(path).is_file():
-            saved = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-            if all(value.isfinite().all() for value in saved["state_dict"].values()):
-                found[saved["global_step"]] = path
+    folders = {callback.dirpath for callback in trainer.checkpoint_callbacks}
+    for path in sorted(path for folder in filter(None, folders) for path in Path(folder).glob("*.ckpt")):
+        saved = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        if all(value.isfinite().all() for value in saved["state_dict"].values()):
+            found[saved["global_step"]] = path
     return f"The last finite checkpoint is {found[max(found)]}, of step {max(found)}." if found else "No checkpoint was saved."
 
 

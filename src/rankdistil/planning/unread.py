@@ -109,6 +109,7 @@ READERS = (
         for key, kinds in OF_KIND.items()
     ),
     Reader(("data.max_length",), lambda cfg: not asks_scorer(cfg), "its teacher cuts texts by teacher.max_length", grave=False),
+    Reader(("checkpoint_every",), lambda cfg: cfg.stage.learns != "nothing", "no stage of it trains"),
     Reader(("follows_run",), lambda cfg: cfg.follows is not None, "it follows no other run"),
     Reader(("student.*",), lambda cfg: cfg.stage.learns == "student", "no stage of it trains a student"),
     Reader(("stage.projection",), _projects, "no loss of it compares hidden states"),

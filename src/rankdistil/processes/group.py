@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -97,8 +97,7 @@ class Group:
                         if not ended.is_set():
                             self._tell("wait")
 
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
+        thread = _started(beat, ended)
         try:
             yield
         finally:
@@ -251,10 +250,20 @@ def _watch(rank: Rank, store: dist.Store) -> None:
                         fail(rank, message)
                         os._exit(1)
 
+    _started(look, ended)
+
+
+def _started(act: Callable[[], None], ended: threading.Event) -> threading.Thread:
+    """Start a thread that a process ends before it ends itself, however that comes.
+
+    The interpreter's end would abort a process one of whose threads is inside of the store's code, or of a collective's.
+    """
+
     def end() -> None:
         ended.set()
-        thread.join(LAST_WORDS_S)  # the interpreter's end would abort a process whose thread is inside of the store's code
+        thread.join(LAST_WORDS_S)
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=act, daemon=True)
     thread.start()
     atexit.register(end)
+    return thread

@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from rankdistil.cli import DiskFullError, full_disk
 from rankdistil.config.choices import named_source, place_name
 from rankdistil.data.teacher_scores.folder import read_header
 from rankdistil.files import LOCK, changed_settings, fingerprint, holder, is_unfinished, read_json, write_json, write_text
@@ -89,11 +90,15 @@ def failure_recorded(folder: Path, record: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        ended: dict[str, Any] = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        full = None if isinstance(error, Stopped) else full_disk(error, folder)
+        ended: dict[str, Any] = {"status": "failed", "error": full or f"{type(error).__name__}: {error}"}
         if isinstance(error, Stopped):
             ended = {"status": "stopped", "signal": error.signum, "saved": error.saved, "error": str(error)}
-        if (read_record(folder) or {}).get("status") not in ("failed", "stopped"):
-            write_json(folder / "run.json", record | ended)
+        with suppress(OSError):  # not in place of the error that is under way: where a disk is full, this has no room, too
+            if (read_record(folder) or {}).get("status") not in ("failed", "stopped"):
+                write_json(folder / "run.json", record | ended)
+        if full is not None:
+            raise DiskFullError(full) from error
         raise
 
 

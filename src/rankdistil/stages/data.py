@@ -1,5 +1,6 @@
 """Data and other parts of a run around its networks, built from its config: readers, DataModules, Trainer, logger."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from statistics import median
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
 
@@ -33,6 +35,8 @@ from rankdistil.models.locate import on_hub_only
 from rankdistil.processes import ranks
 from rankdistil.processes.group import TIMEOUT_S
 from rankdistil.teachers.scorers import token_lengths
+
+WANDB_INIT_S = 6  # that W&B waits for its server; its own process may take 10 more to say so
 
 
 def data_settings(data: DictConfig) -> DataSettings:
@@ -317,14 +321,26 @@ def build_trainer(
 
 
 def build_logger(cfg: DictConfig, folder: Path) -> L.pytorch.loggers.Logger:
-    """Build the logger.
+    """Build the logger; W&B's is offline where its server doesn't answer, or has no key: no run ends for want of a logger.
 
     Raises:
         ValueError: if the logger's package isn't installed, with the command that installs it.
     """
     name = str(cfg.logger._target_).rpartition(".")[2]
     try:
-        return build(cfg.logger, "logger", save_dir=str(folder))
+        logger = build(cfg.logger, "logger", save_dir=str(folder))
     except ModuleNotFoundError as error:
         extra = name.removesuffix("Logger").lower()
         raise ValueError(f"logger={extra} needs a package that isn't installed ({error}). Run: {installing(extra)}") from None
+    if not isinstance(logger, WandbLogger):
+        return logger
+    import wandb
+
+    os.environ.setdefault("WANDB_INIT_TIMEOUT", str(WANDB_INIT_S))
+    try:
+        logger.experiment  # noqa: B018  (asked for it, the logger starts its run)
+    except wandb.Error as error:
+        logger = build(cfg.logger, "logger", save_dir=str(folder), mode="offline")
+        why, place = str(error).partition("\n")[0], logger.experiment.settings.sync_dir
+        print(f"wandb: offline, as its server can't be used ({why}). Later: wandb sync {place}", file=sys.stderr, flush=True)
+    return logger

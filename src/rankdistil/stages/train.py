@@ -20,11 +20,12 @@ from rankdistil.callbacks.checkpoints import AtomicCheckpointIO, RunCheckpoint, 
 from rankdistil.callbacks.measurements import RankingMetrics
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.steps import GradientShares, HeapTrim, StreamPosition, ValidationSteps, WeightAverage
-from rankdistil.callbacks.stopping import GracefulStop, ended_together
+from rankdistil.callbacks.stopping import SaveLast, ended_together
 from rankdistil.config.checks import recorded
 from rankdistil.config.choices import (
     asks_assistant,
     asks_teacher,
+    checkpoint_interval,
     kept_losses,
     learnt_from,
     place_name,
@@ -155,7 +156,7 @@ def _fit(
     logger.log_hyperparams(recorded(cfg))
     due = validation_steps(cfg.stage.steps, cfg.stage.validations)
     progress = ProgressReport(f"{cfg.method} {cfg[cfg.stage.learns].name}", due)
-    stop = GracefulStop(checkpoints / "last.ckpt")
+    stop = SaveLast(checkpoints / "last.ckpt", *checkpoint_interval(cfg))
     callbacks = [
         GradientShares(cfg.callbacks.gradient_shares.every),  # before the step is seeded
         StreamPosition(cfg.seed),
