@@ -109,7 +109,10 @@ def write_export(folder: Path, version: str) -> None:
             (place / name).write_text(version)
 
 
-def test_whoever_looks_at_a_folder_that_is_replaced_finds_it_all_the_time(tmp_path: Path) -> None:
+def test_whoever_looks_at_a_folder_that_is_replaced_finds_it_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # of a busy disk 200 times as slow
     export, ended, found = tmp_path / "export", threading.Event(), set()
     write_export(export, "0")
 
@@ -123,7 +126,6 @@ def test_whoever_looks_at_a_folder_that_is_replaced_finds_it_all_the_time(tmp_pa
             write_export(export, str(version))
         ended.set()
         looking.result()
-    assert {"0", "199"} & found <= found
     assert len(found) > 1
     assert {path.name for path in tmp_path.iterdir()} == {"export"}
 

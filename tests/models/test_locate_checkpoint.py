@@ -38,8 +38,9 @@ def test_an_export_of_which_a_byte_has_changed_since_its_run_wrote_it_is_told(ru
     held = bytearray(file.read_bytes())
     held[len(held) // 2] ^= 1
     file.write_bytes(held)
+    changed = account(run / "export")[file.name]
     told = (
-        f"{file} was changed (sha256 {account(run / 'export')[file.name]}, sha256 {written} when the run ended: {run}/run.json). "
+        f"{file} was changed (sha256 {changed}, sha256 {written} when the run ended: {run}/run.json). "
         f"Copy it back from another copy of the run, or remove {run} to run it again; a ranker that is changed on purpose goes "
         "into a folder of its own."
     )
