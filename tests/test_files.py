@@ -1,9 +1,9 @@
-"""Files and folders are whole or not there, as open as the umask says; locks; packages of extra formats."""
+"""Files and folders are whole or not there, as open as the umask says; locks."""
 
 import errno
 import fcntl
-import importlib.metadata
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,10 +17,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rankdistil import files
-from rankdistil.data.files.lines import raw_lines, records
-from rankdistil.data.teacher_scores.folder import Shard, write_shard
-from rankdistil.files import LOCK, NEW_S, built, called, filled, holder, installing, locked, require, share, write_json, written
+from rankdistil.files import LOCK, NEW_S, built, filled, holder, locked, sweep, write_json, written
 
 
 @contextmanager
@@ -40,9 +37,8 @@ def modes(folder: Path) -> set[int]:
 def test_files_are_as_open_as_the_umask_leaves_them(tmp_path: Path, mask: int, mode: int) -> None:
     with umask(mask):
         write_json(tmp_path / "run.json", {})
-        (tmp_path / "export").mkdir()
-        save_file({"weight": torch.zeros(1)}, tmp_path / "export/model.safetensors")  # through a file of mode 600
-        share(tmp_path)
+        with built(tmp_path / "export") as place:
+            save_file({"weight": torch.zeros(1)}, place / "model.safetensors")  # through a file of mode 600
         with locked(tmp_path, wait=False):
             assert modes(tmp_path) == {mode}
             assert (tmp_path / LOCK).is_file()
@@ -85,6 +81,18 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_one_in_the_folder_and_
     assert {path.name for path in tmp_path.iterdir()} == {"model", "run.json"}
 
 
+def test_who_holds_a_folder_removes_at_once_what_killed_writers_left_in_it_and_nothing_of_living_ones(tmp_path: Path) -> None:
+    for name in ("checkpoints", "export"):
+        (tmp_path / name).mkdir()
+        for kind in WAYS:
+            assert writing(tmp_path / name, kind, "os.kill(os.getpid(), signal.SIGKILL)").returncode == -9
+    with locked(tmp_path, wait=False), written(tmp_path / "checkpoints/last.ckpt") as living:
+        sweep(tmp_path)
+        assert {path for path in tmp_path.rglob("*") if path.name != LOCK} == {
+            tmp_path / "checkpoints", tmp_path / "export", living
+        }  # fmt: skip
+
+
 def test_what_a_living_process_writes_stays_however_long_it_takes(tmp_path: Path) -> None:
     with written(tmp_path / "a") as file, built(tmp_path / "b") as folder:
         for place in (file, folder):
@@ -93,6 +101,78 @@ def test_what_a_living_process_writes_stays_however_long_it_takes(tmp_path: Path
         file.write_text("whole")
     assert (tmp_path / "a").read_text() == "whole"
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "run.json"}
+
+
+def write_export(folder: Path, version: str) -> None:
+    with built(folder) as place:
+        for name in ("config.json", "model.safetensors"):
+            (place / name).write_text(version)
+
+
+def test_whoever_looks_at_a_folder_that_is_replaced_finds_it_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # of a busy disk 200 times as slow
+    export, ended, found = tmp_path / "export", threading.Event(), set()
+    write_export(export, "0")
+
+    def look() -> None:
+        while not ended.is_set():
+            found.add((export / "model.safetensors").read_text())
+
+    with ThreadPoolExecutor() as pool:
+        looking = pool.submit(look)
+        for version in range(1, 200):
+            write_export(export, str(version))
+        ended.set()
+        looking.result()
+    assert len(found) > 1
+    assert {path.name for path in tmp_path.iterdir()} == {"export"}
+
+
+REPLACED = {  # how the disk exchanges names, which call is the process's last, what is found then
+    "exchange": ("", "shutil, 'rmtree'", 1, "new"),
+    "two steps, before": ("ctypes.CDLL = lambda name: None\n", "Path, 'rename'", 1, "old"),
+    "two steps, between": ("ctypes.CDLL = lambda name: None\n", "Path, 'rename'", 2, None),
+    "two steps, behind": ("ctypes.CDLL = lambda name: None\n", "Path, 'rename'", 3, "new"),
+}
+
+
+@pytest.mark.parametrize("how", REPLACED)
+def test_a_kill_while_a_folder_is_replaced_leaves_the_old_one_or_the_new_one(tmp_path: Path, how: str) -> None:
+    disk, call, number, version = REPLACED[how]
+    write_export(tmp_path / "model", "old")
+    code = (
+        f"{HEAD}import ctypes, shutil\n{disk}calls = []\nplain = getattr({call})\n"
+        "def last(*arguments, **named):\n"
+        f"    calls.append(None)\n    len(calls) < {number} or os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return plain(*arguments, **named)\n"
+        f"setattr({call}, last)\n"
+        "with built(Path('model')) as place:\n"
+        "    for name in ('config.json', 'model.safetensors'):\n        (place / name).write_text('new')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    files = [tmp_path / "model" / name for name in ("config.json", "model.safetensors")]
+    assert [file.read_text() for file in files if file.exists()] == [version] * (2 if version else 0)
+    for path in tmp_path.iterdir():
+        os.utime(path, times=(time.time() - NEW_S - 1,) * 2)
+    write_json(tmp_path / "run.json", {})  # the next writer beside it
+    assert [file.read_text() for file in files] == [version or "old"] * 2
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "run.json"}
+
+
+def test_what_is_written_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[str] = []
+
+    def note(descriptor: int) -> None:
+        flushed.append(os.readlink(f"/proc/self/fd/{descriptor}").rpartition("/")[2].partition(".rankdistil")[0])
+        assert (tmp_path / "export").exists() == (flushed[-1] == tmp_path.name)
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_export(tmp_path / "export", "new")
+    assert sorted(flushed[:2]) == ["config.json", "model.safetensors"]
+    assert flushed[2:] == [".export", tmp_path.name]
 
 
 def test_two_processes_of_one_number_write_the_same_target_in_turn(tmp_path: Path) -> None:
@@ -232,37 +312,3 @@ def test_a_file_system_without_locks_is_named_with_what_to_do(tmp_path: Path, mo
         f"{tmp_path}/run/.lock can't be locked (No locks available): its file system has no locks, which keep two processes "
         "out of one folder. Choose one on another disk (paths.runs)."
     )
-
-
-def told(what: str, package: str) -> str:
-    return f"{what} needs the package {package}, which isn't installed. Run: pip install -e '.[formats]'"
-
-
-def test_a_package_that_is_there_is_imported():
-    assert require("json", "nothing").loads("1") == 1
-
-
-def test_a_missing_package_names_who_needs_it_and_the_command(tmp_path, monkeypatch):
-    for package in ("pyarrow", "pyarrow.parquet", "zstandard"):
-        monkeypatch.setitem(sys.modules, package, None)
-    rows = tmp_path / "corpus.parquet"
-    with pytest.raises(ValueError) as caught:
-        next(records(rows))
-    assert str(caught.value) == told(str(rows), "pyarrow")
-    packed, shard = tmp_path / "corpus.tsv.zst", tmp_path / "part-00000.parquet"
-    packed.write_bytes(b"")
-    with pytest.raises(ValueError) as caught:
-        next(raw_lines(packed))
-    assert str(caught.value) == told(str(packed), "zstandard")
-    with pytest.raises(ValueError) as caught:
-        write_shard(shard, Shard(["q"], ["p"], [1.0]))
-    assert str(caught.value) == told(f"{shard} (Parquet)", "pyarrow")
-    assert not shard.exists()
-
-
-def test_what_to_type_exists_in_a_checkout_and_beside_a_wheel(monkeypatch):
-    assert (installing("onnx"), called("train")) == ("pip install -e '.[onnx]'", "python train.py")
-    needed = ["torch>=2.11", 'onnx<2,>=1.20; extra == "onnx"', "onnxscript; extra == 'onnx'", 'onnxes; extra == "onnxes"']
-    monkeypatch.setattr(importlib.metadata, "requires", lambda name: needed)
-    monkeypatch.setattr(files, "CHECKOUT", False)
-    assert (installing("onnx"), called("train")) == ("pip install 'onnx<2,>=1.20' onnxscript", "rankdistil train")

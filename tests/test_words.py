@@ -1,5 +1,7 @@
-"""Words of a command line that Hydra alone can't read, and the help of every command."""
+"""Words of a command line that Hydra alone can't read, the help of every command, and packages of extras."""
 
+import importlib.metadata
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,12 +9,16 @@ from commands import command
 from omegaconf import OmegaConf
 from support import CONF
 
+from rankdistil import files
 from rankdistil import words as command_line
 from rankdistil.commands.export import KEYS as EXPORT_KEYS
 from rankdistil.commands.export import main as export
+from rankdistil.data.files.lines import raw_lines, records
 from rankdistil.data.import_scores import KEYS as IMPORT_KEYS
 from rankdistil.data.import_scores import main as import_scores
-from rankdistil.words import first_choice, keys_of, readable, several, unreadable
+from rankdistil.data.teacher_scores.folder import Shard, write_shard
+from rankdistil.files import called
+from rankdistil.words import first_choice, installing, keys_of, readable, require, several, unreadable
 
 
 def read(*words: str, config: str = "train") -> list[str]:
@@ -145,3 +151,38 @@ def test_long_lines_are_folded_below_their_own_column() -> None:
     rows = command_line._row("key", "word " * 30).splitlines()
     assert all(len(row) <= command_line.WIDTH for row in rows)
     assert [row[: command_line.LEFT].strip() for row in rows] == ["key", ""]
+
+
+def told(what: str, package: str) -> str:
+    return f"{what} needs the package {package}, which isn't installed. Run: pip install -e '.[formats]'"
+
+
+def test_a_package_that_is_there_is_imported():
+    assert require("json", "nothing").loads("1") == 1
+
+
+def test_a_missing_package_names_who_needs_it_and_the_command(tmp_path, monkeypatch):
+    for package in ("pyarrow", "pyarrow.parquet", "zstandard"):
+        monkeypatch.setitem(sys.modules, package, None)
+    rows = tmp_path / "corpus.parquet"
+    with pytest.raises(ValueError) as caught:
+        next(records(rows))
+    assert str(caught.value) == told(str(rows), "pyarrow")
+    packed, shard = tmp_path / "corpus.tsv.zst", tmp_path / "part-00000.parquet"
+    packed.write_bytes(b"")
+    with pytest.raises(ValueError) as caught:
+        next(raw_lines(packed))
+    assert str(caught.value) == told(str(packed), "zstandard")
+    with pytest.raises(ValueError) as caught:
+        write_shard(shard, Shard(["q"], ["p"], [1.0]))
+    assert str(caught.value) == told(f"{shard} (Parquet)", "pyarrow")
+    assert not shard.exists()
+
+
+def test_what_to_type_exists_in_a_checkout_and_beside_a_wheel(monkeypatch):
+    assert (installing("onnx"), called("train")) == ("pip install -e '.[onnx]'", "python train.py")
+    needed = ["torch>=2.11", 'onnx<2,>=1.20; extra == "onnx"', "onnxscript; extra == 'onnx'", 'onnxes; extra == "onnxes"']
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: needed)
+    for module in (files, command_line):
+        monkeypatch.setattr(module, "CHECKOUT", False)
+    assert (installing("onnx"), called("train")) == ("pip install 'onnx<2,>=1.20' onnxscript", "rankdistil train")

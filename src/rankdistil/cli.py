@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from rankdistil.files import CHECKOUT, PACKAGE, installing
+from rankdistil.files import CHECKOUT, PACKAGE
 from rankdistil.processes import ranks
 from rankdistil.processes.stopping import Stopped, drop_closed_outputs, ended_by_signals, queue_again
-from rankdistil.words import asked_for_help, first_choice, key_of, module_help, readable, several, unreadable
+from rankdistil.words import asked_for_help, first_choice, installing, key_of, module_help, readable, several, unreadable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -120,7 +120,7 @@ def one_message(
         rank = ranks.current()
         if not stopped.told and (rank is None or rank.world == 1):
             drop_closed_outputs()
-            how = " The same command with resume=true continues what was begun." if config_name == "train" else ""
+            how = " Run the same command again, with resume=true if it left a checkpoint." if config_name == "train" else ""
             print(f"{stopped}.{how}", file=sys.stderr)
         raise
     except Exception as error:

@@ -1,27 +1,26 @@
-"""Atomic writes, file locks and content hashes; settings told from others; extras and commands by their names."""
+"""Atomic writes, file locks and content hashes; settings told from others; how commands are typed."""
 
+import ctypes
 import fcntl
 import hashlib
-import importlib
-import importlib.metadata
 import json
 import os
 import re
 import secrets
-import shlex
 import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 HASH = 16  # hexadecimal digits
 ENDS = 1 << 16  # bytes at either end that tell contents apart
 MARK = ".rankdistil-"  # in the name of what isn't whole yet
+ASIDE = ".old"  # ends the name of what is about to be replaced, where that takes two steps
+HERE, EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE (linux/fs.h)
 NAMED = re.compile("(?P<name>.+) sha256:(?P<hash>[0-9a-f]+)")  # as ``named`` says it
 NEW_S = 60.0  # so long nobody takes it for left behind: its process locks it just behind making it
 
@@ -36,13 +35,45 @@ def written(target: Path, size: int = 0) -> Iterator[Path]:
 
 @contextmanager
 def built(target: Path) -> Iterator[Path]:
-    """Give a folder to fill, beside the target; behind the block it takes the place of the target, if there was one."""
+    """Give a folder to fill, beside the target; behind the block it is on disk, and takes the place of the target.
+
+    Its files get the permissions that the user's umask leaves: libraries that write through a temporary file, as safetensors
+    does, leave files that nobody but the user can read.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     with _beside(target, Path.mkdir) as place:
         yield place
+        mask = os.umask(0o077)  # the system tells the old one only when it is set
+        os.umask(mask)
+        for path in (*place.rglob("*"), place):
+            if path.is_file():
+                path.chmod(0o666 & ~mask)
+            _flush(path)
         if target.exists():
-            shutil.rmtree(target)
+            _replace(target, place)
+        else:
+            place.rename(target)
+        _flush(target.parent)
+
+
+def _replace(target: Path, place: Path) -> None:
+    """Give two folders each other's name, in one step where the system can: whoever looks finds the old one or the new one.
+
+    Python has no call for it. Where a disk can't exchange names, a process that is killed between two steps leaves none; the
+    next that writes beside it gives the old one its name again.
+    """
+    exchange = getattr(ctypes.CDLL(None), "renameat2", None)
+    if exchange is None or exchange(HERE, os.fsencode(place), HERE, os.fsencode(target), EXCHANGE):
+        aside = place.with_name(f"{place.name}{ASIDE}")
+        target.rename(aside)
         place.rename(target)
+        aside.rename(place)
+
+
+def _flush(path: Path) -> None:
+    """Bring to disk what a file holds or, as far as its file system can, the names that a folder holds."""
+    with _opened(path) as descriptor, suppress(OSError) if path.is_dir() else nullcontext():
+        os.fsync(descriptor)
 
 
 @contextmanager
@@ -74,13 +105,20 @@ def is_unfinished(path: Path) -> bool:
     return path.name.startswith(".") and MARK in path.name
 
 
-def _remove_left(place: Path) -> None:
-    """Remove a place that no living process holds."""
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left unfinished in a folder that this process holds (see ``locked``), at any depth."""
+    for left in [*folder.rglob(f".*{MARK}*")]:
+        _remove_left(left, 0)
+
+
+def _remove_left(place: Path, age: float = NEW_S) -> None:
+    """Remove a place that no living process holds; what was put aside gets its name back where no other has it."""
     with suppress(OSError):  # it is held, or just gone
-        if time.time() - place.stat().st_mtime > NEW_S:
+        if time.time() - place.stat().st_mtime >= age:
             with _opened(place) as descriptor:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(place)
+                old = place.with_name(place.name.partition(MARK)[0].removeprefix("."))
+                _remove(place) if old.exists() or not place.name.endswith(ASIDE) else place.rename(old)
 
 
 @contextmanager
@@ -93,7 +131,7 @@ def _opened(place: Path) -> Iterator[int]:
 
 
 def _remove(place: Path) -> None:
-    if place.is_dir():
+    if place.is_dir() and not place.is_symlink():
         shutil.rmtree(place)
     else:
         place.unlink(missing_ok=True)
@@ -131,22 +169,10 @@ def read_json(path: Path, fix: str) -> dict[str, Any]:
 
 def move(source: Path, target: Path) -> None:
     """Flush a finished file to disk, then rename it into its place on the same disk, in a folder that may be new."""
-    with source.open("rb") as file:
-        os.fsync(file.fileno())
+    _flush(source)
     target.parent.mkdir(parents=True, exist_ok=True)
     source.replace(target)
-
-
-def share(folder: Path) -> None:
-    """Give the files of a folder, those in its folders too, the permissions that the user's umask leaves.
-
-    Libraries that write through a temporary file, as safetensors does, leave files that nobody but the user can read.
-    """
-    mask = os.umask(0o077)  # the system tells the old one only when it is set
-    os.umask(mask)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            path.chmod(0o666 & ~mask)
+    _flush(target.parent)
 
 
 def stamp(path: Path) -> dict[str, str | int]:
@@ -360,36 +386,8 @@ def _remove_empty(made: list[Path]) -> None:
             folder.rmdir()
 
 
-def require(name: str, what: str, extra: str = "formats") -> ModuleType:
-    """Import a package of an extra.
-
-    Args:
-        name: of the package.
-        what: needs it, for the message.
-        extra: brings it.
-
-    Raises:
-        ValueError: if it isn't installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError:
-        package = name.partition(".")[0]
-        raise ValueError(f"{what} needs the package {package}, which isn't installed. Run: {installing(extra)}") from None
-
-
 PACKAGE = Path(__file__).parent
 CHECKOUT = (PACKAGE.parents[1] / "pyproject.toml").is_file()  # else the package was installed from a wheel
-
-
-def installing(extra: str) -> str:
-    """Say how to install an extra: in a checkout by its name, else by its packages, wherever this one came from."""
-    if CHECKOUT:
-        return f"pip install -e '.[{extra}]'"
-    words = [each.partition(";") for each in importlib.metadata.requires("rankdistil") or ()]
-    return shlex.join(
-        ["pip", "install", *(name.strip() for name, _, when in words if re.search(rf"extra *== *.{extra}\b", when))]
-    )
 
 
 def called(command: str) -> str:

@@ -1,4 +1,4 @@
-"""Command-line parsing: help, and words as Hydra can read them.
+"""Command-line parsing: help, words as Hydra can read them, packages that an extra brings.
 
 Hydra adds no key to an empty section (``data.depth`` of ``evaluate.py``, ``data.columns={...}``), and reads the words of a
 sweep once without the groups that it sweeps. What is added so is still checked: a key that nothing reads is refused by
@@ -7,12 +7,15 @@ sweep once without the groups that it sweeps. What is added so is still checked:
 Hydra's own help prints the whole config; what a newcomer needs is which experiments there are. They are read from their files.
 """
 
+import importlib
+import importlib.metadata
 import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from textwrap import fill
+from types import ModuleType
 from typing import Any
 
 from rankdistil.files import CHECKOUT, called
@@ -287,3 +290,31 @@ def _told(command: str, conf: Path) -> dict[str, str]:
 def _row(left: str, right: str) -> str:
     indent = " " * LEFT
     return fill(right, WIDTH, initial_indent=f"  {left:<{LEFT - 3}} ", subsequent_indent=indent) if right else f"  {left}"
+
+
+def require(name: str, what: str, extra: str = "formats") -> ModuleType:
+    """Import a package of an extra.
+
+    Args:
+        name: of the package.
+        what: needs it, for the message.
+        extra: brings it.
+
+    Raises:
+        ValueError: if it isn't installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        package = name.partition(".")[0]
+        raise ValueError(f"{what} needs the package {package}, which isn't installed. Run: {installing(extra)}") from None
+
+
+def installing(extra: str) -> str:
+    """Say how to install an extra: in a checkout by its name, else by its packages, wherever this one came from."""
+    if CHECKOUT:
+        return f"pip install -e '.[{extra}]'"
+    words = [each.partition(";") for each in importlib.metadata.requires("rankdistil") or ()]
+    return shlex.join(
+        ["pip", "install", *(name.strip() for name, _, when in words if re.search(rf"extra *== *.{extra}\b", when))]
+    )

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rankdistil.callbacks.checkpoints import AtomicCheckpointIO, RunCheckpoint, require_whole
+from rankdistil.callbacks.checkpoints import AtomicCheckpointIO, RunCheckpoint, SaveExport, require_resumable, require_whole
 
 STATE = {"global_step": 6, "state_dict": {"weight": torch.arange(3000.0)}}
 
@@ -109,11 +109,50 @@ def test_a_run_that_is_resumed_in_another_folder_remembers_its_best_checkpoint(t
     assert [best.check_monitor_top_k(trainer, torch.tensor(value)) for value in (0.6, 0.8)] == [False, True]
 
 
-def test_a_best_checkpoint_that_was_not_moved_too_is_named(tmp_path: Path, moved) -> None:
-    best, known = moved
+@pytest.fixture
+def stopped(tmp_path: Path, moved) -> Path:
+    """``best.ckpt`` of a run that was moved, stopped after it."""
+    io, (_, known) = AtomicCheckpointIO(), moved
+    io.save_checkpoint(STATE | {"callbacks": {"best": known, "other": {}}}, tmp_path / "new/checkpoints/last.ckpt")
+    file = tmp_path / "new/checkpoints/best.ckpt"
+    io.save_checkpoint(STATE, file)
+    require_resumable(file.with_name("last.ckpt"))
+    return file
+
+
+def test_a_best_checkpoint_that_is_gone_is_told_before_the_run_goes_on(stopped: Path) -> None:
+    stopped.unlink()
     with pytest.raises(FileNotFoundError) as error:
-        best.load_state_dict(known)
+        require_resumable(stopped.with_name("last.ckpt"))
     assert str(error.value) == (
-        f"{tmp_path}/new/checkpoints/best.ckpt isn't there, the run's best checkpoint so far. Put it back (it stood beside "
-        f"last.ckpt), or remove {tmp_path}/new to start again."
+        f"{stopped} isn't there, the run's best checkpoint so far. Put it back from a copy of the run, or remove "
+        f"{stopped.parent.parent} to start again."
     )
+
+
+def test_a_best_checkpoint_that_is_cut_or_has_a_wrong_byte_is_told(stopped: Path) -> None:
+    whole = stopped.read_bytes()
+    faults = {
+        "it has lost its end or was changed (File is not a zip file)": lambda: stopped.write_bytes(whole[: len(whole) // 2]),
+        "its part archive/data/0 isn't what was written": lambda: flip(stopped, len(whole) // 2),
+        "it is empty": lambda: stopped.write_bytes(b""),
+    }
+    for fault, damage in faults.items():
+        stopped.write_bytes(whole)
+        damage()
+        with pytest.raises(ValueError) as error:
+            require_resumable(stopped.with_name("last.ckpt"))
+        assert str(error.value) == (
+            f"{stopped}, the run's best checkpoint so far, is damaged: {fault}. Put it back from a copy of the run, or remove "
+            f"{stopped.parent.parent} to start again."
+        )
+
+
+def test_a_best_checkpoint_that_was_damaged_while_the_run_went_on_is_not_exported(stopped: Path) -> None:
+    flip(stopped, stopped.stat().st_size // 2)
+    trainer = SimpleNamespace(
+        is_global_zero=True, interrupted=False, checkpoint_callback=SimpleNamespace(best_model_path=str(stopped))
+    )
+    with pytest.raises(ValueError, match="best checkpoint so far, is damaged: its part "):
+        SaveExport(stopped.parents[1] / "export", None).on_fit_end(trainer, None)
+    assert not (stopped.parents[1] / "export").exists()

@@ -1,5 +1,6 @@
 """A killed run: what the same command says, and what resume=true does."""
 
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -53,13 +54,77 @@ def test_a_damaged_checkpoint_is_told_with_the_one_to_go_on_from_and_nothing_is_
     assert (killed / RUN / "run.json").read_bytes() == record
 
 
-def test_a_resumed_run_ends_with_the_weights_of_one_that_was_never_killed(killed: Path, tmp_path: Path) -> None:
-    for runs in (killed, tmp_path):
-        done = command(*train(runs, "resume=true"))
-        assert done.returncode == 0, done.stderr
-        afresh = f"resume=true: {runs / RUN} holds nothing to continue" in done.stdout.replace("\n", "")
-        assert afresh is (runs == tmp_path)
-    resumed, whole = (torch.load(runs / RUN / "checkpoints/last.ckpt", weights_only=True) for runs in (killed, tmp_path))
-    assert resumed["global_step"] == whole["global_step"] == 24
-    assert resumed["state_dict"].keys() == whole["state_dict"].keys()
-    assert all(torch.equal(value, resumed["state_dict"][key]) for key, value in whole["state_dict"].items())
+def flip(file: Path) -> None:
+    """Change one bit of the weights, in the middle of the file."""
+    with file.open("r+b") as held:
+        held.seek(file.stat().st_size // 2)
+        byte = held.read(1)[0]
+        held.seek(-1, 1)
+        held.write(bytes([byte ^ 1]))
+
+
+def test_a_damaged_best_checkpoint_is_told_before_the_run_goes_on(killed: Path) -> None:
+    best, record = killed / RUN / "checkpoints/best.ckpt", (killed / RUN / "run.json").read_bytes()
+    flip(best)
+    done = command(*train(killed, "resume=true"))
+    flip(best)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {best}, the run's best checkpoint so far, is damaged: its part archive/data/")
+    assert done.stderr.endswith(f"Put it back from a copy of the run, or remove {killed / RUN} to start again.\n")
+    assert (killed / RUN / "run.json").read_bytes() == record
+
+
+def test_where_nothing_was_begun_there_is_nothing_to_resume(killed: Path, tmp_path: Path) -> None:
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)  # beside a run that could go on
+    done = command(*train(tmp_path, "resume=true", "run_name=sed0"))
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"error: resume=true: nothing to resume in {tmp_path}/finetune/2l/sed0 (no run yet). See to the run's name and place "
+        "(run_name, method, paths.runs), or leave resume=true out to begin.\n"
+    )
+    assert [path.name for path in tmp_path.glob("*/*/*")] == ["seed0"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of runs with one that nobody disturbed."""
+    runs = tmp_path_factory.mktemp("whole")
+    done = command(*train(runs))
+    assert done.returncode == 0, done.stderr
+    return runs
+
+
+def test_a_killed_run_that_was_moved_ends_with_the_files_of_one_that_was_left_alone(
+    killed: Path, whole: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "elsewhere/runs"
+    shutil.copytree(killed, moved)
+    killed.rename(killed.with_name("gone"))  # nothing is found at the old place
+    done = command(*train(moved, "resume=true"))
+    killed.with_name("gone").rename(killed)
+    assert done.returncode == 0, done.stderr
+    resumed, other = (torch.load(runs / RUN / "checkpoints/last.ckpt", weights_only=True) for runs in (moved, whole))
+    assert resumed["global_step"] == other["global_step"] == 24
+    assert resumed["state_dict"].keys() == other["state_dict"].keys()
+    assert all(torch.equal(value, resumed["state_dict"][key]) for key, value in other["state_dict"].items())
+    for name in ("export/model.safetensors", "export/tokenizer.json", "valid.run", "test.run", "metrics.json"):
+        assert (moved / RUN / name).read_bytes() == (whole / RUN / name).read_bytes(), name
+
+
+def test_a_finished_run_s_export_that_was_changed_is_told_wherever_it_is_named(whole: Path, tmp_path: Path) -> None:
+    export = whole / RUN / "export"
+    flip(export / "model.safetensors")
+    further = ["+experiment=finetune_6l", "student=2l", "scale=smoke", f"paths.runs={tmp_path}"]
+    commands = [
+        train(whole),
+        ["train.py", *further, f"student.init_from=export:{export}"],
+        ["evaluate.py", f"models={whole}/*/*/*", f"paths.evaluations={tmp_path}"],
+        ["-m", "rankdistil.export", f"run={whole / RUN}", "to=int8"],
+    ]
+    told = [command(*words) for words in commands]
+    flip(export / "model.safetensors")
+    for done in told:
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: {export}/model.safetensors was changed (sha256 "), done.stderr
+        assert done.stderr.endswith("a ranker that is changed on purpose goes into a folder of its own.\n")
+    assert not any(tmp_path.iterdir())

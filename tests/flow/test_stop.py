@@ -48,7 +48,7 @@ def test_a_run_that_each_signal_stops_in_turn_ends_as_one_that_was_left_alone(wh
     assert checkpoint(tmp_path)["global_step"] == 4  # whole, and the one that the repeated validation left
     ended = train(tmp_path, "resume=true", at=TEST, call=1, do="signal SIGUSR1")
     assert ended.status == 138
-    assert ended.said.endswith("stopped by SIGUSR1. The same command with resume=true continues what was begun.\n")
+    assert ended.said.endswith("stopped by SIGUSR1. Run the same command again, with resume=true if it left a checkpoint.\n")
     assert (record(tmp_path)["status"], checkpoint(tmp_path)["global_step"]) == ("stopped", 8)
     ended = train(tmp_path, "resume=true")
     assert ended.status == 0, ended.said

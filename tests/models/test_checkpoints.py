@@ -283,5 +283,104 @@ def test_a_damaged_tokenizer_is_named(folder):
 
 def test_a_value_of_the_wrong_type_in_a_config_is_told_with_its_checkpoint(folder):
     _edit_config(folder, hidden_size="wide")
-    with pytest.raises(ValueError, match=rf"^{folder}: its config\.json can't be used: "):
+    with pytest.raises(ValueError, match=rf"^{folder}/config\.json is damaged \(.*'hidden_size'.*\)\. Copy the checkpoint "):
         read_config(str(folder))
+
+
+@pytest.fixture
+def ranker(folder):
+    load_tokenizer(MINILM).save_pretrained(folder)
+    _edit_config(folder, vocab_size=30522)
+    return folder
+
+
+CONFIG = [
+    ("hidden_size", 0), ("num_attention_heads", 0), ("num_attention_heads", 7), ("num_hidden_layers", -2), ("vocab_size", -1),
+    ("max_position_embeddings", -3), ("pad_token_id", 10**9), ("hidden_act", "nope"), ("hidden_dropout_prob", 2),
+    ("dtype", "nope"), ("id2label", []), ("architectures", 3), ("architectures", [3]), ("model_type", ["bert"]),
+    ("model_type", None), ("quantization_config", {}), ("rope_parameters", 3),
+]  # fmt: skip
+TOKENS = [
+    ("tokenizer.json", {"model": 3}), ("tokenizer.json", {"model": {"type": "WordPiece", "vocab": 3}}),
+    ("tokenizer.json", {"added_tokens": [3]}), ("tokenizer.json", {"normalizer": 3}), ("tokenizer.json", {"truncation": "x"}),
+    ("tokenizer_config.json", {"added_tokens_decoder": 3}), ("tokenizer_config.json", {"padding_side": "x"}),
+    ("tokenizer_config.json", {"extra_special_tokens": 3}),
+]  # fmt: skip
+
+
+def _told(load, folder, name):
+    """The one message that names a damaged file, and what to do."""
+    with pytest.raises(ValueError) as caught:
+        load(str(folder))
+    assert str(caught.value).startswith(f"{folder / name}")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "value"), CONFIG)
+def test_a_config_that_no_network_can_be_made_of_is_told_by_its_file(folder, key, value):
+    _edit_config(folder, **{key: value})
+    _told(load_ranker, folder, "config.json")
+
+
+@pytest.mark.parametrize(("name", "values"), TOKENS)
+def test_a_tokenizer_that_can_not_be_made_is_told_by_its_file(ranker, name, values):
+    file = ranker / name
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+    _told(load_tokenizer, ranker, name)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b"\0\0", b"[" * 100_000])
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_what_is_no_json_is_told_by_its_file(ranker, name, content):
+    (ranker / name).write_bytes(content)
+    assert " is damaged (" in _told(load_tokenizer, ranker, name)
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
+def test_weights_that_are_cut_are_told_by_their_file(folder, share):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+    assert _told(load_ranker, folder, file.name).endswith("). Copy the checkpoint again.")
+
+
+def _sharded(folder, **index):
+    """Put the weights into two files, and what is said of them beside."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    files = {name: f"{number % 2}.safetensors" for number, name in enumerate(weights)}
+    for file in {*files.values()}:
+        held = {name: value for name, value in weights.items() if files[name] == file}
+        save_file(held, folder / file, metadata={"format": "pt"})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files} | index))
+
+
+def test_weights_in_several_files_are_read(folder, tiny_ranker):
+    _sharded(folder)
+    assert torch.equal(load_ranker(str(folder))(*INPUTS).logits, tiny_ranker(*INPUTS).logits)
+    (folder / "1.safetensors").unlink()
+    with pytest.raises(FileNotFoundError) as caught:
+        load_ranker(str(folder))
+    assert str(caught.value) == (
+        f"{folder}/1.safetensors isn't there, and model.safetensors.index.json names it; pickled weights are refused: they can "
+        "run any code. Copy the checkpoint again."
+    )
+
+
+@pytest.mark.parametrize("name", ["../outside.safetensors", "/outside.safetensors", "a/b.safetensors", "..", "weights.bin", 3])
+def test_an_index_that_names_a_file_elsewhere_or_of_another_kind_is_refused(folder, tmp_path_factory, name):
+    _sharded(folder, weight_map={"classifier.bias": name})
+    with pytest.raises(ValueError) as caught:
+        load_ranker(str(folder))
+    assert str(caught.value) == (
+        f"{folder}/model.safetensors.index.json names {name!r}; expected .safetensors files that lie beside it. Copy the "
+        "checkpoint again, from a source that you trust."
+    )
+
+
+@pytest.mark.parametrize("index", [{"weight_map": 3}, {"weight_map": {}}, {"metadata": None}])
+def test_a_damaged_index_is_told(folder, index):
+    _sharded(folder, **index)
+    assert "is damaged (expected metadata, and a file for each weight in weight_map)" in _told(
+        load_ranker, folder, "model.safetensors.index.json"
+    )

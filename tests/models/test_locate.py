@@ -73,7 +73,9 @@ def test_a_checkpoint_that_is_only_in_part_in_the_cache_has_yet_to_be_fetched(hu
 
 def test_weights_in_several_files_must_all_be_there(hub, checkpoint):
     (checkpoint / "model.safetensors").unlink()
-    (checkpoint / "model.safetensors.index.json").write_text('{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}')
+    (checkpoint / "model.safetensors.index.json").write_text(
+        '{"metadata": {}, "weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}'
+    )
     (checkpoint / "one.safetensors").touch()
     folder = hub("some/model", COMMITS[0], checkpoint)
     assert on_hub_only("some/model")

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from conftest import MINILM
 
+from rankdistil.files import write_json
 from rankdistil.inference.export_files import write_export
-from rankdistil.models.checkpoints import load_tokenizer
-from rankdistil.models.locate import deciding_parts, identity, is_content, locate
+from rankdistil.models.checkpoints import load_ranker, load_student, load_tokenizer
+from rankdistil.models.locate import account, deciding_parts, identity, is_content, locate, require_as_written
 
 
 @pytest.fixture
@@ -22,6 +23,57 @@ def folder(tiny_ranker, tmp_path: Path) -> Path:
 
 def edit(file: Path, **values: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+@pytest.fixture
+def run(folder: Path) -> Path:
+    """The run that left the export."""
+    write_json(folder.parent / "run.json", {"status": "finished", "settings": {}, "export": account(folder)})
+    require_as_written(folder)
+    return folder.parent
+
+
+def test_an_export_of_which_a_byte_has_changed_since_its_run_wrote_it_is_told(run: Path) -> None:
+    file, written = run / "export/model.safetensors", account(run / "export")["model.safetensors"]
+    held = bytearray(file.read_bytes())
+    held[len(held) // 2] ^= 1
+    file.write_bytes(held)
+    changed = account(run / "export")[file.name]
+    told = (
+        f"{file} was changed (sha256 {changed}, sha256 {written} when the run ended: {run}/run.json). "
+        f"Copy it back from another copy of the run, or remove {run} to run it again; a ranker that is changed on purpose goes "
+        "into a folder of its own."
+    )
+    for read in (load_ranker, load_student_of, identity):
+        with pytest.raises(ValueError) as caught:
+            read(str(run / "export"))
+        assert str(caught.value) == told
+
+
+def load_student_of(path: str) -> None:
+    load_student(path, seed=0)
+
+
+def test_a_file_that_is_gone_or_has_come_since_a_run_ended_is_told(run: Path) -> None:
+    (run / "export/tokenizer_config.json").rename(run / "kept")
+    with pytest.raises(FileNotFoundError, match=r"export/tokenizer_config\.json isn't there, and was when the run ended \("):
+        require_as_written(run / "export")
+    (run / "kept").rename(run / "export/tokenizer_config.json")
+    (run / "export/added_tokens.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"export/added_tokens\.json was changed \(sha256 .*, not there when the run ended: "):
+        require_as_written(run / "export")
+
+
+def test_what_decides_nothing_may_change_and_a_copy_outside_of_its_run_is_its_owner_s(run: Path, tmp_path: Path) -> None:
+    edit(run / "export/config.json", transformers_version="9", dtype="float16")
+    (run / "export/README.md").write_text("# A card")
+    require_as_written(run / "export")
+    shutil.copytree(run / "export", tmp_path / "mine")
+    edit(tmp_path / "mine/config.json", hidden_act="relu")
+    require_as_written(tmp_path / "mine")
+    write_json(run / "run.json", {"status": "running", "settings": {}})  # it will write another
+    edit(run / "export/config.json", hidden_act="relu")
+    require_as_written(run / "export")
 
 
 def test_the_same_files_elsewhere_are_the_same_checkpoint(folder: Path, tmp_path: Path) -> None:

@@ -126,6 +126,15 @@ def test_runs_that_are_only_prepared_or_under_way_are_left_out_of_a_glob_and_ref
             find_entries([str(prepared)])
 
 
+def test_a_run_whose_export_was_changed_is_not_left_out_of_a_glob_but_refused(make, tmp_path):
+    make("distill", "6l", "seed0")
+    changed = make("distill", "4l", "seed0", export={"model.safetensors": "0" * 16})
+    (changed / "export").mkdir()
+    (changed / "export/model.safetensors").write_bytes(b"other")
+    with pytest.raises(ValueError, match=rf"^{changed}/export/model\.safetensors was changed \(sha256 "):
+        find_entries([f"{tmp_path}/runs/*/*/*"])
+
+
 def test_a_damaged_record_is_left_out_of_a_glob_and_named(make, tmp_path):
     make("distill", "6l", "seed0")
     (make("distill", "4l", "seed0") / "run.json").write_text('{"status": "fin')

@@ -18,9 +18,11 @@ from support import composed
 
 from rankdistil.files import changed_settings, fingerprint, locked
 from rankdistil.inference import machine
+from rankdistil.models.locate import account
 from rankdistil.planning import plan as outcomes
 from rankdistil.planning.plan import outcome_settings
 from rankdistil.runs import record as run_record
+from rankdistil.runs.entries import find_entries
 from rankdistil.runs.record import discard_unstarted, prepare, read_record, state
 
 SETTINGS = {"seed": 0, "stage.lr": 0.1}
@@ -63,10 +65,26 @@ def test_other_settings_are_refused_with_each_difference(tmp_path: Path) -> None
     assert "\n  stage.lr: 0.1 -> 0.2\n  stage.steps: (absent) -> 5\nWays out: " in str(caught.value)
 
 
-def test_a_damaged_record_is_named(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text('{"status"')
-    with pytest.raises(ValueError, match=r"run\.json is damaged .* Remove the folder"):
-        read_record(tmp_path)
+@pytest.mark.parametrize(
+    "text", ['{"status"', "", "[]", "{}", '{"status": 3, "settings": {}}', '{"status": "x", "settings": []}']
+)
+def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    for read in (read_record, lambda folder: state(folder, SETTINGS), lambda folder: find_entries([str(folder)])):
+        with pytest.raises(
+            ValueError, match=rf"^{tmp_path}/run\.json is damaged \(.*\)\. Remove the folder {tmp_path} to run "
+        ):
+            read(tmp_path)
+
+
+def test_a_finished_run_whose_export_was_changed_is_not_reused(tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export/config.json").write_text('{"hidden_act": "relu"}')
+    record(tmp_path, "finished", finished="then", export=account(tmp_path / "export"))
+    assert state(tmp_path, SETTINGS).name == "finished"
+    (tmp_path / "export/config.json").write_text('{"hidden_act": "gelu"}')
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/export/config\.json was changed \(sha256 "):
+        state(tmp_path, SETTINGS)
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_leaves_nothing_and_one_that_has_one_stays(tmp_path: Path) -> None:

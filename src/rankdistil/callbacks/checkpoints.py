@@ -1,6 +1,7 @@
 """Checkpointing: checkpoints and exports that are whole, or not there."""
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,6 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch.utils._pytree import tree_leaves
 
 from rankdistil.data.encode import PairEncoder
 from rankdistil.files import written
@@ -25,13 +25,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Save in one step."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        size = sum(leaf.nbytes for leaf in tree_leaves(checkpoint) if torch.is_tensor(leaf))
-        with written(Path(path), size) as place, place.open("wb") as file:
+        with written(Path(path), _bytes(checkpoint)) as place, place.open("wb") as file:
             torch.save(checkpoint, file)
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Load without executing anything."""
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _bytes(part: Any) -> int:
+    """Count the bytes of all tensors in a checkpoint, or in a part of it."""
+    if isinstance(part, torch.Tensor):
+        return part.nbytes
+    parts = part.values() if isinstance(part, Mapping) else part if isinstance(part, list | tuple) else ()
+    return sum(map(_bytes, parts))
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -41,22 +48,41 @@ class RunCheckpoint(ModelCheckpoint):
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Find the files by their names.
-
-        Raises:
-            FileNotFoundError: if the best one isn't there.
-        """
+        """Find the files by their names."""
         found = {key: self._here(state_dict[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
         kept = {self._here(path): value for path, value in state_dict["best_k_models"].items()}
         super().load_state_dict(state_dict | found | {"best_k_models": kept, "dirpath": self.dirpath})
-        if self.best_model_path and not Path(self.best_model_path).is_file():
-            raise FileNotFoundError(
-                f"{self.best_model_path} isn't there, the run's best checkpoint so far. Put it back (it stood beside "
-                f"last.ckpt), or remove {Path(self.dirpath).parent} to start again."
-            )
 
     def _here(self, path: str) -> str:
         return str(Path(self.dirpath, Path(path).name)) if path else ""
+
+
+def require_resumable(last: Path) -> None:
+    """See that a run can go on, and come to its end: its last checkpoint is whole, and the best one that this tells of.
+
+    Raises:
+        FileNotFoundError: if the best one isn't there.
+        ValueError: naming the one that is damaged, what is wrong, and what to do.
+    """
+    require_whole(last)
+    states = torch.load(last, map_location="cpu", mmap=True, weights_only=True)["callbacks"].values()
+    kept = {Path(state["best_model_path"]).name for state in states if state.get("best_model_path")}
+    for name in kept - {last.name}:
+        require_best(last.with_name(name))
+
+
+def require_best(file: Path) -> None:
+    """See that a run's best checkpoint, whose weights it hands on, is there and whole.
+
+    Raises:
+        FileNotFoundError: if it isn't there.
+        ValueError: if it is damaged.
+    """
+    fix = f"Put it back from a copy of the run, or remove {file.parent.parent} to start again."
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} isn't there, the run's best checkpoint so far. {fix}")
+    if fault := _fault(file):
+        raise ValueError(f"{file}, the run's best checkpoint so far, is damaged: {fault}. {fix}")
 
 
 def require_whole(file: Path) -> None:
@@ -106,6 +132,7 @@ class SaveExport(L.Callback):
             return
         best = trainer.checkpoint_callback.best_model_path if trainer.checkpoint_callback else ""
         if best:
+            require_best(Path(best))
             state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
             prefix = "ranker."
             weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

@@ -9,13 +9,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from rankdistil.callbacks.checkpoints import require_whole
+from rankdistil.callbacks.checkpoints import require_resumable
 from rankdistil.callbacks.steps import GradientShares
 from rankdistil.cli import console
 from rankdistil.config.checks import check, check_start, refuse_secrets
 from rankdistil.config.choices import asks_assistant, mines, named_source, start_of
 from rankdistil.data.fetch import all_missing, home
-from rankdistil.files import called, locked
+from rankdistil.files import called, locked, sweep
 from rankdistil.models.locate import fetch, locate, on_hub_only, pinned
 from rankdistil.planning import plan
 from rankdistil.planning.estimate import expected
@@ -85,6 +85,7 @@ def _lead(cfg: DictConfig, group: Group | None) -> float | None:
         if step.assistant is not None:
             _check_student(step.cfg, step.assistant)
     _tell_unread([step.cfg for step in steps])
+    _require_begun(steps)
     left = [step for step in steps if step.state.name != "finished"]
     if cfg.plan == "show":
         times, total = expected(steps)
@@ -105,6 +106,17 @@ def _lead(cfg: DictConfig, group: Group | None) -> float | None:
     for step in steps:
         _carry_out(step, step is not steps[-1], group)
     return (read_record(steps[-1].folder) or {}).get("validation", {}).get("best")
+
+
+def _require_begun(steps: Sequence[plan.Step]) -> None:
+    """Refuse to begin what was to be resumed: a mistyped name would train it all again. Jobs of a sweep may each be new."""
+    *parents, run = steps
+    asked = run.cfg.resume and HydraConfig.get().mode == RunMode.RUN
+    if asked and read_record(run.folder) is None and not any(step.state.name == "to resume" for step in parents):
+        raise ValueError(
+            f"resume=true: nothing to resume in {run.folder} ({run.state.reason}). See to the run's name and place "
+            "(run_name, method, paths.runs), or leave resume=true out to begin."
+        )
 
 
 def _tell_unread(plan: Sequence[DictConfig]) -> None:
@@ -223,6 +235,7 @@ def _carry_out(step: plan.Step, parent: bool, group: Group | None) -> None:
     number = ranks.wanted(step.cfg.trainer)
     alone = not parent and HydraConfig.get().mode == RunMode.RUN and number == 1
     with locked(step.folder, wait=parent) as lock:
+        sweep(step.folder)
         # Again: another process may have finished it while this one waited.
         now = state(step.folder, step.settings, None if parent else step.tests)
         if now.name == "finished":
@@ -236,7 +249,7 @@ def _carry_out(step: plan.Step, parent: bool, group: Group | None) -> None:
         if now.name == "to run" and step.cfg.resume and not parent:
             print_plain(console(), [f"resume=true: {step.folder} holds nothing to continue ({now.reason}): it begins afresh."])
         if now.name == "to resume" and (last := step.folder / "checkpoints" / "last.ckpt").is_file():
-            require_whole(last)
+            require_resumable(last)
         prepare(step.folder, step.cfg, step.settings, step.parents, None if parent else HydraConfig.get(), step.tests)
         try:
             if group is not None:

@@ -32,8 +32,8 @@ from typing import Any
 from rankdistil.cli import run_command
 from rankdistil.data.teacher_scores.distinct import build_folder
 from rankdistil.data.teacher_scores.formats import BY_ID, FORMATS, Ids, TextIds, read_scores
-from rankdistil.files import content, require
-from rankdistil.words import key_values
+from rankdistil.files import content
+from rankdistil.words import key_values, require
 
 REQUIRED = ("format", "file", "to")
 KEYS = (*REQUIRED, "corpus", "queries", "repeats")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rankdistil.files import built, share, write_json
+from rankdistil.files import built, write_json
 from rankdistil.inference.machine import LEVELS, computes_bfloat16, weight_bits
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.locate import identity, locate
@@ -218,7 +218,6 @@ def write_export(
         _write_tokenizer(place, tokenizer, max_length)
         if with_head:  # else sentence-transformers and transformers' pipeline put a sigmoid over one label, which saturates
             _edit(place / "config.json", sentence_transformers={"activation_fn": IDENTITY}, problem_type="regression")
-        share(place)
 
 
 def _write_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerFast", max_length: int) -> None:

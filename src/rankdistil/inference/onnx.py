@@ -17,12 +17,12 @@ from torch.export import Dim
 
 from rankdistil.data.encode import PairEncoder, Segment
 from rankdistil.data.records import Pair
-from rankdistil.files import require
 from rankdistil.inference.export_files import WEIGHTS, require_one_logit, require_weights
 from rankdistil.inference.packed import Dense, InferenceRanker, cut
 from rankdistil.models.bert import CrossEncoder, embed, encode, score
 from rankdistil.models.families import max_positions
 from rankdistil.models.layout import HIDDEN, Padded
+from rankdistil.words import require
 
 Inputs = dict[str, NDArray[np.int64]]
 """What the graphs take: ``input_ids``, ``attention_mask`` and, of networks with types, ``token_type_ids``, (B, T) each."""

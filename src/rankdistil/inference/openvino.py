@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from rankdistil.data.encode import PairEncoder, Segment
-from rankdistil.files import require
 from rankdistil.inference.export_files import WEIGHT_BITS, WEIGHTS, require_exact, require_one_logit, require_weights
 from rankdistil.inference.machine import LEVELS, LIMITS, require_bfloat16
 from rankdistil.inference.onnx import Inputs, padded_batches
+from rankdistil.words import require
 
 TELEMETRY = "openvino_telemetry"  # sends usage to a web service as soon as openvino or nncf is imported; both do without it
 

@@ -4,11 +4,12 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rankdistil.files import move, require, workshop
+from rankdistil.files import move, workshop
 from rankdistil.inference.export_files import FILES, INT8, int8_levels
 from rankdistil.inference.onnx import Inputs, write_onnx
 from rankdistil.inference.openvino import write_openvino, write_openvino_int8
 from rankdistil.models.bert import CrossEncoder
+from rankdistil.words import require
 
 BACKENDS = ("onnx", "openvino")
 STAGE = ".graphs"

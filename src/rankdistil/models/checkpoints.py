@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError, safe_open
 
 from rankdistil.data.encode import PairLayout
 from rankdistil.files import read_json
 from rankdistil.models.bert import CrossEncoder
-from rankdistil.models.families import FAMILIES, family_of
-from rankdistil.models.locate import hub_id, locate
+from rankdistil.models.families import FAMILIES, family_of, max_positions
+from rankdistil.models.locate import COPY, hub_id, locate, require_whole, used
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
-COPY = "Copy the checkpoint again."
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 QUANTISED = ("quantization_config", "compression_config")
 COMPUTED_BY = ("attn_implementation", "attn_implementation_internal", "experts_implementation")  # the hub's kernels among them
 DEBERTA = (
@@ -44,13 +42,15 @@ def read_config(path: str) -> "PretrainedConfig":
         ValueError: if it is of no family that can be computed here, asks for code of its own, or is quantised.
     """
     file, raw = read_raw(path)
-    if (kind := raw.get("model_type")) not in FAMILIES:
-        raise ValueError(f"{file}: model_type is {kind!r}, expected one of {', '.join(FAMILIES)}.{SCORES_ONLY.get(kind, '')}")
-    try:
-        plain = {key: value for key, value in raw.items() if not key.endswith(COMPUTED_BY)}
-        config = _classes(kind).config_class.from_dict(plain)
-    except (StrictDataclassError, ValueError, TypeError) as error:  # which the library tells without its file
-        raise ValueError(f"{path}: its config.json can't be used: {error}") from None
+    if (kind := raw.get("model_type")) not in [*FAMILIES]:
+        instead = SCORES_ONLY.get(str(kind), "")
+        raise ValueError(f"{file}: model_type is {kind!r}, expected one of {', '.join(FAMILIES)}.{instead}")
+    with used(file):
+        config = _classes(kind).config_class.from_dict({k: value for k, value in raw.items() if not k.endswith(COMPUTED_BY)})
+    sizes = {name: getattr(config, name) for name in SIZES} | {"max_position_embeddings": max_positions(config)}
+    for name, value in sizes.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{file}: {name} is {value}; expected a whole number of at least 1. {COPY}")
     for rope in (getattr(config, "rope_parameters", None) or {}).values():
         if isinstance(rope, dict) and rope.get("rope_type") not in FIXED_ANGLES:
             raise ValueError(
@@ -85,9 +85,12 @@ def read_raw(path: str) -> tuple[Path | str, dict[str, Any]]:
         raw = read_json(file, COPY)
     else:
         file, raw = f"{path} (config.json)", _hub_config(path)
+    names = raw.get("architectures") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{file}: architectures is {names!r}; expected a list of names. {COPY}")
     if "auto_map" in raw:
         raise ValueError(f"{file} asks for code of its own (auto_map); such checkpoints are refused.")
-    if quantised := [key for key in QUANTISED if raw.get(key)]:
+    if quantised := [key for key in QUANTISED if raw.get(key) is not None]:
         raise ValueError(
             f"{file}: its weights are quantised ({quantised[0]}); expected plain floats. Take the checkpoint that it was made "
             "from; Reranker(dtype='int8') quantises by itself."
@@ -118,9 +121,11 @@ def load_tokenizer(path: str) -> "PreTrainedTokenizerFast":
 
     source = locate(path)
     kind = _kind_of_tokenizer(source) if isinstance(source, Path) else "WordPiece"
-    if kind == "WordPiece" and _model_type(path, source) == "bert":  # whatever class its files name
-        return BertTokenizerFast.from_pretrained(**named(source))
-    return AutoTokenizer.from_pretrained(**named(source), trust_remote_code=False)
+    bert = kind == "WordPiece" and _model_type(path, source) == "bert"  # whatever class its files name
+    with used(source, "tokenizer"):
+        if bert:
+            return BertTokenizerFast.from_pretrained(**named(source))
+        return AutoTokenizer.from_pretrained(**named(source), trust_remote_code=False)
 
 
 def _model_type(path: str, source: Path | str) -> str:
@@ -302,7 +307,8 @@ def _kind_of_tokenizer(folder: Path) -> str:
         raise FileNotFoundError(f"{folder} holds no tokenizer.json and no vocab.txt. Copy the checkpoint's tokenizer there.")
     if files[0].suffix != ".json":
         return "WordPiece"
-    kind = (read_json(files[0], COPY).get("model") or {}).get("type")
+    model = read_json(files[0], COPY).get("model")
+    kind = model.get("type") if isinstance(model, dict) else None
     if kind not in TOKENISERS:
         raise ValueError(f"{files[0]} is a tokenizer of type {kind!r}; expected one of {', '.join(TOKENISERS)}.")
     return kind
@@ -314,16 +320,6 @@ def _renew(head: torch.nn.Linear, spread: float, seed: int) -> None:
     with torch.no_grad():
         head.weight.normal_(std=spread)
         head.bias.zero_()
-
-
-def require_whole(folder: Path) -> None:
-    """Refuse a damaged file of weights by its name, which the library doesn't tell."""
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(file, "pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{file} is damaged ({error}). {COPY}") from None
 
 
 def named(source: Path | str) -> dict[str, Any]:
@@ -342,14 +338,15 @@ def _load(path: str, config: "PretrainedConfig", allowed_missing: set[str], new_
     transformers_logging.disable_progress_bar()
     if isinstance(source, Path):
         require_whole(source)
-    bert, info = _classes(config.model_type).from_pretrained(
-        **named(source),
-        config=config,
-        dtype=torch.float32,
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,  # reported and refused below, with the names of the keys
-        output_loading_info=True,
-    )
+    with used(source, "network"):
+        bert, info = _classes(config.model_type).from_pretrained(
+            **named(source),
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # reported and refused below, with the names of the keys
+            output_loading_info=True,
+        )
     missing = set(info["missing_keys"]) - allowed_missing
     family, own = family_of(config), new_head(config)
     left_behind = tuple(family.left_behind)

@@ -1,4 +1,4 @@
-"""Checkpoint path and identity: a folder, one that an installed package carries, or a hub id; never a URL.
+"""Checkpoint path, identity and wholeness: a folder, one that an installed package carries, or a hub id; never a URL.
 
 What lies in the hub's cache on this machine is read from there and nowhere else: a library that asks the hub at each call would
 go on with another revision as soon as somebody pushes one.
@@ -8,18 +8,22 @@ vocabulary scores otherwise with the same weights.
 """
 
 import importlib.util
-import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import snapshot_download, try_to_load_from_cache
+from safetensors import safe_open
+from tokenizers import Tokenizer
 
-from rankdistil.files import HASH, content, fingerprint, installing, short_hash
+from rankdistil.files import HASH, content, fingerprint, read_json, short_hash
+from rankdistil.words import installing
 
+COPY = "Copy the checkpoint again."
 PACKAGE = "package:"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 REVISION = "main"
 READ = (
     "config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.txt", "special_tokens_map.json",
@@ -123,10 +127,30 @@ def _snapshot(path: str) -> Path | None:
     if not isinstance(config, str):
         return None
     folder = Path(config).parent
-    index = folder / "model.safetensors.index.json"
-    weights = json.loads(index.read_text())["weight_map"].values() if index.is_file() else ["model.safetensors"]
     tokens = [file for file in ("tokenizer.json", "vocab.txt") if (folder / file).is_file()]
-    return folder if tokens and all((folder / file).is_file() for file in weights) else None
+    return folder if tokens and all(file.is_file() for file in weight_files(folder)) else None
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """List the files of weights that a library reads of a folder: one, or those that an index names.
+
+    Raises:
+        ValueError: if the index is damaged, or names a file outside of the folder.
+    """
+    index, alone = folder / INDEX, folder / WEIGHTS
+    if alone.is_file() or not index.is_file():
+        return [alone]
+    found = read_json(index, COPY)
+    names = found.get("weight_map")
+    if not isinstance(found.get("metadata"), dict) or not isinstance(names, dict) or not names:
+        raise ValueError(f"{index} is damaged (expected metadata, and a file for each weight in weight_map). {COPY}")
+    for name in names.values():
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise ValueError(
+                f"{index} names {name!r}; expected .safetensors files that lie beside it. Copy the checkpoint again, from a "
+                "source that you trust."
+            )
+    return [folder / name for name in sorted({*names.values()})]
 
 
 def _in_package(path: str) -> Path:
@@ -146,6 +170,8 @@ def _in_package(path: str) -> Path:
     return folder
 
 
+EXPORT = "export"  # folder of a run, and what ``run.json`` calls the hashes of its files
+PLAIN = "*.safetensors"
 TOKENIZER = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 # What tools write without anybody's having asked: versions and places, and what the last call left set.
 VOLATILE = {
@@ -171,14 +197,45 @@ def deciding_parts(path: str) -> dict[str, str]:
     folder = locate(path)
     if not isinstance(folder, Path):
         return {"weights": path}
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
+    if not any(folder.glob(PLAIN)):
         raise FileNotFoundError(f"{folder} holds no .safetensors file: it is no checkpoint that can be started from.")
+    require_as_written(folder)
     return {
-        "weights": _joined(map(content, weights)),
-        "config": _joined(_told(folder, ["config.json"])),
-        "tokenizer": _joined(_told(folder, TOKENIZER)),
+        "weights": _joined(_told(folder, [PLAIN]).values()),
+        "config": _joined(" ".join(one) for one in _told(folder, ["config.json"]).items()),
+        "tokenizer": _joined(" ".join(one) for one in _told(folder, TOKENIZER).items()),
     }
+
+
+def account(folder: Path) -> dict[str, str]:
+    """Hash each file of a folder that decides scores, by name: an export's are kept in its run's ``run.json``."""
+    return _told(folder, (PLAIN, "config.json", *TOKENIZER))
+
+
+def require_as_written(folder: Path) -> None:
+    """See that an export that lies in its run's folder holds what the run wrote; safetensors has no checksum of its own.
+
+    All of it is read, once for as long as it doesn't change (see ``content``).
+
+    Raises:
+        ValueError: naming the file that was changed, or is gone.
+    """
+    file = folder.parent / "run.json"
+    if folder.name != EXPORT or not file.is_file():
+        return
+    run = folder.parent
+    fix = f"Copy it back from another copy of the run, or remove {run} to run it again; a ranker that is changed on purpose "
+    fix += "goes into a folder of its own."
+    written = read_json(file, f"Remove the folder {run} to run afresh.").get(EXPORT)
+    if not isinstance(written, dict):
+        return  # the run is under way, or of a version that kept no hashes
+    held = account(folder)
+    for name in sorted(written | held):
+        if name not in held:
+            raise FileNotFoundError(f"{folder / name} isn't there, and was when the run ended ({file}). {fix}")
+        if held[name] != written.get(name):
+            then = f"sha256 {written[name]} when the run ended" if name in written else "not there when the run ended"
+            raise ValueError(f"{folder / name} was changed (sha256 {held[name]}, {then}: {file}). {fix}")
 
 
 def identity(path: str) -> str:
@@ -192,21 +249,76 @@ def is_content(name: str) -> bool:
     return re.fullmatch(f"[0-9a-f]{{{HASH}}}", name) is not None
 
 
-def _told(folder: Path, names: Iterable[str]) -> list[str]:
-    files = [folder / name for name in names if (folder / name).is_file()]
-    return [f"{file.name} {content(file) if file.suffix != '.json' else _of_json(file, content(file))}" for file in files]
+def _told(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    files = [file for name in names for file in sorted(folder.glob(name)) if file.is_file()]
+    return {file.name: content(file) if file.suffix != ".json" else _of_json(file, content(file)) for file in files}
 
 
 @cache  # parsing a tokenizer takes long
 def _of_json(file: Path, held_now: str) -> str:
     """Hash what the values of a file are, whatever their order, without those that decide nothing."""
-    try:
-        held: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        kept = {key: value for key, value in held.items() if key not in VOLATILE.get(file.name, ())}
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{file} is damaged ({error}). Copy the checkpoint again.") from None
-    return fingerprint(kept)
+    held = read_json(file, COPY)
+    return fingerprint({key: value for key, value in held.items() if key not in VOLATILE.get(file.name, ())})
 
 
 def _joined(hashes: Iterable[str]) -> str:
     return short_hash(" ".join(hashes))
+
+
+def require_whole(folder: Path) -> None:
+    """Refuse a folder whose weights aren't there, are damaged or, in a run, aren't those that the run wrote.
+
+    Raises:
+        FileNotFoundError: naming the file that isn't there.
+        ValueError: naming the one that is damaged, which the library doesn't tell, or was changed.
+    """
+    for file in weight_files(folder):
+        if not file.is_file():
+            told = "" if file.name == WEIGHTS else f", and {INDEX} names it"
+            raise FileNotFoundError(f"{file} isn't there{told}; pickled weights are refused: they can run any code. {COPY}")
+        with used(file), safe_open(file, "pt"):
+            pass
+    require_as_written(folder)
+
+
+@contextmanager
+def used(source: Path | str, what: str = "") -> Iterator[None]:
+    """Name the file that a library can't use: it raises all kinds of errors, and names none.
+
+    Args:
+        source: a file; a folder, with what is read of it; a hub id, of which the library tells enough.
+        what: ``tokenizer`` or ``network``.
+
+    Raises:
+        ValueError: naming it, what is wrong, and what to do.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        if not isinstance(source, Path):
+            raise
+        said = " ".join(str(error).split()) or type(error).__name__
+        if not what:
+            raise ValueError(f"{source} is damaged ({said}). {COPY}") from None
+        file = source / "config.json" if what == "network" else _unread(source)
+        raise ValueError(f"{file} can't be used ({said}). {COPY}") from None
+
+
+def _unread(folder: Path) -> Path:
+    """Tell which file of a tokenizer a library couldn't use: that of its tokens, or of its settings.
+
+    Raises:
+        ValueError: if it isn't even JSON.
+    """
+    there = [folder / name for name in TOKENIZER if (folder / name).is_file()]
+    for file in there:
+        if file.suffix == ".json":
+            read_json(file, COPY)
+    try:
+        if there[0].suffix == ".json":
+            Tokenizer.from_file(str(there[0]))
+    except Exception:  # the library has no kinds of errors
+        return there[0]
+    return there[-1] if len(there) == 1 else folder / "tokenizer_config.json"

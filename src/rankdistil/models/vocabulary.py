@@ -18,9 +18,10 @@ import torch
 from torch import nn
 
 from rankdistil.data.encode import PairEncoder
-from rankdistil.files import read_json, share, write_json
-from rankdistil.models.checkpoints import COPY, load_ranker
+from rankdistil.files import read_json, write_json
+from rankdistil.models.checkpoints import load_ranker
 from rankdistil.models.families import family_of
+from rankdistil.models.locate import COPY
 
 CHUNK = 4096  # texts that are tokenised at a time
 WHOLE = 1 << 20  # tokens of a text at most: all of it
@@ -76,7 +77,6 @@ def trim(source: Path, target: Path, seen: Iterable[int]) -> tuple[int, int]:
     for name in COPIED:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
-    share(target)
     return before, len(kept)
 
 

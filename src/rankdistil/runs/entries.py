@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 
 from rankdistil.files import changed_settings, holder
+from rankdistil.models.locate import EXPORT, require_as_written
 from rankdistil.runs.record import read_record, run_label
 
 SEEDED = {"student": "start", "assistant": "assistant"}  # by role, as settings of theirs are called
@@ -71,6 +72,8 @@ def find_entries(models: Sequence[str]) -> tuple[list[Entry], list[str]]:
                     raise
                 notes.append(f"left out: {error}")
                 continue
+            if entry.run is not None:
+                require_as_written(entry.run / EXPORT)  # also of what a glob found: what is damaged isn't left out silently
             if entry.label in found:
                 other = found[entry.label].path
                 raise ValueError(

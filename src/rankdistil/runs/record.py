@@ -18,6 +18,7 @@ from rankdistil.config.choices import named_source, place_name
 from rankdistil.data.teacher_scores.folder import read_header
 from rankdistil.files import LOCK, changed_settings, fingerprint, holder, is_unfinished, read_json, write_json, write_text
 from rankdistil.inference.machine import processor
+from rankdistil.models.locate import EXPORT, require_as_written
 from rankdistil.processes import ranks
 from rankdistil.processes.stopping import Stopped
 
@@ -57,10 +58,14 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: if it is damaged.
     """
-    file = folder / "run.json"
+    file, fix = folder / "run.json", f"Remove the folder {folder} to run afresh."
     if not file.is_file():
         return None
-    return read_json(file, f"Remove the folder {folder} to run afresh.")
+    record = read_json(file, fix)
+    for key, kind in HELD.items():
+        if not isinstance(record.get(key), kind):
+            raise ValueError(f"{file} is damaged ({key} is {record.get(key)!r}). {fix}")
+    return record
 
 
 def begun(cfg: DictConfig, settings: dict[str, Any], parents: dict[str, Any]) -> dict[str, Any]:
@@ -124,6 +129,7 @@ def _commit() -> str:
         return "unknown"
 
 
+HELD = {"status": str, "settings": dict}  # what any ``run.json`` holds
 BEGUN = (LOCK, ".hydra")  # what a run writes before its run.json
 PRODUCTS = ("export/config.json", "scores/scores.json", "negatives.run")  # what a finished run leaves for others
 
@@ -149,7 +155,8 @@ def state(folder: Path, settings: dict[str, Any], tests: Sequence[dict[str, Any]
         tests: what it is asked to be tested on and how, for each split; None for a parent, of which its weights are used.
 
     Raises:
-        ValueError: if the folder holds a run made with other settings, naming each difference, or files that are no run.
+        ValueError: if the folder holds a run made with other settings, naming each difference, or files that are no run, or
+            a finished run's export was changed.
     """
     record = read_record(folder)
     if record is None:
@@ -169,6 +176,7 @@ def state(folder: Path, settings: dict[str, Any], tests: Sequence[dict[str, Any]
     if record["status"] == "finished":
         if not any((folder / product).is_file() for product in PRODUCTS):
             raise ValueError(f"{folder} is a finished run without its export. Remove the folder to run it again.")
+        require_as_written(folder / EXPORT)
         if tests is not None and (untested := _untested(record, tests)):
             return State("to test", f"finished {record['finished']}; {untested}: tested again")
         return State("finished", f"finished {record['finished']}, same settings")

@@ -42,8 +42,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from rankdistil.cli import run_command
-from rankdistil.files import require
 from rankdistil.processes.stopping import taken
+from rankdistil.words import require
 
 if TYPE_CHECKING:
     from rankdistil.serve.app import Service

@@ -26,7 +26,6 @@ from rankdistil.data.fetch import KINDS, Wanted, fetch, missing
 from rankdistil.data.files.bad_lines import Tolerance
 from rankdistil.data.files.folder import FolderSplit
 from rankdistil.data.settings import DataSettings
-from rankdistil.files import installing
 from rankdistil.inference.machine import require_bfloat16, resolve_precision
 from rankdistil.inference.stopwatch import TimingSettings
 from rankdistil.metrics.ranking import CUTOFF, ceiling
@@ -35,6 +34,7 @@ from rankdistil.models.locate import on_hub_only
 from rankdistil.processes import ranks
 from rankdistil.processes.group import TIMEOUT_S
 from rankdistil.teachers.scorers import token_lengths
+from rankdistil.words import installing
 
 WANDB_INIT_S = 6  # that W&B waits for its server; its own process may take 10 more to say so
 

@@ -26,7 +26,7 @@ from rankdistil.data.collections.texts import judgments, negative_candidates
 from rankdistil.data.files.trec_runs import forget_run
 from rankdistil.data.records import Candidate, Qrels, Ranking, TextBatch
 from rankdistil.data.teacher_scores.folder import HEADER, load_scores, texts_scored
-from rankdistil.files import called, require, write_json
+from rankdistil.files import called, write_json
 from rankdistil.metrics.ranking import write_run
 from rankdistil.processes.progress import Work
 from rankdistil.report.run import data_notes
@@ -38,6 +38,7 @@ from rankdistil.stages.test import build_runner
 from rankdistil.stages.train import quieten
 from rankdistil.teachers.scorers import COSINES, TextScorer, Vector
 from rankdistil.teachers.search import SHARD, Bounds, Hits, Mined, Rows, Vectors, id_order, pair_scores, search
+from rankdistil.words import require
 
 RUN, VECTORS = "negatives.run", "vectors"
 TOPS = (1, 10, 100)

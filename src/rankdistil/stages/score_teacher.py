@@ -28,7 +28,7 @@ from rankdistil.data.files.trec_runs import forget_run
 from rankdistil.data.records import ScoredPairs, TextBatch
 from rankdistil.data.stores.contents import tokenizer_fingerprint
 from rankdistil.data.teacher_scores.folder import HEADER, SHARD, shard_name, texts_scored
-from rankdistil.files import read_json, require, write_json
+from rankdistil.files import read_json, write_json
 from rankdistil.metrics.ranking import MAIN
 from rankdistil.models.checkpoints import load_ranker, load_tokenizer
 from rankdistil.models.families import max_positions
@@ -41,6 +41,7 @@ from rankdistil.stages import networks
 from rankdistil.stages.test import ScoringModule, build_runner
 from rankdistil.stages.train import quieten
 from rankdistil.teachers.scorers import Scorer, open_scorer
+from rankdistil.words import require
 
 FOLDER = "scores"
 PRECISION = {"float32": "32-true", "bfloat16": "bf16-true"}  # as Lightning calls them

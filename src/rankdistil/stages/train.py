@@ -40,6 +40,7 @@ from rankdistil.inference.export_files import write_export
 from rankdistil.models.bert import compile_layers, parameter_count
 from rankdistil.models.checkpoints import load_tokenizer, require_fitting
 from rankdistil.models.families import family_of, max_positions
+from rankdistil.models.locate import EXPORT, account
 from rankdistil.modules.stage import StageModule, validation_steps
 from rankdistil.report.run import conclude, conclude_language_model, data_notes
 from rankdistil.report.tables import print_plain
@@ -88,6 +89,8 @@ def run_stage(cfg: DictConfig, folder: Path, settings: dict[str, Any], parents: 
         with ended_together(), nullcontext() if again else failure_recorded(folder, record):
             if not again:
                 record |= _fit(cfg, folder, module, data, validated, logger)
+                if rank_zero_only.rank == 0:
+                    record[EXPORT] = account(folder / EXPORT)
             del module  # with its teacher and the optimiser's state, several times the network: they aren't needed any more
             if ranks:
                 tested = score_splits(cfg, folder, splits, networks.teacher_source(cfg) if asks_teacher(cfg) else None)

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 
 from rankdistil.files import read_json
-from rankdistil.models.checkpoints import COMPUTED_BY, COPY, named, read_raw, require_finite, require_whole
+from rankdistil.models.checkpoints import COMPUTED_BY, named, read_raw, require_finite
 from rankdistil.models.families import FAMILIES, max_positions
-from rankdistil.models.locate import locate
+from rankdistil.models.locate import COPY, locate, require_whole, used
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -42,13 +41,11 @@ def read_shape(path: str) -> "PreTrainedConfig":
 
     file, raw = read_raw(path)
     kind = raw.get("model_type")
-    if kind not in CONFIG_MAPPING:
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise ValueError(f"{file}: model_type is {kind!r}, which the installed transformers doesn't know.")
     values = {key: value for key, value in raw.items() if key != "model_type" and not key.endswith(COMPUTED_BY)}
-    try:
+    with used(file):
         return AutoConfig.for_model(kind, **values)
-    except (StrictDataclassError, ValueError, TypeError) as error:  # which the library tells without its file
-        raise ValueError(f"{path}: its config.json can't be used: {error}") from None
 
 
 def load_network(path: str, task: str, dtype: torch.dtype) -> "PreTrainedModel":
@@ -76,17 +73,16 @@ def load_network(path: str, task: str, dtype: torch.dtype) -> "PreTrainedModel":
     transformers.utils.logging.disable_progress_bar()
     if isinstance(source, Path):
         require_whole(source)
-        if not any(source.glob("*.safetensors")):
-            raise FileNotFoundError(f"{source} holds no .safetensors file; pickled weights are refused: they can run any code.")
-    network, info = auto.from_pretrained(
-        **named(source),
-        config=config,
-        dtype=dtype,
-        use_safetensors=True,
-        trust_remote_code=False,
-        ignore_mismatched_sizes=True,  # reported and refused below, with the names of the keys
-        output_loading_info=True,
-    )
+    with used(source, "network"):
+        network, info = auto.from_pretrained(
+            **named(source),
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # reported and refused below, with the names of the keys
+            output_loading_info=True,
+        )
     _require_all(path, task, network, info)
     require_finite(path, network)
     return network.eval()
@@ -125,7 +121,8 @@ def load_tokens(path: str) -> "PreTrainedTokenizerFast":
         config = source / "tokenizer_config.json"
         if config.is_file() and "auto_map" in read_json(config, COPY):
             raise ValueError(f"{config} asks for code of its own (auto_map); such checkpoints are refused.")
-    tokenizer = AutoTokenizer.from_pretrained(**named(source), trust_remote_code=False)
+    with used(source, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(**named(source), trust_remote_code=False)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(f"{path}: its tokenizer is a {type(tokenizer).__name__}; expected one with a tokenizer.json.")
     tokenizer.padding_side = "right"

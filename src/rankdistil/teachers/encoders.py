@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rankdistil.files import content, read_json, short_hash
-from rankdistil.models.checkpoints import COPY, require_finite
-from rankdistil.models.locate import locate
+from rankdistil.models.checkpoints import require_finite
+from rankdistil.models.locate import COPY, locate, used
 from rankdistil.teachers.architectures import ENCODER, MASKED, load_network
 
 MODULES = "modules.json"
@@ -224,7 +224,8 @@ def _load_dense(folder: Path) -> nn.Module:
         )
     if not file.is_file():
         raise FileNotFoundError(f"{file} isn't there; pickled weights are refused: they can run any code.")
-    weights = load_file(file)
+    with used(file):
+        weights = load_file(file)
     if not {"linear.weight"} <= weights.keys() <= {"linear.weight", "linear.bias"}:
         raise ValueError(f"{file} holds {', '.join(sorted(weights))}; expected linear.weight and linear.bias. {COPY}")
     matrix, bias = weights["linear.weight"].float(), weights.get("linear.bias")

@@ -30,7 +30,7 @@ from rankdistil.data.files.layout import (
     scalar_of,
     text_of,
 )
-from rankdistil.files import require
+from rankdistil.words import require
 
 CHUNK = 1 << 16
 COMPRESSED = (".gz", ".zst")

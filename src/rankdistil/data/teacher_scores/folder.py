@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankdistil.data.encode import Rows
-from rankdistil.files import called, content, require, written
+from rankdistil.files import called, content, written
+from rankdistil.words import require
 
 if TYPE_CHECKING:
     from rankdistil.data.collections.reader import Reader
