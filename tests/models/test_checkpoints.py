@@ -191,7 +191,7 @@ def test_a_ranker_is_refused_where_a_language_model_gets_a_new_head(folder):
     assert str(caught.value) == (
         f"teacher.path={folder} is a ranker (BertForSequenceClassification); expected a pretrained language model, without "
         f"a trained head. Name the one that the ranker started from. Or keep the ranker's head: teacher.export={folder} learns "
-        f"from the ranker, student.init_from=export:{folder} trains it further."
+        f"from the ranker, and student.init_from=export:{folder} trains it further, in a stage that ranks."
     )
     refuse_ranker(MINILM, "teacher.path=")
 

@@ -284,6 +284,7 @@ def test_other_tokens_than_the_teacher_s_are_refused_before_a_parent_is_trained(
         (("finetune", "student.init_from=subclone"), "teacher.path="),
         (("logit_distill", "student.init_from=teacher_layers", "teacher.scores=scores"), "teacher.path="),
         (("finetune", "student.init_from=pretrained:RANKER"), "student.init_from=pretrained:"),
+        (("lm_distill", "student.init_from=export:RANKER"), "student.init_from=export:"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

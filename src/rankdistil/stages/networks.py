@@ -211,8 +211,9 @@ def check_language_models(cfg: DictConfig) -> None:
     cut = start is not None and start.kind in CUT and not knows_ranker(cfg)
     if cfg.stage.learns == "teacher" or cfg.stage.teacher == "language_model" or cut:
         refuse_ranker(named_source(cfg), "teacher.path=")
-    if start is not None and start.kind == "pretrained":
-        refuse_ranker(start.path, "student.init_from=pretrained:")
+    loses_head = ("pretrained", "export") if cfg.stage.teacher == "language_model" else ("pretrained",)
+    if start is not None and start.kind in loses_head:
+        refuse_ranker(start.path, f"student.init_from={start.kind}:")
 
 
 def check_kind(cfg: DictConfig) -> None:
