@@ -296,8 +296,8 @@ def refuse_ranker(path: str, key: str) -> None:
     if (ranker := family_of(config).ranker) in (config.architectures or ()):
         raise ValueError(
             f"{key}{path} is a ranker ({ranker}); expected a pretrained language model, without a trained head. Name "
-            f"the one that the ranker started from. Or keep the ranker's head: teacher.export={path} learns from the ranker, and "
-            f"student.init_from=export:{path} trains it further, in a stage that ranks."
+            f"the one that the ranker started from. Or keep the ranker's head: teacher.export={path} learns from the ranker, "
+            f"and student.init_from=export:{path} trains it further, in a stage that ranks."
         )
 
 
