@@ -101,11 +101,22 @@ def test_every_dtype_is_in_a_table_of_its_own_and_float32_in_the_first(compared)
 def test_the_folder_holds_report_and_frontier_and_the_logger_s_file(compared) -> None:
     done, out = compared
     assert {path.name for path in out.iterdir()} == {
-        "report.md", "report.json", "latency.json", "frontier.png", "frontier.svg", "metrics.csv",
+        "report.md", "report.json", "latency.json", "frontier.png", "frontier.svg", "metrics.csv", "depth.png", "depth.svg",
     }  # fmt: skip
     assert (out / "frontier.png").read_bytes().startswith(b"\x89PNG")
     assert "![frontier](frontier.png)" in (out / "report.md").read_text()
     assert f"files: {out}/" in done.stdout
+
+
+def test_depth_goes_from_the_first_stage_to_the_ranker_at_the_measured_rate(compared) -> None:
+    found = rows(compared[1])
+    assert found["BM25"]["depth"] is found["test.run"]["depth"] is None
+    row = found["ranker_distill 2l"]
+    first, *_, last = row["depth"]["points"]
+    assert (first["candidates"], last["below"]) == (1, None)
+    assert first["value"] == pytest.approx(found["BM25"]["measures"]["nDCG@10"])
+    assert last["value"] == pytest.approx(row["measures"]["nDCG@10"])
+    assert first["ms"] == pytest.approx(row["speed"]["latency_ms_p50"] / 10)
 
 
 def test_a_run_that_is_tested_on_its_training_queries_is_marked_everywhere(procedures: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Rows of a comparison: seeds averaged, tests adjusted, agreement with the teacher; and the table they make."""
 
 import io
+import math
 
 import pytest
 from rich.console import Console
@@ -8,7 +9,7 @@ from support import FAST, SPEED, latency_row, timing
 
 from rankdistil.data.collections.splits import Leak
 from rankdistil.metrics.comparing import holm, randomisation_test
-from rankdistil.report.comparison import Member, Row, compare, judge
+from rankdistil.report.comparison import Member, Row, add_depths, compare, judge
 from rankdistil.report.document import legend, markdown, tables
 from rankdistil.report.results import Result, average, speed
 from rankdistil.report.verdict import verdict
@@ -152,6 +153,78 @@ def test_a_row_is_compared_with_its_start_once_every_seed_s_was_tested() -> None
         members = [BM25, *own]
         row = judge(compare(members, None, "BM25"), members, "BM25", None)[1]
         assert ("no different from its start (+0.3500, p 0.250)" in row.verdict[-1]) is said
+
+
+QUERIES = [f"q{number}" for number in range(8)]
+GRADES = {query: {"p15": 1} for query in QUERIES}
+CANDIDATES = [f"p{number}" for number in range(40)]
+
+
+def at_every_depth(order: list[str], timed: bool = False) -> Row:
+    """Re-rank the same forty candidates of eight queries, of which the sixteenth answers."""
+    named = {"first": CANDIDATES, "own 2l": order}
+    members = []
+    for name, row in named.items():
+        place = row.index("p15")
+        value = 1 / math.log2(place + 2) if place < 10 else 0.0
+        members.append(member(name, [value] * 8)._replace(ranking=dict.fromkeys(QUERIES, row)))
+    found = compare(members, None, "first")
+    times = timing(latency_row("own 2l", 80.0, candidates=40)) if timed else None
+    rows = [row._replace(speed=speed(times, row.name)) for row in found]
+    return add_depths(rows, members, GRADES, times)[1]
+
+
+def test_a_curve_over_depth_begins_at_the_first_stage_and_ends_at_the_ranker() -> None:
+    depth = at_every_depth(["p15", *(key for key in CANDIDATES if key != "p15")], timed=True).depth
+    assert [(point.candidates, point.value) for point in depth.points] == [(1, 0), (2, 0), (5, 0), (10, 0), (20, 1), (40, 1)]
+    assert [point.ms for point in depth.points] == [2, 4, 10, 20, 40, 80]
+    assert [point.below and point.below.difference for point in depth.points] == [1, 1, 1, 1, 0, None]
+    assert {point.below.p_value for point in depth.points[:4]} == {2 / 256}
+    assert {point.below.adjusted for point in depth.points[:4]} == {5 * 2 / 256}
+
+
+def test_the_verdict_says_where_the_gain_ends() -> None:
+    row = at_every_depth(["p15", *(key for key in CANDIDATES if key != "p15")], timed=True)
+    assert (row.depth.ends, row.depth.peak) == (20, None)
+    assert row.verdict == [
+        "own 2l: the gain ends at 20 candidates (nDCG@10 1.0000): 40 bring +0.0000, p 1.000; 40 ms a query, not 80"
+    ]
+
+
+def test_a_ranker_that_brings_up_worse_ones_from_far_below_peaks_and_decays() -> None:
+    row = at_every_depth([*CANDIDATES[25:], "p15", *(key for key in CANDIDATES[:25] if key != "p15")])
+    assert (row.depth.ends, row.depth.peak) == (1, 20)
+    assert row.verdict == ["own 2l: PEAKS at 20 candidates (nDCG@10 1.0000) and decays: 40 bring -1.0000, p 0.039"]
+
+
+def test_a_ranker_that_only_loses_says_so() -> None:
+    first, own = CANDIDATES[15:] + CANDIDATES[:15], CANDIDATES[::-1]
+    members = [
+        member(name, [0.0] * 8)._replace(ranking=dict.fromkeys(QUERIES, row)) for name, row in (("a", first), ("b", own))
+    ]
+    found = add_depths(compare(members, None, "a"), members, GRADES)[1].depth
+    assert (found.peak, found.told()) == (1, "RE-RANKING LOSES at every depth: 40 bring -1.0000, p 0.039")
+
+
+def test_a_ranker_that_changes_nothing_gains_at_no_depth_and_one_that_needs_all_says_so() -> None:
+    assert (
+        at_every_depth(CANDIDATES).depth.told()
+        == "no gain is found at any depth up to 40 candidates (40 bring +0.0000, p 1.000)"
+    )
+    last = {query: {"p39": 1} for query in QUERIES}
+    first, own = (
+        member(name, [0.0] * 8)._replace(ranking=dict.fromkeys(QUERIES, row))
+        for name, row in (("first", CANDIDATES), ("own", CANDIDATES[::-1]))
+    )
+    depth = add_depths(compare([first, own], None, "first"), [first, own], last)[1].depth
+    assert (depth.ends, depth.told()) == (40, "every candidate counts: fewer than 40 are found to be worse")
+
+
+def test_other_candidates_and_a_single_one_have_no_depth() -> None:
+    first = member("first", [0.0] * 8)._replace(ranking=dict.fromkeys(QUERIES, CANDIDATES))
+    for one in (first, first._replace(ranking={key: ["p15"] for key in QUERIES})):
+        own = one._replace(row="own", own_candidates=one is first)
+        assert [row.depth for row in add_depths(compare([one, own], None, "first"), [one, own], GRADES)] == [None, None]
 
 
 def printed(width: int) -> list[str]:

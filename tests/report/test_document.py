@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rankdistil.report.comparison import Difference, Row
-from rankdistil.report.document import markdown, write_report
+from rankdistil.report.comparison import Depth, Depths, Difference, Row
+from rankdistil.report.document import depth_section, markdown, write_report
 
 SPEED = {"latency_ms_p50": 1714.123456789, "latency_ms_max": 1800.0, "passages_per_second": 58.0, "parameters": 22_713_601}
 ROWS = [
@@ -47,6 +47,20 @@ def test_pictures_are_shown_once_and_none_where_nothing_was_timed(tmp_path: Path
     write_report(tmp_path, **REPORT | {"setup": None})
     assert "![" not in (tmp_path / "report.md").read_text()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["report.json", "report.md"]
+
+
+def test_a_chapter_follows_the_verdicts_and_holds_a_depth_curve_in_the_numbers(tmp_path: Path) -> None:
+    points = [Depth(1, 0.5, Difference(0.1, 0.001, 0.002), 1.5), Depth(10, 0.6, None, 15.0)]
+    rows = [ROWS[0], ROWS[1]._replace(depth=Depths(points, 10, None), verdict=["t: better"])]
+    write_report(tmp_path, **REPORT | {"rows": rows}, sections=depth_section(rows))
+    assert (
+        "- t: better\n\n## Depth\n\n| ranker | 1 | 10 | gain ends at | decays from |\n" in (tmp_path / "report.md").read_text()
+    )
+    assert "| teacher toy | 0.5000 (2 ms) | 0.6000 (15 ms) | 10 | - |" in (tmp_path / "report.md").read_text()
+    held = json.loads((tmp_path / "report.json").read_text())["rows"]
+    below = {"difference": 0.1, "p_value": 0.001, "adjusted": 0.002}
+    assert held[0]["depth"] is None
+    assert held[1]["depth"]["points"][0] == {"candidates": 1, "value": 0.5, "below": below, "ms": 1.5}
 
 
 def test_a_row_without_a_source_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ from rankdistil.models.families import max_positions
 from rankdistil.planning.plan import what_is_tested
 from rankdistil.planning.unread import unread_by_test
 from rankdistil.processes import ranks
-from rankdistil.report.comparison import Member, Row, check_names, compare, judge
-from rankdistil.report.document import legend, markdown, tables, write_report
-from rankdistil.report.frontier import draw_frontier
+from rankdistil.report.comparison import Member, Row, add_depths, check_names, compare, judge
+from rankdistil.report.document import depth_section, legend, markdown, tables, write_report
+from rankdistil.report.frontier import draw_depths, draw_frontier
 from rankdistil.report.results import (
     Result,
     Tied,
@@ -93,6 +93,7 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     timing = _time(cfg, timed, entries, settings, data)
     rows = [row._replace(speed=speed(timing, row.name)) for row in rows]
     rows = judge(rows, [first_stage, *members], first_stage.row, teacher, cfg.seed)
+    rows = add_depths(rows, [first_stage, *members], data.task("test").qrels, timing, cfg.seed)
     sources = {first_stage.row: [f"the candidates of {data.task('test').name}"]}
     for entry in entries:
         sources.setdefault(entry.row, []).append(entry.path)
@@ -106,13 +107,16 @@ def _report(
     """Print the tables and the verdicts, write report and plot (with the notes that were printed before), log the same."""
     screen, title = console(), f"{task.name}, {len(task.qrels)} queries"
     times = speed_columns(timing, {row.name: row.name for row in rows}, teacher)
+    sections = depth_section(rows)
     for table in [
         *tables(rows, title, teacher, baseline, screen.width),
         *([to_table(times, "inference time", framed=False)] if times else []),
+        *(table for section in sections for table in section.tables(screen.width)),
     ]:
         screen.print(table)
         screen.print()
     lines = [*legend(rows, teacher, baseline, len(task.qrels), task.topics, timing), *depth_note(depth)]
+    told = [f"{section.title.lower()}: {note}" for section in sections for note in section.notes]
     setup, pictures = None, []
     if timing is not None:
         setup = timing["setup"]
@@ -122,10 +126,11 @@ def _report(
         lines += timing_notes(None)
     if is_busy(timing):
         lines.append("frontier: not drawn, as it shows quality over time.")
-    write_report(out, rows, teacher, baseline, title, [*notes, *lines], setup, origin(), sources, pictures, times)
+    pictures += draw_depths(rows[1:], rows[0], out)
+    write_report(out, rows, teacher, baseline, title, [*notes, *lines], setup, origin(), sources, pictures, times, sections)
     named = ["report.md", "report.json", *(["latency.json"] if timing else []), *(file.name for file in pictures)]
     files = f"files: {out}/  {'  '.join(named)}"
-    print_plain(screen, [*lines, files, *(f"verdict: {line}" for row in rows for line in row.verdict)])
+    print_plain(screen, [*lines, *told, files, *(f"verdict: {line}" for row in rows for line in row.verdict)])
     _log(cfg, markdown(rows, teacher, baseline), rows, pictures, out)
 
 

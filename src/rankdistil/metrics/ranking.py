@@ -10,6 +10,8 @@ of a ranker that has none.
 
 import math
 from collections.abc import Mapping, Sequence
+from heapq import nsmallest
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -85,6 +87,36 @@ def is_collapsed(tied: int, of: int) -> bool:
 def passage_ids(ranking: Ranking) -> dict[str, list[str]]:
     """Return the order alone: passage ids of each query that has candidates, best first."""
     return {query_id: [hit.passage_id for hit in row] for query_id, row in ranking.items() if row}
+
+
+def depths(most: int) -> list[int]:
+    """List the numbers of candidates that a curve over depth shows: 1, 2, 5, 10, 20, 50 and so on, and the most."""
+    steps = (step * 10**power for power, step in product(range(len(str(most))), (1, 2, 5)))
+    return [*(step for step in steps if step < most), most]
+
+
+def at_depths(
+    first: Mapping[str, Sequence[str]], own: Mapping[str, Sequence[str]], wanted: Sequence[int]
+) -> dict[int, Ranking]:
+    """Rank as if only the first candidates had been re-ranked: these in a ranker's order, the others below them as they were.
+
+    One scoring of all candidates tells every depth, for a score is of its pair alone.
+
+    Args:
+        first: the candidates of each query in the first stage's order.
+        own: the same candidates in the ranker's order.
+        wanted: depths, each a number of candidates.
+
+    Returns:
+        By depth, of each query the first ``CUTOFF`` passages, which are all that nDCG@10 looks at, scored by place alone.
+    """
+    found: dict[int, Ranking] = {depth: {} for depth in wanted}
+    for query, row in first.items():
+        place = {passage: number for number, passage in enumerate(own[query])}
+        for depth, ranking in found.items():
+            top = [*nsmallest(CUTOFF, row[:depth], key=place.__getitem__), *row[depth:CUTOFF]]
+            ranking[query] = [Candidate(passage, -number) for number, passage in enumerate(top)]
+    return found
 
 
 def per_query(ranking: Ranking, qrels: Qrels, relevance_level: int = 1) -> dict[str, dict[str, float]]:

@@ -10,8 +10,10 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from rankdistil.data.collections.splits import Leak
-from rankdistil.metrics.comparing import Orders, holm, kendall_tau, overlap, randomisation_test
-from rankdistil.report.results import Result, average
+from rankdistil.data.records import Qrels, Ranking
+from rankdistil.metrics.comparing import LEVEL, Orders, holm, kendall_tau, overlap, randomisation_test, shown_p
+from rankdistil.metrics.ranking import MAIN, at_depths, depths, per_query
+from rankdistil.report.results import Result, Timing, average, milliseconds
 from rankdistil.report.verdict import verdict
 
 
@@ -45,6 +47,60 @@ class Difference(NamedTuple):
     adjusted: float
 
 
+class Depth(NamedTuple):
+    """One number of candidates.
+
+    Attributes:
+        candidates: re-ranked of each query; the others follow in the first stage's order.
+        value: mean nDCG@10 over queries.
+        below: the deepest one minus this one; None for the deepest.
+        ms: that so many take, see ``milliseconds``; None where no time is shown.
+    """
+
+    candidates: int
+    value: float
+    below: Difference | None
+    ms: float | None
+
+
+class Depths(NamedTuple):
+    """What each number of candidates brings.
+
+    Attributes:
+        points: by rising depth.
+        ends: the smallest depth from which on none is found worse than the deepest one: where the gain ends.
+        peak: the best of the depths that are found better than the deepest one; None where there is none.
+    """
+
+    points: list[Depth]
+    ends: int
+    peak: int | None
+
+    def at(self, candidates: int) -> Depth:
+        """Return the point of a depth."""
+        return next(point for point in self.points if point.candidates == candidates)
+
+    @property
+    def worth(self) -> Depth:
+        """The depth to re-rank: the peak, if the curve decays behind it, else where the gain ends."""
+        return self.at(self.ends if self.peak is None else self.peak)
+
+    def told(self) -> str:
+        """Say where the gain ends, in words."""
+        last, worth = self.points[-1], self.worth
+        saved = "" if worth.ms is None or worth is last else f"; {worth.ms:.0f} ms a query, not {last.ms:.0f}"
+        if worth is last:
+            return f"every candidate counts: fewer than {last.candidates} are found to be worse"
+        gap = f"{last.candidates} bring {worth.below.difference:+.4f}, {shown_p(worth.below.adjusted)}"
+        if self.peak == 1:
+            return f"RE-RANKING LOSES at every depth: {gap}"
+        if self.peak is not None:
+            return f"PEAKS at {worth.candidates} candidates ({MAIN} {worth.value:.4f}) and decays: {gap}{saved}"
+        if worth.candidates == 1:
+            return f"no gain is found at any depth up to {last.candidates} candidates ({gap})"
+        return f"the gain ends at {worth.candidates} candidates ({MAIN} {worth.value:.4f}): {gap}{saved}"
+
+
 class Row(NamedTuple):
     """One row of the table.
 
@@ -61,6 +117,7 @@ class Row(NamedTuple):
         verdict: lines that say whether it was worth it, added then too; none for the first stage.
         size: of its rankers' networks, as the name has it; empty where it has none.
         leak: test queries that it was trained on, of several seeds the worst; None where that isn't known.
+        depth: what each number of candidates brings; None for the first stage and where candidates differ.
     """
 
     name: str
@@ -75,6 +132,7 @@ class Row(NamedTuple):
     verdict: Sequence[str] = ()
     size: str = ""
     leak: Leak | None = None
+    depth: Depths | None = None
 
     @property
     def shown(self) -> str:
@@ -131,6 +189,63 @@ def judge(rows: Sequence[Row], members: Sequence[Member], first: str, teacher: s
         lines = [] if row.name == first else verdict(results[first], results[row.name], above, start, cures, seed).lines
         judged.append(row._replace(verdict=lines))
     return judged
+
+
+DEPTH_SAMPLES = 10_000  # of the signs of a test between two depths, of which a row has up to a dozen
+
+
+def add_depths(
+    rows: Sequence[Row], members: Sequence[Member], qrels: Qrels, timing: Timing | None = None, seed: int = 0
+) -> list[Row]:
+    """Add to each row what every number of candidates brings, from the scores that are there, and say so in its verdict.
+
+    Each depth is tested against the deepest, and p values are Holm-adjusted over the depths of a row: no depth is chosen by the
+    numbers it is then tested with.
+
+    Args:
+        rows: what ``compare`` made of the members.
+        members: as given to it, the first stage before all others.
+        qrels: judgments of the queries.
+        timing: content of ``latency.json``; None if nothing was timed.
+        seed: of the randomisation tests.
+    """
+    first, *others = members
+    wanted = depths(max(map(len, first.ranking.values()), default=1))
+    topics = next((one.result.topics for one in members if one.result.topics is not None), None)
+    added = []
+    for row in rows:
+        own = [member for member in others if member.row == row.name]
+        if not own or any(member.own_candidates for member in own) or len(wanted) < 2:
+            added.append(row)
+            continue
+        times = milliseconds(timing, row.name, wanted) or [None] * len(wanted)
+        found = _depths([at_depths(first.ranking, one.ranking, wanted) for one in own], qrels, times, topics, seed)
+        added.append(row._replace(depth=found, verdict=[*row.verdict, f"{row.name}: {found.told()}"]))
+    return added
+
+
+def _depths(
+    seeds: Sequence[Mapping[int, Ranking]],
+    qrels: Qrels,
+    times: Sequence[float | None],
+    topics: dict[str, str] | None,
+    seed: int,
+) -> Depths:
+    values = {}
+    for depth in seeds[0]:
+        of_seeds = [per_query(one[depth], qrels) for one in seeds]
+        values[depth] = {query: fmean(one[query][MAIN] for one in of_seeds) for query in qrels}
+    *shallow, last = values
+    tests = {depth: randomisation_test(values[last], values[depth], DEPTH_SAMPLES, seed, topics) for depth in shallow}
+    adjusted = holm({depth: test.p_value for depth, test in tests.items()})
+    below = {depth: Difference(test.difference, test.p_value, adjusted[depth]) for depth, test in tests.items()}
+    found = [depth for depth in shallow if adjusted[depth] < LEVEL]
+    worse = [depth for depth in found if below[depth].difference > 0]
+    better = [depth for depth in found if below[depth].difference < 0]
+    means = {depth: fmean(row.values()) for depth, row in values.items()}
+    points = [Depth(depth, means[depth], below.get(depth), ms) for depth, ms in zip(values, times, strict=True)]
+    ends = next(depth for depth in values if depth > max(worse, default=0))
+    return Depths(points, ends, max(better, key=means.__getitem__, default=None))
 
 
 def check_names(names: Iterable[str], teacher: str | None, baseline: str) -> None:

@@ -14,9 +14,9 @@ from rich.table import Table
 from rankdistil.files import write_json, write_text
 from rankdistil.metrics.comparing import describe_test, shown_p
 from rankdistil.metrics.ranking import MAIN
-from rankdistil.report.comparison import Difference, Row
+from rankdistil.report.comparison import DEPTH_SAMPLES, Difference, Row
 from rankdistil.report.results import Timing, is_busy, time_columns, timing_notes
-from rankdistil.report.tables import Column, names_column, to_markdown, to_table
+from rankdistil.report.tables import Column, Section, names_column, paged, to_markdown
 
 
 def tables(rows: Sequence[Row], title: str, teacher: str | None, baseline: str, width: int = 120) -> list[Table]:
@@ -30,12 +30,7 @@ def tables(rows: Sequence[Row], title: str, teacher: str | None, baseline: str, 
         width: characters of a line. A block of columns wider than that is folded by rich.
     """
     names, *blocks = _blocks(rows, teacher, baseline)
-    pages: list[list[Column]] = [names]
-    for block in blocks:
-        if len(pages[-1]) > len(names) and sum(column.width for column in [*pages[-1], *block]) > width:
-            pages.append([*names])
-        pages[-1] = [*pages[-1], *block]
-    return [to_table(page, title if number == 0 else None, framed=False) for number, page in enumerate(pages)]
+    return paged(names, blocks, title, width)
 
 
 def markdown(rows: Sequence[Row], teacher: str | None, baseline: str) -> str:
@@ -83,6 +78,28 @@ def legend(
     return [*leaks, *lines]
 
 
+def depth_section(rows: Sequence[Row]) -> list[Section]:
+    """Make the table of quality and time by the number of candidates; none where no row has one."""
+    known = [row for row in rows if row.depth is not None]
+    if not known:
+        return []
+    columns = [names_column("ranker", [row.shown for row in known])]
+    for number, point in enumerate(known[0].depth.points):
+        points = [row.depth.points[number] for row in known]
+        times = ["" if one.ms is None else f" ({one.ms:.0f} ms)" for one in points]
+        columns.append(Column(f"{point.candidates}", [f"{one.value:.4f}{ms}" for one, ms in zip(points, times, strict=True)]))
+    columns.append(Column("gain ends at", [f"{row.depth.ends}" for row in known]))
+    columns.append(Column("decays from", ["-" if row.depth.peak is None else f"{row.depth.peak}" for row in known]))
+    notes = [
+        f"{MAIN} if only so many candidates are re-ranked and the others follow as the first stage has them, from the same "
+        "scores"
+        + ("; ms: in proportion to what was timed" if any(row.depth.points[0].ms is not None for row in known) else ""),
+        f"gain ends at: from that depth on none is found worse than the deepest; decays from: the best depth that is found "
+        f"better than it (randomisation tests as above, {DEPTH_SAMPLES} samples, Holm-adjusted over a row's depths)",
+    ]
+    return [Section("Depth", columns, notes)]
+
+
 def _blocks(rows: Sequence[Row], teacher: str | None, baseline: str) -> list[list[Column]]:
     base = next((row.speed for row in rows if row.name == teacher), {})
     quality = [Column("seeds", [str(row.seeds) for row in rows])]
@@ -126,6 +143,7 @@ def write_report(
     sources: Mapping[str, Sequence[str]],
     pictures: Sequence[Path] = (),
     times: Sequence[Column] = (),
+    sections: Sequence[Section] = (),
 ) -> None:
     """Write ``report.md`` and ``report.json``, each in one step.
 
@@ -141,6 +159,7 @@ def write_report(
         sources: for each row's name the folders or commands that its rankers come from.
         pictures: files in the folder, shown in ``report.md`` if they are PNG.
         times: columns of a second table, of inference time; none if the first says it all.
+        sections: what follows the verdicts.
 
     Raises:
         ValueError: for a row without a source, or a number that is NaN.
@@ -164,6 +183,7 @@ def write_report(
     text += f"\n{to_markdown(times)}" if times else ""
     judged = "".join(f"- {line}\n" for row in rows for line in row.verdict)
     text += f"\n## Verdicts\n\n{judged}" if judged else ""
+    text += "".join(section.markdown() for section in sections)
     text += "".join(f"\n![{file.stem}]({file.name})\n" for file in pictures if file.suffix == ".png")
     text += "\n## Where the rows come from\n\n"
     text += "".join(f"- {row.name}: {', '.join(f'`{source}`' for source in sources[row.name])}\n" for row in rows)
@@ -171,6 +191,10 @@ def write_report(
     write_text(folder / "report.md", text)
 
 
-def _plain(row: Row) -> dict[str, Any]:
-    tests = {"against_teacher": row.against_teacher, "against_baseline": row.against_baseline, "leak": row.leak}
-    return row._asdict() | {key: test and test._asdict() for key, test in tests.items()}
+def _plain(value: Any) -> Any:
+    """Give tuples with named fields as objects, at any depth."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
