@@ -108,6 +108,14 @@ def test_the_folder_holds_report_and_frontier_and_the_logger_s_file(compared) ->
     assert f"files: {out}/" in done.stdout
 
 
+def test_differences_have_intervals_over_topics_and_what_ten_of_them_can_show(compared) -> None:
+    test = rows(compared[1])["ranker_distill 2l"]["against_teacher"]
+    low, high = test["interval"]
+    assert low <= test["difference"] <= high
+    assert test["detectable"] > 0
+    assert "| ranker_distill 2l - teacher minilm | " in (compared[1] / "report.md").read_text()
+
+
 def test_depth_goes_from_the_first_stage_to_the_ranker_at_the_measured_rate(compared) -> None:
     found = rows(compared[1])
     assert found["BM25"]["depth"] is found["test.run"]["depth"] is None

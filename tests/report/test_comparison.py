@@ -8,7 +8,7 @@ from rich.console import Console
 from support import FAST, SPEED, latency_row, timing
 
 from rankdistil.data.collections.splits import Leak
-from rankdistil.metrics.comparing import holm, randomisation_test
+from rankdistil.metrics.comparing import holm, over_seeds, randomisation_test
 from rankdistil.report.comparison import Member, Row, add_depths, compare, judge
 from rankdistil.report.document import legend, markdown, tables
 from rankdistil.report.results import Result, average, speed
@@ -124,6 +124,16 @@ def test_rankers_with_other_measures_and_an_unknown_measure_are_refused() -> Non
 def test_no_ranker_at_all_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^there is no ranker to compare\. Name run folders"):
         compare([], None, "BM25")
+
+
+def test_a_difference_has_an_interval_and_a_test_over_seeds_where_there_are_several() -> None:
+    found = rows()
+    assert found["BM25"].against_teacher.over_seeds is None
+    own = [one.result.values() for one in SEEDS]
+    assert found["distill 2l"].against_teacher.over_seeds == over_seeds(own, [TEACHER.result.values()])
+    low, high = found["distill 2l"].against_teacher.interval
+    assert low < -0.3375 < high
+    assert found["distill 2l"].against_teacher.detectable is None  # four questions can show nothing
 
 
 TOPICS = {"q0": "bees", "q1": "bees", "q2": "tides", "q3": "tides"}

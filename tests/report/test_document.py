@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from rankdistil.report.comparison import Depth, Depths, Difference, Row
-from rankdistil.report.document import depth_section, markdown, write_report
+from rankdistil.report.document import depth_section, difference_section, markdown, write_report
+from rankdistil.report.tables import to_markdown
 
 SPEED = {"latency_ms_p50": 1714.123456789, "latency_ms_max": 1800.0, "passages_per_second": 58.0, "parameters": 22_713_601}
 ROWS = [
@@ -27,7 +28,9 @@ def test_the_numbers_hold_raw_p_values_origin_setup_and_sources(tmp_path: Path) 
     content = json.loads((tmp_path / "report.json").read_text())
     assert list(content) == ["title", "written", "origin", "setup", "teacher", "baseline", "rows", "notes"]
     assert list(content["rows"][0]) == [*Row._fields, "sources"]
-    assert content["rows"][0]["against_teacher"] == {"difference": -1 / 3, "p_value": 1 / 10_001, "adjusted": 2 / 10_001}
+    unknown = {"interval": None, "detectable": None, "over_seeds": None}
+    tested = {"difference": -1 / 3, "p_value": 1 / 10_001, "adjusted": 2 / 10_001} | unknown
+    assert content["rows"][0]["against_teacher"] == tested
     assert content["rows"][1]["sources"] == REPORT["sources"]["teacher toy"]
     assert (content["origin"], content["setup"]) == (REPORT["origin"], REPORT["setup"])
 
@@ -58,9 +61,22 @@ def test_a_chapter_follows_the_verdicts_and_holds_a_depth_curve_in_the_numbers(t
     )
     assert "| teacher toy | 0.5000 (2 ms) | 0.6000 (15 ms) | 10 | - |" in (tmp_path / "report.md").read_text()
     held = json.loads((tmp_path / "report.json").read_text())["rows"]
-    below = {"difference": 0.1, "p_value": 0.001, "adjusted": 0.002}
     assert held[0]["depth"] is None
-    assert held[1]["depth"]["points"][0] == {"candidates": 1, "value": 0.5, "below": below, "ms": 1.5}
+    assert [point["ms"] for point in held[1]["depth"]["points"]] == [1.5, 15.0]
+    assert held[1]["depth"]["points"][0]["below"]["adjusted"] == 0.002
+
+
+def test_differences_are_told_with_interval_power_and_other_seeds_where_there_are_some(tmp_path: Path) -> None:
+    one = Difference(0.02, 0.04, 0.08, (-0.001, 0.041), 0.031, 0.0001)
+    rows = [ROWS[0]._replace(against_teacher=None), ROWS[1]._replace(against_baseline=one)]
+    (section,) = difference_section(rows, "teacher toy", "BM25")
+    assert to_markdown(section.columns).splitlines()[::2] == [
+        "| ranker | nDCG@10 | 95 % interval | p | Holm | detectable | p, other seeds |",
+        "| teacher toy - BM25 | +0.0200 | -0.0010 .. +0.0410 | 0.040 | 0.080 | 0.0310 | <0.001 |",
+    ]
+    (section,) = difference_section([rows[1]._replace(against_baseline=one._replace(over_seeds=None))], None, "BM25")
+    assert [column.header for column in section.columns][-1] == "detectable"
+    assert difference_section(rows[:1], None, "BM25") == []
 
 
 def test_a_row_without_a_source_is_refused_before_anything_is_written(tmp_path: Path) -> None:

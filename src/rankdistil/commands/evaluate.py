@@ -27,7 +27,7 @@ from rankdistil.planning.plan import what_is_tested
 from rankdistil.planning.unread import unread_by_test
 from rankdistil.processes import ranks
 from rankdistil.report.comparison import Member, Row, add_depths, check_names, compare, judge
-from rankdistil.report.document import depth_section, legend, markdown, tables, write_report
+from rankdistil.report.document import depth_section, difference_section, legend, markdown, tables, write_report
 from rankdistil.report.frontier import draw_depths, draw_frontier
 from rankdistil.report.results import (
     Result,
@@ -107,7 +107,7 @@ def _report(
     """Print the tables and the verdicts, write report and plot (with the notes that were printed before), log the same."""
     screen, title = console(), f"{task.name}, {len(task.qrels)} queries"
     times = speed_columns(timing, {row.name: row.name for row in rows}, teacher)
-    sections = depth_section(rows)
+    sections = [*difference_section(rows, teacher, baseline), *depth_section(rows)]
     for table in [
         *tables(rows, title, teacher, baseline, screen.width),
         *([to_table(times, "inference time", framed=False)] if times else []),

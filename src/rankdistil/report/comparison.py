@@ -11,7 +11,19 @@ from typing import NamedTuple
 
 from rankdistil.data.collections.splits import Leak
 from rankdistil.data.records import Qrels, Ranking
-from rankdistil.metrics.comparing import LEVEL, Orders, holm, kendall_tau, overlap, randomisation_test, shown_p
+from rankdistil.metrics.comparing import (
+    LEVEL,
+    Orders,
+    bootstrap_interval,
+    detectable,
+    holm,
+    kendall_tau,
+    over_seeds,
+    overlap,
+    randomisation_test,
+    shown_p,
+    unit_sums,
+)
 from rankdistil.metrics.ranking import MAIN, at_depths, depths, per_query
 from rankdistil.report.results import Result, Timing, average, milliseconds
 from rankdistil.report.verdict import verdict
@@ -40,11 +52,23 @@ class Member(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Attributes: difference: mean over queries; p_value: of this test alone; adjusted: by Holm over its family."""
+    """A tested difference between two rows.
+
+    Attributes:
+        difference: mean over queries.
+        p_value: of this test alone.
+        adjusted: by Holm over its family.
+        interval: ends of its 95 % confidence interval, see ``bootstrap_interval``.
+        detectable: smallest difference that this test alone finds with 80 % probability, see ``detectable``.
+        over_seeds: p value with seeds as a random effect, too, see ``over_seeds``; None where no row has several.
+    """
 
     difference: float
     p_value: float
     adjusted: float
+    interval: tuple[float, float] | None = None
+    detectable: float | None = None
+    over_seeds: float | None = None
 
 
 class Depth(NamedTuple):
@@ -161,8 +185,8 @@ def compare(
         rows.setdefault(member.row, []).append(member)
     _check(members, list(rows), teacher, baseline, measure)
     results = _results(rows)
-    above = {} if teacher is None else _family(results, teacher, measure, seed)
-    beside = _family(results, baseline, measure, seed)
+    above = {} if teacher is None else _family(results, rows, teacher, measure, seed)
+    beside = _family(results, rows, baseline, measure, seed)
     teachers = [] if teacher is None else rows[teacher]
     return [_row(results[name], row, above.get(name), beside.get(name), teachers) for name, row in rows.items()]
 
@@ -288,15 +312,21 @@ def _row(result: Result, row: list[Member], above: Difference | None, beside: Di
     )
 
 
-def _family(results: Mapping[str, Result], against: str, measure: str, seed: int) -> dict[str, Difference]:
-    base = results[against]
-    tests = {
-        name: randomisation_test(one.values(measure), base.values(measure), seed=seed, clusters=base.topics)
-        for name, one in results.items()
-        if name != against
-    }
-    adjusted = holm({name: test.p_value for name, test in tests.items()})
-    return {name: Difference(test.difference, test.p_value, adjusted[name]) for name, test in tests.items()}
+def _family(
+    results: Mapping[str, Result], rows: Mapping[str, Sequence[Member]], against: str, measure: str, seed: int
+) -> dict[str, Difference]:
+    base, found = results[against].values(measure), {}
+    topics, seeds = results[against].topics, {name: [one.result.values(measure) for one in row] for name, row in rows.items()}
+    for name, one in results.items():
+        if name == against:
+            continue
+        values = one.values(measure)
+        test = randomisation_test(values, base, seed=seed, clusters=topics)
+        units = unit_sums({query: value - base[query] for query, value in values.items()}, topics)
+        interval, random = bootstrap_interval(*units, seed=seed), over_seeds(seeds[name], seeds[against], topics)
+        found[name] = Difference(test.difference, test.p_value, 1.0, interval, detectable(*units), random)
+    adjusted = holm({name: one.p_value for name, one in found.items()})
+    return {name: one._replace(adjusted=adjusted[name]) for name, one in found.items()}
 
 
 def _agreement(row: list[Member], teachers: list[Member], how: Callable[[Orders, Orders], float | None]) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from rankdistil.files import write_json, write_text
-from rankdistil.metrics.comparing import describe_test, shown_p
+from rankdistil.metrics.comparing import POWER, RESAMPLES, describe_test, shown_p
 from rankdistil.metrics.ranking import MAIN
 from rankdistil.report.comparison import DEPTH_SAMPLES, Difference, Row
 from rankdistil.report.results import Timing, is_busy, time_columns, timing_notes
@@ -76,6 +76,38 @@ def legend(
         if teacher is not None and not is_busy(timing):
             lines.append("speed-up: the teacher's ms / query over the ranker's own")
     return [*leaks, *lines]
+
+
+def difference_section(rows: Sequence[Row], teacher: str | None, baseline: str) -> list[Section]:
+    """Make the table of differences with their intervals and what the tests could have seen; none of one row alone."""
+    pairs = [(row, name, test) for name, key in ((teacher, "against_teacher"), (baseline, "against_baseline")) if name
+             for row in rows if (test := getattr(row, key)) is not None]  # fmt: skip
+    if not pairs:
+        return []
+    names = names_column("ranker", [f"{row.shown} - {name}" for row, name, _ in pairs])
+    columns = [
+        names,
+        Column(MAIN, [f"{test.difference:+.4f}" for *_, test in pairs]),
+        Column("95 % interval", ["-" if test.interval is None else _shown_interval(test.interval) for *_, test in pairs]),
+        Column("p", [shown_p(test.p_value)[2:] for *_, test in pairs]),
+        Column("Holm", [shown_p(test.adjusted)[2:] for *_, test in pairs]),
+        Column("detectable", ["-" if test.detectable is None else f"{test.detectable:.4f}" for *_, test in pairs]),
+    ]
+    notes = [
+        f"95 % interval: bootstrap (BCa, {RESAMPLES} samples) of what the tests take for independent",
+        f"detectable: the smallest true difference that such a test alone finds with a probability of {POWER:.0%}; a "
+        "smaller one may be there unseen",
+    ]
+    if any(test.over_seeds is not None for *_, test in pairs):
+        values = ["-" if test.over_seeds is None else shown_p(test.over_seeds)[2:] for *_, test in pairs]
+        columns.append(Column("p, other seeds", values))
+        notes.append("p, other seeds: t-test with questions and seeds as random effects: would trainings with other seeds show "
+                     "it, too? Not adjusted")  # fmt: skip
+    return [Section("Differences", columns, notes)]
+
+
+def _shown_interval(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:+.4f} .. {interval[1]:+.4f}"
 
 
 def depth_section(rows: Sequence[Row]) -> list[Section]:
