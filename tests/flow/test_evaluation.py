@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -102,6 +103,7 @@ def test_the_folder_holds_report_and_frontier_and_the_logger_s_file(compared) ->
     done, out = compared
     assert {path.name for path in out.iterdir()} == {
         "report.md", "report.json", "latency.json", "frontier.png", "frontier.svg", "metrics.csv", "depth.png", "depth.svg",
+        "reliability.png", "reliability.svg",
     }  # fmt: skip
     assert (out / "frontier.png").read_bytes().startswith(b"\x89PNG")
     assert "![frontier](frontier.png)" in (out / "report.md").read_text()
@@ -114,6 +116,33 @@ def test_differences_have_intervals_over_topics_and_what_ten_of_them_can_show(co
     assert low <= test["difference"] <= high
     assert test["detectable"] > 0
     assert "| ranker_distill 2l - teacher minilm | " in (compared[1] / "report.md").read_text()
+
+
+def test_weights_and_probabilities_come_of_each_run_s_own_validation(compared) -> None:
+    found = rows(compared[1])
+    assert found["test.run"]["fusion"] is found["BM25"]["calibration"] is None
+    row = found["ranker_distill 2l"]
+    assert row["fusion"]["rrf"] - row["measures"]["nDCG@10"] == pytest.approx(row["fusion"]["rrf_gain"]["difference"])
+    assert sum(one["pairs"] for one in row["calibration"]["bins"]) == 100
+    assert "no fusion" not in compared[0].stdout
+    for chapter in ("Fusion with the first stage", "Probability of relevance", "Reliability"):
+        assert f"\n## {chapter}\n" in (compared[1] / "report.md").read_text()
+
+
+def test_a_run_without_its_validation_is_told_and_has_no_fusion(procedures: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(procedures / "lm_two_step/2l/seed0", tmp_path / "run")
+    (run / "valid.run").unlink()
+    done = evaluate(f"models={run}", f"paths.evaluations={tmp_path}", "folder=out", "callbacks.inference_time=null")
+    assert done.returncode == 0, done.stderr
+    assert f"no fusion and no probability of lm_two_step 2l: {run}/valid.run is not there: the run's " in done.stdout
+    assert rows(tmp_path / "out")["lm_two_step 2l"]["fusion"] is None
+
+
+@pytest.mark.parametrize("value", ["0", "1", "x"])
+def test_a_precision_that_is_none_is_told(tmp_path: Path, value: str) -> None:
+    done = evaluate(f"models={tmp_path}/none", f"precision={value}", f"paths.evaluations={tmp_path}", "folder=out")
+    shown = repr(value) if value == "x" else value
+    assert done.stderr == f"error: precision is {shown}; expected a number above 0 and below 1.\n"
 
 
 def test_depth_goes_from_the_first_stage_to_the_ranker_at_the_measured_rate(compared) -> None:

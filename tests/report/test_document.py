@@ -7,9 +7,18 @@ from typing import Any
 
 import pytest
 
-from rankdistil.report.comparison import Depth, Depths, Difference, Row
-from rankdistil.report.document import depth_section, difference_section, markdown, write_report
+from rankdistil.metrics.fitted import Bin, Calibration, Fusion, Platt, Precision, Threshold
+from rankdistil.report.comparison import Fused, Row
+from rankdistil.report.document import (
+    calibration_sections,
+    depth_section,
+    difference_section,
+    fusion_section,
+    markdown,
+    write_report,
+)
 from rankdistil.report.tables import to_markdown
+from rankdistil.report.verdict import Depth, Depths, Difference
 
 SPEED = {"latency_ms_p50": 1714.123456789, "latency_ms_max": 1800.0, "passages_per_second": 58.0, "parameters": 22_713_601}
 ROWS = [
@@ -77,6 +86,29 @@ def test_differences_are_told_with_interval_power_and_other_seeds_where_there_ar
     (section,) = difference_section([rows[1]._replace(against_baseline=one._replace(over_seeds=None))], None, "BM25")
     assert [column.header for column in section.columns][-1] == "detectable"
     assert difference_section(rows[:1], None, "BM25") == []
+
+
+def test_fusions_and_probabilities_are_told_with_their_tests_and_bins(tmp_path: Path) -> None:
+    gain = Difference(0.012, 0.02, 0.04)
+    fused = Fused([0.6, 0.8], [Fusion("rrf")] * 2, 0.612, 0.605, gain, gain._replace(difference=0.005, adjusted=1.0))
+    above, bins = Precision(0.9, (0.85, 0.94), 40, 0.5), [Bin(0.04, 0.05, 100), Bin(0.97, 0.9, 10)]
+    held = Calibration(Platt(2.0, -1.5), 0.0123, 0.3, bins, Threshold(1.75, 0.9, above), above._replace(share=0.8), 0.9)
+    lost = held._replace(threshold=None, test=None)
+    rows = [ROWS[0], *(ROWS[1]._replace(name=name, fusion=fused, calibration=one) for name, one in (("a", held), ("b", lost)))]
+    sections = [*fusion_section(rows), *calibration_sections(rows)]
+    assert [to_markdown(section.columns).splitlines()[2] for section in sections] == [
+        "| a | 0.6000 ±0.0100 | 0.6 .. 0.8 | 0.6120 | +0.0120 (p 0.040) | 0.6050 | +0.0050 (p 1.000) |",
+        "| a | sigmoid(2 score -1.5) | 0.0123 | 0.3000 | 1.75 | 0.900 (0.850 .. 0.940), 40 pairs, 50% | "
+        "0.800 (0.850 .. 0.940), 40 pairs, 50% |",
+        "| a | 0.050 (100) | 0.900 (10) |",
+    ]
+    assert [column.header for column in sections[2].columns] == ["ranker", "to 0.1", "to 1.0"]
+    assert sections[1].notes[-1] == "no clean separation at 90%: b"
+    write_report(tmp_path, **REPORT | {"rows": rows, "sources": {key: ["x"] for key in ("BM25", "a", "b")}}, sections=sections)
+    own = json.loads((tmp_path / "report.json").read_text())["rows"][1]
+    assert own["fusion"]["best"] == [{"method": "rrf", "weight": None}] * 2
+    assert own["calibration"]["threshold"]["valid"]["interval"] == [0.85, 0.94]
+    assert (fusion_section(ROWS), calibration_sections(ROWS)) == ([], [])
 
 
 def test_a_row_without_a_source_is_refused_before_anything_is_written(tmp_path: Path) -> None:

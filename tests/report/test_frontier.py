@@ -11,8 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from rankdistil.report.comparison import Depth, Depths, Row
-from rankdistil.report.frontier import draw_depths, draw_frontier, pareto
+from rankdistil.metrics.fitted import Bin, Calibration, Platt
+from rankdistil.report.comparison import Row
+from rankdistil.report.frontier import draw_depths, draw_frontier, draw_reliability, pareto
+from rankdistil.report.verdict import Depth, Depths
 
 
 def row(name: str, quality: float, latency: float | None, spread: float | None = None) -> Row:
@@ -128,6 +130,14 @@ def test_depths_are_drawn_for_the_rows_that_have_some_and_nothing_is_written_wit
     rows = [BUSY._replace(name=f"row {n}", depth=Depths(points, 20, None)) for n in range(14)]
     files = draw_depths([*ROWS, *rows], BM25, tmp_path)
     assert files == [tmp_path / "depth.png", tmp_path / "depth.svg"] == sorted(tmp_path.iterdir())
+    assert imread(files[0]).shape[:2] == (960, 1350)
+
+
+def test_reliability_is_drawn_for_the_rows_that_have_a_probability(tmp_path: Path) -> None:
+    assert draw_reliability(ROWS, tmp_path) == []
+    held = Calibration(Platt(1.0, 0.0), 0.1, 0.2, [Bin(0.05, 0.1, 50), Bin(0.6, 0.4, 5)], None, None, 0.9)
+    files = draw_reliability([*ROWS, *(BUSY._replace(name=f"row {n}", calibration=held) for n in range(14))], tmp_path)
+    assert files == [tmp_path / "reliability.png", tmp_path / "reliability.svg"] == sorted(tmp_path.iterdir())
     assert imread(files[0]).shape[:2] == (960, 1350)
 
 

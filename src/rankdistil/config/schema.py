@@ -142,6 +142,7 @@ TEXT_OR_NULL = expected("a text or null", lambda value: value is None or isinsta
 NUMBER = expected("a number", lambda value: type(value) in (int, float) and isfinite(value))
 WHOLE = expected("a whole number", lambda value: type(value) is int)
 SEED = whole(0, 2**32 - 1)
+SHARE = expected("a number above 0 and below 1", lambda value: isinstance(value, float) and 0 < value < 1)
 LOSSES = ("embedding", "hidden", "attention", "logits", "labels")
 STAGES = (
     "teacher",
@@ -241,6 +242,6 @@ EVALUATION: Section = dict.fromkeys(("method", "data", "logger")) | {
         lambda value: listed(value) and all(isinstance(model, str) and model for model in listed(value)),
     ),
     "against": {"teacher": None, "baseline": None},
-    "rescore": TRUTH, "seed": SEED, "folder": PLACE, "paths": {"evaluations": FOLDER}, "trainer": TRAINER,
+    "rescore": TRUTH, "precision": SHARE, "seed": SEED, "folder": PLACE, "paths": {"evaluations": FOLDER}, "trainer": TRAINER,
     "callbacks": {"inference_time": None, "gradient_shares": None},
 }  # fmt: skip

@@ -21,12 +21,12 @@ from rankdistil.metrics.comparing import (
     over_seeds,
     overlap,
     randomisation_test,
-    shown_p,
     unit_sums,
 )
+from rankdistil.metrics.fitted import RRF, Calibration, Fitted, Fusion, Split, calibration, fused_values
 from rankdistil.metrics.ranking import MAIN, at_depths, depths, per_query
 from rankdistil.report.results import Result, Timing, average, milliseconds
-from rankdistil.report.verdict import verdict
+from rankdistil.report.verdict import Depth, Depths, Difference, verdict
 
 
 class Member(NamedTuple):
@@ -40,6 +40,8 @@ class Member(NamedTuple):
         start: the same ranker before its training; None where that wasn't tested.
         cures: likely ones, should it rank badly.
         size: of its network, as the row's name has it; empty where it has none.
+        scores: its scores of the candidates; None where it ranks others.
+        fitted: what was fitted to its scores on validation; None without one.
     """
 
     row: str
@@ -49,80 +51,28 @@ class Member(NamedTuple):
     start: Result | None = None
     cures: Sequence[str] = ()
     size: str = ""
+    scores: Ranking | None = None
+    fitted: Fitted | None = None
 
 
-class Difference(NamedTuple):
-    """A tested difference between two rows.
-
-    Attributes:
-        difference: mean over queries.
-        p_value: of this test alone.
-        adjusted: by Holm over its family.
-        interval: ends of its 95 % confidence interval, see ``bootstrap_interval``.
-        detectable: smallest difference that this test alone finds with 80 % probability, see ``detectable``.
-        over_seeds: p value with seeds as a random effect, too, see ``over_seeds``; None where no row has several.
-    """
-
-    difference: float
-    p_value: float
-    adjusted: float
-    interval: tuple[float, float] | None = None
-    detectable: float | None = None
-    over_seeds: float | None = None
-
-
-class Depth(NamedTuple):
-    """One number of candidates.
+class Fused(NamedTuple):
+    """A row fused with the first stage.
 
     Attributes:
-        candidates: re-ranked of each query; the others follow in the first stage's order.
-        value: mean nDCG@10 over queries.
-        below: the deepest one minus this one; None for the deepest.
-        ms: that so many take, see ``milliseconds``; None where no time is shown.
+        weights: of the interpolation, of each seed.
+        best: of each seed's ways the one that validation prefers.
+        interpolation: mean nDCG@10 of the test over seeds and queries.
+        rrf: the same of reciprocal rank fusion.
+        interpolation_gain: interpolation less the row alone.
+        rrf_gain: reciprocal rank fusion less the row alone.
     """
 
-    candidates: int
-    value: float
-    below: Difference | None
-    ms: float | None
-
-
-class Depths(NamedTuple):
-    """What each number of candidates brings.
-
-    Attributes:
-        points: by rising depth.
-        ends: the smallest depth from which on none is found worse than the deepest one: where the gain ends.
-        peak: the best of the depths that are found better than the deepest one; None where there is none.
-    """
-
-    points: list[Depth]
-    ends: int
-    peak: int | None
-
-    def at(self, candidates: int) -> Depth:
-        """Return the point of a depth."""
-        return next(point for point in self.points if point.candidates == candidates)
-
-    @property
-    def worth(self) -> Depth:
-        """The depth to re-rank: the peak, if the curve decays behind it, else where the gain ends."""
-        return self.at(self.ends if self.peak is None else self.peak)
-
-    def told(self) -> str:
-        """Say where the gain ends, in words."""
-        last, worth = self.points[-1], self.worth
-        saved = "" if worth.ms is None or worth is last else f"; {worth.ms:.0f} ms a query, not {last.ms:.0f}"
-        if worth is last:
-            return f"every candidate counts: fewer than {last.candidates} are found to be worse"
-        gap = f"{last.candidates} bring {worth.below.difference:+.4f}, {shown_p(worth.below.adjusted)}"
-        if self.peak == 1:
-            return f"RE-RANKING LOSES at every depth: {gap}"
-        if self.peak is not None:
-            return f"PEAKS at {worth.candidates} candidates ({MAIN} {worth.value:.4f}) and decays: {gap}{saved}"
-        if worth.candidates == 1:
-            return f"no gain is found at any depth up to {last.candidates} candidates ({gap})"
-        return f"the gain ends at {worth.candidates} candidates ({MAIN} {worth.value:.4f}): {gap}{saved}"
+    weights: list[float]
+    best: list[Fusion]
+    interpolation: float
+    rrf: float
+    interpolation_gain: Difference
+    rrf_gain: Difference
 
 
 class Row(NamedTuple):
@@ -142,6 +92,8 @@ class Row(NamedTuple):
         size: of its rankers' networks, as the name has it; empty where it has none.
         leak: test queries that it was trained on, of several seeds the worst; None where that isn't known.
         depth: what each number of candidates brings; None for the first stage and where candidates differ.
+        fusion: with the first stage; None where nothing was fitted.
+        calibration: of one ranker of the row, as times are; None where no probability was fitted.
     """
 
     name: str
@@ -157,6 +109,8 @@ class Row(NamedTuple):
     size: str = ""
     leak: Leak | None = None
     depth: Depths | None = None
+    fusion: Fused | None = None
+    calibration: Calibration | None = None
 
     @property
     def shown(self) -> str:
@@ -215,6 +169,49 @@ def judge(rows: Sequence[Row], members: Sequence[Member], first: str, teacher: s
     return judged
 
 
+def add_fitted(rows: Sequence[Row], members: Sequence[Member], test: Split, seed: int = 0) -> list[Row]:
+    """Add to each row what was fitted on validation, measured on the test; p values are Holm-adjusted over all of them.
+
+    Args:
+        rows: what ``compare`` made of the members.
+        members: as given to it.
+        test: its candidates and judgments; a member's scores take the place of ``own``.
+        seed: of the randomisation tests.
+    """
+    added, tests = [], {}
+    for row in rows:
+        own = [one for one in members if one.row == row.name and one.fitted is not None and one.scores is not None]
+        if not own or len(own) < row.seeds:
+            added.append(row)
+            continue
+        splits = [test._replace(own=one.scores) for one in own]
+        row = row._replace(calibration=calibration(own[0].fitted, splits[0]))
+        fusions = [one.fitted.fusions for one in own]
+        if None not in fusions:
+            alone = average([one.result for one in own], row.name).values()
+            ways = {"interpolation": [each.interpolation for each in fusions], "rrf": [Fusion(RRF)] * len(own)}
+            values = {}
+            for name, way in ways.items():
+                of_seeds = [fused_values(split, each) for split, each in zip(splits, way, strict=True)]
+                values[name] = {query: fmean(one[query] for one in of_seeds) for query in alone}
+                tests[row.name, name] = _difference(values[name], alone, test.topics, seed)
+            found = {name: fmean(of.values()) for name, of in values.items()}
+            gains = {f"{name}_gain": tests[row.name, name] for name in ways}
+            weights, best = [each.interpolation.weight for each in fusions], [each.best for each in fusions]
+            row = row._replace(fusion=Fused(weights, best, **found, **gains))
+        added.append(row)
+    adjusted = holm({key: one.p_value for key, one in tests.items()})
+    for place, row in enumerate(added):
+        if row.fusion is not None:
+            gains = {
+                f"{name}_gain": tests[key, name]._replace(adjusted=adjusted[key, name])
+                for key, name in tests
+                if key == row.name
+            }
+            added[place] = row._replace(fusion=row.fusion._replace(**gains))
+    return added
+
+
 DEPTH_SAMPLES = 10_000  # of the signs of a test between two depths, of which a row has up to a dozen
 
 
@@ -269,7 +266,11 @@ def _depths(
     means = {depth: fmean(row.values()) for depth, row in values.items()}
     points = [Depth(depth, means[depth], below.get(depth), ms) for depth, ms in zip(values, times, strict=True)]
     ends = next(depth for depth in values if depth > max(worse, default=0))
-    return Depths(points, ends, max(better, key=means.__getitem__, default=None))
+    found = Depths(points, ends, max(better, key=means.__getitem__, default=None))
+    if found.worth.below is not None:  # what it is said of; of all depths intervals would take longer than all tests
+        interval = _difference(values[last], values[found.worth.candidates], topics, seed).interval
+        below[found.worth.candidates] = found.worth.below._replace(interval=interval)
+    return found._replace(points=[point._replace(below=below.get(point.candidates)) for point in points])
 
 
 def check_names(names: Iterable[str], teacher: str | None, baseline: str) -> None:
@@ -320,13 +321,17 @@ def _family(
     for name, one in results.items():
         if name == against:
             continue
-        values = one.values(measure)
-        test = randomisation_test(values, base, seed=seed, clusters=topics)
-        units = unit_sums({query: value - base[query] for query, value in values.items()}, topics)
-        interval, random = bootstrap_interval(*units, seed=seed), over_seeds(seeds[name], seeds[against], topics)
-        found[name] = Difference(test.difference, test.p_value, 1.0, interval, detectable(*units), random)
+        random = over_seeds(seeds[name], seeds[against], topics)
+        found[name] = _difference(one.values(measure), base, topics, seed)._replace(over_seeds=random)
     adjusted = holm({name: one.p_value for name, one in found.items()})
     return {name: one._replace(adjusted=adjusted[name]) for name, one in found.items()}
+
+
+def _difference(values: dict[str, float], base: dict[str, float], topics: dict[str, str] | None, seed: int) -> Difference:
+    """Test a difference, and say between which numbers it lies; nothing is adjusted yet."""
+    test = randomisation_test(values, base, seed=seed, clusters=topics)
+    units = unit_sums({query: value - base[query] for query, value in values.items()}, topics)
+    return Difference(test.difference, test.p_value, test.p_value, bootstrap_interval(*units, seed=seed), detectable(*units))
 
 
 def _agreement(row: list[Member], teachers: list[Member], how: Callable[[Orders, Orders], float | None]) -> float | None:

@@ -13,10 +13,12 @@ from rich.table import Table
 
 from rankdistil.files import write_json, write_text
 from rankdistil.metrics.comparing import POWER, RESAMPLES, describe_test, shown_p
+from rankdistil.metrics.fitted import BINS, Bin, Precision
 from rankdistil.metrics.ranking import MAIN
-from rankdistil.report.comparison import DEPTH_SAMPLES, Difference, Row
+from rankdistil.report.comparison import DEPTH_SAMPLES, Row
 from rankdistil.report.results import Timing, is_busy, time_columns, timing_notes
 from rankdistil.report.tables import Column, Section, names_column, paged, to_markdown
+from rankdistil.report.verdict import Difference, shown_interval
 
 
 def tables(rows: Sequence[Row], title: str, teacher: str | None, baseline: str, width: int = 120) -> list[Table]:
@@ -88,7 +90,7 @@ def difference_section(rows: Sequence[Row], teacher: str | None, baseline: str) 
     columns = [
         names,
         Column(MAIN, [f"{test.difference:+.4f}" for *_, test in pairs]),
-        Column("95 % interval", ["-" if test.interval is None else _shown_interval(test.interval) for *_, test in pairs]),
+        Column("95 % interval", ["-" if test.interval is None else shown_interval(test.interval) for *_, test in pairs]),
         Column("p", [shown_p(test.p_value)[2:] for *_, test in pairs]),
         Column("Holm", [shown_p(test.adjusted)[2:] for *_, test in pairs]),
         Column("detectable", ["-" if test.detectable is None else f"{test.detectable:.4f}" for *_, test in pairs]),
@@ -104,10 +106,6 @@ def difference_section(rows: Sequence[Row], teacher: str | None, baseline: str) 
         notes.append("p, other seeds: t-test with questions and seeds as random effects: would trainings with other seeds show "
                      "it, too? Not adjusted")  # fmt: skip
     return [Section("Differences", columns, notes)]
-
-
-def _shown_interval(interval: tuple[float, float]) -> str:
-    return f"{interval[0]:+.4f} .. {interval[1]:+.4f}"
 
 
 def depth_section(rows: Sequence[Row]) -> list[Section]:
@@ -130,6 +128,76 @@ def depth_section(rows: Sequence[Row]) -> list[Section]:
         f"better than it (randomisation tests as above, {DEPTH_SAMPLES} samples, Holm-adjusted over a row's depths)",
     ]
     return [Section("Depth", columns, notes)]
+
+
+def fusion_section(rows: Sequence[Row]) -> list[Section]:
+    """Make the table of fusions with the first stage; none where nothing was fitted."""
+    known = [(row, row.fusion) for row in rows if row.fusion is not None]
+    if not known:
+        return []
+    columns = [
+        names_column("ranker", [row.shown for row, _ in known]),
+        Column("alone", [_value(row, MAIN) for row, _ in known]),
+        Column("weight", [_range(one.weights) for _, one in known]),
+        Column("interpolation", [f"{one.interpolation:.4f}" for _, one in known]),
+        Column("less alone", [_difference(one.interpolation_gain) for _, one in known]),
+        Column("RRF", [f"{one.rrf:.4f}" for _, one in known]),
+        Column("less alone", [_difference(one.rrf_gain) for _, one in known]),
+    ]
+    notes = [
+        f"{MAIN} of the test; interpolation: weight times the ranker's score plus the rest times the first stage's, each from "
+        "0 to 1 among a query's candidates, the weight chosen on validation; RRF: reciprocal rank fusion, of ranks alone",
+        f"p: randomisation test as above, Holm-adjusted over {2 * len(known)} comparisons",
+    ]
+    return [Section("Fusion with the first stage", columns, notes)]
+
+
+def calibration_sections(rows: Sequence[Row]) -> list[Section]:
+    """Make the tables of probabilities and of how they hold; none where none was fitted."""
+    known = [(row.shown, row.calibration) for row in rows if row.calibration is not None]
+    if not known:
+        return []
+    wished, names = known[0][1].wished, names_column("ranker", [name for name, _ in known])
+    columns = [
+        names,
+        Column("probability", [f"sigmoid({one.platt.slope:.3g} score {one.platt.offset:+.3g})" for _, one in known], text=True),
+        Column("ECE", [f"{one.error:.4f}" for _, one in known]),
+        Column("of the sigmoid", [f"{one.plain_error:.4f}" for _, one in known]),
+        Column("threshold", ["none" if one.threshold is None else f"{one.threshold.score:.3g}" for _, one in known]),
+        Column("validation", [_precision(one.threshold and one.threshold.valid) for _, one in known]),
+        Column("test", [_precision(one.test) for _, one in known]),
+    ]
+    lost = [name for name, one in known if one.threshold is None]
+    notes = [
+        "probability that a pair is judged relevant: Platt's fit to validation; what nobody judged counts as not relevant",
+        f"ECE: expected calibration error on the test, {BINS} bins of equal width; beside it that of the score's plain sigmoid",
+        f"threshold: the lowest score from which on {wished:.0%} of the validation's pairs are relevant (precision=...); beside"
+        " it the share there and on the test, with its 95 % interval, pairs, and the share of all relevant pairs among them",
+        *([f"no clean separation at {wished:.0%}: {', '.join(lost)}"] if lost else []),
+    ]
+    bins = [names]
+    for number in range(BINS):
+        found = [next((one for one in each.bins if _place(one) == number), None) for _, each in known]
+        cells = ["-" if one is None else f"{one.relevant:.3f} ({one.pairs})" for one in found]
+        if any(found):
+            bins.append(Column(f"to {(number + 1) / BINS:.1f}", cells))
+    told = ["share of the test's pairs that is relevant, and how many there are, by their probability"]
+    return [Section("Probability of relevance", columns, notes), Section("Reliability", bins, told)]
+
+
+def _place(one: Bin) -> int:
+    return min(int(one.predicted * BINS), BINS - 1)
+
+
+def _precision(found: Precision | None) -> str:
+    if found is None:
+        return "-"
+    low, high = found.interval or (0.0, 1.0)
+    return f"{found.share:.3f} ({low:.3f} .. {high:.3f}), {found.pairs} pairs, {found.recall:.0%}"
+
+
+def _range(numbers: Sequence[float]) -> str:
+    return " .. ".join(f"{number:g}" for number in sorted({min(numbers), max(numbers)}))
 
 
 def _blocks(rows: Sequence[Row], teacher: str | None, baseline: str) -> list[list[Column]]:

@@ -128,6 +128,35 @@ def draw_depths(rows: Sequence[Row], first_stage: Row, folder: Path) -> list[Pat
     return [_save(figure, folder / f"depth.{kind}") for kind in ("png", "svg")]
 
 
+def draw_reliability(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Draw the share of relevant pairs over their probability into ``reliability.png`` and ``reliability.svg``.
+
+    Args:
+        rows: of the comparison; those without a probability are left out.
+        folder: where the files go.
+
+    Returns:
+        The files; none, and nothing is written, if no row has one.
+    """
+    from matplotlib.figure import Figure
+
+    known = [row for row in rows if row.calibration is not None]
+    if not known:
+        return []
+    figure = Figure(figsize=(9, max(6.4, 0.23 * (len(known) + 4))), dpi=150, layout="constrained")
+    axes = figure.add_subplot(aspect="equal", xlim=(0, 1), ylim=(0, 1))
+    axes.set_xlabel("probability, fitted on validation")
+    axes.set_ylabel("share of the test's pairs that is relevant")
+    axes.plot((0, 1), (0, 1), color=GREY, linestyle="--", linewidth=1, label="as they should be")
+    _plain_frame(axes)
+    for number, row in enumerate(known):
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
+        predicted, relevant, _ = zip(*row.calibration.bins, strict=True)
+        axes.plot(predicted, relevant, color=colour, marker=marker, markersize=5, linewidth=1.2, label=row.shown)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    return [_save(figure, folder / f"reliability.{kind}") for kind in ("png", "svg")]
+
+
 def _split(row: Row) -> tuple[str, str]:
     """Procedure and size: ``lm_distill 6l`` -> ``lm_distill``, ``6l``; what follows the size is the procedure's."""
     before, _, after = row.name.partition(f" {row.size}") if row.size else (row.name, "", "")
@@ -152,6 +181,10 @@ def _axes(axes: "Axes", limits: tuple[float, float], ticks: Sequence[float]) -> 
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_ylabel(MAIN)
+    _plain_frame(axes)
+
+
+def _plain_frame(axes: "Axes") -> None:
     axes.grid(color="#e5e5e5", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""Verdict on a ranker in one sentence: against its first stage, its start and its teacher, with what it costs.
+"""Verdict on a ranker: against its first stage, its start and its teacher, with what it costs; how many candidates it is worth.
 
 Differences are named by test, never by their sign. What makes a ranker useless is said in capitals, with the likely cures.
 """
@@ -11,6 +11,86 @@ from rankdistil.metrics.ranking import CUTOFF, MAIN, is_collapsed
 from rankdistil.report.results import TIME, Result
 
 COLLAPSE_CURES = ("a lower stage.lr", "another seed")
+
+
+class Difference(NamedTuple):
+    """A tested difference between two rows.
+
+    Attributes:
+        difference: mean over queries.
+        p_value: of this test alone.
+        adjusted: by Holm over its family.
+        interval: ends of its 95 % confidence interval, see ``bootstrap_interval``.
+        detectable: smallest difference that this test alone finds with 80 % probability, see ``detectable``.
+        over_seeds: p value with seeds as a random effect, too, see ``over_seeds``; None where no row has several.
+    """
+
+    difference: float
+    p_value: float
+    adjusted: float
+    interval: tuple[float, float] | None = None
+    detectable: float | None = None
+    over_seeds: float | None = None
+
+
+class Depth(NamedTuple):
+    """One number of candidates.
+
+    Attributes:
+        candidates: re-ranked of each query; the others follow in the first stage's order.
+        value: mean nDCG@10 over queries.
+        below: the deepest one minus this one; None for the deepest.
+        ms: that so many take, see ``milliseconds``; None where no time is shown.
+    """
+
+    candidates: int
+    value: float
+    below: Difference | None
+    ms: float | None
+
+
+class Depths(NamedTuple):
+    """What each number of candidates brings.
+
+    Attributes:
+        points: by rising depth.
+        ends: the smallest depth from which on none is found worse than the deepest one: where the gain ends.
+        peak: the best of the depths that are found better than the deepest one; None where there is none.
+    """
+
+    points: list[Depth]
+    ends: int
+    peak: int | None
+
+    def at(self, candidates: int) -> Depth:
+        """Return the point of a depth."""
+        return next(point for point in self.points if point.candidates == candidates)
+
+    @property
+    def worth(self) -> Depth:
+        """The depth to re-rank: the peak, if the curve decays behind it, else where the gain ends."""
+        return self.at(self.ends if self.peak is None else self.peak)
+
+    def told(self) -> str:
+        """Say where the gain ends, in words."""
+        last, worth = self.points[-1], self.worth
+        saved = "" if worth.ms is None or worth is last else f"; {worth.ms:.0f} ms a query, not {last.ms:.0f}"
+        if worth is last:
+            return f"every candidate counts: fewer than {last.candidates} are found to be worse"
+        within = "" if worth.below.interval is None else f" ({shown_interval(worth.below.interval)})"
+        gap = f"{last.candidates} bring {worth.below.difference:+.4f}{within}, {shown_p(worth.below.adjusted)}"
+        if self.peak == 1:
+            return f"RE-RANKING LOSES at every depth: {gap}"
+        if self.peak is not None:
+            return f"PEAKS at {worth.candidates} candidates ({MAIN} {worth.value:.4f}) and decays: {gap}{saved}"
+        if worth.candidates == 1:
+            return f"no gain is found at any depth up to {last.candidates} candidates ({gap})"
+        return f"no gain is found beyond {worth.candidates} candidates ({MAIN} {worth.value:.4f}): {gap}{saved}"
+
+
+def shown_interval(interval: tuple[float, float]) -> str:
+    """Write the ends of an interval of a difference."""
+    return f"{interval[0]:+.4f} .. {interval[1]:+.4f}"
 
 
 class Verdict(NamedTuple):
