@@ -145,6 +145,16 @@ def test_a_precision_that_is_none_is_told(tmp_path: Path, value: str) -> None:
     assert done.stderr == f"error: precision is {shown}; expected a number above 0 and below 1.\n"
 
 
+def test_where_the_best_student_hurts_is_told_with_texts(compared) -> None:
+    harm = json.loads((compared[1] / "report.json").read_text())["harm"]
+    found = rows(compared[1])
+    best = max((name for name in ROWS[2:5]), key=lambda name: found[name]["measures"]["nDCG@10"])
+    assert harm["ranker"] == best
+    assert sum(group["queries"] for group in harm["groups"][:3] if group["name"].startswith("query of")) == 10
+    assert all(one["after"] < one["before"] and one["answer"] for one in harm["queries"])
+    assert "\n## Where it hurts\n" in (compared[1] / "report.md").read_text()
+
+
 def test_depth_goes_from_the_first_stage_to_the_ranker_at_the_measured_rate(compared) -> None:
     found = rows(compared[1])
     assert found["BM25"]["depth"] is found["test.run"]["depth"] is None

@@ -28,15 +28,13 @@ from rankdistil.metrics.fitted import (
     calibration,
     calibration_error,
     fit,
-    fit_fusion,
     fit_platt,
     fit_threshold,
-    fused_values,
     reliability,
     restored,
     stored,
 )
-from rankdistil.metrics.ranking import ranked
+from rankdistil.metrics.ranking import fit_fusion, fused_values, ranked
 
 
 def split(seed: int, queries: int = 12, passages: int = 30) -> Split:
@@ -161,7 +159,7 @@ def test_a_probability_of_one_is_in_the_last_bin() -> None:
 
 
 def test_a_fitted_probability_is_nearer_to_the_truth_than_the_score_s_sigmoid() -> None:
-    found = calibration(fit(split(4, 80), 0.9, True), split(5, 80))
+    found = calibration(fit(split(4, 80), 0.9, None), split(5, 80))
     assert found.error < 0.03 < 0.1 < found.plain_error
 
 
@@ -210,9 +208,9 @@ def test_topics_are_what_intervals_draw() -> None:
 
 
 def test_what_an_export_keeps_comes_back() -> None:
-    fitted = fit(split(9, 40), 0.6, True)
+    fitted = fit(split(9, 40), 0.6, fit_fusion(split(9)))
     assert restored(stored(fitted)) == (fitted.fusions.best, fitted.platt)
-    assert restored(stored(fit(ONE, 0.9, False))) == (None, fit(ONE, 0.9, False).platt)
+    assert restored(stored(fit(ONE, 0.9, None))) == (None, fit(ONE, 0.9, None).platt)
     assert stored(fitted)["threshold"]["valid"]["pairs"] == fitted.threshold.valid.pairs
 
 

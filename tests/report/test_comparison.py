@@ -11,7 +11,8 @@ from support import FAST, SPEED, latency_row, timing
 from rankdistil.data.collections.splits import Leak
 from rankdistil.data.records import Candidate
 from rankdistil.metrics.comparing import holm, over_seeds, randomisation_test
-from rankdistil.metrics.fitted import Fusion, Split, fit, fused_values
+from rankdistil.metrics.fitted import Fusion, Split, fit
+from rankdistil.metrics.ranking import fit_fusion, fused_values
 from rankdistil.report.comparison import Member, Row, add_depths, add_fitted, compare, judge
 from rankdistil.report.document import legend, markdown, tables
 from rankdistil.report.results import Result, average, speed
@@ -250,7 +251,7 @@ def fitted_rows() -> tuple[list[Row], Split]:
     first = {query: sorted(bad, key=lambda hit: -hit.score) if half else good for query, half in halves.items()}
     valid = Split(own, first, GRADES)
     members = [member("first", [0.0] * 4 + [1.0] * 4), *(member("own 2l", [1.0] * 4 + [0.0] * 4) for _ in range(2))]
-    fitted = fit(valid, 0.5, True)
+    fitted = fit(valid, 0.5, fit_fusion(valid))
     members[1:] = [one._replace(scores=own, fitted=fitted) for one in members[1:]]
     return add_fitted(compare(members, None, "first"), members, valid._replace(own={})), valid
 
@@ -259,7 +260,7 @@ def test_a_fusion_is_measured_on_the_test_against_the_row_alone() -> None:
     rows, split = fitted_rows()
     assert (rows[0].fusion, rows[0].calibration) == (None, None)
     found = rows[1].fusion
-    way = fit(split, 0.5, True).fusions.interpolation
+    way = fit_fusion(split).interpolation
     assert found.weights == [way.weight] * 2
     assert found.interpolation == pytest.approx(fmean(fused_values(split, way).values()))
     assert found.rrf == pytest.approx(fmean(fused_values(split, Fusion("rrf")).values()))
@@ -269,7 +270,7 @@ def test_a_fusion_is_measured_on_the_test_against_the_row_alone() -> None:
 
 def test_a_row_of_which_one_seed_has_no_validation_has_no_fusion_and_an_unordered_first_stage_neither() -> None:
     _, split = fitted_rows()
-    one = member("own 2l", [0.5] * 8)._replace(scores=split.own, fitted=fit(split, 0.5, False))
+    one = member("own 2l", [0.5] * 8)._replace(scores=split.own, fitted=fit(split, 0.5, None))
     for others, calibrated in (([], True), ([member("own 2l", [0.5] * 8)], False)):
         members = [member("first", [0.5] * 8), one, *others]
         row = add_fitted(compare(members, None, "first"), members, split)[1]

@@ -1,6 +1,7 @@
 """The command ``evaluate.py``: finished rankers compared in one table, one plot, one folder."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,28 @@ from rankdistil.data.records import Ranking
 from rankdistil.files import filled, write_json
 from rankdistil.inference.stopwatch import Processes, Timed, TimingSettings, time_rankers, wanted_queries
 from rankdistil.metrics.fitted import Split, fit
-from rankdistil.metrics.ranking import means, passage_ids, per_query, random_order, read_run, tied_queries, with_choice
+from rankdistil.metrics.ranking import (
+    fit_fusion,
+    means,
+    passage_ids,
+    per_query,
+    random_order,
+    read_run,
+    tied_queries,
+    with_choice,
+)
 from rankdistil.models.checkpoints import load_tokenizer, read_config
 from rankdistil.models.families import max_positions
 from rankdistil.planning.plan import what_is_tested
 from rankdistil.planning.unread import unread_by_test
 from rankdistil.processes import ranks
-from rankdistil.report.comparison import Member, Row, add_depths, add_fitted, check_names, compare, judge
+from rankdistil.report.comparison import Member, Row, add_depths, add_fitted, check_names, compare, harm_of_best, judge
 from rankdistil.report.document import (
     calibration_sections,
     depth_section,
     difference_section,
     fusion_section,
+    harm_section,
     legend,
     markdown,
     tables,
@@ -53,7 +64,7 @@ from rankdistil.report.results import (
 )
 from rankdistil.report.run import data_notes
 from rankdistil.report.tables import print_plain, to_table
-from rankdistil.report.verdict import depth_note, likely_cures
+from rankdistil.report.verdict import Harm, depth_note, likely_cures
 from rankdistil.runs.entries import Entry, find_entries
 from rankdistil.runs.record import origin
 from rankdistil.stages import data as run_data
@@ -108,21 +119,22 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     rows = add_depths(rows, [first_stage, *members], task.qrels, timing, cfg.seed)
     test = Split({}, task.candidates, task.qrels, settings.data.test_relevance_level, task.topics)
     rows = add_fitted(rows, members, test, cfg.seed)
+    harm = harm_of_best(rows, [first_stage, *members], teacher, test, partial(data.pairs, "test"))
     sources = {first_stage.row: [f"the candidates of {task.name}"]}
     for entry in entries:
         sources.setdefault(entry.row, []).append(entry.path)
-    _report(cfg, rows, teacher, baseline, task, settings.data.depth, timing, notes, sources, out)
+    _report(cfg, rows, teacher, baseline, task, settings.data.depth, timing, notes, sources, harm, out)
 
 
 def _report(
     cfg: DictConfig, rows: Sequence[Row], teacher: str | None, baseline: str, task: RerankingTask, depth: int,
-    timing: Timing | None, notes: Sequence[str], sources: Mapping[str, Sequence[str]], out: Path,
+    timing: Timing | None, notes: Sequence[str], sources: Mapping[str, Sequence[str]], harm: Harm | None, out: Path,
 ) -> None:  # fmt: skip
     """Print the tables and the verdicts, write report and plot (with the notes that were printed before), log the same."""
     screen, title = console(), f"{task.name}, {len(task.qrels)} queries"
     times = speed_columns(timing, {row.name: row.name for row in rows}, teacher)
     sections = [*difference_section(rows, teacher, baseline), *depth_section(rows), *fusion_section(rows)]
-    sections += calibration_sections(rows)
+    sections += calibration_sections({row.shown: row.calibration for row in rows if row.calibration is not None})
     for table in [
         *tables(rows, title, teacher, baseline, screen.width),
         *([to_table(times, "inference time", framed=False)] if times else []),
@@ -142,7 +154,10 @@ def _report(
     if is_busy(timing):
         lines.append("frontier: not drawn, as it shows quality over time.")
     pictures += [*draw_depths(rows[1:], rows[0], out), *draw_reliability(rows, out)]
-    write_report(out, rows, teacher, baseline, title, [*notes, *lines], setup, origin(), sources, pictures, times, sections)
+    chapters = [*sections, *harm_section(harm)]  # which is to be read, not to scroll by
+    write_report(
+        out, rows, teacher, baseline, title, [*notes, *lines], setup, origin(), sources, pictures, times, chapters, harm
+    )
     named = ["report.md", "report.json", *(["latency.json"] if timing else []), *(file.name for file in pictures)]
     files = f"files: {out}/  {'  '.join(named)}"
     print_plain(screen, [*lines, *told, files, *(f"verdict: {line}" for row in rows for line in row.verdict)])
@@ -279,16 +294,17 @@ def _fitted(
     members: Sequence[Member], entries: Sequence[Entry], wished: float, ordered: bool
 ) -> tuple[list[Member], list[str]]:
     """Add what is fitted to each ranker's scores on its run's validation; and say why, where that can't be."""
-    opened: dict[str, RerankingTask] = {}
+    opened: dict[str, RankingDataModule] = {}
     found, told = [], {}
     for member, entry in zip(members, entries, strict=True):
         if entry.kind == "run":
             try:
-                valid, task = stage_test.read_validation(entry.run, opened)
+                valid, _ = stage_test.read_validation(entry.run, opened)
             except (FileNotFoundError, ValueError) as error:
                 told[f"no fusion and no probability of {member.row}: {error}"] = None
             else:
-                member = member._replace(fitted=fit(valid, wished, ordered and is_ordered(task.candidates)))
+                fusions = fit_fusion(valid) if ordered and is_ordered(valid.first) else None
+                member = member._replace(fitted=fit(valid, wished, fusions))
         found.append(member)
     return found, [*told]
 

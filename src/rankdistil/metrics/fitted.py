@@ -3,18 +3,18 @@
 Both are fitted on validation queries and measured on test queries: a weight or a threshold chosen on the test would look better
 than it is. scikit-learn's ``CalibratedClassifierCV`` was rejected, as the base install doesn't have it; tests hold Platt's fit
 against it. Isotonic regression was rejected, too: its steps tie scores, and need more judgments than most have.
+
+A ranker that is loaded for use reads this module, so nothing here needs a library of measures.
 """
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rankdistil.data.records import Candidate, Qrels, Ranking
+from rankdistil.data.records import Qrels, Ranking
 from rankdistil.metrics.comparing import LEVEL, bootstrap_interval
-from rankdistil.metrics.ranking import CUTOFF, MAIN, per_query
 
 INTERPOLATION, RRF = "interpolation", "rrf"
 WEIGHTS = tuple(number / 10 for number in range(10, -1, -1))  # of equally good ones the first, nearest to the ranker alone
@@ -74,6 +74,9 @@ class Fusion(NamedTuple):
         return self.method if self.weight is None else f"{self.method}, {self.weight:g} of it the ranker's"
 
 
+ALONE = Fusion(INTERPOLATION, 1.0)
+
+
 def _min_max(scores: NDArray) -> NDArray:
     """Put scores between 0 and 1; equal ones become 0, and leave the order to the other side."""
     length = np.ptp(scores)
@@ -87,32 +90,11 @@ def _ranks(scores: NDArray) -> NDArray:
     return ranks
 
 
-def fused_values(split: Split, fusion: Fusion) -> dict[str, float]:
-    """Compute nDCG@10 of each query of a split, fused; equal values stay in the first stage's order."""
-    top: Ranking = {}
-    for query, row in split.first.items():
-        if row:
-            own = {hit.passage_id: hit.score for hit in split.own[query]}
-            values = fusion.fuse([own[hit.passage_id] for hit in row], [hit.score for hit in row])
-            best = np.argsort(-values, kind="stable")[:CUTOFF]
-            top[query] = [Candidate(row[place].passage_id, float(values[place])) for place in best]
-    return {query: row[MAIN] for query, row in per_query(top, split.qrels).items()}
-
-
 class Fusions(NamedTuple):
     """What validation says of fusing. Attributes: interpolation: with the best weight; best: of this and rrf the better one."""
 
     interpolation: Fusion
     best: Fusion
-
-
-def fit_fusion(valid: Split) -> Fusions:
-    """Choose the weight, and the method, by nDCG@10 of validation; where fusing gains nothing the weight is 1."""
-    found = {
-        way: fmean(fused_values(valid, way).values()) for way in [*(Fusion(INTERPOLATION, w) for w in WEIGHTS), Fusion(RRF)]
-    }
-    interpolation = max((way for way in found if way.method == INTERPOLATION), key=found.__getitem__)
-    return Fusions(interpolation, max(found, key=found.__getitem__))
 
 
 class Platt(NamedTuple):
@@ -292,18 +274,16 @@ class Fitted(NamedTuple):
     wished: float
 
 
-def fit(valid: Split, wished: float, ordered: bool) -> Fitted:
+def fit(valid: Split, wished: float, fusions: Fusions | None) -> Fitted:
     """Fit all of it.
 
     Args:
         valid: the validation, scored.
         wished: precision that a threshold is to have.
-        ordered: whether the first stage orders its candidates.
+        fusions: what ``rankdistil.metrics.ranking.fit_fusion`` chose; None where the first stage has no order.
     """
     pairs = Pairs.of(valid)
-    return Fitted(
-        fit_fusion(valid) if ordered else None, fit_platt(pairs.scores, pairs.relevant), fit_threshold(pairs, wished), wished
-    )
+    return Fitted(fusions, fit_platt(pairs.scores, pairs.relevant), fit_threshold(pairs, wished), wished)
 
 
 class Calibration(NamedTuple):

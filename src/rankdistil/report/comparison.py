@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from rankdistil.data.collections.splits import Leak
-from rankdistil.data.records import Qrels, Ranking
+from rankdistil.data.records import Pair, Qrels, Ranking
 from rankdistil.metrics.comparing import (
     LEVEL,
     Orders,
@@ -23,10 +23,10 @@ from rankdistil.metrics.comparing import (
     randomisation_test,
     unit_sums,
 )
-from rankdistil.metrics.fitted import RRF, Calibration, Fitted, Fusion, Split, calibration, fused_values
-from rankdistil.metrics.ranking import MAIN, at_depths, depths, per_query
+from rankdistil.metrics.fitted import RRF, Calibration, Fitted, Fusion, Split, calibration
+from rankdistil.metrics.ranking import MAIN, at_depths, depths, fused_values, per_query
 from rankdistil.report.results import Result, Timing, average, milliseconds
-from rankdistil.report.verdict import Depth, Depths, Difference, verdict
+from rankdistil.report.verdict import Depth, Depths, Difference, Harm, find_harm, verdict
 
 
 class Member(NamedTuple):
@@ -210,6 +210,33 @@ def add_fitted(rows: Sequence[Row], members: Sequence[Member], test: Split, seed
             }
             added[place] = row._replace(fusion=row.fusion._replace(**gains))
     return added
+
+
+def harm_of_best(
+    rows: Sequence[Row], members: Sequence[Member], teacher: str | None, test: Split, pairs: Callable[[Ranking], list[Pair]]
+) -> Harm | None:
+    """Look where the best student hurts, or the teacher where there is no other; of several seeds, the first one's order.
+
+    Args:
+        rows: what ``compare`` made of the members.
+        members: as given to it, the first stage before all others.
+        teacher: name of the teacher's row; None if there is none.
+        test: its candidates and judgments.
+        pairs: gives the texts of candidates.
+
+    Returns:
+        None where no row ranks the first stage's candidates.
+    """
+    first, *others = members
+    able = {one.row: one for one in reversed(others) if one.scores is not None}
+    best = max(
+        (row for row in rows if row.name in able), key=lambda row: (row.name != teacher, row.measures[MAIN]), default=None
+    )
+    if best is None:
+        return None
+    result = average([one.result for one in others if one.row == best.name], best.name)
+    above = able[teacher].ranking if teacher in able and teacher != best.name else None
+    return find_harm(first.result, result, test.first, able[best.name].ranking, above, test.qrels, test.level, pairs)
 
 
 DEPTH_SAMPLES = 10_000  # of the signs of a test between two depths, of which a row has up to a dozen

@@ -13,12 +13,12 @@ from rich.table import Table
 
 from rankdistil.files import write_json, write_text
 from rankdistil.metrics.comparing import POWER, RESAMPLES, describe_test, shown_p
-from rankdistil.metrics.fitted import BINS, Bin, Precision
+from rankdistil.metrics.fitted import BINS, Bin, Calibration, Precision
 from rankdistil.metrics.ranking import MAIN
 from rankdistil.report.comparison import DEPTH_SAMPLES, Row
 from rankdistil.report.results import Timing, is_busy, time_columns, timing_notes
 from rankdistil.report.tables import Column, Section, names_column, paged, to_markdown
-from rankdistil.report.verdict import Difference, shown_interval
+from rankdistil.report.verdict import Difference, Harm, shown_interval
 
 
 def tables(rows: Sequence[Row], title: str, teacher: str | None, baseline: str, width: int = 120) -> list[Table]:
@@ -152,12 +152,12 @@ def fusion_section(rows: Sequence[Row]) -> list[Section]:
     return [Section("Fusion with the first stage", columns, notes)]
 
 
-def calibration_sections(rows: Sequence[Row]) -> list[Section]:
-    """Make the tables of probabilities and of how they hold; none where none was fitted."""
-    known = [(row.shown, row.calibration) for row in rows if row.calibration is not None]
-    if not known:
+def calibration_sections(found: Mapping[str, Calibration]) -> list[Section]:
+    """Make the tables of probabilities and of how they hold, by ranker; none where none was fitted."""
+    if not found:
         return []
-    wished, names = known[0][1].wished, names_column("ranker", [name for name, _ in known])
+    known = list(found.items())
+    wished, names = known[0][1].wished, names_column("ranker", list(found))
     columns = [
         names,
         Column("probability", [f"sigmoid({one.platt.slope:.3g} score {one.platt.offset:+.3g})" for _, one in known], text=True),
@@ -177,12 +177,51 @@ def calibration_sections(rows: Sequence[Row]) -> list[Section]:
     ]
     bins = [names]
     for number in range(BINS):
-        found = [next((one for one in each.bins if _place(one) == number), None) for _, each in known]
-        cells = ["-" if one is None else f"{one.relevant:.3f} ({one.pairs})" for one in found]
-        if any(found):
+        held = [next((one for one in each.bins if _place(one) == number), None) for _, each in known]
+        cells = ["-" if one is None else f"{one.relevant:.3f} ({one.pairs})" for one in held]
+        if any(held):
             bins.append(Column(f"to {(number + 1) / BINS:.1f}", cells))
     told = ["share of the test's pairs that is relevant, and how many there are, by their probability"]
     return [Section("Probability of relevance", columns, notes), Section("Reliability", bins, told)]
+
+
+SHOWN = 10  # queries and passages of each kind; report.json has all
+CHARACTERS = 240  # of a passage
+
+
+def harm_section(harm: Harm | None) -> list[Section]:
+    """Make the chapter on where a ranker hurts; none without one."""
+    if harm is None:
+        return []
+    columns = [
+        names_column("queries", [group.name for group in harm.groups]),
+        Column("number", [f"{group.queries}" for group in harm.groups]),
+        Column("worse", [f"{group.worse} ({group.worse / group.queries:.0%})" for group in harm.groups]),
+        Column("better", [f"{group.better} ({group.better / group.queries:.0%})" for group in harm.groups]),
+        Column(f"change of {MAIN}", [f"{group.change:+.4f}" for group in harm.groups]),
+    ]
+    notes = [f"of {harm.ranker}, against the first stage; {len(harm.queries)} queries got worse, the worst of them:"]
+    notes += [
+        f"{one.query!r} ({one.query_id}): {one.before:.4f} -> {one.after:.4f}; the answer went from place {one.places[0]} to "
+        f"{one.places[1]}: {_cut(one.answer)!r}; first is now, from place {one.raised_from}: {_cut(one.raised)!r}"
+        for one in harm.queries[:SHOWN]
+    ]
+    if harm.suspects is not None:
+        unjudged = sum(not one.judged for one in harm.suspects)
+        notes.append(
+            f"answers that judgments may have missed: for {len(harm.suspects)} queries teacher and ranker put the same passage "
+            f"first, and it isn't judged relevant ({unjudged} of them nobody judged). Look at these before trusting a loss:"
+        )
+        notes += [
+            f"{one.query!r} ({one.query_id}), {one.passage_id}, {'' if one.judged else 'not '}judged: {_cut(one.passage)!r}"
+            for one in harm.suspects[:SHOWN]
+        ]
+    return [Section("Where it hurts", columns, notes)]
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]}..."
 
 
 def _place(one: Bin) -> int:
@@ -244,6 +283,7 @@ def write_report(
     pictures: Sequence[Path] = (),
     times: Sequence[Column] = (),
     sections: Sequence[Section] = (),
+    harm: Harm | None = None,
 ) -> None:
     """Write ``report.md`` and ``report.json``, each in one step.
 
@@ -260,6 +300,7 @@ def write_report(
         pictures: files in the folder, shown in ``report.md`` if they are PNG.
         times: columns of a second table, of inference time; none if the first says it all.
         sections: what follows the verdicts.
+        harm: where the best row hurts, for the numbers.
 
     Raises:
         ValueError: for a row without a source, or a number that is NaN.
@@ -277,6 +318,7 @@ def write_report(
         "baseline": baseline,
         "rows": [_plain(row) | {"sources": list(sources[row.name])} for row in rows],
         "notes": list(notes),
+        "harm": _plain(harm),
     }
     text = f"# {title}\n\nWritten {written}, commit {origin['commit']}, on {origin['device']}, {origin['threads']} threads.\n\n"
     text += markdown(rows, teacher, baseline) + "\n" + "".join(f"- {note}\n" for note in notes)

@@ -1,12 +1,15 @@
-"""Verdict on a ranker: against its first stage, its start and its teacher, with what it costs; how many candidates it is worth.
+"""Verdict on a ranker: against first stage, start and teacher, with what it costs; how deep it is worth to look; whom it harms.
 
 Differences are named by test, never by their sign. What makes a ranker useless is said in capitals, with the likely cures.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
-from rankdistil.metrics.comparing import Comparison, describe_test, randomisation_test, shown_p
+from rankdistil.data.records import Candidate, Pair, Qrels, Ranking
+from rankdistil.metrics.comparing import Comparison, Orders, describe_test, randomisation_test, shown_p
 from rankdistil.metrics.ranking import CUTOFF, MAIN, is_collapsed
 from rankdistil.report.results import TIME, Result
 
@@ -91,6 +94,147 @@ class Depths(NamedTuple):
 def shown_interval(interval: tuple[float, float]) -> str:
     """Write the ends of an interval of a difference."""
     return f"{interval[0]:+.4f} .. {interval[1]:+.4f}"
+
+
+class Harmed(NamedTuple):
+    """A query that a ranker answers worse than the first stage did.
+
+    Attributes:
+        query_id: its id.
+        query: its text.
+        before: nDCG@10 of the first stage.
+        after: of the ranker.
+        raised: text of the passage that the ranker puts first.
+        raised_from: its place in the first stage, from 1.
+        answer: text of the candidate of the highest grade; of several, the first stage's first.
+        places: of the answer, before and after.
+    """
+
+    query_id: str
+    query: str
+    before: float
+    after: float
+    raised: str
+    raised_from: int
+    answer: str
+    places: tuple[int, int]
+
+
+class Group(NamedTuple):
+    """Queries alike. Attributes: name; queries: how many; worse, better: of them than the first stage; change: mean."""
+
+    name: str
+    queries: int
+    worse: int
+    better: int
+    change: float
+
+
+class Suspect(NamedTuple):
+    """A passage that ranker and teacher put first and judgments don't call relevant.
+
+    Attributes:
+        query_id: of the query.
+        query: its text.
+        passage_id: of the passage.
+        passage: its text.
+        judged: whether somebody judged it; else nobody looked.
+    """
+
+    query_id: str
+    query: str
+    passage_id: str
+    passage: str
+    judged: bool
+
+
+class Harm(NamedTuple):
+    """Where a ranker hurts.
+
+    Attributes:
+        ranker: name of the row.
+        groups: of queries, by length, by the lead of the first stage's best candidate, by words in common with it.
+        queries: that got worse, the worst first.
+        suspects: likely gaps in the judgments; None without a teacher.
+    """
+
+    ranker: str
+    groups: list[Group]
+    queries: list[Harmed]
+    suspects: list[Suspect] | None
+
+
+def find_harm(
+    first: Result, own: Result, before: Ranking, after: Orders, teacher: Orders | None, qrels: Qrels, level: int,
+    pairs: Callable[[Ranking], list[Pair]],
+) -> Harm:  # fmt: skip
+    """Look for queries that a ranker makes worse, for what they share, and for passages that judgments may have missed.
+
+    Args:
+        first: the first stage's measures.
+        own: the ranker's.
+        before: the first stage's ranking.
+        after: the ranker's order of the same candidates.
+        teacher: the teacher's order of them; None without one.
+        qrels: judgments.
+        level: lowest grade that counts as relevant.
+        pairs: gives the texts of candidates.
+    """
+    relevant = {query: {key for key, grade in row.items() if grade >= level} for query, row in qrels.items()}
+    was, now = first.values(), own.values()
+    change = {query: now[query] - was[query] for query in was if before.get(query)}
+    worst = sorted((query for query in change if change[query] < -SAME), key=change.__getitem__)
+    answers = {query: max(before[query], key=lambda hit: qrels[query].get(hit.passage_id, 0)) for query in worst}
+    shown = {query: [before[query][0], Candidate(after[query][0], 0.0)] for query in change}
+    shown |= {query: [*shown[query], hit] for query, hit in answers.items()}
+    texts = {
+        (pair.query_id, pair.passage_id): pair for pair in pairs({query: [*dict.fromkeys(row)] for query, row in shown.items()})
+    }
+    asked = {query: texts[query, before[query][0].passage_id].query for query in change}
+    found: dict[str, list[float]] = {}
+    for query, value in change.items():
+        for name in _kinds(asked[query], texts[query, before[query][0].passage_id].passage, before[query]):
+            found.setdefault(name, []).append(value)
+    groups = [
+        Group(name, len(row), sum(value < -SAME for value in row), sum(value > SAME for value in row), fmean(row))
+        for name, row in sorted(found.items(), key=lambda item: KINDS.index(item[0]))
+    ]
+    harmed = []
+    for query in worst:
+        places = {hit.passage_id: place for place, hit in enumerate(before[query], 1)}
+        top, answer = after[query][0], answers[query].passage_id
+        moved = places[answer], after[query].index(answer) + 1
+        raised, lowered = texts[query, top].passage, texts[query, answer].passage
+        harmed.append(Harmed(query, asked[query], was[query], now[query], raised, places[top], lowered, moved))
+    suspects = None if teacher is None else [
+        Suspect(query, asked[query], after[query][0], texts[query, after[query][0]].passage, after[query][0] in qrels[query])
+        for query in change
+        if relevant[query] and after[query][0] == teacher[query][0] and after[query][0] not in relevant[query]
+    ]  # fmt: skip
+    return Harm(own.name, groups, harmed, suspects)
+
+
+SAME = 1e-9  # values that should be equal differ in the last digit
+KINDS = [
+    "query of 1 to 4 words",
+    "query of 5 to 8 words",
+    "query of more than 8 words",
+    "first stage's best leads by less than a tenth of its scores' range",
+    "first stage's best leads by a tenth or more",
+    "first stage's best has less than half of the query's words",
+    "first stage's best has half or more of them",
+    "first stage's best has all of the query's words",
+]
+
+
+def _kinds(query: str, best: str, candidates: Sequence[Candidate]) -> list[str]:
+    """Say which groups a query is in, one of each kind."""
+    words, there = (re.findall(r"\w+", text.casefold()) for text in (query, best))
+    scores = [hit.score for hit in candidates]
+    lead = (scores[0] - scores[1]) / (scores[0] - scores[-1]) if scores[0] > scores[-1] else 0.0
+    share = fmean(word in there for word in {*words}) if words else 0.0
+    at = [(len(words) > 4) + (len(words) > 8), 3 + (lead >= 0.1), 5 + (share >= 0.5) + (share == 1)]
+    return [KINDS[place] for place in at]
 
 
 class Verdict(NamedTuple):

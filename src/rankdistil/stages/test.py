@@ -20,7 +20,7 @@ from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.stopping import OwnSignals
 from rankdistil.config.choices import each_test, takes_export, teacher_folder, teacher_name
 from rankdistil.config.schema import listed, plain
-from rankdistil.data.batches.datamodule import RankingDataModule, RerankingTask
+from rankdistil.data.batches.datamodule import RankingDataModule
 from rankdistil.data.collections.reader import require_used
 from rankdistil.data.collections.splits import find_leak
 from rankdistil.data.fetch import KINDS, missing
@@ -101,12 +101,12 @@ def teacher_validation(cfg: DictConfig, source: str, data: RankingDataModule) ->
     return found if _same_pairs(found, data.task("valid").candidates) else None
 
 
-def read_validation(run: Path, opened: dict[str, RerankingTask]) -> tuple[Split, RerankingTask]:
-    """Read how a run's best validation ranked, and what: nothing is scored again.
+def read_validation(run: Path, opened: dict[str, RankingDataModule]) -> tuple[Split, RankingDataModule]:
+    """Read how a run's best validation ranked, and its data: nothing is scored again.
 
     Args:
         run: its folder.
-        opened: what runs with the same data re-ranked, by their settings; it is added to.
+        opened: data of runs, by their settings; it is added to.
 
     Raises:
         FileNotFoundError: if the run left no validation, or its data aren't on this machine.
@@ -124,11 +124,20 @@ def read_validation(run: Path, opened: dict[str, RerankingTask]) -> tuple[Split,
             raise FileNotFoundError(f"{readers[0].label} is not on this machine. Fetch it: python -m rankdistil.data.fetch")
         settings = run_data.data_settings(cfg.data)
         encoder = run_data.build_encoder(cfg.data, load_tokenizer(str(run / "export")), sys.maxsize)
-        opened[key] = RankingDataModule(None, *readers, encoder, settings, cfg.seed).task("valid")
-    task, found = opened[key], read_run(run / VALIDATED)
+        opened[key] = RankingDataModule(None, *readers, encoder, settings, cfg.seed)
+    task, found = opened[key].task("valid"), read_run(run / VALIDATED)
     if not _same_pairs(found, task.candidates):
         raise ValueError(f"{run / VALIDATED} has other candidates than {task.name} has now. Train the run again.")
-    return Split(found, task.candidates, task.qrels, cfg.data.relevance_level, task.topics), task
+    return Split(found, task.candidates, task.qrels, cfg.data.relevance_level, task.topics), opened[key]
+
+
+def read_test(run: Path, data: RankingDataModule) -> Split | None:
+    """Read how a run's own test ranked on its first split; None if it left none, or has other candidates now."""
+    if not (run / "test.run").is_file():
+        return None
+    cfg, task, found = OmegaConf.load(run / ".hydra" / "config.yaml"), data.task("test"), read_run(run / "test.run")
+    level = each_test(cfg.data)[0].test_relevance_level
+    return Split(found, task.candidates, task.qrels, level, task.topics) if _same_pairs(found, task.candidates) else None
 
 
 def _same_pairs(a: Ranking, b: Ranking) -> bool:
