@@ -266,7 +266,10 @@ def test_validation_decides_and_the_test_is_reported(run, graphs, monkeypatch):
     [
         (["to=onnx"], f"run is not set. Usage: {USAGE}"),
         (["run={run}"], f"to is not set. Usage: {USAGE}"),
-        (["run={run}", "form=onnx"], f"'form=onnx' is no setting; the keys are run, to, data, pairs, bound. Usage: {USAGE}"),
+        (
+            ["run={run}", "form=onnx"],
+            f"'form=onnx' is no setting; the keys are run, to, data, pairs, bound, precision. Usage: {USAGE}",
+        ),
         (["run={run}", "to=onnx", "to=int8"], "to is given twice: onnx and int8."),
         (
             ["run={run}", "to=onnx,tflite"],

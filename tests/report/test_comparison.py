@@ -212,6 +212,12 @@ def test_a_ranker_that_brings_up_worse_ones_from_far_below_peaks_and_decays() ->
     ]
 
 
+def test_a_gain_over_the_first_stage_is_the_same_test_in_the_verdict_and_at_depth_one() -> None:
+    row = at_every_depth(["p15", *(key for key in CANDIDATES if key != "p15")])
+    assert row.depth.at(1).below.p_value == row.against_baseline.p_value
+    assert row.depth.at(1).below.difference == row.against_baseline.difference
+
+
 def test_a_ranker_that_only_loses_says_so() -> None:
     first, own = CANDIDATES[15:] + CANDIDATES[:15], CANDIDATES[::-1]
     members = [

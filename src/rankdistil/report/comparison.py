@@ -13,6 +13,7 @@ from rankdistil.data.collections.splits import Leak
 from rankdistil.data.records import Pair, Qrels, Ranking
 from rankdistil.metrics.comparing import (
     LEVEL,
+    SAMPLES,
     Orders,
     bootstrap_interval,
     detectable,
@@ -239,7 +240,7 @@ def harm_of_best(
     return find_harm(first.result, result, test.first, able[best.name].ranking, above, test.qrels, test.level, pairs)
 
 
-DEPTH_SAMPLES = 10_000  # of the signs of a test between two depths, of which a row has up to a dozen
+DEPTH_SAMPLES = 10_000  # of the signs of a test between two depths: a row has up to a dozen
 
 
 def add_depths(
@@ -247,8 +248,8 @@ def add_depths(
 ) -> list[Row]:
     """Add to each row what every number of candidates brings, from the scores that are there, and say so in its verdict.
 
-    Each depth is tested against the deepest, and p values are Holm-adjusted over the depths of a row: no depth is chosen by the
-    numbers it is then tested with.
+    Each depth is tested against the deepest, from the shallowest on until one isn't found worse: a fixed sequence needs no
+    adjustment (Maurer, Hothorn & Lehmacher 1995). A decay may begin anywhere, and is Holm-adjusted over the depths of a row.
 
     Args:
         rows: what ``compare`` made of the members.
@@ -273,26 +274,23 @@ def add_depths(
 
 
 def _depths(
-    seeds: Sequence[Mapping[int, Ranking]],
-    qrels: Qrels,
-    times: Sequence[float | None],
-    topics: dict[str, str] | None,
+    seeds: Sequence[Mapping[int, Ranking]], qrels: Qrels, times: Sequence[float | None], topics: dict[str, str] | None,
     seed: int,
-) -> Depths:
+) -> Depths:  # fmt: skip
     values = {}
     for depth in seeds[0]:
         of_seeds = [per_query(one[depth], qrels) for one in seeds]
         values[depth] = {query: fmean(one[query][MAIN] for one in of_seeds) for query in qrels}
     *shallow, last = values
-    tests = {depth: randomisation_test(values[last], values[depth], DEPTH_SAMPLES, seed, topics) for depth in shallow}
+    tests = {}  # at depth 1 the one against the first stage, whose p value the verdict has
+    for depth in shallow:
+        tests[depth] = randomisation_test(values[last], values[depth], DEPTH_SAMPLES if depth > 1 else SAMPLES, seed, topics)
     adjusted = holm({depth: test.p_value for depth, test in tests.items()})
     below = {depth: Difference(test.difference, test.p_value, adjusted[depth]) for depth, test in tests.items()}
-    found = [depth for depth in shallow if adjusted[depth] < LEVEL]
-    worse = [depth for depth in found if below[depth].difference > 0]
-    better = [depth for depth in found if below[depth].difference < 0]
+    better = [depth for depth in shallow if adjusted[depth] < LEVEL and below[depth].difference < 0]
     means = {depth: fmean(row.values()) for depth, row in values.items()}
     points = [Depth(depth, means[depth], below.get(depth), ms) for depth, ms in zip(values, times, strict=True)]
-    ends = next(depth for depth in values if depth > max(worse, default=0))
+    ends = next(depth for depth in values if depth == last or not tests[depth].found or below[depth].difference < 0)
     found = Depths(points, ends, max(better, key=means.__getitem__, default=None))
     if found.worth.below is not None:  # what it is said of; of all depths intervals would take longer than all tests
         interval = _difference(values[last], values[found.worth.candidates], topics, seed).interval

@@ -124,8 +124,8 @@ def depth_section(rows: Sequence[Row]) -> list[Section]:
         f"{MAIN} if only so many candidates are re-ranked and the others follow as the first stage has them, from the same "
         "scores"
         + ("; ms: in proportion to what was timed" if any(row.depth.points[0].ms is not None for row in known) else ""),
-        f"gain ends at: from that depth on none is found worse than the deepest; decays from: the best depth that is found "
-        f"better than it (randomisation tests as above, {DEPTH_SAMPLES} samples, Holm-adjusted over a row's depths)",
+        f"gain ends at: the first depth that isn't found worse than the deepest (randomisation tests in turn, {DEPTH_SAMPLES}"
+        " samples); decays from: the best depth that is found better than it (Holm-adjusted over a row's depths)",
     ]
     return [Section("Depth", columns, notes)]
 

@@ -57,7 +57,7 @@ class Depths(NamedTuple):
 
     Attributes:
         points: by rising depth.
-        ends: the smallest depth from which on none is found worse than the deepest one: where the gain ends.
+        ends: the smallest depth that isn't found worse than the deepest one: where the gain ends.
         peak: the best of the depths that are found better than the deepest one; None where there is none.
     """
 
@@ -80,8 +80,9 @@ class Depths(NamedTuple):
         saved = "" if worth.ms is None or worth is last else f"; {worth.ms:.0f} ms a query, not {last.ms:.0f}"
         if worth is last:
             return f"every candidate counts: fewer than {last.candidates} are found to be worse"
+        p_value = worth.below.p_value if self.peak is None else worth.below.adjusted
         within = "" if worth.below.interval is None else f" ({shown_interval(worth.below.interval)})"
-        gap = f"{last.candidates} bring {worth.below.difference:+.4f}{within}, {shown_p(worth.below.adjusted)}"
+        gap = f"{last.candidates} bring {worth.below.difference:+.4f}{within}, {shown_p(p_value)}"
         if self.peak == 1:
             return f"RE-RANKING LOSES at every depth: {gap}"
         if self.peak is not None:
