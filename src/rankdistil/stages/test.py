@@ -23,7 +23,7 @@ from rankdistil.config.schema import listed, plain
 from rankdistil.data.batches.datamodule import RankingDataModule
 from rankdistil.data.collections.reader import require_used
 from rankdistil.data.collections.splits import find_leak
-from rankdistil.data.fetch import KINDS, missing
+from rankdistil.data.fetch import missing
 from rankdistil.data.files.trec_runs import forget_run
 from rankdistil.data.records import PairBatch, Ranking, ScoredPairs
 from rankdistil.inference.packed import PackedRanker, pack_padded
@@ -40,7 +40,7 @@ from rankdistil.stages import data as run_data
 TEST_FILES = ("metrics.json", "per_query.jsonl", "test.run", "latency.json")
 START = "start"  # folder of what a run started from: its export until it is tested, then its test
 
-UNRANKED = ("batch", "eval", "max", "negatives", "test", "train", "workers")  # keys of data that decide no candidates, by word
+UNRANKED = ("batch", "eval", "max", "negatives", "test", "workers")  # keys of data that decide no candidates, by word
 
 Splits = Sequence[tuple[DictConfig, RankingDataModule]]
 """The settings of ``data`` for each test split, and its data."""
@@ -119,9 +119,9 @@ def read_validation(run: Path, opened: dict[str, RankingDataModule]) -> tuple[Sp
     key = json.dumps(data, sort_keys=True)
     if key not in opened:
         readers = [run_data.open_reader(each_test(cfg.data)[0], split) for split in ("valid", "test")]
-        lacking = missing(readers[0].dataset, KINDS) if isinstance(readers[0].source, str) else []
-        if lacking:
-            raise FileNotFoundError(f"{readers[0].label} is not on this machine. Fetch it: python -m rankdistil.data.fetch")
+        name = readers[0].source
+        if isinstance(name, str) and missing(*run_data.wanted(cfg, train=False, valid=True)[name]):
+            raise FileNotFoundError(f"{name} is not on this machine. Fetch it: python -m rankdistil.data.fetch {name}")
         settings = run_data.data_settings(cfg.data)
         encoder = run_data.build_encoder(cfg.data, load_tokenizer(str(run / "export")), sys.maxsize)
         opened[key] = RankingDataModule(None, *readers, encoder, settings, cfg.seed)
