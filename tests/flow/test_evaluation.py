@@ -132,7 +132,7 @@ def test_weights_and_probabilities_come_of_each_run_s_own_validation(compared) -
 def test_a_run_without_its_validation_is_told_and_has_no_fusion(procedures: Path, tmp_path: Path) -> None:
     run = shutil.copytree(procedures / "lm_two_step/2l/seed0", tmp_path / "run")
     (run / "valid.run").unlink()
-    done = evaluate(f"models={run}", f"paths.evaluations={tmp_path}", "folder=out", "callbacks.inference_time=null")
+    done = evaluate(f"models={run}", f"paths.evaluations={tmp_path}", "folder=out")
     assert done.returncode == 0, done.stderr
     assert f"no fusion and no probability of lm_two_step 2l: {run}/valid.run is not there: the run's " in done.stdout
     assert rows(tmp_path / "out")["lm_two_step 2l"]["fusion"] is None

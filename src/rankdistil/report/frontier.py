@@ -117,7 +117,7 @@ def draw_depths(rows: Sequence[Row], first_stage: Row, folder: Path) -> list[Pat
     axes = figure.add_subplot()
     ticks = [point.candidates for point in known[0].depth.points]
     _axes(axes, (0.9, ticks[-1] * 1.1), ticks)
-    axes.set_xlabel("candidates re-ranked of each query (log scale); a ring where the gain ends")
+    axes.set_xlabel("candidates re-ranked of each query (log scale); beyond a ring no gain is found")
     axes.axhline(first_stage.measures[MAIN], color=GREY, linestyle="--", linewidth=1, label=first_stage.name)
     for number, row in enumerate(known):
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
