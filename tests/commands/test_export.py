@@ -1,5 +1,6 @@
 """``python -m rankdistil.export``: graphs that rank like torch are kept, others are not, and the model card says how close."""
 
+import json
 import signal
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from rankdistil.inference.export_files import FILES, INT8, int8_levels, read_pre
 from rankdistil.inference.machine import computes_bfloat16, weight_bits
 from rankdistil.inference.tools import TOOLS, Tool
 from rankdistil.inference.write_graphs import staged
+from rankdistil.metrics.ranking import ranked, write_run
 from rankdistil.models.checkpoints import load_ranker
 from rankdistil.stages import agreement
 from rankdistil.stages import export as stage_export
@@ -150,6 +152,51 @@ def test_a_trimmed_export_that_ranks_otherwise_is_not_kept(run, capsys, monkeypa
     assert sorted(path.name for path in run.iterdir()) == [".hydra", "export", "run.json"]
 
 
+def test_what_validation_says_of_the_scores_is_kept_and_the_card_says_how_it_holds(run, capsys):
+    data = open_held_out(run, str(run / "export"), 10_000, 0)
+    ranker = Reranker(run / "export", device="cpu")
+    texts = {pair.passage_id: pair.passage for pair in data.valid.pairs}
+    for name, part in (("valid", data.valid), ("test", data.test)):
+        scores = ranker.score((pair.query, pair.passage) for pair in part.pairs)
+        found: dict[str, dict[str, float]] = {}
+        for pair, score in zip(part.pairs, scores, strict=True):
+            found.setdefault(pair.query_id, {})[pair.passage_id] = score
+        write_run(run / f"{name}.run", ranked(found), "tag")
+    assert main([f"run={run}", "to=fitted", "precision=0.2"]) == 0, capsys.readouterr().err
+    told, card = capsys.readouterr().out, (run / "export" / "README.md").read_text()
+    assert f"files: {run}/export/  fitted.json" in told
+    assert card.startswith("# The card\n\n## Scores\n\nFitted to ")
+    assert "| this ranker | sigmoid(" in card
+    fitted = Reranker(run / "export", device="cpu")
+    kept = json.loads((run / "export" / "fitted.json").read_text())
+    assert (fitted.fusion._asdict(), fitted.probability._asdict()) == (kept["fusion"], kept["probability"])
+    assert ranker.rerank("how do bees fly", texts.values())[0].probability is None
+    assert main([f"run={run}", "to=fitted", "precision=0.2"]) == 0
+    assert (run / "export" / "README.md").read_text() == card, "one chapter, put again"
+    (run / "valid.run").unlink()
+    assert main([f"run={run}", "to=fitted"]) == 1
+    assert f"error: {run}/valid.run is not there: the run's validation wasn't kept. Train it again." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["to=fitted", "bound=1"], "bound has no effect with to=fitted. Leave it out."),
+        (["to=onnx", "precision=0.5"], "precision has no effect with to=onnx. Leave it out."),
+        (["to=fitted", "precision=1"], "precision is '1'; expected a number above 0 and below 1."),
+    ],
+)
+def test_a_setting_of_another_kind_of_export_is_refused(run, capsys, words, message):
+    assert main([f"run={run}", *words]) == 1
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_an_export_outside_of_a_run_has_no_validation_to_fit_to(run, tmp_path, capsys):
+    alone = (run / "export").rename(tmp_path / "alone")
+    assert main([f"run={alone}", "to=fitted"]) == 1
+    assert capsys.readouterr().err == f"error: run={alone} lies outside of a run, whose validation is fitted to. Name a run.\n"
+
+
 def test_a_graph_that_ranks_otherwise_is_not_kept(run, graphs, capsys):
     graphs.add("float32")
     old = run / "export" / ALL[0]
@@ -219,11 +266,14 @@ def test_validation_decides_and_the_test_is_reported(run, graphs, monkeypatch):
     [
         (["to=onnx"], f"run is not set. Usage: {USAGE}"),
         (["run={run}"], f"to is not set. Usage: {USAGE}"),
-        (["run={run}", "form=onnx"], f"'form=onnx' is no setting; the keys are run, to, data, pairs, bound. Usage: {USAGE}"),
+        (
+            ["run={run}", "form=onnx"],
+            f"'form=onnx' is no setting; the keys are run, to, data, pairs, bound, precision. Usage: {USAGE}",
+        ),
         (["run={run}", "to=onnx", "to=int8"], "to is given twice: onnx and int8."),
         (
             ["run={run}", "to=onnx,tflite"],
-            "to names 'tflite'; expected some of onnx, openvino, int8, with commas between them, or trimmed alone.",
+            "to names 'tflite'; expected some of onnx, openvino, int8, with commas between them, or trimmed or fitted alone.",
         ),
         (
             ["run={run}", "to=onnx,int8"],
@@ -232,7 +282,7 @@ def test_validation_decides_and_the_test_is_reported(run, graphs, monkeypatch):
         ),
         (
             ["run={run}", "to=onnx,trimmed"],
-            "to names 'trimmed'; expected some of onnx, openvino, int8, with commas between them, or trimmed alone.",
+            "to names 'trimmed'; expected some of onnx, openvino, int8, with commas between them, or trimmed or fitted alone.",
         ),
         (["run={run}", "to=onnx", "pairs=many"], "pairs is 'many'; expected a whole number of at least 1."),
         (["run={run}", "to=onnx", "pairs=0"], "pairs is '0'; expected a whole number of at least 1."),

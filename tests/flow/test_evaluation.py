@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -101,11 +102,68 @@ def test_every_dtype_is_in_a_table_of_its_own_and_float32_in_the_first(compared)
 def test_the_folder_holds_report_and_frontier_and_the_logger_s_file(compared) -> None:
     done, out = compared
     assert {path.name for path in out.iterdir()} == {
-        "report.md", "report.json", "latency.json", "frontier.png", "frontier.svg", "metrics.csv",
+        "report.md", "report.json", "latency.json", "frontier.png", "frontier.svg", "metrics.csv", "depth.png", "depth.svg",
+        "reliability.png", "reliability.svg",
     }  # fmt: skip
     assert (out / "frontier.png").read_bytes().startswith(b"\x89PNG")
     assert "![frontier](frontier.png)" in (out / "report.md").read_text()
     assert f"files: {out}/" in done.stdout
+
+
+def test_differences_have_intervals_over_topics_and_what_ten_of_them_can_show(compared) -> None:
+    test = rows(compared[1])["ranker_distill 2l"]["against_teacher"]
+    low, high = test["interval"]
+    assert low <= test["difference"] <= high
+    assert test["detectable"] > 0
+    assert "| ranker_distill 2l - teacher minilm | " in (compared[1] / "report.md").read_text()
+
+
+def test_weights_and_probabilities_come_of_each_run_s_own_validation(compared) -> None:
+    found = rows(compared[1])
+    assert found["test.run"]["fusion"] is found["BM25"]["calibration"] is None
+    row = found["ranker_distill 2l"]
+    assert row["fusion"]["rrf"] - row["measures"]["nDCG@10"] == pytest.approx(row["fusion"]["rrf_gain"]["difference"])
+    assert sum(one["pairs"] for one in row["calibration"]["bins"]) == 100
+    assert "no fusion" not in compared[0].stdout
+    for chapter in ("Fusion with the first stage", "Probability of relevance", "Reliability"):
+        assert f"\n## {chapter}\n" in (compared[1] / "report.md").read_text()
+
+
+def test_a_run_without_its_validation_is_told_and_has_no_fusion(procedures: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(procedures / "lm_two_step/2l/seed0", tmp_path / "run")
+    (run / "valid.run").unlink()
+    done = evaluate(f"models={run}", f"paths.evaluations={tmp_path}", "folder=out")
+    assert done.returncode == 0, done.stderr
+    assert f"no fusion and no probability of lm_two_step 2l: {run}/valid.run is not there: the run's " in done.stdout
+    assert rows(tmp_path / "out")["lm_two_step 2l"]["fusion"] is None
+
+
+@pytest.mark.parametrize("value", ["0", "1", "x"])
+def test_a_precision_that_is_none_is_told(tmp_path: Path, value: str) -> None:
+    done = evaluate(f"models={tmp_path}/none", f"precision={value}", f"paths.evaluations={tmp_path}", "folder=out")
+    shown = repr(value) if value == "x" else value
+    assert done.stderr == f"error: precision is {shown}; expected a number above 0 and below 1.\n"
+
+
+def test_where_the_best_student_hurts_is_told_with_texts(compared) -> None:
+    harm = json.loads((compared[1] / "report.json").read_text())["harm"]
+    found = rows(compared[1])
+    best = max((name for name in ROWS[2:5]), key=lambda name: found[name]["measures"]["nDCG@10"])
+    assert harm["ranker"] == best
+    assert sum(group["queries"] for group in harm["groups"][:3] if group["name"].startswith("query of")) == 10
+    assert all(one["after"] < one["before"] and one["answer"] for one in harm["queries"])
+    assert "\n## Where it hurts\n" in (compared[1] / "report.md").read_text()
+
+
+def test_depth_goes_from_the_first_stage_to_the_ranker_at_the_measured_rate(compared) -> None:
+    found = rows(compared[1])
+    assert found["BM25"]["depth"] is found["test.run"]["depth"] is None
+    row = found["ranker_distill 2l"]
+    first, *_, last = row["depth"]["points"]
+    assert (first["candidates"], last["below"]) == (1, None)
+    assert first["value"] == pytest.approx(found["BM25"]["measures"]["nDCG@10"])
+    assert last["value"] == pytest.approx(row["measures"]["nDCG@10"])
+    assert first["ms"] == pytest.approx(row["speed"]["latency_ms_p50"] / 10)
 
 
 def test_a_run_that_is_tested_on_its_training_queries_is_marked_everywhere(procedures: Path, tmp_path: Path) -> None:

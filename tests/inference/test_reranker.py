@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 from rankdistil import Reranker
 from rankdistil.inference import engine, machine, reranker
-from rankdistil.inference.export_files import write_export, write_precisions
+from rankdistil.inference.export_files import write_export, write_fitted, write_precisions
 from rankdistil.inference.machine import weight_bits
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.checkpoints import load_tokenizer
@@ -301,6 +301,62 @@ def test_what_cannot_be_scored_is_named(export: Path, ask, error: type[Exception
     with pytest.raises(error) as caught:
         ask(Reranker(export, device="cpu"))
     assert str(caught.value) == expected
+
+
+BOTH = {"fusion": {"method": "interpolation", "weight": 0.25}, "probability": {"slope": 2.0, "offset": -1.0}}
+
+
+def test_scores_of_the_first_stage_are_united_as_the_export_says(export: Path) -> None:
+    write_fitted(export, BOTH)
+    ranker, first = Reranker(export, device="cpu"), np.array([3.0, 9.0, 1.0, 4.0, 5.0])
+    own = np.array(ranker.score(PAIRS))
+    expected = 0.25 * (own - own.min()) / np.ptp(own) + 0.75 * (first - 1) / 8
+    hits = ranker.rerank(QUERY, PASSAGES, first_stage_scores=first)
+    assert [hit.index for hit in hits] == np.argsort(-expected).tolist()
+    assert {hit.index: hit.fused for hit in hits} == pytest.approx(dict(enumerate(expected)))
+    assert {hit.index: hit.score for hit in hits} == pytest.approx(dict(enumerate(own)))
+    assert ranker.rerank(QUERY, PASSAGES, 2, first) == hits[:2]
+    assert [hit.fused for hit in ranker.rerank(QUERY, PASSAGES)] == [None] * 5
+
+
+def test_a_hit_has_the_probability_that_the_export_keeps(export: Path) -> None:
+    assert Reranker(export, device="cpu").rerank(QUERY, PASSAGES)[0].probability is None
+    write_fitted(export, BOTH)
+    for hit in Reranker(export, device="cpu").rerank(QUERY, PASSAGES):
+        assert hit.probability == pytest.approx(1 / (1 + np.exp(1 - 2 * hit.score)))
+
+
+def test_what_was_fitted_to_other_weights_is_not_used_and_a_damaged_file_is_named(export: Path) -> None:
+    write_fitted(export, BOTH)
+    edit(export / "fitted.json", weights="0")
+    ranker = Reranker(export, device="cpu")
+    assert (ranker.fusion, ranker.probability) == (None, None)
+    with pytest.raises(ValueError) as caught:
+        ranker.rerank(QUERY, ["a"], first_stage_scores=[1.0])
+    assert str(caught.value) == (
+        f"first_stage_scores: {export} keeps no fusion, or one of other weights. Fit it on the run's validation: "
+        "python -m rankdistil.export run=<run> to=fitted"
+    )
+    (export / "fitted.json").write_text("{}")
+    with pytest.raises(
+        ValueError, match=re.escape(f"{export / 'fitted.json'} is damaged (KeyError('weights')). Write it again: ")
+    ):
+        Reranker(export)
+
+
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [
+        ([1.0], "first_stage_scores holds 1 numbers; expected one for each of 2 passages."),
+        ([1.0, float("nan")], "first_stage_scores[1] is nan; expected a finite number."),
+        (["1", 2.0], "first_stage_scores[0] is '1'; expected a finite number."),
+    ],
+)
+def test_first_stage_scores_that_fit_no_passage_are_refused(export: Path, first: list, message: str) -> None:
+    write_fitted(export, BOTH)
+    with pytest.raises(ValueError) as caught:
+        Reranker(export, device="cpu").rerank(QUERY, ["a", "b"], first_stage_scores=first)
+    assert str(caught.value) == message
 
 
 def test_weights_that_are_not_finite_are_refused(export: Path) -> None:

@@ -5,9 +5,22 @@ import random
 
 import numpy as np
 import pytest
+from scipy import stats
+from scipy.optimize import minimize
 from scipy.stats import kendalltau, permutation_test
 
-from rankdistil.metrics.comparing import describe_test, holm, kendall_tau, overlap, randomisation_test, shown_p
+from rankdistil.metrics.comparing import (
+    bootstrap_interval,
+    describe_test,
+    detectable,
+    holm,
+    kendall_tau,
+    over_seeds,
+    overlap,
+    randomisation_test,
+    shown_p,
+    unit_sums,
+)
 
 
 def _values(numbers):
@@ -233,3 +246,101 @@ def test_a_passage_ranked_twice_is_refused(agreement: object) -> None:
     with pytest.raises(ValueError) as caught:
         agreement({"q": ["a", "b"]}, {"q": ["a", "b", "a"]})
     assert str(caught.value) == "query q: a passage is ranked twice. List each candidate once."
+
+
+GAPS = np.random.default_rng(5).gamma(1.0, 0.2, 30) - 0.15  # skewed, as gains of a few queries are
+
+
+def test_an_interval_over_queries_is_that_of_scipy() -> None:
+    expected = stats.bootstrap((GAPS,), np.mean, method="BCa", n_resamples=50_000, rng=1).confidence_interval
+    found = bootstrap_interval(GAPS, np.ones(30), samples=50_000)
+    assert found == pytest.approx(tuple(expected), abs=0.001)
+    plain = stats.bootstrap((GAPS,), np.mean, method="percentile", n_resamples=50_000, rng=1).confidence_interval
+    assert expected.high - plain.high > 0.002  # or the correction would not be tested
+
+
+def test_an_interval_over_topics_draws_topics_with_all_their_queries_as_scipy_does() -> None:
+    random = np.random.default_rng(6)
+    counts = random.integers(1, 6, 25).astype(float)
+    sums = counts * random.normal(0.3, 0.5, 25)
+    drawn = {"statistic": lambda sums, counts: sums.sum() / counts.sum(), "paired": True, "vectorized": False}
+    expected = stats.bootstrap((sums, counts), **drawn, method="BCa", n_resamples=9999, rng=2).confidence_interval
+    assert bootstrap_interval(sums, counts) == pytest.approx(tuple(expected), abs=0.02)
+
+
+def test_equal_differences_have_an_interval_without_length_and_one_unit_has_none() -> None:
+    assert bootstrap_interval(np.full(9, 0.25), np.ones(9)) == (0.25, 0.25)
+    assert bootstrap_interval(np.array([0.5]), np.array([3.0])) is None
+
+
+def test_units_are_queries_or_clusters_with_all_of_theirs() -> None:
+    values = _values([0.4, 0.1, 0.3, 0.2])
+    assert [part.tolist() for part in unit_sums(values)] == [[0.4, 0.1, 0.3, 0.2], [1, 1, 1, 1]]
+    assert [part.tolist() for part in unit_sums(values, CLUSTERS)] == [[0.5, 0.3, 0.2], [2, 1, 1]]
+
+
+@pytest.mark.parametrize("units", [6, 10, 43, 500])
+def test_the_detectable_difference_is_found_with_the_power_that_scipy_computes(units: int) -> None:
+    gaps = np.random.default_rng(units).normal(0, 1, units)
+    found = detectable(gaps, np.ones(units))
+    shift, edge = found / (gaps.std(ddof=1) / units**0.5), stats.t.ppf(0.975, units - 1)
+    power = stats.nct.sf(edge, units - 1, shift) + stats.nct.cdf(-edge, units - 1, shift)
+    assert power == pytest.approx(0.8, abs=0.02)
+
+
+def test_the_randomisation_test_finds_the_detectable_difference_four_times_in_five() -> None:
+    random = np.random.default_rng(9)
+    smallest = detectable(np.array([-1.0, 1.0] * 6) * (11 / 12) ** 0.5, np.ones(12))  # of a standard deviation of 1
+    trials = [_values(random.normal(smallest, 1, 12)) for _ in range(600)]
+    found = [randomisation_test(trial, dict.fromkeys(trial, 0.0)).found for trial in trials]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.05)  # three standard errors of 600 trials
+
+
+def test_units_that_can_show_nothing_have_no_detectable_difference_and_equal_ones_show_any() -> None:
+    assert detectable(np.arange(5.0), np.ones(5)) is None
+    assert detectable(np.full(6, 0.1), np.ones(6)) == pytest.approx(0)
+
+
+def _crossed(seeds: int, queries: int, spread: float) -> np.ndarray:
+    random = np.random.default_rng(3)
+    return 0.1 + random.normal(0, spread, (seeds, 1)) + random.normal(0, 0.2, queries) + random.normal(0, 0.1, (seeds, queries))
+
+
+def test_the_test_over_seeds_has_the_variance_that_restricted_likelihood_finds() -> None:
+    """The crossed model fitted by SciPy: y = mean + query + seed + rest, the mean's standard error by least squares."""
+    own = _crossed(4, 15, 0.15) + 0.1
+    rows, columns = np.indices(own.shape).reshape(2, -1)
+    same = [np.equal.outer(each, each).astype(float) for each in (columns, rows)] + [np.eye(own.size)]
+    ones, y = np.ones(own.size), own.ravel()
+
+    def negative(logs: np.ndarray) -> float:
+        inverse = np.linalg.inv(sum(np.exp(log) * part for log, part in zip(logs, same, strict=True)))
+        weight = ones @ inverse @ ones
+        rest = y - (ones @ inverse @ y) / weight
+        return (-np.linalg.slogdet(inverse)[1] + np.log(weight) + rest @ inverse @ rest) / 2
+
+    fitted = minimize(negative, np.log([0.04, 0.02, 0.01]), method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9})
+    query, seed, rest = np.exp(fitted.x)
+    error = (query / 15 + seed / 4 + rest / 60) ** 0.5
+    seeds, nothing = [_values(row) for row in own], [_values(np.zeros(15))]
+    tested = over_seeds(seeds, nothing)
+    parts = [(own.mean(0).var(ddof=1) / 15, 14), (own.mean(1).var(ddof=1) / 4, 3), (-rest / 60, 42)]
+    freedom = error**4 / sum(part**2 / of for part, of in parts)
+    assert tested == pytest.approx(2 * stats.t.sf(abs(own.mean()) / error, freedom), rel=0.01)
+    assert randomisation_test(_values(own.mean(0)), nothing[0]).p_value < tested / 4  # which takes these seeds for all
+
+
+def test_seeds_that_all_give_the_same_leave_the_t_test_over_queries() -> None:
+    gaps = _crossed(1, 12, 0.0)[0]
+    found = over_seeds([_values(gaps)] * 3, [_values(np.zeros(12))])
+    assert found == pytest.approx(stats.ttest_1samp(gaps, 0).pvalue, abs=1e-6)
+    assert over_seeds([_values(np.zeros(12))] * 2, [_values(np.zeros(12))]) == 1.0
+
+
+def test_both_sides_seeds_count_and_one_seed_each_or_one_topic_tells_nothing() -> None:
+    a, b = _crossed(3, 10, 0.1), _crossed(4, 10, 0.3)[::-1] + 0.3
+    sides = [[_values(row) for row in side] for side in (a, b)]
+    assert over_seeds(*sides) == pytest.approx(over_seeds(*sides[::-1]))
+    assert over_seeds(*sides) > over_seeds(sides[0], [_values(b.mean(0))])
+    assert over_seeds(sides[0][:1], sides[1][:1]) is None
+    assert over_seeds(*sides, dict.fromkeys(sides[0][0], "one")) is None

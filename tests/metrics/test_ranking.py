@@ -13,7 +13,18 @@ import pytrec_eval
 from ir_measures import AP, RR, nDCG
 
 from rankdistil.data.records import Candidate
-from rankdistil.metrics.ranking import ceiling, means, per_query, random_order, ranked, read_run, tied_queries, write_run
+from rankdistil.metrics.ranking import (
+    at_depths,
+    ceiling,
+    depths,
+    means,
+    per_query,
+    random_order,
+    ranked,
+    read_run,
+    tied_queries,
+    write_run,
+)
 
 
 def _order(*passages):
@@ -244,3 +255,24 @@ def test_the_level_says_which_passages_count_in_the_shares() -> None:
 
 def test_without_a_relevant_passage_there_is_no_ceiling() -> None:
     assert ceiling({"q": hits("a")}, {"q": {"a": 0}}) is None
+
+
+def test_depths_are_round_numbers_and_the_most() -> None:
+    assert depths(100) == [1, 2, 5, 10, 20, 50, 100]
+    assert depths(37) == [1, 2, 5, 10, 20, 37]
+    assert depths(1) == [1]
+
+
+@pytest.mark.parametrize("depth", [1, 3, 9, 10, 11, 25, 30])
+def test_the_top_at_a_depth_has_the_ndcg_of_the_whole_re_ranked_list(depth: int) -> None:
+    source = random.Random(depth)
+    first = {query: source.sample([f"p{n}" for n in range(30)], 30) for query in ("a", "b", "c")}
+    own = {query: source.sample(row, 30) for query, row in first.items()}
+    qrels = {query: {passage: source.choice([0, 0, 1, 3]) for passage in row} for query, row in first.items()}
+    whole = {query: [*sorted(row[:depth], key=own[query].index), *row[depth:]] for query, row in first.items()}
+    run = {query: {passage: float(-place) for place, passage in enumerate(row)} for query, row in whole.items()}
+    expected = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10"}).evaluate(run)
+    found = per_query(at_depths(first, own, [depth])[depth], qrels)
+    assert {query: row["nDCG@10"] for query, row in found.items()} == pytest.approx(
+        {query: row["ndcg_cut_10"] for query, row in expected.items()}
+    )

@@ -1,14 +1,19 @@
 """Rows of a comparison: seeds averaged, tests adjusted, agreement with the teacher; and the table they make."""
 
 import io
+import math
+from statistics import fmean
 
 import pytest
 from rich.console import Console
 from support import FAST, SPEED, latency_row, timing
 
 from rankdistil.data.collections.splits import Leak
-from rankdistil.metrics.comparing import holm, randomisation_test
-from rankdistil.report.comparison import Member, Row, compare, judge
+from rankdistil.data.records import Candidate
+from rankdistil.metrics.comparing import holm, over_seeds, randomisation_test
+from rankdistil.metrics.fitted import Fusion, Split, fit
+from rankdistil.metrics.ranking import fit_fusion, fused_values
+from rankdistil.report.comparison import Member, Row, add_depths, add_fitted, compare, judge
 from rankdistil.report.document import legend, markdown, tables
 from rankdistil.report.results import Result, average, speed
 from rankdistil.report.verdict import verdict
@@ -125,6 +130,16 @@ def test_no_ranker_at_all_is_refused() -> None:
         compare([], None, "BM25")
 
 
+def test_a_difference_has_an_interval_and_a_test_over_seeds_where_there_are_several() -> None:
+    found = rows()
+    assert found["BM25"].against_teacher.over_seeds is None
+    own = [one.result.values() for one in SEEDS]
+    assert found["distill 2l"].against_teacher.over_seeds == over_seeds(own, [TEACHER.result.values()])
+    low, high = found["distill 2l"].against_teacher.interval
+    assert low < -0.3375 < high
+    assert found["distill 2l"].against_teacher.detectable is None  # four questions can show nothing
+
+
 TOPICS = {"q0": "bees", "q1": "bees", "q2": "tides", "q3": "tides"}
 
 
@@ -152,6 +167,120 @@ def test_a_row_is_compared_with_its_start_once_every_seed_s_was_tested() -> None
         members = [BM25, *own]
         row = judge(compare(members, None, "BM25"), members, "BM25", None)[1]
         assert ("no different from its start (+0.3500, p 0.250)" in row.verdict[-1]) is said
+
+
+QUERIES = [f"q{number}" for number in range(8)]
+GRADES = {query: {"p15": 1} for query in QUERIES}
+CANDIDATES = [f"p{number}" for number in range(40)]
+
+
+def at_every_depth(order: list[str], timed: bool = False) -> Row:
+    """Re-rank the same forty candidates of eight queries, of which the sixteenth answers."""
+    named = {"first": CANDIDATES, "own 2l": order}
+    members = []
+    for name, row in named.items():
+        place = row.index("p15")
+        value = 1 / math.log2(place + 2) if place < 10 else 0.0
+        members.append(member(name, [value] * 8)._replace(ranking=dict.fromkeys(QUERIES, row)))
+    found = compare(members, None, "first")
+    times = timing(latency_row("own 2l", 80.0, candidates=40)) if timed else None
+    rows = [row._replace(speed=speed(times, row.name)) for row in found]
+    return add_depths(rows, members, GRADES, times)[1]
+
+
+def test_a_curve_over_depth_begins_at_the_first_stage_and_ends_at_the_ranker() -> None:
+    depth = at_every_depth(["p15", *(key for key in CANDIDATES if key != "p15")], timed=True).depth
+    assert [(point.candidates, point.value) for point in depth.points] == [(1, 0), (2, 0), (5, 0), (10, 0), (20, 1), (40, 1)]
+    assert [point.ms for point in depth.points] == [2, 4, 10, 20, 40, 80]
+    assert [point.below and point.below.difference for point in depth.points] == [1, 1, 1, 1, 0, None]
+    assert {point.below.p_value for point in depth.points[:4]} == {2 / 256}
+    assert {point.below.adjusted for point in depth.points[:4]} == {5 * 2 / 256}
+
+
+def test_the_verdict_says_where_the_gain_ends() -> None:
+    row = at_every_depth(["p15", *(key for key in CANDIDATES if key != "p15")], timed=True)
+    assert (row.depth.ends, row.depth.peak) == (20, None)
+    told = "no gain is found beyond 20 candidates (nDCG@10 1.0000): 40 bring +0.0000 (+0.0000 .. +0.0000), p 1.000"
+    assert row.verdict == [f"own 2l: {told}; 40 ms a query, not 80"]
+
+
+def test_a_ranker_that_brings_up_worse_ones_from_far_below_peaks_and_decays() -> None:
+    row = at_every_depth([*CANDIDATES[25:], "p15", *(key for key in CANDIDATES[:25] if key != "p15")])
+    assert (row.depth.ends, row.depth.peak) == (1, 20)
+    assert row.verdict == [
+        "own 2l: PEAKS at 20 candidates (nDCG@10 1.0000) and decays: 40 bring -1.0000 (-1.0000 .. -1.0000), p 0.039"
+    ]
+
+
+def test_a_gain_over_the_first_stage_is_the_same_test_in_the_verdict_and_at_depth_one() -> None:
+    row = at_every_depth(["p15", *(key for key in CANDIDATES if key != "p15")])
+    assert row.depth.at(1).below.p_value == row.against_baseline.p_value
+    assert row.depth.at(1).below.difference == row.against_baseline.difference
+
+
+def test_a_ranker_that_only_loses_says_so() -> None:
+    first, own = CANDIDATES[15:] + CANDIDATES[:15], CANDIDATES[::-1]
+    members = [
+        member(name, [0.0] * 8)._replace(ranking=dict.fromkeys(QUERIES, row)) for name, row in (("a", first), ("b", own))
+    ]
+    found = add_depths(compare(members, None, "a"), members, GRADES)[1].depth
+    assert (found.peak, found.told()) == (1, "RE-RANKING LOSES at every depth: 40 bring -1.0000 (-1.0000 .. -1.0000), p 0.039")
+
+
+def test_a_ranker_that_changes_nothing_gains_at_no_depth_and_one_that_needs_all_says_so() -> None:
+    assert (
+        at_every_depth(CANDIDATES).depth.told()
+        == "no gain is found at any depth up to 40 candidates (40 bring +0.0000 (+0.0000 .. +0.0000), p 1.000)"
+    )
+    last = {query: {"p39": 1} for query in QUERIES}
+    first, own = (
+        member(name, [0.0] * 8)._replace(ranking=dict.fromkeys(QUERIES, row))
+        for name, row in (("first", CANDIDATES), ("own", CANDIDATES[::-1]))
+    )
+    depth = add_depths(compare([first, own], None, "first"), [first, own], last)[1].depth
+    assert (depth.ends, depth.told()) == (40, "every candidate counts: fewer than 40 are found to be worse")
+
+
+def test_other_candidates_and_a_single_one_have_no_depth() -> None:
+    first = member("first", [0.0] * 8)._replace(ranking=dict.fromkeys(QUERIES, CANDIDATES))
+    for one in (first, first._replace(ranking={key: ["p15"] for key in QUERIES})):
+        own = one._replace(row="own", own_candidates=one is first)
+        assert [row.depth for row in add_depths(compare([one, own], None, "first"), [one, own], GRADES)] == [None, None]
+
+
+def fitted_rows() -> tuple[list[Row], Split]:
+    """Fuse a ranker of two seeds, of which each orders half of the queries, with a first stage that orders the others."""
+    good, bad = [Candidate(key, float(-place)) for place, key in enumerate(["p15", *CANDIDATES[:15]])], []
+    bad = [Candidate(hit.passage_id, -hit.score) for hit in good]
+    halves = {query: number < 4 for number, query in enumerate(QUERIES)}
+    own = {query: good if half else sorted(bad, key=lambda hit: -hit.score) for query, half in halves.items()}
+    first = {query: sorted(bad, key=lambda hit: -hit.score) if half else good for query, half in halves.items()}
+    valid = Split(own, first, GRADES)
+    members = [member("first", [0.0] * 4 + [1.0] * 4), *(member("own 2l", [1.0] * 4 + [0.0] * 4) for _ in range(2))]
+    fitted = fit(valid, 0.5, fit_fusion(valid))
+    members[1:] = [one._replace(scores=own, fitted=fitted) for one in members[1:]]
+    return add_fitted(compare(members, None, "first"), members, valid._replace(own={})), valid
+
+
+def test_a_fusion_is_measured_on_the_test_against_the_row_alone() -> None:
+    rows, split = fitted_rows()
+    assert (rows[0].fusion, rows[0].calibration) == (None, None)
+    found = rows[1].fusion
+    way = fit_fusion(split).interpolation
+    assert found.weights == [way.weight] * 2
+    assert found.interpolation == pytest.approx(fmean(fused_values(split, way).values()))
+    assert found.rrf == pytest.approx(fmean(fused_values(split, Fusion("rrf")).values()))
+    assert found.rrf_gain.difference == pytest.approx(found.rrf - 0.5)
+    assert found.rrf_gain.adjusted == min(1.0, 2 * min(found.rrf_gain.p_value, found.interpolation_gain.p_value))
+
+
+def test_a_row_of_which_one_seed_has_no_validation_has_no_fusion_and_an_unordered_first_stage_neither() -> None:
+    _, split = fitted_rows()
+    one = member("own 2l", [0.5] * 8)._replace(scores=split.own, fitted=fit(split, 0.5, None))
+    for others, calibrated in (([], True), ([member("own 2l", [0.5] * 8)], False)):
+        members = [member("first", [0.5] * 8), one, *others]
+        row = add_fitted(compare(members, None, "first"), members, split)[1]
+        assert (row.fusion, row.calibration is not None) == (None, calibrated)
 
 
 def printed(width: int) -> list[str]:

@@ -7,8 +7,19 @@ from typing import Any
 
 import pytest
 
-from rankdistil.report.comparison import Difference, Row
-from rankdistil.report.document import markdown, write_report
+from rankdistil.metrics.fitted import Bin, Calibration, Fusion, Platt, Precision, Threshold
+from rankdistil.report.comparison import Fused, Row
+from rankdistil.report.document import (
+    calibration_sections,
+    depth_section,
+    difference_section,
+    fusion_section,
+    harm_section,
+    markdown,
+    write_report,
+)
+from rankdistil.report.tables import to_markdown
+from rankdistil.report.verdict import Depth, Depths, Difference, Group, Harm, Harmed, Suspect
 
 SPEED = {"latency_ms_p50": 1714.123456789, "latency_ms_max": 1800.0, "passages_per_second": 58.0, "parameters": 22_713_601}
 ROWS = [
@@ -25,9 +36,12 @@ REPORT: dict[str, Any] = {
 def test_the_numbers_hold_raw_p_values_origin_setup_and_sources(tmp_path: Path) -> None:
     write_report(tmp_path, **REPORT)
     content = json.loads((tmp_path / "report.json").read_text())
-    assert list(content) == ["title", "written", "origin", "setup", "teacher", "baseline", "rows", "notes"]
+    assert list(content) == ["title", "written", "origin", "setup", "teacher", "baseline", "rows", "notes", "harm"]
+    assert content["harm"] is None
     assert list(content["rows"][0]) == [*Row._fields, "sources"]
-    assert content["rows"][0]["against_teacher"] == {"difference": -1 / 3, "p_value": 1 / 10_001, "adjusted": 2 / 10_001}
+    unknown = {"interval": None, "detectable": None, "over_seeds": None}
+    tested = {"difference": -1 / 3, "p_value": 1 / 10_001, "adjusted": 2 / 10_001} | unknown
+    assert content["rows"][0]["against_teacher"] == tested
     assert content["rows"][1]["sources"] == REPORT["sources"]["teacher toy"]
     assert (content["origin"], content["setup"]) == (REPORT["origin"], REPORT["setup"])
 
@@ -47,6 +61,76 @@ def test_pictures_are_shown_once_and_none_where_nothing_was_timed(tmp_path: Path
     write_report(tmp_path, **REPORT | {"setup": None})
     assert "![" not in (tmp_path / "report.md").read_text()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["report.json", "report.md"]
+
+
+def test_a_chapter_follows_the_verdicts_and_holds_a_depth_curve_in_the_numbers(tmp_path: Path) -> None:
+    points = [Depth(1, 0.5, Difference(0.1, 0.001, 0.002), 1.5), Depth(10, 0.6, None, 15.0)]
+    rows = [ROWS[0], ROWS[1]._replace(depth=Depths(points, 10, None), verdict=["t: better"])]
+    write_report(tmp_path, **REPORT | {"rows": rows}, sections=depth_section(rows))
+    assert (
+        "- t: better\n\n## Depth\n\n| ranker | 1 | 10 | gain ends at | decays from |\n" in (tmp_path / "report.md").read_text()
+    )
+    assert "| teacher toy | 0.5000 (2 ms) | 0.6000 (15 ms) | 10 | - |" in (tmp_path / "report.md").read_text()
+    held = json.loads((tmp_path / "report.json").read_text())["rows"]
+    assert held[0]["depth"] is None
+    assert [point["ms"] for point in held[1]["depth"]["points"]] == [1.5, 15.0]
+    assert held[1]["depth"]["points"][0]["below"]["adjusted"] == 0.002
+
+
+def test_differences_are_told_with_interval_power_and_other_seeds_where_there_are_some(tmp_path: Path) -> None:
+    one = Difference(0.02, 0.04, 0.08, (-0.001, 0.041), 0.031, 0.0001)
+    rows = [ROWS[0]._replace(against_teacher=None), ROWS[1]._replace(against_baseline=one)]
+    (section,) = difference_section(rows, "teacher toy", "BM25")
+    assert to_markdown(section.columns).splitlines()[::2] == [
+        "| ranker | nDCG@10 | 95 % interval | p | Holm | detectable | p, other seeds |",
+        "| teacher toy - BM25 | +0.0200 | -0.0010 .. +0.0410 | 0.040 | 0.080 | 0.0310 | <0.001 |",
+    ]
+    (section,) = difference_section([rows[1]._replace(against_baseline=one._replace(over_seeds=None))], None, "BM25")
+    assert [column.header for column in section.columns][-1] == "detectable"
+    assert difference_section(rows[:1], None, "BM25") == []
+
+
+def test_fusions_and_probabilities_are_told_with_their_tests_and_bins(tmp_path: Path) -> None:
+    gain = Difference(0.012, 0.02, 0.04)
+    fused = Fused([0.6, 0.8], [Fusion("rrf")] * 2, 0.612, 0.605, gain, gain._replace(difference=0.005, adjusted=1.0))
+    above, bins = Precision(0.9, (0.85, 0.94), 40, 0.5), [Bin(0.04, 0.05, 100), Bin(0.97, 0.9, 10)]
+    held = Calibration(Platt(2.0, -1.5), 0.0123, 0.3, bins, Threshold(1.75, 0.9, above), above._replace(share=0.8), 0.9)
+    lost = held._replace(threshold=None, test=None)
+    rows = [ROWS[0], *(ROWS[1]._replace(name=name, fusion=fused, calibration=one) for name, one in (("a", held), ("b", lost)))]
+    sections = [*fusion_section(rows), *calibration_sections({"a": held, "b": lost})]
+    assert [to_markdown(section.columns).splitlines()[2] for section in sections] == [
+        "| a | 0.6000 ±0.0100 | 0.6 .. 0.8 | 0.6120 | +0.0120 (p 0.040) | 0.6050 | +0.0050 (p 1.000) |",
+        "| a | sigmoid(2 score -1.5) | 0.0123 | 0.3000 | 1.75 | 0.900 (0.850 .. 0.940), 40 pairs, 50% | "
+        "0.800 (0.850 .. 0.940), 40 pairs, 50% |",
+        "| a | 0.050 (100) | 0.900 (10) |",
+    ]
+    assert [column.header for column in sections[2].columns] == ["ranker", "to 0.1", "to 1.0"]
+    assert sections[1].notes[-1] == "no clean separation at 90%: b"
+    write_report(tmp_path, **REPORT | {"rows": rows, "sources": {key: ["x"] for key in ("BM25", "a", "b")}}, sections=sections)
+    own = json.loads((tmp_path / "report.json").read_text())["rows"][1]
+    assert own["fusion"]["best"] == [{"method": "rrf", "weight": None}] * 2
+    assert own["calibration"]["threshold"]["valid"]["interval"] == [0.85, 0.94]
+    assert (fusion_section(ROWS), calibration_sections({})) == ([], [])
+
+
+def test_where_it_hurts_is_a_chapter_with_texts_that_are_cut_and_whole_in_the_numbers(tmp_path: Path) -> None:
+    long = "word\n" * 100
+    one = Harmed("q1", "bees?", 1.0, 0.5, long, 12, "Bees fly.", (1, 3))
+    found = Harm("a", [Group("half or more", 4, 1, 2, 0.05)], [one] * 12, [Suspect("q2", "tides?", "p7", "Moon.", False)])
+    write_report(tmp_path, **REPORT, sections=harm_section(found), harm=found)
+    text = (tmp_path / "report.md").read_text()
+    assert "## Where it hurts\n\n| queries | number | worse | better | change of nDCG@10 |\n" in text
+    assert "| half or more | 4 | 1 (25%) | 2 (50%) | +0.0500 |" in text
+    told = (
+        "- 'bees?' (q1): 1.0000 -> 0.5000; the answer went from place 1 to 3: 'Bees fly.'; first is now, from place 12: 'word"
+    )
+    assert text.count(told) == 10
+    assert "word..." not in text.partition("## Where it hurts")[0]
+    assert "for 1 queries teacher and ranker put the same passage first, and it isn't judged relevant (1 of them nobody" in text
+    assert "- 'tides?' (q2), p7, not judged: 'Moon.'\n" in text
+    held = json.loads((tmp_path / "report.json").read_text())["harm"]
+    assert (len(held["queries"]), held["queries"][0]["raised"], held["suspects"][0]["judged"]) == (12, long, False)
+    assert harm_section(None) == []
 
 
 def test_a_row_without_a_source_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from rankdistil.metrics.fitted import Bin, Calibration, Platt
 from rankdistil.report.comparison import Row
-from rankdistil.report.frontier import draw_frontier, pareto
+from rankdistil.report.frontier import draw_depths, draw_frontier, draw_reliability, pareto
+from rankdistil.report.verdict import Depth, Depths
 
 
 def row(name: str, quality: float, latency: float | None, spread: float | None = None) -> Row:
@@ -120,6 +122,23 @@ def test_a_run_s_name_is_no_size_and_tells_its_points_from_others(tmp_path: Path
     draw_frontier(rows, None, tmp_path)
     procedures, sizes = ([text.get_text() for text in legend.get_texts()] for legend in figures[0].legends)
     assert (procedures, sizes) == (["a", "a 4l", "my run.txt"], ["6l"])
+
+
+def test_depths_are_drawn_for_the_rows_that_have_some_and_nothing_is_written_without(tmp_path: Path) -> None:
+    assert draw_depths(ROWS, BM25, tmp_path) == []
+    points = [Depth(candidates, 0.5 + candidates / 1000, None, None) for candidates in (1, 2, 5, 10, 20, 50, 100)]
+    rows = [BUSY._replace(name=f"row {n}", depth=Depths(points, 20, None)) for n in range(14)]
+    files = draw_depths([*ROWS, *rows], BM25, tmp_path)
+    assert files == [tmp_path / "depth.png", tmp_path / "depth.svg"] == sorted(tmp_path.iterdir())
+    assert imread(files[0]).shape[:2] == (960, 1350)
+
+
+def test_reliability_is_drawn_for_the_rows_that_have_a_probability(tmp_path: Path) -> None:
+    assert draw_reliability(ROWS, tmp_path) == []
+    held = Calibration(Platt(1.0, 0.0), 0.1, 0.2, [Bin(0.05, 0.1, 50), Bin(0.6, 0.4, 5)], None, None, 0.9)
+    files = draw_reliability([*ROWS, *(BUSY._replace(name=f"row {n}", calibration=held) for n in range(14))], tmp_path)
+    assert files == [tmp_path / "reliability.png", tmp_path / "reliability.svg"] == sorted(tmp_path.iterdir())
+    assert imread(files[0]).shape[:2] == (960, 1350)
 
 
 def test_the_axis_is_logarithmic_with_plain_numbers_and_faster_to_the_left(drawn: Figure) -> None:

@@ -7,6 +7,7 @@ from support import timing
 from rankdistil.report.results import (
     beside_teacher,
     measured_row,
+    milliseconds,
     reference,
     speed,
     speed_columns,
@@ -48,6 +49,12 @@ def test_a_dtype_in_which_only_some_were_timed_compares_nothing() -> None:
 def test_the_speed_is_of_all_processes_and_not_of_one() -> None:
     timed = timing(row("ranker", 7.0, rank=0), row("ranker", 5.0), row("ranker", 3.0, rank=1))
     assert speed(timed, "ranker")["latency_ms_p50"] == 5.0
+
+
+def test_times_of_other_sizes_are_in_proportion_to_what_was_timed_and_between_two_sizes_on_a_line() -> None:
+    assert milliseconds(BOTH, "ranker", [1, 50, 100, 550, 1000, 2000]) == pytest.approx([0.04, 2.0, 4.0, 27.0, 50.0, 100.0])
+    assert milliseconds(BOTH, "BM25", [1]) is milliseconds(None, "ranker", [1]) is None
+    assert milliseconds(timing(*BOTH["rows"], busy=True, others=0.5), "ranker", [1]) is None
 
 
 def test_ratios_are_to_the_teacher_in_the_same_dtype_at_the_same_size() -> None:

@@ -3,8 +3,9 @@
 import pytest
 
 from rankdistil.data.collections.splits import Leak
+from rankdistil.data.records import Candidate, Pair
 from rankdistil.report.results import Result, Tied, average
-from rankdistil.report.verdict import depth_note, likely_cures, verdict
+from rankdistil.report.verdict import Harmed, depth_note, find_harm, likely_cures, verdict
 
 CURES = ("more steps (stage.steps)", "another stage.lr")
 TESTED = "(paired randomisation test over 8 queries, exact, two-sided)"
@@ -167,3 +168,50 @@ def test_seeds_are_averaged_query_by_query_with_the_ties_and_the_leak_of_the_wor
     assert (found.name, found.tied, found.leak, found.speed) == ("both", Tied(2, 2), leaks[1], {})
     assert found.values() == pytest.approx({"q0": 0.3, "q1": 0.2})
     assert found.measures["nDCG@10"] == pytest.approx(0.25)
+
+
+def harm(level: int = 1, teacher: dict[str, list[str]] | None = None):
+    """Re-rank three queries: of one the answer is lost to an unjudged passage, of one it is found, one stays as it was."""
+    order = {"q1": ["a", "b", "c"], "q2": ["b", "a", "c"], "q3": ["a", "b", "c"]}
+    before = {query: [Candidate(key, 9.0 - 4 * place) for place, key in enumerate(row)] for query, row in order.items()}
+    after = {"q1": ["c", "a", "b"], "q2": ["a", "b", "c"], "q3": ["a", "b", "c"]}
+    qrels = {"q1": {"a": 1, "b": 0}, "q2": {"a": 1}, "q3": {"a": 0, "b": 1}}
+    values = {"BM25": (1, 0.63, 0.63), "student": (0.63, 1, 0.63)}
+    first, own = (
+        Result(name, {}, {query: {"nDCG@10": value} for query, value in zip(qrels, row, strict=True)}, {})
+        for name, row in values.items()
+    )
+    text = {"q1": "how do bees fly", "q2": "tides", "q3": "one two three four five six"}
+
+    def pairs(wanted):
+        named = [(query, hit.passage_id) for query, row in wanted.items() for hit in row]
+        return [Pair(query, key, text[query], f"{key}: Bees fly") for query, key in named]
+
+    return find_harm(first, own, before, after, teacher, qrels, level, pairs)
+
+
+def test_a_query_that_got_worse_is_told_with_the_answer_s_fall_and_what_took_its_place() -> None:
+    found = harm()
+    assert found.queries == [Harmed("q1", "how do bees fly", 1, 0.63, "c: Bees fly", 3, "a: Bees fly", (1, 2))]
+    assert found.suspects is None
+    assert harm(level=2).queries == found.queries  # nDCG knows all grades
+
+
+def test_queries_are_grouped_by_length_lead_and_words_in_common() -> None:
+    assert [(group.name, group.queries, group.worse, group.better) for group in harm().groups] == [
+        ("query of 1 to 4 words", 2, 1, 1),
+        ("query of 5 to 8 words", 1, 0, 0),
+        ("first stage's best leads by a tenth or more", 3, 1, 1),
+        ("first stage's best has less than half of the query's words", 2, 0, 1),
+        ("first stage's best has half or more of them", 1, 1, 0),
+    ]
+    assert harm().groups[0].change == pytest.approx(0)
+
+
+def test_a_passage_that_teacher_and_ranker_put_first_and_judgments_do_not_is_suspected() -> None:
+    agreeing = {"q1": ["c", "b", "a"], "q2": ["a", "b", "c"], "q3": ["a", "c", "b"]}
+    assert [(one.query_id, one.passage_id, one.judged) for one in harm(teacher=agreeing).suspects] == [
+        ("q1", "c", False), ("q3", "a", True),
+    ]  # fmt: skip
+    assert harm(teacher=agreeing | {"q1": ["a", "b", "c"], "q3": ["b", "a", "c"]}).suspects == []
+    assert harm(level=2, teacher=agreeing).suspects == []  # without a relevant passage nobody knows

@@ -1,6 +1,7 @@
 """The command ``evaluate.py``: finished rankers compared in one table, one plot, one folder."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,39 @@ from rankdistil.config.checks import check_data, check_evaluation
 from rankdistil.config.choices import choose_test
 from rankdistil.config.schema import listed, plain
 from rankdistil.data.batches.datamodule import RankingDataModule, RerankingTask
-from rankdistil.data.collections.reader import require_used
+from rankdistil.data.collections.reader import is_ordered, require_used
 from rankdistil.data.records import Ranking
 from rankdistil.files import filled, write_json
 from rankdistil.inference.stopwatch import Processes, Timed, TimingSettings, time_rankers, wanted_queries
-from rankdistil.metrics.ranking import means, passage_ids, per_query, random_order, read_run, tied_queries, with_choice
+from rankdistil.metrics.fitted import Split, fit
+from rankdistil.metrics.ranking import (
+    fit_fusion,
+    means,
+    passage_ids,
+    per_query,
+    random_order,
+    read_run,
+    tied_queries,
+    with_choice,
+)
 from rankdistil.models.checkpoints import load_tokenizer, read_config
 from rankdistil.models.families import max_positions
 from rankdistil.planning.plan import what_is_tested
 from rankdistil.planning.unread import unread_by_test
 from rankdistil.processes import ranks
-from rankdistil.report.comparison import Member, Row, check_names, compare, judge
-from rankdistil.report.document import legend, markdown, tables, write_report
-from rankdistil.report.frontier import draw_frontier
+from rankdistil.report.comparison import Member, Row, add_depths, add_fitted, check_names, compare, harm_of_best, judge
+from rankdistil.report.document import (
+    calibration_sections,
+    depth_section,
+    difference_section,
+    fusion_section,
+    harm_section,
+    legend,
+    markdown,
+    tables,
+    write_report,
+)
+from rankdistil.report.frontier import draw_depths, draw_frontier, draw_reliability
 from rankdistil.report.results import (
     Result,
     Tied,
@@ -43,7 +64,7 @@ from rankdistil.report.results import (
 )
 from rankdistil.report.run import data_notes
 from rankdistil.report.tables import print_plain, to_table
-from rankdistil.report.verdict import depth_note, likely_cures
+from rankdistil.report.verdict import Harm, depth_note, likely_cures
 from rankdistil.runs.entries import Entry, find_entries
 from rankdistil.runs.record import origin
 from rankdistil.stages import data as run_data
@@ -86,33 +107,43 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     notes += told
     teacher, baseline = _against(cfg, entries, first_stage.row)
     members = [_member(entry, _tested(cfg, entry, settings, out), first_stage, data, settings) for entry in entries]
-    told = _unknown_training(members)
+    members, unfitted = _fitted(members, entries, cfg.precision, is_ordered(data.task("test").candidates))
+    told = [*_unknown_training(members), *unfitted]
     print_plain(screen, told)
     notes += told
     rows = compare([first_stage, *members], teacher, baseline, seed=cfg.seed)
     timing = _time(cfg, timed, entries, settings, data)
     rows = [row._replace(speed=speed(timing, row.name)) for row in rows]
     rows = judge(rows, [first_stage, *members], first_stage.row, teacher, cfg.seed)
-    sources = {first_stage.row: [f"the candidates of {data.task('test').name}"]}
+    task = data.task("test")
+    rows = add_depths(rows, [first_stage, *members], task.qrels, timing, cfg.seed)
+    test = Split({}, task.candidates, task.qrels, settings.data.test_relevance_level, task.topics)
+    rows = add_fitted(rows, members, test, cfg.seed)
+    harm = harm_of_best(rows, [first_stage, *members], teacher, test, partial(data.pairs, "test"))
+    sources = {first_stage.row: [f"the candidates of {task.name}"]}
     for entry in entries:
         sources.setdefault(entry.row, []).append(entry.path)
-    _report(cfg, rows, teacher, baseline, data.task("test"), settings.data.depth, timing, notes, sources, out)
+    _report(cfg, rows, teacher, baseline, task, settings.data.depth, timing, notes, sources, harm, out)
 
 
 def _report(
     cfg: DictConfig, rows: Sequence[Row], teacher: str | None, baseline: str, task: RerankingTask, depth: int,
-    timing: Timing | None, notes: Sequence[str], sources: Mapping[str, Sequence[str]], out: Path,
+    timing: Timing | None, notes: Sequence[str], sources: Mapping[str, Sequence[str]], harm: Harm | None, out: Path,
 ) -> None:  # fmt: skip
     """Print the tables and the verdicts, write report and plot (with the notes that were printed before), log the same."""
     screen, title = console(), f"{task.name}, {len(task.qrels)} queries"
     times = speed_columns(timing, {row.name: row.name for row in rows}, teacher)
+    sections = [*difference_section(rows, teacher, baseline), *depth_section(rows), *fusion_section(rows)]
+    sections += calibration_sections({row.shown: row.calibration for row in rows if row.calibration is not None})
     for table in [
         *tables(rows, title, teacher, baseline, screen.width),
         *([to_table(times, "inference time", framed=False)] if times else []),
+        *(table for section in sections for table in section.tables(screen.width)),
     ]:
         screen.print(table)
         screen.print()
     lines = [*legend(rows, teacher, baseline, len(task.qrels), task.topics, timing), *depth_note(depth)]
+    told = [f"{section.title.lower()}: {note}" for section in sections for note in section.notes]
     setup, pictures = None, []
     if timing is not None:
         setup = timing["setup"]
@@ -122,10 +153,14 @@ def _report(
         lines += timing_notes(None)
     if is_busy(timing):
         lines.append("frontier: not drawn, as it shows quality over time.")
-    write_report(out, rows, teacher, baseline, title, [*notes, *lines], setup, origin(), sources, pictures, times)
+    pictures += [*draw_depths(rows[1:], rows[0], out), *draw_reliability(rows, out)]
+    chapters = [*sections, *harm_section(harm)]  # which is to be read, not to scroll by
+    write_report(
+        out, rows, teacher, baseline, title, [*notes, *lines], setup, origin(), sources, pictures, times, chapters, harm
+    )
     named = ["report.md", "report.json", *(["latency.json"] if timing else []), *(file.name for file in pictures)]
     files = f"files: {out}/  {'  '.join(named)}"
-    print_plain(screen, [*lines, files, *(f"verdict: {line}" for row in rows for line in row.verdict)])
+    print_plain(screen, [*lines, *told, files, *(f"verdict: {line}" for row in rows for line in row.verdict)])
     _log(cfg, markdown(rows, teacher, baseline), rows, pictures, out)
 
 
@@ -250,9 +285,28 @@ def _member(entry: Entry, folder: Path | None, first_stage: Member, data: Rankin
             f"{folder} was tested on other queries, judgments or candidates than {data.task('test').name} has now. "
             "Add rescore=true to test all rankers again."
         )
-    result, ranking = read_result(folder, entry.row, timed=False), passage_ids(read_run(folder / "test.run"))
+    result, scores = read_result(folder, entry.row, timed=False), read_run(folder / "test.run")
     cures = likely_cures(entry.record["settings"]["stage.learns"], entry.record["started_from"]) if entry.record else ()
-    return Member(entry.row, result, ranking, start=_start(folder), cures=cures, size=entry.size)
+    return Member(entry.row, result, passage_ids(scores), start=_start(folder), cures=cures, size=entry.size, scores=scores)
+
+
+def _fitted(
+    members: Sequence[Member], entries: Sequence[Entry], wished: float, ordered: bool
+) -> tuple[list[Member], list[str]]:
+    """Add what is fitted to each ranker's scores on its run's validation; and say why, where that can't be."""
+    opened: dict[str, RankingDataModule] = {}
+    found, told = [], {}
+    for member, entry in zip(members, entries, strict=True):
+        if entry.kind == "run":
+            try:
+                valid, _ = stage_test.read_validation(entry.run, opened)
+            except (FileNotFoundError, ValueError) as error:
+                told[f"no fusion and no probability of {member.row}: {error}"] = None
+            else:
+                fusions = fit_fusion(valid) if ordered and is_ordered(valid.first) else None
+                member = member._replace(fitted=fit(valid, wished, fusions))
+        found.append(member)
+    return found, [*told]
 
 
 def _unknown_training(members: Sequence[Member]) -> list[str]:

@@ -12,12 +12,16 @@ to
     ``openvino_model_qint8_avx512_vnni.xml`` for such. ``int8`` alone writes no graph: torch computes 8 bits from the files that
     are there, and is only checked. Folders and names are those that sentence-transformers looks for. ``to=trimmed`` writes a
     smaller export beside it, ``export_trimmed``, which knows the tokens of the run's collection and training queries alone: of
-    a multilingual ranker those of one language.
+    a multilingual ranker those of one language. ``to=fitted`` writes ``fitted.json``: what the run's validation says of its
+    scores, how to unite them with the first stage's (``Reranker.rerank(..., first_stage_scores=...)``) and how probable
+    relevance is by a score (``Hit.probability``). The model card says how that holds on the test. Nothing is scored again.
 data
     Another run, on whose data the scores are checked; needed for a ranker's folder that lies outside of a run.
 pairs
     How many of the validation split's pairs, and of the test split's, are scored again with every runtime and precision, at
     most (2000).
+precision
+    With ``to=fitted``: wished of the pairs above a threshold (0.9), which the card names, if a score separates so well.
 bound
     How much the validation's nDCG@10 may change in bfloat16 and int8 (0.01). In float32 it is 0.0001.
 
@@ -42,10 +46,13 @@ from typing import Any
 from rankdistil.cli import run_command
 from rankdistil.words import key_values
 
-KEYS = ("run", "to", "data", "pairs", "bound")
+KEYS = ("run", "to", "data", "pairs", "bound", "precision")
 KINDS = ("onnx", "openvino", "int8")
-TRIMMED = "trimmed"
-USAGE = "python -m rankdistil.export run=<run or export> to=onnx,openvino,int8|trimmed [data=<run>] [pairs=2000] [bound=0.01]"
+TRIMMED, FITTED = "trimmed", "fitted"
+USAGE = (
+    "python -m rankdistil.export run=<run or export> to=onnx,openvino,int8|trimmed [data=<run>] [pairs=2000] [bound=0.01], "
+    "or run=<run> to=fitted [precision=0.9]"
+)
 
 
 @dataclass(frozen=True)
@@ -55,9 +62,10 @@ class Settings:
     Attributes:
         export: folder with the Hugging Face files.
         data: folder of the run whose data are used.
-        to: some of ``KINDS``, or ``TRIMMED`` alone.
+        to: some of ``KINDS``, or ``TRIMMED`` or ``FITTED`` alone.
         pairs: of validation and of test that are scored again, each at most.
         bound: largest change of the validation's nDCG@10 in bfloat16 and int8.
+        precision: wished of the pairs above a threshold, of ``FITTED``.
     """
 
     export: Path
@@ -65,6 +73,7 @@ class Settings:
     to: tuple[str, ...]
     pairs: int = 2000
     bound: float = 0.01
+    precision: float = 0.9
 
 
 def settings_of(words: Sequence[str]) -> Settings:
@@ -80,7 +89,16 @@ def settings_of(words: Sequence[str]) -> Settings:
         given["pairs"] = _number(values, "pairs", int, "a whole number of at least 1", 1)
     if "bound" in values:
         given["bound"] = _number(values, "bound", float, "a number of at least 0", 0)
+    fits = given["to"] == (FITTED,)
+    if "precision" in values:
+        given["precision"] = _number(values, "precision", float, "a number above 0 and below 1", 0)
+        if not 0 < given["precision"] < 1:
+            raise ValueError(f"precision is {values['precision']!r}; expected a number above 0 and below 1.")
+    if unread := [key for key in (("data", "pairs", "bound") if fits else ("precision",)) if key in values]:
+        raise ValueError(f"{unread[0]} has no effect with to={values['to']}. Leave it out.")
     export, run = _folders(values["run"])
+    if fits and run is None:
+        raise ValueError(f"run={values['run']} lies outside of a run, whose validation is fitted to. Name a run.")
     if "data" in values:
         run = _run(Path(values["data"]).expanduser(), "data")
     if run is None:
@@ -90,12 +108,13 @@ def settings_of(words: Sequence[str]) -> Settings:
 
 def _kinds(value: str) -> tuple[str, ...]:
     kinds = tuple(dict.fromkeys(value.split(",")))
-    if kinds == (TRIMMED,):
+    if kinds in ((TRIMMED,), (FITTED,)):
         return kinds
     for kind in kinds:
         if kind not in KINDS:
             raise ValueError(
-                f"to names {kind!r}; expected some of {', '.join(KINDS)}, with commas between them, or {TRIMMED} alone."
+                f"to names {kind!r}; expected some of {', '.join(KINDS)}, with commas between them, or {TRIMMED} or {FITTED} "
+                "alone."
             )
     if {*kinds} == {"onnx", "int8"}:
         raise ValueError(
@@ -143,8 +162,10 @@ def main(words: Sequence[str]) -> int:
 
     def task() -> None:
         settings = settings_of(words)
-        from rankdistil.stages.export import export, export_trimmed  # after the words: a wrong one is answered at once
+        from rankdistil.stages.export import export, export_fitted, export_trimmed  # after the words: a wrong one comes at once
 
+        if settings.to == (FITTED,):
+            return export_fitted(settings.export, settings.data, settings.precision)
         if settings.to == (TRIMMED,):
             return export_trimmed(settings.export, settings.data, settings.pairs, settings.bound)
         return export(settings.export, settings.data, settings.to, settings.pairs, settings.bound)

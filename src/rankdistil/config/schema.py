@@ -147,6 +147,7 @@ EVERY = expected(
     "a number of steps of at least 1 (500), or of minutes (30min), or null",
     lambda value: value is None or (type(value) is int and value >= 1) or MINUTES.fullmatch(str(value)),
 )
+SHARE = expected("a number above 0 and below 1", lambda value: isinstance(value, float) and 0 < value < 1)
 LOSSES = ("embedding", "hidden", "attention", "logits", "labels")
 STAGES = (
     "teacher",
@@ -246,6 +247,6 @@ EVALUATION: Section = dict.fromkeys(("method", "data", "logger")) | {
         lambda value: listed(value) and all(isinstance(model, str) and model for model in listed(value)),
     ),
     "against": {"teacher": None, "baseline": None},
-    "rescore": TRUTH, "seed": SEED, "folder": PLACE, "paths": {"evaluations": FOLDER}, "trainer": TRAINER,
+    "rescore": TRUTH, "precision": SHARE, "seed": SEED, "folder": PLACE, "paths": {"evaluations": FOLDER}, "trainer": TRAINER,
     "callbacks": {"inference_time": None, "gradient_shares": None},
 }  # fmt: skip

@@ -13,6 +13,7 @@ import torch
 
 from rankdistil.files import built, write_json
 from rankdistil.inference.machine import LEVELS, computes_bfloat16, weight_bits
+from rankdistil.metrics.fitted import Fusion, Platt, restored
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.locate import identity, locate
 
@@ -162,6 +163,32 @@ def read_precisions(path: str) -> list[dict[str, Any]]:
         raise ValueError(
             f"{folder / FILE} is damaged ({error!r}). Write it again: python -m rankdistil.export run={folder} to=int8 "
             "(with data=<run> outside of a run)"
+        ) from None
+
+
+FITTED = "fitted.json"
+
+
+def write_fitted(export: Path, held: Mapping[str, Any]) -> None:
+    """Write what was fitted to a ranker's scores into its export, see ``rankdistil.metrics.fitted.stored``."""
+    write_json(export / FITTED, {"weights": weights(export), **held})
+
+
+def read_fitted(path: str) -> tuple[Fusion | None, Platt | None]:
+    """Read the fusion and the probability that an export keeps; neither of a hub id, or if the weights changed since.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    folder = locate(path)
+    if not isinstance(folder, Path) or not (folder / FITTED).is_file():
+        return None, None
+    try:
+        held = json.loads((folder / FITTED).read_text(encoding="utf-8"))
+        return restored(held) if held["weights"] == weights(folder) else (None, None)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder / FITTED} is damaged ({error!r}). Write it again: python -m rankdistil.export run=<run> to=fitted"
         ) from None
 
 

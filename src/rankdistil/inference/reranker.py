@@ -1,9 +1,10 @@
 """Reranker, the public inference API: texts in, scores or an order out."""
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from itertools import islice
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,7 +13,7 @@ import torch
 from rankdistil.data.encode import PairEncoder, PairLayout
 from rankdistil.data.records import Pair
 from rankdistil.inference.engine import CHUNK, Engine, open_network
-from rankdistil.inference.export_files import choose
+from rankdistil.inference.export_files import choose, read_fitted
 from rankdistil.models.checkpoints import load_tokenizer, require_fitting, require_labels
 from rankdistil.models.families import max_positions
 
@@ -29,11 +30,15 @@ class Hit(NamedTuple):
         index: its place among the passages given.
         score: raw logit; only differences between scores of one query mean something.
         passage: its text.
+        probability: that it is judged relevant, by the fit that the export keeps, comparable between queries; None without one.
+        fused: what it is ordered by, the score united with the first stage's; None where these weren't given.
     """
 
     index: int
     score: float
     passage: str
+    probability: float | None = None
+    fused: float | None = None
 
 
 class Reranker:
@@ -59,6 +64,9 @@ class Reranker:
     Attributes:
         dtype: what the scores are computed in: what was asked for, or what ``auto`` chose.
         engine: scores the pairs.
+        fusion: with the first stage's scores, as ``python -m rankdistil.export run=<run> to=fitted`` left it in the folder;
+            None without it.
+        probability: of relevance, as it left it, too; None without it.
 
     Raises:
         FileNotFoundError: if there is nothing at the path.
@@ -69,13 +77,14 @@ class Reranker:
         self, path: str | Path, device: str | torch.device | None = None, dtype: str | torch.dtype = "float32",
         backend: str = "torch", max_length: int | None = None,
     ) -> None:  # fmt: skip
-        path = str(path)
+        path = self._path = str(path)
         config, tokenizer = require_labels(path), load_tokenizer(path)
         require_fitting(path, tokenizer, config)
         encoder = PairEncoder(tokenizer, pair_length(path, tokenizer, config, max_length), max_positions(config))
         dtype = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
         place = _device(device, backend, dtype)
         self.dtype = choose(path, backend, place) if dtype == "auto" else dtype
+        self.fusion, self.probability = read_fitted(path)
         self.engine = Engine(open_network(backend, path, encoder, place, self.dtype), encoder, ahead=place.type != "cpu")
 
     def score(self, pairs: Iterable[tuple[str, str]]) -> list[float]:
@@ -96,18 +105,22 @@ class Reranker:
             raise ValueError("there are no pairs to score. Give at least one (query, passage).")
         return scores
 
-    def rerank(self, query: str, passages: Iterable[str], top_k: int | None = None) -> list[Hit]:
+    def rerank(
+        self, query: str, passages: Iterable[str], top_k: int | None = None, first_stage_scores: Iterable[float] | None = None
+    ) -> list[Hit]:
         """Order passages by score, best first; equal scores in the order given.
 
         Args:
             query: the query.
             passages: its candidates.
             top_k: how many to return; all by default.
+            first_stage_scores: of each passage, of the same first stage as the run's validation; they are united with the
+                ranker's as fits validation best (``fusion``).
 
         Raises:
             TypeError: for a query or passage that is no text.
-            ValueError: if there is no passage, the query is empty, a text holds a lone surrogate, or ``top_k`` is no whole
-                number of at least 1.
+            ValueError: if there is no passage, the query is empty, a text holds a lone surrogate, ``top_k`` is no whole
+                number of at least 1, or the first stage's scores don't fit or no fusion is kept for them.
         """
         if isinstance(passages, UNORDERED) or hasattr(passages, "columns") or not isinstance(passages, Iterable):
             what = "a text" if isinstance(passages, str) else f"a {type(passages).__name__}"
@@ -117,9 +130,25 @@ class Reranker:
         passages = list(passages)  # a data frame's column has an index of its own
         if not passages:
             raise ValueError("there are no passages to rank. Give at least one.")
+        first = None if first_stage_scores is None else self._first_stage([*first_stage_scores], len(passages))
         scores = self.score((query, passage) for passage in passages)
-        hits = [Hit(index, score, passages[index]) for index, score in enumerate(scores)]
-        return sorted(hits, key=lambda hit: -hit.score)[:top_k]
+        likely = [None] * len(scores) if self.probability is None else self.probability.of(scores).tolist()
+        fused = [None] * len(scores) if first is None else self.fusion.fuse(scores, first).tolist()
+        hits = [Hit(*each) for each in zip(range(len(scores)), scores, passages, likely, fused, strict=True)]
+        return sorted(hits, key=lambda hit: -hit.score if hit.fused is None else -hit.fused)[:top_k]
+
+    def _first_stage(self, scores: list[float], passages: int) -> list[float]:
+        if self.fusion is None:
+            raise ValueError(
+                f"first_stage_scores: {self._path} keeps no fusion, or one of other weights. Fit it on the run's validation: "
+                "python -m rankdistil.export run=<run> to=fitted"
+            )
+        if len(scores) != passages:
+            raise ValueError(f"first_stage_scores holds {len(scores)} numbers; expected one for each of {passages} passages.")
+        for place, score in enumerate(scores):
+            if isinstance(score, bool) or not isinstance(score, Real) or not math.isfinite(score):
+                raise ValueError(f"first_stage_scores[{place}] is {score!r}; expected a finite number.")
+        return [float(score) for score in scores]
 
 
 def _chunks(pairs: Iterable[tuple[str, str]]) -> Iterator[list[Pair]]:

@@ -1,4 +1,4 @@
-"""Comparison of two rankers: agreement of their orders, and significance of their difference.
+"""Comparison of two rankers: agreement of their orders; significance, interval and power of their difference.
 
 Scores aren't compared: a distilled ranker may be on another scale than its teacher and still order passages alike. Kendall's
 tau looks at the whole list, so most of it is about passages nobody will see; the overlap of the first ten is about the top.
@@ -7,12 +7,14 @@ Questions about one topic share its passages, and so their luck: they aren't ind
 differences of a topic change their sign together; the topics are the sample then, as the test by query would find too much.
 """
 
+import math
 from bisect import bisect
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import NormalDist, fmean
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 Orders = Mapping[str, Sequence[str]]
 """Query id -> passage ids, best first."""
@@ -146,19 +148,167 @@ def randomisation_test(
     """
     if a.keys() != b.keys() or not a:
         raise ValueError(f"a paired test needs the same queries on both sides; {len(a.keys() ^ b.keys())} of them differ.")
-    if clusters is not None and (lost := sorted(a.keys() - clusters.keys())):
-        raise ValueError(f"{len(lost)} queries have no cluster, for example {lost[0]}. Name one for each, or give no clusters.")
-    gaps: dict[str, float] = {}
-    for query in sorted(a):
-        unit = query if clusters is None else clusters[query]
-        gaps[unit] = gaps.get(unit, 0.0) + a[query] - b[query]
-    sums = np.array(list(gaps.values()))
+    sums, _ = unit_sums({query: a[query] - b[query] for query in a}, clusters)
     enough = abs(sums.sum()) - 1e-12 * len(a)  # sums that should be equal differ in the last digit
     if 2 ** len(sums) <= samples:
         p_value = float((np.abs(_all_sums(sums)) >= enough).mean())
     else:
         p_value = (_count_extreme(sums, enough, samples, seed) + 1) / (samples + 1)
     return Comparison(float(sums.sum()) / len(a), p_value, len(a), len(sums))
+
+
+def unit_sums(values: Mapping[str, float], clusters: Mapping[str, str] | None = None) -> tuple[NDArray, NDArray]:
+    """Sum the values of each independent unit.
+
+    Args:
+        values: by query id.
+        clusters: query id -> cluster, a unit each; None makes each query one.
+
+    Returns:
+        Sum and number of queries of each unit, float64, (U,), in the order of their first query id.
+
+    Raises:
+        ValueError: if a query has no cluster.
+    """
+    if clusters is not None and (lost := sorted(values.keys() - clusters.keys())):
+        raise ValueError(f"{len(lost)} queries have no cluster, for example {lost[0]}. Name one for each, or give no clusters.")
+    found: dict[str, list[float]] = {}
+    for query in sorted(values):
+        found.setdefault(query if clusters is None else clusters[query], []).append(values[query])
+    return np.array([*map(sum, found.values())], float), np.array([*map(len, found.values())], float)
+
+
+RESAMPLES = 10_000
+
+
+def bootstrap_interval(
+    sums: NDArray, counts: NDArray, level: float = 0.95, samples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float] | None:
+    """Confidence interval of a mean over queries or pairs that come in units: bias-corrected and accelerated bootstrap.
+
+    Args:
+        sums: of the values of each unit, (U,); units are drawn, with all that belongs to them.
+        counts: number of values of each unit, (U,).
+        level: probability that intervals made so hold the true mean.
+        samples: times that units are drawn.
+        seed: of the draws.
+
+    Returns:
+        Its ends; None for fewer than two units, of which nothing is known.
+
+    Source: Efron 1987, "Better bootstrap confidence intervals".
+    """
+    units, normal = len(sums), NormalDist()
+    if units < 2:
+        return None
+    mean, random = sums.sum() / counts.sum(), np.random.default_rng(seed)
+    draws = np.empty(samples)
+    block, even = max(1, BLOCK_BYTES // (8 * units)), bool((counts == counts[0]).all())
+    for start in range(0, samples, block):
+        drawn = random.integers(0, units, (min(block, samples - start), units))
+        of = units * counts[0] if even else counts[drawn].sum(1)
+        draws[start : start + block] = sums[drawn].sum(1) / np.maximum(of, np.finfo(float).tiny)
+    if np.ptp(draws) <= 1e-12 * max(1.0, abs(mean)):
+        return mean, mean
+    below = ((draws < mean).sum() + (draws <= mean).sum()) / 2 / samples
+    bias = normal.inv_cdf(min(max(below, 0.5 / samples), 1 - 0.5 / samples))
+    without = (sums.sum() - sums) / np.maximum(counts.sum() - counts, np.finfo(float).tiny)
+    gaps = without.mean() - without
+    spread = (gaps**2).sum() ** 1.5
+    acceleration = (gaps**3).sum() / (6 * spread) if spread else 0.0
+    tails = [bias + normal.inv_cdf(tail) for tail in ((1 - level) / 2, (1 + level) / 2)]
+    low, high = np.quantile(draws, [normal.cdf(bias + tail / (1 - acceleration * tail)) for tail in tails])
+    return float(low), float(high)
+
+
+POWER = 0.8
+
+
+def detectable(sums: NDArray, counts: NDArray, power: float = POWER) -> float | None:
+    """Smallest true difference that a test at ``LEVEL`` finds with some probability, as queries differ in these data.
+
+    The paired t-test's power stands for the randomisation test's, which is the same but for the shape of the tails. It tells a
+    difference that there isn't from one that so few queries can't show.
+
+    Args:
+        sums: of the differences of each unit, (U,), see ``unit_sums``.
+        counts: number of queries of each unit, (U,).
+        power: probability to find it.
+
+    Returns:
+        A difference of means, at least 0; None for units too few to find any.
+
+    Source: Sakai 2016, "Statistical significance, power, and sample sizes", for paired tests of IR measures.
+    """
+    units = len(sums)
+    if 2.0 ** (1 - units) >= LEVEL:
+        return None
+    error = sums.std(ddof=1) * units / counts.sum() / math.sqrt(units)
+    return float(error * (_t_quantile(LEVEL, units - 1) + _t_quantile(2 * (1 - power), units - 1)))
+
+
+def over_seeds(
+    a: Sequence[Mapping[str, float]], b: Sequence[Mapping[str, float]], clusters: Mapping[str, str] | None = None
+) -> float | None:
+    """Test a mean difference with queries and seeds as random effects: would other questions *and* other seeds show it?
+
+    The variance of the mean is that over units of each unit's mean over seeds, and for each side with several seeds their own,
+    what units and seeds do together taken out: the estimates of the balanced crossed model. It is a t-test with Satterthwaite's
+    degrees of freedom; two or three seeds leave few.
+
+    Args:
+        a: values by query of each seed.
+        b: values of the same queries of each seed of the other side.
+        clusters: query id -> cluster, see ``randomisation_test``.
+
+    Returns:
+        Two-sided p value; None where no side has several seeds, or there is one unit only.
+
+    Source: Raaijmakers, Schrijnemakers & Gremmen 1999, "How to deal with the language-as-fixed-effect fallacy" (quasi-F);
+    Satterthwaite 1946 for the degrees of freedom.
+    """
+    sides = [np.stack([_even(seed, clusters) for seed in side]) for side in (a, b)]
+    units = sides[0].shape[1]
+    if units < 2 or max(map(len, sides)) < 2:
+        return None
+    gaps = sides[0].mean(0) - sides[1].mean(0)
+    parts = [(gaps.var(ddof=1) / units, units - 1)]
+    for side in sides:
+        seeds = len(side)
+        if seeds < 2:
+            continue
+        rest = side - side.mean(1, keepdims=True) - side.mean(0) + side.mean()
+        own = side.mean(1).var(ddof=1) / seeds
+        together = (rest**2).sum() / ((seeds - 1) * (units - 1)) / (units * seeds)
+        if own > together:
+            parts += [(own, seeds - 1), (-together, (seeds - 1) * (units - 1))]
+    variance = sum(part for part, _ in parts)
+    if not variance:
+        return float(not gaps.mean())
+    freedom = variance**2 / sum(part**2 / of for part, of in parts)
+    return _t_tails(float(gaps.mean()) / math.sqrt(variance), freedom)
+
+
+def _even(values: Mapping[str, float], clusters: Mapping[str, str] | None) -> NDArray:
+    """Return a value of each unit, (U,), whose mean is that over queries."""
+    sums, counts = unit_sums(values, clusters)
+    return sums * len(sums) / counts.sum()
+
+
+def _t_tails(t: float, freedom: float) -> float:
+    """Return the probability that Student's t is as far from 0, by the trapezoid rule over the angle whose tangent it is."""
+    angles = np.linspace(0, math.atan(abs(t) / math.sqrt(freedom)), 4001)
+    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
+    return float(min(max(1 - 2 * scale * np.trapezoid(np.cos(angles) ** (freedom - 1), angles), 0), 1))
+
+
+def _t_quantile(tails: float, freedom: float) -> float:
+    """Return the t whose two tails have a probability, by bisection."""
+    low, high = 0.0, 1e6
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_tails(middle, freedom) > tails else (low, middle)
+    return low
 
 
 def describe_test(queries: int, clusters: Mapping[str, str] | None) -> str:

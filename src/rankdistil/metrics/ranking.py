@@ -10,16 +10,20 @@ of a ranker that has none.
 
 import math
 from collections.abc import Mapping, Sequence
+from heapq import nsmallest
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
 import ir_measures
+import numpy as np
 from ir_measures import AP, RR, nDCG
 
 from rankdistil.data.files.lines import fields, number_in
 from rankdistil.data.records import Candidate, Qrels, Ranking
 from rankdistil.files import write_text
+from rankdistil.metrics.fitted import INTERPOLATION, RRF, WEIGHTS, Fusion, Fusions, Split
 
 CUTOFF = 10  # passages that nDCG and RR look at
 EQUAL = 8 * 2.0**-23  # steps of float32, relative
@@ -87,6 +91,36 @@ def passage_ids(ranking: Ranking) -> dict[str, list[str]]:
     return {query_id: [hit.passage_id for hit in row] for query_id, row in ranking.items() if row}
 
 
+def depths(most: int) -> list[int]:
+    """List the numbers of candidates that a curve over depth shows: 1, 2, 5, 10, 20, 50 and so on, and the most."""
+    steps = (step * 10**power for power, step in product(range(len(str(most))), (1, 2, 5)))
+    return [*(step for step in steps if step < most), most]
+
+
+def at_depths(
+    first: Mapping[str, Sequence[str]], own: Mapping[str, Sequence[str]], wanted: Sequence[int]
+) -> dict[int, Ranking]:
+    """Rank as if only the first candidates had been re-ranked: these in a ranker's order, the others below them as they were.
+
+    One scoring of all candidates tells every depth, for a score is of its pair alone.
+
+    Args:
+        first: the candidates of each query in the first stage's order.
+        own: the same candidates in the ranker's order.
+        wanted: depths, each a number of candidates.
+
+    Returns:
+        By depth, of each query the first ``CUTOFF`` passages, which are all that nDCG@10 looks at, scored by place alone.
+    """
+    found: dict[int, Ranking] = {depth: {} for depth in wanted}
+    for query, row in first.items():
+        place = {passage: number for number, passage in enumerate(own[query])}
+        for depth, ranking in found.items():
+            top = [*nsmallest(CUTOFF, row[:depth], key=place.__getitem__), *row[depth:CUTOFF]]
+            ranking[query] = [Candidate(passage, -number) for number, passage in enumerate(top)]
+    return found
+
+
 def per_query(ranking: Ranking, qrels: Qrels, relevance_level: int = 1) -> dict[str, dict[str, float]]:
     """Compute every measure of every judged query.
 
@@ -107,6 +141,27 @@ def per_query(ranking: Ranking, qrels: Qrels, relevance_level: int = 1) -> dict[
         for metric in ir_measures.iter_calc(wanted, {query: qrels[query] for query in found}, found):
             values[metric.query_id][str(metric.measure)] = float(metric.value)
     return values
+
+
+def fused_values(split: Split, fusion: Fusion) -> dict[str, float]:
+    """Compute nDCG@10 of each query of a split, fused; equal values stay in the first stage's order."""
+    top: Ranking = {}
+    for query, row in split.first.items():
+        if row:
+            own = {hit.passage_id: hit.score for hit in split.own[query]}
+            values = fusion.fuse([own[hit.passage_id] for hit in row], [hit.score for hit in row])
+            best = np.argsort(-values, kind="stable")[:CUTOFF]
+            top[query] = [Candidate(row[place].passage_id, float(values[place])) for place in best]
+    return {query: row[MAIN] for query, row in per_query(top, split.qrels).items()}
+
+
+def fit_fusion(valid: Split) -> Fusions:
+    """Choose the weight, and the method, by nDCG@10 of validation; where fusing gains nothing the weight is 1."""
+    found = {
+        way: fmean(fused_values(valid, way).values()) for way in [*(Fusion(INTERPOLATION, w) for w in WEIGHTS), Fusion(RRF)]
+    }
+    interpolation = max((way for way in found if way.method == INTERPOLATION), key=found.__getitem__)
+    return Fusions(interpolation, max(found, key=found.__getitem__))
 
 
 def means(values: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

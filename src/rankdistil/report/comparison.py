@@ -10,9 +10,24 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from rankdistil.data.collections.splits import Leak
-from rankdistil.metrics.comparing import Orders, holm, kendall_tau, overlap, randomisation_test
-from rankdistil.report.results import Result, average
-from rankdistil.report.verdict import verdict
+from rankdistil.data.records import Pair, Qrels, Ranking
+from rankdistil.metrics.comparing import (
+    LEVEL,
+    SAMPLES,
+    Orders,
+    bootstrap_interval,
+    detectable,
+    holm,
+    kendall_tau,
+    over_seeds,
+    overlap,
+    randomisation_test,
+    unit_sums,
+)
+from rankdistil.metrics.fitted import RRF, Calibration, Fitted, Fusion, Split, calibration
+from rankdistil.metrics.ranking import MAIN, at_depths, depths, fused_values, per_query
+from rankdistil.report.results import Result, Timing, average, milliseconds
+from rankdistil.report.verdict import Depth, Depths, Difference, Harm, find_harm, verdict
 
 
 class Member(NamedTuple):
@@ -26,6 +41,8 @@ class Member(NamedTuple):
         start: the same ranker before its training; None where that wasn't tested.
         cures: likely ones, should it rank badly.
         size: of its network, as the row's name has it; empty where it has none.
+        scores: its scores of the candidates; None where it ranks others.
+        fitted: what was fitted to its scores on validation; None without one.
     """
 
     row: str
@@ -35,14 +52,28 @@ class Member(NamedTuple):
     start: Result | None = None
     cures: Sequence[str] = ()
     size: str = ""
+    scores: Ranking | None = None
+    fitted: Fitted | None = None
 
 
-class Difference(NamedTuple):
-    """Attributes: difference: mean over queries; p_value: of this test alone; adjusted: by Holm over its family."""
+class Fused(NamedTuple):
+    """A row fused with the first stage.
 
-    difference: float
-    p_value: float
-    adjusted: float
+    Attributes:
+        weights: of the interpolation, of each seed.
+        best: of each seed's ways the one that validation prefers.
+        interpolation: mean nDCG@10 of the test over seeds and queries.
+        rrf: the same of reciprocal rank fusion.
+        interpolation_gain: interpolation less the row alone.
+        rrf_gain: reciprocal rank fusion less the row alone.
+    """
+
+    weights: list[float]
+    best: list[Fusion]
+    interpolation: float
+    rrf: float
+    interpolation_gain: Difference
+    rrf_gain: Difference
 
 
 class Row(NamedTuple):
@@ -61,6 +92,9 @@ class Row(NamedTuple):
         verdict: lines that say whether it was worth it, added then too; none for the first stage.
         size: of its rankers' networks, as the name has it; empty where it has none.
         leak: test queries that it was trained on, of several seeds the worst; None where that isn't known.
+        depth: what each number of candidates brings; None for the first stage and where candidates differ.
+        fusion: with the first stage; None where nothing was fitted.
+        calibration: of one ranker of the row, as times are; None where no probability was fitted.
     """
 
     name: str
@@ -75,6 +109,9 @@ class Row(NamedTuple):
     verdict: Sequence[str] = ()
     size: str = ""
     leak: Leak | None = None
+    depth: Depths | None = None
+    fusion: Fused | None = None
+    calibration: Calibration | None = None
 
     @property
     def shown(self) -> str:
@@ -103,8 +140,8 @@ def compare(
         rows.setdefault(member.row, []).append(member)
     _check(members, list(rows), teacher, baseline, measure)
     results = _results(rows)
-    above = {} if teacher is None else _family(results, teacher, measure, seed)
-    beside = _family(results, baseline, measure, seed)
+    above = {} if teacher is None else _family(results, rows, teacher, measure, seed)
+    beside = _family(results, rows, baseline, measure, seed)
     teachers = [] if teacher is None else rows[teacher]
     return [_row(results[name], row, above.get(name), beside.get(name), teachers) for name, row in rows.items()]
 
@@ -131,6 +168,134 @@ def judge(rows: Sequence[Row], members: Sequence[Member], first: str, teacher: s
         lines = [] if row.name == first else verdict(results[first], results[row.name], above, start, cures, seed).lines
         judged.append(row._replace(verdict=lines))
     return judged
+
+
+def add_fitted(rows: Sequence[Row], members: Sequence[Member], test: Split, seed: int = 0) -> list[Row]:
+    """Add to each row what was fitted on validation, measured on the test; p values are Holm-adjusted over all of them.
+
+    Args:
+        rows: what ``compare`` made of the members.
+        members: as given to it.
+        test: its candidates and judgments; a member's scores take the place of ``own``.
+        seed: of the randomisation tests.
+    """
+    added, tests = [], {}
+    for row in rows:
+        own = [one for one in members if one.row == row.name and one.fitted is not None and one.scores is not None]
+        if not own or len(own) < row.seeds:
+            added.append(row)
+            continue
+        splits = [test._replace(own=one.scores) for one in own]
+        row = row._replace(calibration=calibration(own[0].fitted, splits[0]))
+        fusions = [one.fitted.fusions for one in own]
+        if None not in fusions:
+            alone = average([one.result for one in own], row.name).values()
+            ways = {"interpolation": [each.interpolation for each in fusions], "rrf": [Fusion(RRF)] * len(own)}
+            values = {}
+            for name, way in ways.items():
+                of_seeds = [fused_values(split, each) for split, each in zip(splits, way, strict=True)]
+                values[name] = {query: fmean(one[query] for one in of_seeds) for query in alone}
+                tests[row.name, name] = _difference(values[name], alone, test.topics, seed)
+            found = {name: fmean(of.values()) for name, of in values.items()}
+            gains = {f"{name}_gain": tests[row.name, name] for name in ways}
+            weights, best = [each.interpolation.weight for each in fusions], [each.best for each in fusions]
+            row = row._replace(fusion=Fused(weights, best, **found, **gains))
+        added.append(row)
+    adjusted = holm({key: one.p_value for key, one in tests.items()})
+    for place, row in enumerate(added):
+        if row.fusion is not None:
+            gains = {
+                f"{name}_gain": tests[key, name]._replace(adjusted=adjusted[key, name])
+                for key, name in tests
+                if key == row.name
+            }
+            added[place] = row._replace(fusion=row.fusion._replace(**gains))
+    return added
+
+
+def harm_of_best(
+    rows: Sequence[Row], members: Sequence[Member], teacher: str | None, test: Split, pairs: Callable[[Ranking], list[Pair]]
+) -> Harm | None:
+    """Look where the best student hurts, or the teacher where there is no other; of several seeds, the first one's order.
+
+    Args:
+        rows: what ``compare`` made of the members.
+        members: as given to it, the first stage before all others.
+        teacher: name of the teacher's row; None if there is none.
+        test: its candidates and judgments.
+        pairs: gives the texts of candidates.
+
+    Returns:
+        None where no row ranks the first stage's candidates.
+    """
+    first, *others = members
+    able = {one.row: one for one in reversed(others) if one.scores is not None}
+    best = max(
+        (row for row in rows if row.name in able), key=lambda row: (row.name != teacher, row.measures[MAIN]), default=None
+    )
+    if best is None:
+        return None
+    result = average([one.result for one in others if one.row == best.name], best.name)
+    above = able[teacher].ranking if teacher in able and teacher != best.name else None
+    return find_harm(first.result, result, test.first, able[best.name].ranking, above, test.qrels, test.level, pairs)
+
+
+DEPTH_SAMPLES = 10_000  # of the signs of a test between two depths: a row has up to a dozen
+
+
+def add_depths(
+    rows: Sequence[Row], members: Sequence[Member], qrels: Qrels, timing: Timing | None = None, seed: int = 0
+) -> list[Row]:
+    """Add to each row what every number of candidates brings, from the scores that are there, and say so in its verdict.
+
+    Each depth is tested against the deepest, from the shallowest on until one isn't found worse: a fixed sequence needs no
+    adjustment (Maurer, Hothorn & Lehmacher 1995). A decay may begin anywhere, and is Holm-adjusted over the depths of a row.
+
+    Args:
+        rows: what ``compare`` made of the members.
+        members: as given to it, the first stage before all others.
+        qrels: judgments of the queries.
+        timing: content of ``latency.json``; None if nothing was timed.
+        seed: of the randomisation tests.
+    """
+    first, *others = members
+    wanted = depths(max(map(len, first.ranking.values()), default=1))
+    topics = next((one.result.topics for one in members if one.result.topics is not None), None)
+    added = []
+    for row in rows:
+        own = [member for member in others if member.row == row.name]
+        if not own or any(member.own_candidates for member in own) or len(wanted) < 2:
+            added.append(row)
+            continue
+        times = milliseconds(timing, row.name, wanted) or [None] * len(wanted)
+        found = _depths([at_depths(first.ranking, one.ranking, wanted) for one in own], qrels, times, topics, seed)
+        added.append(row._replace(depth=found, verdict=[*row.verdict, f"{row.name}: {found.told()}"]))
+    return added
+
+
+def _depths(
+    seeds: Sequence[Mapping[int, Ranking]], qrels: Qrels, times: Sequence[float | None], topics: dict[str, str] | None,
+    seed: int,
+) -> Depths:  # fmt: skip
+    values = {}
+    for depth in seeds[0]:
+        of_seeds = [per_query(one[depth], qrels) for one in seeds]
+        values[depth] = {query: fmean(one[query][MAIN] for one in of_seeds) for query in qrels}
+    *shallow, last = values
+    tests = {}  # at depth 1 the one against the first stage, whose p value the verdict has
+    for depth in shallow:
+        tests[depth] = randomisation_test(values[last], values[depth], DEPTH_SAMPLES if depth > 1 else SAMPLES, seed, topics)
+    adjusted = holm({depth: test.p_value for depth, test in tests.items()})
+    below = {depth: Difference(test.difference, test.p_value, adjusted[depth]) for depth, test in tests.items()}
+    better = [depth for depth in shallow if adjusted[depth] < LEVEL and below[depth].difference < 0]
+    means = {depth: fmean(row.values()) for depth, row in values.items()}
+    points = [Depth(depth, means[depth], below.get(depth), ms) for depth, ms in zip(values, times, strict=True)]
+    ends = next(depth for depth in values if depth == last or not tests[depth].found or below[depth].difference < 0)
+    found = Depths(points, ends, max(better, key=means.__getitem__, default=None))
+    if found.worth.below is not None:  # what it is said of; of all depths intervals would take longer than all tests
+        interval = _difference(values[last], values[found.worth.candidates], topics, seed).interval
+        below[found.worth.candidates] = found.worth.below._replace(interval=interval)
+    return found._replace(points=[point._replace(below=below.get(point.candidates)) for point in points])
 
 
 def check_names(names: Iterable[str], teacher: str | None, baseline: str) -> None:
@@ -173,15 +338,25 @@ def _row(result: Result, row: list[Member], above: Difference | None, beside: Di
     )
 
 
-def _family(results: Mapping[str, Result], against: str, measure: str, seed: int) -> dict[str, Difference]:
-    base = results[against]
-    tests = {
-        name: randomisation_test(one.values(measure), base.values(measure), seed=seed, clusters=base.topics)
-        for name, one in results.items()
-        if name != against
-    }
-    adjusted = holm({name: test.p_value for name, test in tests.items()})
-    return {name: Difference(test.difference, test.p_value, adjusted[name]) for name, test in tests.items()}
+def _family(
+    results: Mapping[str, Result], rows: Mapping[str, Sequence[Member]], against: str, measure: str, seed: int
+) -> dict[str, Difference]:
+    base, found = results[against].values(measure), {}
+    topics, seeds = results[against].topics, {name: [one.result.values(measure) for one in row] for name, row in rows.items()}
+    for name, one in results.items():
+        if name == against:
+            continue
+        random = over_seeds(seeds[name], seeds[against], topics)
+        found[name] = _difference(one.values(measure), base, topics, seed)._replace(over_seeds=random)
+    adjusted = holm({name: one.p_value for name, one in found.items()})
+    return {name: one._replace(adjusted=adjusted[name]) for name, one in found.items()}
+
+
+def _difference(values: dict[str, float], base: dict[str, float], topics: dict[str, str] | None, seed: int) -> Difference:
+    """Test a difference, and say between which numbers it lies; nothing is adjusted yet."""
+    test = randomisation_test(values, base, seed=seed, clusters=topics)
+    units = unit_sums({query: value - base[query] for query, value in values.items()}, topics)
+    return Difference(test.difference, test.p_value, test.p_value, bootstrap_interval(*units, seed=seed), detectable(*units))
 
 
 def _agreement(row: list[Member], teachers: list[Member], how: Callable[[Orders, Orders], float | None]) -> float | None:

@@ -12,11 +12,13 @@ from typing import Any
 from rich.table import Table
 
 from rankdistil.files import write_json, write_text
-from rankdistil.metrics.comparing import describe_test, shown_p
+from rankdistil.metrics.comparing import POWER, RESAMPLES, describe_test, shown_p
+from rankdistil.metrics.fitted import BINS, Bin, Calibration, Precision
 from rankdistil.metrics.ranking import MAIN
-from rankdistil.report.comparison import Difference, Row
+from rankdistil.report.comparison import DEPTH_SAMPLES, Row
 from rankdistil.report.results import Timing, is_busy, time_columns, timing_notes
-from rankdistil.report.tables import Column, names_column, to_markdown, to_table
+from rankdistil.report.tables import Column, Section, names_column, paged, to_markdown
+from rankdistil.report.verdict import Difference, Harm, shown_interval
 
 
 def tables(rows: Sequence[Row], title: str, teacher: str | None, baseline: str, width: int = 120) -> list[Table]:
@@ -30,12 +32,7 @@ def tables(rows: Sequence[Row], title: str, teacher: str | None, baseline: str, 
         width: characters of a line. A block of columns wider than that is folded by rich.
     """
     names, *blocks = _blocks(rows, teacher, baseline)
-    pages: list[list[Column]] = [names]
-    for block in blocks:
-        if len(pages[-1]) > len(names) and sum(column.width for column in [*pages[-1], *block]) > width:
-            pages.append([*names])
-        pages[-1] = [*pages[-1], *block]
-    return [to_table(page, title if number == 0 else None, framed=False) for number, page in enumerate(pages)]
+    return paged(names, blocks, title, width)
 
 
 def markdown(rows: Sequence[Row], teacher: str | None, baseline: str) -> str:
@@ -83,6 +80,165 @@ def legend(
     return [*leaks, *lines]
 
 
+def difference_section(rows: Sequence[Row], teacher: str | None, baseline: str) -> list[Section]:
+    """Make the table of differences with their intervals and what the tests could have seen; none of one row alone."""
+    pairs = [(row, name, test) for name, key in ((teacher, "against_teacher"), (baseline, "against_baseline")) if name
+             for row in rows if (test := getattr(row, key)) is not None]  # fmt: skip
+    if not pairs:
+        return []
+    names = names_column("ranker", [f"{row.shown} - {name}" for row, name, _ in pairs])
+    columns = [
+        names,
+        Column(MAIN, [f"{test.difference:+.4f}" for *_, test in pairs]),
+        Column("95 % interval", ["-" if test.interval is None else shown_interval(test.interval) for *_, test in pairs]),
+        Column("p", [shown_p(test.p_value)[2:] for *_, test in pairs]),
+        Column("Holm", [shown_p(test.adjusted)[2:] for *_, test in pairs]),
+        Column("detectable", ["-" if test.detectable is None else f"{test.detectable:.4f}" for *_, test in pairs]),
+    ]
+    notes = [
+        f"95 % interval: bootstrap (BCa, {RESAMPLES} samples) of what the tests take for independent",
+        f"detectable: the smallest true difference that such a test alone finds with a probability of {POWER:.0%}; a "
+        "smaller one may be there unseen",
+    ]
+    if any(test.over_seeds is not None for *_, test in pairs):
+        values = ["-" if test.over_seeds is None else shown_p(test.over_seeds)[2:] for *_, test in pairs]
+        columns.append(Column("p, other seeds", values))
+        notes.append("p, other seeds: t-test with questions and seeds as random effects: would trainings with other seeds show "
+                     "it, too? Not adjusted")  # fmt: skip
+    return [Section("Differences", columns, notes)]
+
+
+def depth_section(rows: Sequence[Row]) -> list[Section]:
+    """Make the table of quality and time by the number of candidates; none where no row has one."""
+    known = [row for row in rows if row.depth is not None]
+    if not known:
+        return []
+    columns = [names_column("ranker", [row.shown for row in known])]
+    for number, point in enumerate(known[0].depth.points):
+        points = [row.depth.points[number] for row in known]
+        times = ["" if one.ms is None else f" ({one.ms:.0f} ms)" for one in points]
+        columns.append(Column(f"{point.candidates}", [f"{one.value:.4f}{ms}" for one, ms in zip(points, times, strict=True)]))
+    columns.append(Column("gain ends at", [f"{row.depth.ends}" for row in known]))
+    columns.append(Column("decays from", ["-" if row.depth.peak is None else f"{row.depth.peak}" for row in known]))
+    notes = [
+        f"{MAIN} if only so many candidates are re-ranked and the others follow as the first stage has them, from the same "
+        "scores"
+        + ("; ms: in proportion to what was timed" if any(row.depth.points[0].ms is not None for row in known) else ""),
+        f"gain ends at: the first depth that isn't found worse than the deepest (randomisation tests in turn, {DEPTH_SAMPLES}"
+        " samples); decays from: the best depth that is found better than it (Holm-adjusted over a row's depths)",
+    ]
+    return [Section("Depth", columns, notes)]
+
+
+def fusion_section(rows: Sequence[Row]) -> list[Section]:
+    """Make the table of fusions with the first stage; none where nothing was fitted."""
+    known = [(row, row.fusion) for row in rows if row.fusion is not None]
+    if not known:
+        return []
+    columns = [
+        names_column("ranker", [row.shown for row, _ in known]),
+        Column("alone", [_value(row, MAIN) for row, _ in known]),
+        Column("weight", [_range(one.weights) for _, one in known]),
+        Column("interpolation", [f"{one.interpolation:.4f}" for _, one in known]),
+        Column("less alone", [_difference(one.interpolation_gain) for _, one in known]),
+        Column("RRF", [f"{one.rrf:.4f}" for _, one in known]),
+        Column("less alone", [_difference(one.rrf_gain) for _, one in known]),
+    ]
+    notes = [
+        f"{MAIN} of the test; interpolation: weight times the ranker's score plus the rest times the first stage's, each from "
+        "0 to 1 among a query's candidates, the weight chosen on validation; RRF: reciprocal rank fusion, of ranks alone",
+        f"p: randomisation test as above, Holm-adjusted over {2 * len(known)} comparisons",
+    ]
+    return [Section("Fusion with the first stage", columns, notes)]
+
+
+def calibration_sections(found: Mapping[str, Calibration]) -> list[Section]:
+    """Make the tables of probabilities and of how they hold, by ranker; none where none was fitted."""
+    if not found:
+        return []
+    known = list(found.items())
+    wished, names = known[0][1].wished, names_column("ranker", list(found))
+    columns = [
+        names,
+        Column("probability", [f"sigmoid({one.platt.slope:.3g} score {one.platt.offset:+.3g})" for _, one in known], text=True),
+        Column("ECE", [f"{one.error:.4f}" for _, one in known]),
+        Column("of the sigmoid", [f"{one.plain_error:.4f}" for _, one in known]),
+        Column("threshold", ["none" if one.threshold is None else f"{one.threshold.score:.3g}" for _, one in known]),
+        Column("validation", [_precision(one.threshold and one.threshold.valid) for _, one in known]),
+        Column("test", [_precision(one.test) for _, one in known]),
+    ]
+    lost = [name for name, one in known if one.threshold is None]
+    notes = [
+        "probability that a pair is judged relevant: Platt's fit to validation; what nobody judged counts as not relevant",
+        f"ECE: expected calibration error on the test, {BINS} bins of equal width; beside it that of the score's plain sigmoid",
+        f"threshold: the lowest score from which on {wished:.0%} of the validation's pairs are relevant (precision=...); beside"
+        " it the share there and on the test, with its 95 % interval, pairs, and the share of all relevant pairs among them",
+        *([f"no clean separation at {wished:.0%}: {', '.join(lost)}"] if lost else []),
+    ]
+    bins = [names]
+    for number in range(BINS):
+        held = [next((one for one in each.bins if _place(one) == number), None) for _, each in known]
+        cells = ["-" if one is None else f"{one.relevant:.3f} ({one.pairs})" for one in held]
+        if any(held):
+            bins.append(Column(f"to {(number + 1) / BINS:.1f}", cells))
+    told = ["share of the test's pairs that is relevant, and how many there are, by their probability"]
+    return [Section("Probability of relevance", columns, notes), Section("Reliability", bins, told)]
+
+
+SHOWN = 10  # queries and passages of each kind; report.json has all
+CHARACTERS = 240  # of a passage
+
+
+def harm_section(harm: Harm | None) -> list[Section]:
+    """Make the chapter on where a ranker hurts; none without one."""
+    if harm is None:
+        return []
+    columns = [
+        names_column("queries", [group.name for group in harm.groups]),
+        Column("number", [f"{group.queries}" for group in harm.groups]),
+        Column("worse", [f"{group.worse} ({group.worse / group.queries:.0%})" for group in harm.groups]),
+        Column("better", [f"{group.better} ({group.better / group.queries:.0%})" for group in harm.groups]),
+        Column(f"change of {MAIN}", [f"{group.change:+.4f}" for group in harm.groups]),
+    ]
+    notes = [f"of {harm.ranker}, against the first stage; {len(harm.queries)} queries got worse, the worst of them:"]
+    notes += [
+        f"{one.query!r} ({one.query_id}): {one.before:.4f} -> {one.after:.4f}; the answer went from place {one.places[0]} to "
+        f"{one.places[1]}: {_cut(one.answer)!r}; first is now, from place {one.raised_from}: {_cut(one.raised)!r}"
+        for one in harm.queries[:SHOWN]
+    ]
+    if harm.suspects is not None:
+        unjudged = sum(not one.judged for one in harm.suspects)
+        notes.append(
+            f"answers that judgments may have missed: for {len(harm.suspects)} queries teacher and ranker put the same passage "
+            f"first, and it isn't judged relevant ({unjudged} of them nobody judged). Look at these before trusting a loss:"
+        )
+        notes += [
+            f"{one.query!r} ({one.query_id}), {one.passage_id}, {'' if one.judged else 'not '}judged: {_cut(one.passage)!r}"
+            for one in harm.suspects[:SHOWN]
+        ]
+    return [Section("Where it hurts", columns, notes)]
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]}..."
+
+
+def _place(one: Bin) -> int:
+    return min(int(one.predicted * BINS), BINS - 1)
+
+
+def _precision(found: Precision | None) -> str:
+    if found is None:
+        return "-"
+    low, high = found.interval or (0.0, 1.0)
+    return f"{found.share:.3f} ({low:.3f} .. {high:.3f}), {found.pairs} pairs, {found.recall:.0%}"
+
+
+def _range(numbers: Sequence[float]) -> str:
+    return " .. ".join(f"{number:g}" for number in sorted({min(numbers), max(numbers)}))
+
+
 def _blocks(rows: Sequence[Row], teacher: str | None, baseline: str) -> list[list[Column]]:
     base = next((row.speed for row in rows if row.name == teacher), {})
     quality = [Column("seeds", [str(row.seeds) for row in rows])]
@@ -126,6 +282,8 @@ def write_report(
     sources: Mapping[str, Sequence[str]],
     pictures: Sequence[Path] = (),
     times: Sequence[Column] = (),
+    sections: Sequence[Section] = (),
+    harm: Harm | None = None,
 ) -> None:
     """Write ``report.md`` and ``report.json``, each in one step.
 
@@ -141,6 +299,8 @@ def write_report(
         sources: for each row's name the folders or commands that its rankers come from.
         pictures: files in the folder, shown in ``report.md`` if they are PNG.
         times: columns of a second table, of inference time; none if the first says it all.
+        sections: what follows the verdicts.
+        harm: where the best row hurts, for the numbers.
 
     Raises:
         ValueError: for a row without a source, or a number that is NaN.
@@ -158,12 +318,14 @@ def write_report(
         "baseline": baseline,
         "rows": [_plain(row) | {"sources": list(sources[row.name])} for row in rows],
         "notes": list(notes),
+        "harm": _plain(harm),
     }
     text = f"# {title}\n\nWritten {written}, commit {origin['commit']}, on {origin['device']}, {origin['threads']} threads.\n\n"
     text += markdown(rows, teacher, baseline) + "\n" + "".join(f"- {note}\n" for note in notes)
     text += f"\n{to_markdown(times)}" if times else ""
     judged = "".join(f"- {line}\n" for row in rows for line in row.verdict)
     text += f"\n## Verdicts\n\n{judged}" if judged else ""
+    text += "".join(section.markdown() for section in sections)
     text += "".join(f"\n![{file.stem}]({file.name})\n" for file in pictures if file.suffix == ".png")
     text += "\n## Where the rows come from\n\n"
     text += "".join(f"- {row.name}: {', '.join(f'`{source}`' for source in sources[row.name])}\n" for row in rows)
@@ -171,6 +333,10 @@ def write_report(
     write_text(folder / "report.md", text)
 
 
-def _plain(row: Row) -> dict[str, Any]:
-    tests = {"against_teacher": row.against_teacher, "against_baseline": row.against_baseline, "leak": row.leak}
-    return row._asdict() | {key: test and test._asdict() for key, test in tests.items()}
+def _plain(value: Any) -> Any:
+    """Give tuples with named fields as objects, at any depth."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

@@ -97,6 +97,66 @@ def draw_frontier(rows: Sequence[Row], first_stage: Row | None, folder: Path, pa
     return [_save(figure, folder / f"frontier.{kind}") for kind in ("png", "svg")]
 
 
+def draw_depths(rows: Sequence[Row], first_stage: Row, folder: Path) -> list[Path]:
+    """Draw quality over the number of candidates into ``depth.png`` and ``depth.svg``, a ring where the gain ends.
+
+    Args:
+        rows: of the comparison; those without depths are left out.
+        first_stage: drawn as a horizontal line.
+        folder: where the files go.
+
+    Returns:
+        The files; none, and nothing is written, if no row has depths.
+    """
+    from matplotlib.figure import Figure
+
+    known = [row for row in rows if row.depth is not None]
+    if not known:
+        return []
+    figure = Figure(figsize=(9, max(6.4, 0.23 * (len(known) + 4))), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    ticks = [point.candidates for point in known[0].depth.points]
+    _axes(axes, (0.9, ticks[-1] * 1.1), ticks)
+    axes.set_xlabel("candidates re-ranked of each query (log scale); beyond a ring no gain is found")
+    axes.axhline(first_stage.measures[MAIN], color=GREY, linestyle="--", linewidth=1, label=first_stage.name)
+    for number, row in enumerate(known):
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
+        values, worth = [point.value for point in row.depth.points], row.depth.worth
+        axes.plot(ticks, values, color=colour, marker=marker, markersize=4, linewidth=1.2, label=row.shown)
+        axes.plot(worth.candidates, worth.value, "o", color=colour, fillstyle="none", markersize=11)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    return [_save(figure, folder / f"depth.{kind}") for kind in ("png", "svg")]
+
+
+def draw_reliability(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Draw the share of relevant pairs over their probability into ``reliability.png`` and ``reliability.svg``.
+
+    Args:
+        rows: of the comparison; those without a probability are left out.
+        folder: where the files go.
+
+    Returns:
+        The files; none, and nothing is written, if no row has one.
+    """
+    from matplotlib.figure import Figure
+
+    known = [row for row in rows if row.calibration is not None]
+    if not known:
+        return []
+    figure = Figure(figsize=(9, max(6.4, 0.23 * (len(known) + 4))), dpi=150, layout="constrained")
+    axes = figure.add_subplot(aspect="equal", xlim=(0, 1), ylim=(0, 1))
+    axes.set_xlabel("probability, fitted on validation")
+    axes.set_ylabel("share of the test's pairs that is relevant")
+    axes.plot((0, 1), (0, 1), color=GREY, linestyle="--", linewidth=1, label="as they should be")
+    _plain_frame(axes)
+    for number, row in enumerate(known):
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
+        predicted, relevant, _ = zip(*row.calibration.bins, strict=True)
+        axes.plot(predicted, relevant, color=colour, marker=marker, markersize=5, linewidth=1.2, label=row.shown)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    return [_save(figure, folder / f"reliability.{kind}") for kind in ("png", "svg")]
+
+
 def _split(row: Row) -> tuple[str, str]:
     """Procedure and size: ``lm_distill 6l`` -> ``lm_distill``, ``6l``; what follows the size is the procedure's."""
     before, _, after = row.name.partition(f" {row.size}") if row.size else (row.name, "", "")
@@ -104,18 +164,27 @@ def _split(row: Row) -> tuple[str, str]:
 
 
 def _frame(axes: "Axes", costs: Sequence[float], passages: float) -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
     low, high = min(costs) / 1.5, max(costs) * 1.5
     steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0) if high / low < 30 else (1.0, 2.0, 5.0) if high / low < 3000 else (1.0,)
     decades = range(int(log10(low)) - 1, int(log10(high)) + 2)
+    _axes(axes, (low, high), [step * 10.0**power for power in decades for step in steps])
+    axes.set_xlabel(f"ms per query of {passages:.0f} passages (log scale; faster to the left)")
+
+
+def _axes(axes: "Axes", limits: tuple[float, float], ticks: Sequence[float]) -> None:
+    """Set up quality over a logarithmic scale with plain numbers."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
     axes.set_xscale("log")
-    axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(FixedLocator([step * 10.0**power for power in decades for step in steps]))
+    axes.set_xlim(*limits)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.set_xlabel(f"ms per query of {passages:.0f} passages (log scale; faster to the left)")
     axes.set_ylabel(MAIN)
+    _plain_frame(axes)
+
+
+def _plain_frame(axes: "Axes") -> None:
     axes.grid(color="#e5e5e5", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

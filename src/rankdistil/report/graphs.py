@@ -102,9 +102,20 @@ def write_checks(export: Path, checks: Sequence[Check], title: str, missing: Seq
         title: what was scored.
         missing: what wasn't checked, and why.
     """
-    card = export / "README.md"
-    text = card.read_text(encoding="utf-8") if card.is_file() else f"# {export.name}\n"
-    text = re.sub(rf"\n*{re.escape(HEADING)}\n.*?(?=\n\n## |\Z)", "", text, flags=re.DOTALL).rstrip("\n")
     notes = "".join(f"\n- Not checked: {each}" for each in missing)
-    text += f"\n\n{HEADING}\n\n{title}\n\n{to_markdown(check_columns(checks))}\n{LEGEND}\n"
-    write_text(card, f"{text}{notes}\n" if missing else text)
+    text = f"{title}\n\n{to_markdown(check_columns(checks))}\n{LEGEND}\n"
+    put_chapter(export, HEADING, f"{text}{notes}\n" if missing else text)
+
+
+def put_chapter(export: Path, heading: str, text: str) -> None:
+    """Put a chapter at the end of the model card, in place of an earlier one.
+
+    Args:
+        export: the export folder.
+        heading: a line of Markdown, of the second level.
+        text: what stands below it, to the end of its last line.
+    """
+    card = export / "README.md"
+    held = card.read_text(encoding="utf-8") if card.is_file() else f"# {export.name}\n"
+    held = re.sub(rf"\n*{re.escape(heading)}\n.*?(?=\n\n## |\Z)", "", held, flags=re.DOTALL).rstrip("\n")
+    write_text(card, f"{held}\n\n{heading}\n\n{text}")

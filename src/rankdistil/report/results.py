@@ -10,6 +10,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from rankdistil.data.collections.splits import Leak
 from rankdistil.files import called, read_json
 from rankdistil.inference.machine import shown_share
@@ -87,6 +89,29 @@ def time_columns(speeds: Sequence[Mapping[str, float]], base: Mapping[str, float
     if base is not None and not busy:
         columns.append(Column("speed-up", [_ratio(base.get(TIME), one.get(TIME)) for one in speeds]))
     return columns
+
+
+def milliseconds(timing: Timing | None, ranker: str, passages: Sequence[int]) -> list[float] | None:
+    """Tell how long a ranker takes for so many candidates of a query, at the rate that was measured.
+
+    Between two sizes that were timed times lie on a line, and so they do from none to the smallest; beyond the largest they are
+    in proportion to it.
+
+    Args:
+        timing: content of ``latency.json``.
+        ranker: as timed.
+        passages: numbers of candidates.
+
+    Returns:
+        Milliseconds, median, end to end; None if the ranker wasn't timed as the others, or on a busy machine.
+    """
+    if timing is None or TIME not in speed(timing, ranker):
+        return None
+    how = reference(timing)
+    rows = [row for row in _summed(timing) if (row["ranker"], row["measured"], _how(row)) == (ranker, "latency", how)]
+    known = {0.0: 0.0} | {row["passages"]: row[TIME] for row in rows}
+    sizes, times = zip(*sorted(known.items()), strict=True)
+    return [float(np.interp(size, sizes, times)) * max(1.0, size / sizes[-1]) for size in passages]
 
 
 def reference(timing: Timing) -> tuple[str, str]:

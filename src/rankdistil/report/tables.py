@@ -36,6 +36,41 @@ class Column(NamedTuple):
         return max(map(len, [self.header, *self.cells])) + GAP
 
 
+class Section(NamedTuple):
+    """A part of a report. Attributes: title: of its table; columns: the first names the rows; notes: lines below it."""
+
+    title: str
+    columns: Sequence[Column]
+    notes: Sequence[str] = ()
+
+    def tables(self, width: int) -> list[Table]:
+        """Build its table for a terminal, in as many parts as its width makes necessary."""
+        names, *others = self.columns
+        return paged([names], [[column] for column in others], self.title, width)
+
+    def markdown(self) -> str:
+        """Write it in Markdown, as a chapter."""
+        notes = "".join(f"- {note}\n" for note in self.notes)
+        return f"\n## {self.title}\n\n{to_markdown(self.columns)}" + (f"\n{notes}" if notes else "")
+
+
+def paged(names: Sequence[Column], blocks: Sequence[Sequence[Column]], title: str, width: int) -> list[Table]:
+    """Build as few tables as fit into a width; together they hold every column, and each opens with the names.
+
+    Args:
+        names: columns that say what the rows are of.
+        blocks: columns that stay together.
+        title: of the first table.
+        width: characters of a line. A block of columns wider than that is folded by rich.
+    """
+    pages: list[list[Column]] = [[*names]]
+    for block in blocks:
+        if len(pages[-1]) > len(names) and sum(column.width for column in [*pages[-1], *block]) > width:
+            pages.append([*names])
+        pages[-1] = [*pages[-1], *block]
+    return [to_table(page, title if number == 0 else None, framed=False) for number, page in enumerate(pages)]
+
+
 def names_column(header: str, cells: Sequence[str]) -> Column:
     """Make the column that says what each row is of; it is folded where a line is too short for the numbers."""
     return Column(header, cells, text=True, folds=True)

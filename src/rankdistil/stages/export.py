@@ -3,22 +3,29 @@
 from collections.abc import Collection, Sequence
 from itertools import chain
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from omegaconf import OmegaConf
 
 from rankdistil.cli import console
+from rankdistil.config.choices import each_test
+from rankdistil.data.collections.reader import is_ordered
 from rankdistil.files import built, write_text
-from rankdistil.inference.export_files import choose, weights, write_precisions
+from rankdistil.inference.export_files import FITTED, choose, weights, write_fitted, write_precisions
 from rankdistil.inference.machine import processor
 from rankdistil.inference.onnx import input_names, text_batches
 from rankdistil.inference.write_graphs import put, remove, require_packages, staged, write_graphs
+from rankdistil.metrics.fitted import ALONE, calibration, fit, stored
+from rankdistil.metrics.ranking import fit_fusion, fused_values
 from rankdistil.models.checkpoints import load_ranker
 from rankdistil.models.vocabulary import TOKENISER, seen_tokens, trim
-from rankdistil.report.graphs import CLOSE, Check, check_columns, write_checks
+from rankdistil.report.document import calibration_sections
+from rankdistil.report.graphs import CLOSE, Check, check_columns, put_chapter, write_checks
 from rankdistil.report.tables import Column, print_plain, to_markdown, to_table
 from rankdistil.stages import data as run_data
 from rankdistil.stages.agreement import MEASURE, HeldOut, Reference, open_held_out, own_ways, tool_ways, trimmed_way
+from rankdistil.stages.test import read_test, read_validation
 
 CALIBRATION = 300  # validation pairs that 8-bit ranges are found on
 CALIBRATION_TOKENS = 1024  # of one batch of them
@@ -104,6 +111,48 @@ def export_trimmed(folder: Path, run: Path, pairs: int, bound: float) -> None:
     screen = console()
     screen.print(to_table(rows, "vocabulary"))
     print_plain(screen, [told, f"files: {smaller}/"])
+
+
+SCORES = "## Scores"
+
+
+def export_fitted(folder: Path, run: Path, wished: float) -> None:
+    """Write into a run's export what its validation says of its scores, and into the model card how that holds on the test.
+
+    Args:
+        folder: the export.
+        run: it belongs to.
+        wished: precision that a threshold is to have.
+
+    Raises:
+        FileNotFoundError: if the run's validation isn't kept.
+        ValueError: if it allows neither fusion nor probability, or has other candidates now.
+    """
+    cfg = OmegaConf.load(run / ".hydra" / "config.yaml")
+    run_data.fetch_data(OmegaConf.create({"data": each_test(cfg.data)[0]}), train=False, valid=True)
+    valid, data = read_validation(run, {})
+    fitted = fit(valid, wished, fit_fusion(valid) if is_ordered(valid.first) else None)
+    name, test = data.task("valid").name, read_test(run, data)
+    if fitted.fusions is None and fitted.platt is None:
+        raise ValueError(f"{name} has no order to fuse with, and judgments of one kind alone. There is nothing to fit.")
+    lines = [f"Fitted to {len(valid.qrels)} queries of {name} ({data.task('valid').first_stage}), scored by this ranker."]
+    if fitted.fusions is not None:
+        best = fitted.fusions.best
+        told = [fmean(fused_values(valid, way).values()) for way in (best, ALONE)]
+        lines.append(
+            f"Fusion with the first stage: {best}. {MEASURE} of these queries {told[0]:.4f}, without it {told[1]:.4f}."
+        )
+    sections = []
+    if test is not None and (held := calibration(fitted, test)) is not None:
+        lines.append(f"Probability, on {len(test.qrels)} queries of {data.task('test').name}:")
+        sections = calibration_sections({"this ranker": held})
+    write_fitted(folder, {"of": name, **stored(fitted)})
+    tables = [f"{to_markdown(one.columns)}\n" + "".join(f"- {note}\n" for note in one.notes) for one in sections]
+    put_chapter(folder, SCORES, "\n\n".join(lines) + "\n" + "".join(f"\n{table}" for table in tables))
+    screen = console()
+    for table in (table for section in sections for table in section.tables(screen.width)):
+        screen.print(table)
+    print_plain(screen, [*lines, *(note for section in sections for note in section.notes), f"files: {folder}/  {FITTED}"])
 
 
 def _megabytes(folder: Path, pattern: str) -> float:

@@ -3,8 +3,10 @@
 What is tested is what the user gets: the export is loaded back from its folder. Scores are computed in float32.
 """
 
+import json
 import re
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,15 @@ from rankdistil.config.schema import listed, plain
 from rankdistil.data.batches.datamodule import RankingDataModule
 from rankdistil.data.collections.reader import require_used
 from rankdistil.data.collections.splits import find_leak
+from rankdistil.data.fetch import missing
 from rankdistil.data.files.trec_runs import forget_run
 from rankdistil.data.records import PairBatch, Ranking, ScoredPairs
 from rankdistil.inference.packed import PackedRanker, pack_padded
 from rankdistil.inference.stopwatch import TimingSettings
+from rankdistil.metrics.fitted import Split
 from rankdistil.metrics.ranking import read_run
 from rankdistil.models.bert import CrossEncoder
-from rankdistil.models.checkpoints import load_ranker
+from rankdistil.models.checkpoints import load_ranker, load_tokenizer
 from rankdistil.report.results import same_test
 from rankdistil.report.run import Tested
 from rankdistil.runs.record import origin, run_label
@@ -35,6 +39,8 @@ from rankdistil.stages import data as run_data
 
 TEST_FILES = ("metrics.json", "per_query.jsonl", "test.run", "latency.json")
 START = "start"  # folder of what a run started from: its export until it is tested, then its test
+
+UNRANKED = ("batch", "eval", "max", "negatives", "test", "workers")  # keys of data that decide no candidates, by word
 
 Splits = Sequence[tuple[DictConfig, RankingDataModule]]
 """The settings of ``data`` for each test split, and its data."""
@@ -91,11 +97,52 @@ def teacher_validation(cfg: DictConfig, source: str, data: RankingDataModule) ->
     file = Path(source).parent / VALIDATED
     if takes_export(cfg) or not file.is_file():
         return None
-    found, wanted = read_run(file), data.task("valid").candidates
-    same = {query: {hit.passage_id for hit in row} for query, row in found.items()} == {
-        query: {hit.passage_id for hit in row} for query, row in wanted.items() if row
-    }
-    return found if same else None
+    found = read_run(file)
+    return found if _same_pairs(found, data.task("valid").candidates) else None
+
+
+def read_validation(run: Path, opened: dict[str, RankingDataModule]) -> tuple[Split, RankingDataModule]:
+    """Read how a run's best validation ranked, and its data: nothing is scored again.
+
+    Args:
+        run: its folder.
+        opened: data of runs, by their settings; it is added to.
+
+    Raises:
+        FileNotFoundError: if the run left no validation, or its data aren't on this machine.
+        ValueError: if its candidates aren't those that were scored, or data can't be used.
+    """
+    if not (run / VALIDATED).is_file():
+        raise FileNotFoundError(f"{run / VALIDATED} is not there: the run's validation wasn't kept. Train it again.")
+    cfg = OmegaConf.load(run / ".hydra" / "config.yaml")
+    data = {key: value for key, value in plain(cfg.data).items() if key.partition("_")[0] not in UNRANKED}
+    key = json.dumps(data, sort_keys=True)
+    if key not in opened:
+        readers = [run_data.open_reader(each_test(cfg.data)[0], split) for split in ("valid", "test")]
+        name = readers[0].source
+        if isinstance(name, str) and missing(*run_data.wanted(cfg, train=False, valid=True)[name]):
+            raise FileNotFoundError(f"{name} is not on this machine. Fetch it: python -m rankdistil.data.fetch {name}")
+        settings = run_data.data_settings(cfg.data)
+        encoder = run_data.build_encoder(cfg.data, load_tokenizer(str(run / "export")), sys.maxsize)
+        opened[key] = RankingDataModule(None, *readers, encoder, settings, cfg.seed)
+    task, found = opened[key].task("valid"), read_run(run / VALIDATED)
+    if not _same_pairs(found, task.candidates):
+        raise ValueError(f"{run / VALIDATED} has other candidates than {task.name} has now. Train the run again.")
+    return Split(found, task.candidates, task.qrels, cfg.data.relevance_level, task.topics), opened[key]
+
+
+def read_test(run: Path, data: RankingDataModule) -> Split | None:
+    """Read how a run's own test ranked on its first split; None if it left none, or has other candidates now."""
+    if not (run / "test.run").is_file():
+        return None
+    cfg, task, found = OmegaConf.load(run / ".hydra" / "config.yaml"), data.task("test"), read_run(run / "test.run")
+    level = each_test(cfg.data)[0].test_relevance_level
+    return Split(found, task.candidates, task.qrels, level, task.topics) if _same_pairs(found, task.candidates) else None
+
+
+def _same_pairs(a: Ranking, b: Ranking) -> bool:
+    left, right = ({query: {hit.passage_id for hit in row} for query, row in side.items() if row} for side in (a, b))
+    return left == right
 
 
 def score_splits(cfg: DictConfig, folder: Path, splits: Splits, teacher: str | None) -> list[Tested]:
