@@ -4,13 +4,14 @@ import io
 import math
 from statistics import fmean
 
+import numpy as np
 import pytest
 from rich.console import Console
 from support import FAST, SPEED, latency_row, timing
 
 from rankdistil.data.collections.splits import Leak
 from rankdistil.data.records import Candidate
-from rankdistil.metrics.comparing import holm, over_seeds, randomisation_test
+from rankdistil.metrics.comparing import detectable, holm, over_seeds, randomisation_test
 from rankdistil.metrics.fitted import Fusion, Split, fit
 from rankdistil.metrics.ranking import fit_fusion, fused_values
 from rankdistil.report.comparison import Member, Row, add_depths, add_fitted, compare, judge
@@ -166,7 +167,7 @@ def test_a_row_is_compared_with_its_start_once_every_seed_s_was_tested() -> None
         own = [one._replace(start=start if number < tested else None) for number, one in enumerate(SEEDS)]
         members = [BM25, *own]
         row = judge(compare(members, None, "BM25"), members, "BM25", None)[1]
-        assert ("no different from its start (+0.3500, p 0.250)" in row.verdict[-1]) is said
+        assert ("not told apart from its start (+0.3500, p 0.250)" in row.verdict[-1]) is said
 
 
 QUERIES = [f"q{number}" for number in range(8)]
@@ -210,6 +211,20 @@ def test_a_ranker_that_brings_up_worse_ones_from_far_below_peaks_and_decays() ->
     assert row.verdict == [
         "own 2l: PEAKS at 20 candidates (nDCG@10 1.0000) and decays: 40 bring -1.0000 (-1.0000 .. -1.0000), p 0.039"
     ]
+
+
+def test_a_gain_that_is_not_found_is_told_with_what_the_test_can_see() -> None:
+    better = {query: ["p15", *(key for key in CANDIDATES if key != "p15")] for query in QUERIES[:2]}
+    ranking = {query: better.get(query, [*CANDIDATES[1:], "p0"]) for query in QUERIES}
+    members = [
+        member(name, [0.0] * 8)._replace(ranking=row)
+        for name, row in (("a", dict.fromkeys(QUERIES, CANDIDATES)), ("b", ranking))
+    ]
+    depth = add_depths(compare(members, None, "a"), members, GRADES)[1].depth
+    below = depth.worth.below
+    assert (depth.ends, below.difference, below.p_value) == (1, 0.25, 0.5)
+    assert below.detectable == pytest.approx(detectable(np.array([1.0, 1.0, 0, 0, 0, 0, 0, 0]), np.ones(8)))
+    assert depth.told().endswith(f", p 0.500, where a gain below {below.detectable:.4f} may go unseen)")
 
 
 def test_a_gain_over_the_first_stage_is_the_same_test_in_the_verdict_and_at_depth_one() -> None:
@@ -325,18 +340,26 @@ def test_the_legend_names_test_queries_samples_family_and_timing() -> None:
         "vs teacher, vs BM25: difference in nDCG@10; p: paired randomisation test over 4 queries, exact, two-sided, "
         "Holm-adjusted over each column's 2 comparisons"
     )
-    assert [line.partition(":")[0] for line in lines[1:]] == ["±", "tau, top-10", "ms / query", "passages/s", "speed-up"]
-    assert "4 queries x 3 rounds, 100 passages each, 80 tokens a pair, strings to scores, float32, cpu, 2 threads" in lines[3]
+    assert [line.partition(":")[0] for line in lines[1:]] == [
+        "±",
+        "p in a verdict",
+        "tau, top-10",
+        "ms / query",
+        "passages/s",
+        "speed-up",
+    ]
+    assert "4 queries x 3 rounds, 100 passages each, 80 tokens a pair, strings to scores, float32, cpu, 2 threads" in lines[4]
 
 
 def test_the_legend_explains_no_column_that_is_not_there() -> None:
-    (line,) = legend(
+    line, told = legend(
         compare([BM25, TEACHER], None, "BM25"), None, "BM25", 4, {"q0": "bees", "q1": "bees", "q2": "tides", "q3": "tides"}
     )
     assert line == (
         "vs BM25: difference in nDCG@10; p: paired randomisation test by topic (2 topics), exact, two-sided, Holm-adjusted "
         "over 1 comparison"
     )
+    assert told == "p in a verdict: of each test by itself, not adjusted"
 
 
 def test_of_a_busy_machine_no_time_is_shown_and_one_line_says_how_to_measure_again() -> None:
@@ -346,7 +369,7 @@ def test_of_a_busy_machine_no_time_is_shown_and_one_line_says_how_to_measure_aga
     assert [line.split(" | ")[-2:] for line in lines[2:]] == [
         ["busy, not comparable", "22.00 M |"], ["-", "- |"], ["busy, not comparable", "22.00 M |"],
     ]  # fmt: skip
-    assert legend(found, "teacher toy", "BM25", 4, None, measured)[3:] == [
+    assert legend(found, "teacher toy", "BM25", 4, None, measured)[4:] == [
         "busy, not comparable: others used 43% of its 2 cores meanwhile, more than 10% (callbacks.inference_time.busy_share), "
         "so no time is shown. Measure again when nothing else runs: python evaluate.py models=<run>"
     ]

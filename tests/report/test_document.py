@@ -14,6 +14,7 @@ from rankdistil.report.document import (
     depth_section,
     difference_section,
     fusion_section,
+    harm_note,
     harm_section,
     markdown,
     write_report,
@@ -67,14 +68,23 @@ def test_a_chapter_follows_the_verdicts_and_holds_a_depth_curve_in_the_numbers(t
     points = [Depth(1, 0.5, Difference(0.1, 0.001, 0.002), 1.5), Depth(10, 0.6, None, 15.0)]
     rows = [ROWS[0], ROWS[1]._replace(depth=Depths(points, 10, None), verdict=["t: better"])]
     write_report(tmp_path, **REPORT | {"rows": rows}, sections=depth_section(rows))
-    assert (
-        "- t: better\n\n## Depth\n\n| ranker | 1 | 10 | gain ends at | decays from |\n" in (tmp_path / "report.md").read_text()
-    )
-    assert "| teacher toy | 0.5000 (2 ms) | 0.6000 (15 ms) | 10 | - |" in (tmp_path / "report.md").read_text()
+    assert "- t: better\n\n## Depth\n\n| ranker | 1 | 10 | no gain found from |\n" in (tmp_path / "report.md").read_text()
+    assert "| teacher toy | 0.5000 (2 ms) | 0.6000 (15 ms) | 10 |" in (tmp_path / "report.md").read_text()
     held = json.loads((tmp_path / "report.json").read_text())["rows"]
     assert held[0]["depth"] is None
     assert [point["ms"] for point in held[1]["depth"]["points"]] == [1.5, 15.0]
     assert held[1]["depth"]["points"][0]["below"]["adjusted"] == 0.002
+
+
+def test_a_decay_has_its_column_and_note_only_where_there_is_one() -> None:
+    points = [Depth(1, 0.5, Difference(0.1, 0.001, 0.002), None), Depth(10, 0.6, None, None)]
+    rows = [ROWS[1]._replace(name=name, depth=Depths(points, 10, peak)) for name, peak in (("a", None), ("b", 1))]
+    (section,) = depth_section(rows)
+    assert to_markdown(section.columns).splitlines()[0] == "| ranker | 1 | 10 | no gain found from | decays from |"
+    assert [line.rpartition(" 10 | ")[2] for line in to_markdown(section.columns).splitlines()[2:]] == ["- |", "1 |"]
+    assert [note.partition(":")[0] for note in section.notes[1:]] == ["no gain found from", "decays from"]
+    (section,) = depth_section(rows[:1])
+    assert [note.partition(":")[0] for note in section.notes[1:]] == ["no gain found from"]
 
 
 def test_differences_are_told_with_interval_power_and_other_seeds_where_there_are_some(tmp_path: Path) -> None:
@@ -82,7 +92,7 @@ def test_differences_are_told_with_interval_power_and_other_seeds_where_there_ar
     rows = [ROWS[0]._replace(against_teacher=None), ROWS[1]._replace(against_baseline=one)]
     (section,) = difference_section(rows, "teacher toy", "BM25")
     assert to_markdown(section.columns).splitlines()[::2] == [
-        "| ranker | nDCG@10 | 95 % interval | p | Holm | detectable | p, other seeds |",
+        "| difference | nDCG@10 | 95 % interval | p | Holm | detectable | p, other seeds |",
         "| teacher toy - BM25 | +0.0200 | -0.0010 .. +0.0410 | 0.040 | 0.080 | 0.0310 | <0.001 |",
     ]
     (section,) = difference_section([rows[1]._replace(against_baseline=one._replace(over_seeds=None))], None, "BM25")
@@ -105,7 +115,11 @@ def test_fusions_and_probabilities_are_told_with_their_tests_and_bins(tmp_path: 
         "| a | 0.050 (100) | 0.900 (10) |",
     ]
     assert [column.header for column in sections[2].columns] == ["ranker", "to 0.1", "to 1.0"]
-    assert sections[1].notes[-1] == "no clean separation at 90%: b"
+    few = "a score from which on so many of the validation's pairs, 20 at least, are relevant"
+    assert sections[1].notes[-1] == f"no clean separation at 90% (precision=...): b: not {few}"
+    section = calibration_sections({"b": lost})[0]
+    assert [column.header for column in section.columns] == ["ranker", "probability", "ECE", "ECE of the\nplain sigmoid"]
+    assert section.notes[2:] == [f"no clean separation at 90% (precision=...): no ranker has {few}"]
     write_report(tmp_path, **REPORT | {"rows": rows, "sources": {key: ["x"] for key in ("BM25", "a", "b")}}, sections=sections)
     own = json.loads((tmp_path / "report.json").read_text())["rows"][1]
     assert own["fusion"]["best"] == [{"method": "rrf", "weight": None}] * 2
@@ -130,7 +144,11 @@ def test_where_it_hurts_is_a_chapter_with_texts_that_are_cut_and_whole_in_the_nu
     assert "- 'tides?' (q2), p7, not judged: 'Moon.'\n" in text
     held = json.loads((tmp_path / "report.json").read_text())["harm"]
     assert (len(held["queries"]), held["queries"][0]["raised"], held["suspects"][0]["judged"]) == (12, long, False)
-    assert harm_section(None) == []
+    assert harm_section(None) == harm_note(None) == []
+    groups = [Group("query of 1 to 4 words", 4, 4, 0, -0.5), Group("query of 5 to 8 words", 9, 8, 1, -0.1)]
+    assert harm_note(found._replace(groups=[*groups, *found.groups])) == [
+        "where it hurts: a answers 12 of 13 queries worse than the first stage did: see report.md"
+    ]
 
 
 def test_a_row_without_a_source_is_refused_before_anything_is_written(tmp_path: Path) -> None:

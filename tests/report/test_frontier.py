@@ -124,20 +124,32 @@ def test_a_run_s_name_is_no_size_and_tells_its_points_from_others(tmp_path: Path
     assert (procedures, sizes) == (["a", "a 4l", "my run.txt"], ["6l"])
 
 
-def test_depths_are_drawn_for_the_rows_that_have_some_and_nothing_is_written_without(tmp_path: Path) -> None:
+def test_depths_are_drawn_for_the_rows_that_have_some_and_nothing_is_written_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert draw_depths(ROWS, BM25, tmp_path) == []
     points = [Depth(candidates, 0.5 + candidates / 1000, None, None) for candidates in (1, 2, 5, 10, 20, 50, 100)]
     rows = [BUSY._replace(name=f"row {n}", depth=Depths(points, 20, None)) for n in range(14)]
+    figures, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kwargs: (figures.append(self), save(self, *args, **kwargs)))
     files = draw_depths([*ROWS, *rows], BM25, tmp_path)
+    (legend,) = figures[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["BM25", *(f"row {n} (20)" for n in range(14))]
     assert files == [tmp_path / "depth.png", tmp_path / "depth.svg"] == sorted(tmp_path.iterdir())
     assert imread(files[0]).shape[:2] == (960, 1350)
 
 
-def test_reliability_is_drawn_for_the_rows_that_have_a_probability(tmp_path: Path) -> None:
+def test_reliability_is_drawn_for_the_rows_that_have_a_probability_and_hollow_where_pairs_are_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert draw_reliability(ROWS, tmp_path) == []
     held = Calibration(Platt(1.0, 0.0), 0.1, 0.2, [Bin(0.05, 0.1, 50), Bin(0.6, 0.4, 5)], None, None, 0.9)
+    figures, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kwargs: (figures.append(self), save(self, *args, **kwargs)))
     files = draw_reliability([*ROWS, *(BUSY._replace(name=f"row {n}", calibration=held) for n in range(14))], tmp_path)
     assert files == [tmp_path / "reliability.png", tmp_path / "reliability.svg"] == sorted(tmp_path.iterdir())
+    hollow = [line for line in figures[0].axes[0].lines if line.get_markerfacecolor() == "white"]
+    assert [list(zip(*line.get_data(), strict=True)) for line in hollow] == [[(0.6, 0.4)]] * 14
     assert imread(files[0]).shape[:2] == (960, 1350)
 
 

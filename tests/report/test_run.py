@@ -110,7 +110,7 @@ def test_each_further_split_has_a_table_and_a_verdict_by_its_name(run: Path) -> 
     assert [line.partition(" nDCG@10")[0] for line in lines[-2:]] == [
         "verdict on d/test: student 2l:", "verdict on d/other: student 2l:",
     ]  # fmt: skip
-    assert "no different from BM25 (+0.0000, p 1.000)" in lines[-1]
+    assert "not told apart from BM25 (+0.0000, p 1.000)" in lines[-1]
     assert "no different" not in card
 
 

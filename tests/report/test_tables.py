@@ -13,7 +13,7 @@ from support import latency_row as row
 
 from rankdistil.report.results import Result, Tied, read_first_stage, read_result, results_columns, same_test
 from rankdistil.report.run import write_card
-from rankdistil.report.tables import to_table
+from rankdistil.report.tables import Column, Section, to_table
 
 CHANCE = {"topic": "bees", "random_order": {"nDCG@10": 0.25}}
 
@@ -35,6 +35,12 @@ def printed(table: object) -> str:
 def test_speed_up_is_the_teachers_latency_over_each_rankers_own() -> None:
     lines = printed(to_table(results_columns(ROWS, slowest="teacher toy"), "toy")).splitlines()
     assert [line.split("│")[-2].strip() for line in lines if "│" in line] == ["-", "1.00x", "4.00x"]
+
+
+def test_a_header_of_two_lines_takes_no_more_room_than_its_longer_line() -> None:
+    section = Section("toy", [Column("ranker", ["a"], text=True), *(Column("twelve\nletters a", ["1"]) for _ in range(3))])
+    assert len(section.tables(8 + 3 * 11)) == 1
+    assert len(section.tables(8 + 3 * 11 - 1)) == 2
 
 
 def test_measures_have_four_digits_and_a_first_stage_no_speed() -> None:

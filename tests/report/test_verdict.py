@@ -43,13 +43,13 @@ def test_without_teacher_and_start_there_is_the_first_stage_alone() -> None:
 
 def test_a_difference_that_chance_explains_is_none_whatever_its_sign() -> None:
     own = result("student 2l", [0.3] * 5 + [0.15] * 3)
-    assert "no different from BM25 (+0.0437, p 0.219)" in verdict(FIRST, own).text
+    assert "not told apart from BM25 (+0.0437, p 0.219)" in verdict(FIRST, own).text
 
 
 def test_the_share_of_a_gain_that_may_be_none_is_not_given() -> None:
     weak = result("teacher toy", [0.3] * 5 + [0.15] * 3)
     assert (
-        "share of the teacher's gain: none can be given, as teacher toy is no different from BM25 (+0.0437, p 0.219); keeps "
+        "share of the teacher's gain: none can be given, as teacher toy is not told apart from BM25 (+0.0437, p 0.219); keeps "
         "205.1% of its nDCG@10"
     ) in verdict(FIRST, OWN, weak).text
     nothing = result("teacher toy", [0.0] * 8)
@@ -70,7 +70,7 @@ def test_a_busy_machine_gives_a_size_and_no_speed_and_a_slower_student_is_called
 def test_tests_are_by_topic_where_topics_are_known() -> None:
     own = OWN._replace(topics={query: f"topic {number % 3}" for number, query in enumerate(OWN.per_query)})
     assert verdict(FIRST, own).text == (
-        "student 2l: nDCG@10 0.5000, no different from BM25 (+0.3000, p 0.250); 3 topics are too few for any test to find a "
+        "student 2l: nDCG@10 0.5000, not told apart from BM25 (+0.3000, p 0.250); 3 topics are too few for any test to find a "
         "difference (paired randomisation test by topic (3 topics), exact, two-sided)"
     )
 
@@ -203,7 +203,7 @@ def test_queries_are_grouped_by_length_lead_and_words_in_common() -> None:
         ("query of 5 to 8 words", 1, 0, 0),
         ("first stage's best leads by a tenth or more", 3, 1, 1),
         ("first stage's best has less than half of the query's words", 2, 0, 1),
-        ("first stage's best has half or more of them", 1, 1, 0),
+        ("first stage's best has half or more of the query's words, not all", 1, 1, 0),
     ]
     assert harm().groups[0].change == pytest.approx(0)
 

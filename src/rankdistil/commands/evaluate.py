@@ -43,6 +43,7 @@ from rankdistil.report.document import (
     depth_section,
     difference_section,
     fusion_section,
+    harm_note,
     harm_section,
     legend,
     markdown,
@@ -134,16 +135,9 @@ def _report(
     screen, title = console(), f"{task.name}, {len(task.qrels)} queries"
     times = speed_columns(timing, {row.name: row.name for row in rows}, teacher)
     sections = [*difference_section(rows, teacher, baseline), *depth_section(rows), *fusion_section(rows)]
-    sections += calibration_sections({row.shown: row.calibration for row in rows if row.calibration is not None})
-    for table in [
-        *tables(rows, title, teacher, baseline, screen.width),
-        *([to_table(times, "inference time", framed=False)] if times else []),
-        *(table for section in sections for table in section.tables(screen.width)),
-    ]:
-        screen.print(table)
-        screen.print()
+    likely, *bins = calibration_sections({row.shown: row.calibration for row in rows if row.calibration is not None}) or [None]
+    sections += [] if likely is None else [likely]
     lines = [*legend(rows, teacher, baseline, len(task.qrels), task.topics, timing), *depth_note(depth)]
-    told = [f"{section.title.lower()}: {note}" for section in sections for note in section.notes]
     setup, pictures = None, []
     if timing is not None:
         setup = timing["setup"]
@@ -154,13 +148,20 @@ def _report(
     if is_busy(timing):
         lines.append("frontier: not drawn, as it shows quality over time.")
     pictures += [*draw_depths(rows[1:], rows[0], out), *draw_reliability(rows, out)]
-    chapters = [*sections, *harm_section(harm)]  # which is to be read, not to scroll by
+    first = [*tables(rows, title, teacher, baseline, screen.width)]
+    first += [to_table(times, "inference time", framed=False)] if times else []
+    for found, told in [(first, lines), *((section.tables(screen.width), section.notes) for section in sections)]:
+        for table in found:
+            screen.print(table)
+            screen.print()
+        print_plain(screen, [*told, ""])
+    chapters = [*sections, *bins, *harm_section(harm)]  # the last two are to be read or looked at, not to scroll by
     write_report(
         out, rows, teacher, baseline, title, [*notes, *lines], setup, origin(), sources, pictures, times, chapters, harm
     )
     named = ["report.md", "report.json", *(["latency.json"] if timing else []), *(file.name for file in pictures)]
     files = f"files: {out}/  {'  '.join(named)}"
-    print_plain(screen, [*lines, *told, files, *(f"verdict: {line}" for row in rows for line in row.verdict)])
+    print_plain(screen, [files, *harm_note(harm), *(f"verdict: {line}" for row in rows for line in row.verdict)])
     _log(cfg, markdown(rows, teacher, baseline), rows, pictures, out)
 
 

@@ -293,8 +293,8 @@ def _depths(
     ends = next(depth for depth in values if depth == last or not tests[depth].found or below[depth].difference < 0)
     found = Depths(points, ends, max(better, key=means.__getitem__, default=None))
     if found.worth.below is not None:  # what it is said of; of all depths intervals would take longer than all tests
-        interval = _difference(values[last], values[found.worth.candidates], topics, seed).interval
-        below[found.worth.candidates] = found.worth.below._replace(interval=interval)
+        seen = _difference(values[last], values[found.worth.candidates], topics, seed)
+        below[found.worth.candidates] = found.worth.below._replace(interval=seen.interval, detectable=seen.detectable)
     return found._replace(points=[point._replace(below=below.get(point.candidates)) for point in points])
 
 

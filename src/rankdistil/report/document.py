@@ -12,8 +12,8 @@ from typing import Any
 from rich.table import Table
 
 from rankdistil.files import write_json, write_text
-from rankdistil.metrics.comparing import POWER, RESAMPLES, describe_test, shown_p
-from rankdistil.metrics.fitted import BINS, Bin, Calibration, Precision
+from rankdistil.metrics.comparing import LEVEL, POWER, RESAMPLES, describe_test, shown_p
+from rankdistil.metrics.fitted import BINS, LEAST, Bin, Calibration, Precision
 from rankdistil.metrics.ranking import MAIN
 from rankdistil.report.comparison import DEPTH_SAMPLES, Row
 from rankdistil.report.results import Timing, is_busy, time_columns, timing_notes
@@ -68,6 +68,7 @@ def legend(
     ]
     if any(row.spread for row in rows):
         lines.append("±: sample standard deviation over seeds; tests take each query's mean over seeds")
+    lines.append("p in a verdict: of each test by itself, not adjusted")
     if teacher is not None:
         lines.append(
             f"tau, top-10: agreement with {teacher} on the same candidates: Kendall's tau of the whole order, and the share of "
@@ -86,7 +87,7 @@ def difference_section(rows: Sequence[Row], teacher: str | None, baseline: str) 
              for row in rows if (test := getattr(row, key)) is not None]  # fmt: skip
     if not pairs:
         return []
-    names = names_column("ranker", [f"{row.shown} - {name}" for row, name, _ in pairs])
+    names = names_column("difference", [f"{row.shown} - {name}" for row, name, _ in pairs])
     columns = [
         names,
         Column(MAIN, [f"{test.difference:+.4f}" for *_, test in pairs]),
@@ -96,7 +97,8 @@ def difference_section(rows: Sequence[Row], teacher: str | None, baseline: str) 
         Column("detectable", ["-" if test.detectable is None else f"{test.detectable:.4f}" for *_, test in pairs]),
     ]
     notes = [
-        f"95 % interval: bootstrap (BCa, {RESAMPLES} samples) of what the tests take for independent",
+        f"95 % interval: bootstrap (BCa, {RESAMPLES} samples) of what the tests take for independent; of a few tens it is too "
+        f"short: where it leaves 0 out and p is above {LEVEL:g}, go by p",
         f"detectable: the smallest true difference that such a test alone finds with a probability of {POWER:.0%}; a "
         "smaller one may be there unseen",
     ]
@@ -118,15 +120,17 @@ def depth_section(rows: Sequence[Row]) -> list[Section]:
         points = [row.depth.points[number] for row in known]
         times = ["" if one.ms is None else f" ({one.ms:.0f} ms)" for one in points]
         columns.append(Column(f"{point.candidates}", [f"{one.value:.4f}{ms}" for one, ms in zip(points, times, strict=True)]))
-    columns.append(Column("gain ends at", [f"{row.depth.ends}" for row in known]))
-    columns.append(Column("decays from", ["-" if row.depth.peak is None else f"{row.depth.peak}" for row in known]))
+    columns.append(Column("no gain\nfound from", [f"{row.depth.ends}" for row in known]))
     notes = [
         f"{MAIN} if only so many candidates are re-ranked and the others follow as the first stage has them, from the same "
         "scores"
         + ("; ms: in proportion to what was timed" if any(row.depth.points[0].ms is not None for row in known) else ""),
-        f"gain ends at: the first depth that isn't found worse than the deepest (randomisation tests in turn, {DEPTH_SAMPLES}"
-        " samples); decays from: the best depth that is found better than it (Holm-adjusted over a row's depths)",
+        f"no gain found from: the first depth that isn't found worse than the deepest (randomisation tests in turn, "
+        f"{DEPTH_SAMPLES} samples); there may still be a gain that these tests can't see",
     ]
+    if any(row.depth.peak is not None for row in known):
+        columns.append(Column("decays from", ["-" if row.depth.peak is None else f"{row.depth.peak}" for row in known]))
+        notes.append("decays from: the best depth that is found better than the deepest (Holm-adjusted over a row's depths)")
     return [Section("Depth", columns, notes)]
 
 
@@ -140,9 +144,9 @@ def fusion_section(rows: Sequence[Row]) -> list[Section]:
         Column("alone", [_value(row, MAIN) for row, _ in known]),
         Column("weight", [_range(one.weights) for _, one in known]),
         Column("interpolation", [f"{one.interpolation:.4f}" for _, one in known]),
-        Column("less alone", [_difference(one.interpolation_gain) for _, one in known]),
+        Column("vs alone", [_difference(one.interpolation_gain) for _, one in known]),
         Column("RRF", [f"{one.rrf:.4f}" for _, one in known]),
-        Column("less alone", [_difference(one.rrf_gain) for _, one in known]),
+        Column("vs alone", [_difference(one.rrf_gain) for _, one in known]),
     ]
     notes = [
         f"{MAIN} of the test; interpolation: weight times the ranker's score plus the rest times the first stage's, each from "
@@ -162,19 +166,31 @@ def calibration_sections(found: Mapping[str, Calibration]) -> list[Section]:
         names,
         Column("probability", [f"sigmoid({one.platt.slope:.3g} score {one.platt.offset:+.3g})" for _, one in known], text=True),
         Column("ECE", [f"{one.error:.4f}" for _, one in known]),
-        Column("of the sigmoid", [f"{one.plain_error:.4f}" for _, one in known]),
-        Column("threshold", ["none" if one.threshold is None else f"{one.threshold.score:.3g}" for _, one in known]),
-        Column("validation", [_precision(one.threshold and one.threshold.valid) for _, one in known]),
-        Column("test", [_precision(one.test) for _, one in known]),
+        Column("ECE of the\nplain sigmoid", [f"{one.plain_error:.4f}" for _, one in known]),
     ]
     lost = [name for name, one in known if one.threshold is None]
     notes = [
         "probability that a pair is judged relevant: Platt's fit to validation; what nobody judged counts as not relevant",
-        f"ECE: expected calibration error on the test, {BINS} bins of equal width; beside it that of the score's plain sigmoid",
-        f"threshold: the lowest score from which on {wished:.0%} of the validation's pairs are relevant (precision=...); beside"
-        " it the share there and on the test, with its 95 % interval, pairs, and the share of all relevant pairs among them",
-        *([f"no clean separation at {wished:.0%}: {', '.join(lost)}"] if lost else []),
+        f"ECE: expected calibration error on the test, {BINS} bins of equal width, mean over pairs, so that the fullest bins "
+        "decide; beside it that of the score's plain sigmoid",
     ]
+    if len(lost) < len(known):
+        columns += [
+            Column("threshold", ["none" if one.threshold is None else f"{one.threshold.score:.3g}" for _, one in known]),
+            Column("precision on\nvalidation", [_precision(one.threshold and one.threshold.valid) for _, one in known]),
+            Column("precision on\nthe test", [_precision(one.test) for _, one in known]),
+        ]
+        notes.append(
+            f"threshold: the lowest score from which on {wished:.0%} of the validation's pairs are relevant (precision=...); "
+            "precision: the share that is, there and on the test, with its 95 % interval, pairs, and the share of all relevant "
+            "pairs among them"
+        )
+    if lost:
+        which = "no ranker has" if len(lost) == len(known) else f"{', '.join(lost)}: not"
+        notes.append(
+            f"no clean separation at {wished:.0%} (precision=...): {which} a score from which on so many of the validation's "
+            f"pairs, {LEAST} at least, are relevant"
+        )
     bins = [names]
     for number in range(BINS):
         held = [next((one for one in each.bins if _place(one) == number), None) for _, each in known]
@@ -200,7 +216,10 @@ def harm_section(harm: Harm | None) -> list[Section]:
         Column("better", [f"{group.better} ({group.better / group.queries:.0%})" for group in harm.groups]),
         Column(f"change of {MAIN}", [f"{group.change:+.4f}" for group in harm.groups]),
     ]
-    notes = [f"of {harm.ranker}, against the first stage; {len(harm.queries)} queries got worse, the worst of them:"]
+    notes = [
+        f"of {harm.ranker}, against the first stage; {len(harm.queries)} queries got worse, the worst of them (answer: the "
+        "candidate of the highest grade; of several the first stage's first):"
+    ]
     notes += [
         f"{one.query!r} ({one.query_id}): {one.before:.4f} -> {one.after:.4f}; the answer went from place {one.places[0]} to "
         f"{one.places[1]}: {_cut(one.answer)!r}; first is now, from place {one.raised_from}: {_cut(one.raised)!r}"
@@ -217,6 +236,14 @@ def harm_section(harm: Harm | None) -> list[Section]:
             for one in harm.suspects[:SHOWN]
         ]
     return [Section("Where it hurts", columns, notes)]
+
+
+def harm_note(harm: Harm | None) -> list[str]:
+    """Say in a line how many queries a ranker hurts."""
+    if harm is None:
+        return []
+    worse, queries = len(harm.queries), sum(group.queries for group in harm.groups if group.name.startswith("query of"))
+    return [f"where it hurts: {harm.ranker} answers {worse} of {queries} queries worse than the first stage did: see report.md"]
 
 
 def _cut(text: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankdistil.files import written
+from rankdistil.metrics.fitted import LEAST
 from rankdistil.metrics.ranking import MAIN
 from rankdistil.report.comparison import Row
 from rankdistil.report.results import TIME
@@ -98,7 +99,7 @@ def draw_frontier(rows: Sequence[Row], first_stage: Row | None, folder: Path, pa
 
 
 def draw_depths(rows: Sequence[Row], first_stage: Row, folder: Path) -> list[Path]:
-    """Draw quality over the number of candidates into ``depth.png`` and ``depth.svg``, a ring where the gain ends.
+    """Draw quality over the number of candidates into ``depth.png`` and ``depth.svg``, a ring from which on no gain is found.
 
     Args:
         rows: of the comparison; those without depths are left out.
@@ -117,14 +118,22 @@ def draw_depths(rows: Sequence[Row], first_stage: Row, folder: Path) -> list[Pat
     axes = figure.add_subplot()
     ticks = [point.candidates for point in known[0].depth.points]
     _axes(axes, (0.9, ticks[-1] * 1.1), ticks)
-    axes.set_xlabel("candidates re-ranked of each query (log scale); beyond a ring no gain is found")
+    axes.set_xlabel("candidates re-ranked of each query (log scale)")
     axes.axhline(first_stage.measures[MAIN], color=GREY, linestyle="--", linewidth=1, label=first_stage.name)
     for number, row in enumerate(known):
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
         values, worth = [point.value for point in row.depth.points], row.depth.worth
-        axes.plot(ticks, values, color=colour, marker=marker, markersize=4, linewidth=1.2, label=row.shown)
+        name = f"{row.shown} ({worth.candidates})"
+        axes.plot(ticks, values, color=colour, marker=marker, markersize=4, linewidth=1.2, label=name)
         axes.plot(worth.candidates, worth.value, "o", color=colour, fillstyle="none", markersize=11)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    figure.legend(
+        title="ring, (n): no gain found from n on",
+        title_fontsize=8,
+        alignment="left",
+        loc="outside right upper",
+        frameon=False,
+        fontsize=8,
+    )
     return [_save(figure, folder / f"depth.{kind}") for kind in ("png", "svg")]
 
 
@@ -145,14 +154,18 @@ def draw_reliability(rows: Sequence[Row], folder: Path) -> list[Path]:
         return []
     figure = Figure(figsize=(9, max(6.4, 0.23 * (len(known) + 4))), dpi=150, layout="constrained")
     axes = figure.add_subplot(aspect="equal", xlim=(0, 1), ylim=(0, 1))
-    axes.set_xlabel("probability, fitted on validation")
+    axes.set_xlabel(f"probability, fitted on validation; hollow: of fewer than {LEAST} pairs")
     axes.set_ylabel("share of the test's pairs that is relevant")
     axes.plot((0, 1), (0, 1), color=GREY, linestyle="--", linewidth=1, label="as they should be")
     _plain_frame(axes)
     for number, row in enumerate(known):
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
-        predicted, relevant, _ = zip(*row.calibration.bins, strict=True)
-        axes.plot(predicted, relevant, color=colour, marker=marker, markersize=5, linewidth=1.2, label=row.shown)
+        predicted, relevant, pairs = zip(*row.calibration.bins, strict=True)
+        look = {"color": colour, "marker": marker, "markersize": 5, "clip_on": False, "zorder": 3}
+        axes.plot(predicted, relevant, linewidth=1.2, label=row.shown, **look)
+        few = [place for place, number in enumerate(pairs) if number < LEAST]
+        hollow = look | {"linestyle": "none", "markerfacecolor": "white"}
+        axes.plot([predicted[at] for at in few], [relevant[at] for at in few], **hollow)
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return [_save(figure, folder / f"reliability.{kind}") for kind in ("png", "svg")]
 

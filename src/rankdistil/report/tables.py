@@ -33,7 +33,7 @@ class Column(NamedTuple):
     @property
     def width(self) -> int:
         """Characters of the widest cell, with the gap to the next column."""
-        return max(map(len, [self.header, *self.cells])) + GAP
+        return max(map(len, [*self.header.splitlines(), *self.cells])) + GAP
 
 
 class Section(NamedTuple):

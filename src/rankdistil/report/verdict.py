@@ -83,13 +83,14 @@ class Depths(NamedTuple):
         p_value = worth.below.p_value if self.peak is None else worth.below.adjusted
         within = "" if worth.below.interval is None else f" ({shown_interval(worth.below.interval)})"
         gap = f"{last.candidates} bring {worth.below.difference:+.4f}{within}, {shown_p(p_value)}"
+        unseen = f", where a gain below {worth.below.detectable:.4f} may go unseen" if worth.below.detectable else ""
         if self.peak == 1:
             return f"RE-RANKING LOSES at every depth: {gap}"
         if self.peak is not None:
             return f"PEAKS at {worth.candidates} candidates ({MAIN} {worth.value:.4f}) and decays: {gap}{saved}"
         if worth.candidates == 1:
-            return f"no gain is found at any depth up to {last.candidates} candidates ({gap})"
-        return f"no gain is found beyond {worth.candidates} candidates ({MAIN} {worth.value:.4f}): {gap}{saved}"
+            return f"no gain is found at any depth up to {last.candidates} candidates ({gap}{unseen})"
+        return f"no gain is found beyond {worth.candidates} candidates ({MAIN} {worth.value:.4f}): {gap}{unseen}{saved}"
 
 
 def shown_interval(interval: tuple[float, float]) -> str:
@@ -223,7 +224,7 @@ KINDS = [
     "first stage's best leads by less than a tenth of its scores' range",
     "first stage's best leads by a tenth or more",
     "first stage's best has less than half of the query's words",
-    "first stage's best has half or more of them",
+    "first stage's best has half or more of the query's words, not all",
     "first stage's best has all of the query's words",
 ]
 
@@ -383,7 +384,7 @@ def _above(test: Comparison) -> bool:
 
 def _word(test: Comparison) -> str:
     if not test.found:
-        return "no different from"
+        return "not told apart from"
     return "better than" if test.difference > 0 else "worse than"
 
 
