@@ -158,6 +158,7 @@ def _leaving(body: bytes) -> Send:
     """Send a request, and go before its answer."""
 
     def send(connection: HTTPConnection) -> None:
+        time.sleep(random.uniform(1, 3))  # without a pause three of them alone keep the queue full, and large requests out
         connection.request("POST", "/rerank", body, JSON)
         time.sleep(random.uniform(0, 0.3))
         raise _LeftError
