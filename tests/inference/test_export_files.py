@@ -1,5 +1,7 @@
 """dtype=auto: the fastest precision that a check found harmless and that this device computes by itself."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,17 @@ import pytest
 import torch
 
 from rankdistil.inference import export_files
-from rankdistil.inference.export_files import FILE, INT8, choose, find_exported, read_precisions, write_precisions
+from rankdistil.inference.export_files import (
+    FILE,
+    INT8,
+    choose,
+    find_exported,
+    read_fitted,
+    read_precisions,
+    write_fitted,
+    write_precisions,
+)
+from rankdistil.models.locate import account
 
 CPU = torch.device("cpu")
 
@@ -87,3 +99,19 @@ def test_a_damaged_check_says_how_to_write_it_again(export: Path) -> None:
         f"{export / FILE} is damaged (TypeError('list indices must be integers or slices, not str')). Write it again: "
         f"python -m rankdistil.export run={export} to=int8 (with data=<run> outside of a run)"
     )
+
+
+@pytest.mark.parametrize("read", [read_fitted, read_precisions])
+def test_a_run_s_weights_that_were_changed_are_told_and_not_the_file_that_names_them(tmp_path: Path, read: Callable) -> None:
+    export = tmp_path / "export"
+    export.mkdir()
+    weights = export / "model.safetensors"
+    weights.write_bytes(b"weights")
+    (tmp_path / "run.json").write_text(json.dumps({"export": account(export)}))
+    write_precisions(export, [], {})
+    write_fitted(export, {"fusion": None, "probability": None})
+    read(str(export))
+    weights.write_bytes(b"others")
+    with pytest.raises(ValueError) as caught:
+        read(str(export))
+    assert str(caught.value).startswith(f"{weights} was changed (sha256 ")

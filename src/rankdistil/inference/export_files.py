@@ -5,7 +5,7 @@ The choice reads that file and asks the processor; nothing is measured when a ra
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,16 +153,29 @@ def read_precisions(path: str) -> list[dict[str, Any]]:
     Raises:
         ValueError: if the file is damaged.
     """
+    return _left(path, FILE, lambda held: held["rows"], [], f"run={path} to=int8 (with data=<run> outside of a run)")
+
+
+def _left(path: str, name: str, read: Callable[[dict[str, Any]], Any], none: Any, again: str) -> Any:
+    """Read what a command left in an export; ``none`` of a hub id, without the file, or if the weights changed since.
+
+    Args:
+        path: folder or hub id.
+        name: of the file.
+        read: takes what is wanted from what it holds.
+        none: stands for nothing.
+        again: words of the command that writes it.
+    """
     folder = locate(path)
-    if not isinstance(folder, Path) or not (folder / FILE).is_file():
-        return []
+    if not isinstance(folder, Path) or not (folder / name).is_file():
+        return none
+    now = weights(folder)  # outside of what follows: weights that are damaged are no fault of the file
     try:
-        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return found["rows"] if found["weights"] == weights(folder) else []
+        held = json.loads((folder / name).read_text(encoding="utf-8"))
+        return read(held) if held["weights"] == now else none
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{folder / FILE} is damaged ({error!r}). Write it again: python -m rankdistil.export run={folder} to=int8 "
-            "(with data=<run> outside of a run)"
+            f"{folder / name} is damaged ({error!r}). Write it again: python -m rankdistil.export {again}"
         ) from None
 
 
@@ -180,16 +193,7 @@ def read_fitted(path: str) -> tuple[Fusion | None, Platt | None]:
     Raises:
         ValueError: if the file is damaged.
     """
-    folder = locate(path)
-    if not isinstance(folder, Path) or not (folder / FITTED).is_file():
-        return None, None
-    try:
-        held = json.loads((folder / FITTED).read_text(encoding="utf-8"))
-        return restored(held) if held["weights"] == weights(folder) else (None, None)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{folder / FITTED} is damaged ({error!r}). Write it again: python -m rankdistil.export run=<run> to=fitted"
-        ) from None
+    return _left(path, FITTED, restored, (None, None), "run=<run> to=fitted")
 
 
 def choose(path: str, backend: str, device: torch.device) -> str:
