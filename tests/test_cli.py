@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def test_a_plugin_that_is_missing_is_named_with_the_extra_that_brings_it(option:
 
 
 WHOLE = "Nothing is half-written: what stood there before still does."
-GOES_ON = f"and start the same command again, a training with resume=true. {WHOLE}"
+GOES_ON = f"and start the same command again, a training that left a checkpoint with resume=true. {WHOLE}"
 PAPER = """
 import json, os, pathlib, resource, sys
 from rankdistil.cli import describe
@@ -125,6 +126,16 @@ def test_what_torch_and_others_make_of_a_file_that_is_too_large_is_told_as_what_
 
 def _disk(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.is_mount())
+
+
+def test_a_run_s_folder_that_is_a_link_is_on_the_disk_that_it_leads_to(tmp_path: Path) -> None:
+    memory = Path("/dev/shm")
+    if not memory.is_mount():
+        pytest.skip("there is no second disk")
+    with tempfile.TemporaryDirectory(dir=memory) as other:
+        (tmp_path / "run").symlink_to(other)
+        told = cli.full_disk(OSError(errno.ENOSPC, "No space left on device"), tmp_path / "run")
+    assert told.startswith(f"the disk {memory} is full: no more can be written into {tmp_path}/run, and ")
 
 
 def test_a_used_up_quota_is_told_where_nobody_knows_the_file_the_run_s_folder_is_named(tmp_path: Path) -> None:

@@ -246,7 +246,8 @@ def full_disk(error: BaseException, folder: Path | None = None) -> str | None:
     target, size = next((each.writing for each in chain if hasattr(each, "writing")), (folder, 0))
     if target is None:
         return f"a disk is full: {error}. df -h shows which one."
-    above = next(path for path in Path(target).absolute().parents if path.is_dir())
+    place = Path(target).absolute()
+    above = next(path for path in (place, *place.parents) if path.is_dir()).resolve()  # a link may lead to another disk
     disk = next(path for path in (above, *above.parents) if path.is_mount())
     needs = f"{target} needs at least {_megabytes(size)}" if size else f"no more can be written into {target}"
     room = f"{_megabytes(shutil.disk_usage(above).free)} are free on its disk, {disk}"
@@ -256,8 +257,8 @@ def full_disk(error: BaseException, folder: Path | None = None) -> str | None:
         errno.EFBIG: f"a file is larger than this user's may be (ulimit -f): {needs}; {room}. Raise the limit",
     }
     return (
-        f"{why[number]}, and start the same command again, a training with resume=true. Nothing is half-written: what stood "
-        "there before still does."
+        f"{why[number]}, and start the same command again, a training that left a checkpoint with resume=true. Nothing is "
+        "half-written: what stood there before still does."
     )
 
 

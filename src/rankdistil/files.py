@@ -43,11 +43,10 @@ def built(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     with _beside(target, Path.mkdir) as place:
         yield place
-        mask = os.umask(0o077)  # the system tells the old one only when it is set
-        os.umask(mask)
+        allowed = 0o666 & place.stat().st_mode  # asking for the umask would change it for other threads
         for path in (*place.rglob("*"), place):
             if path.is_file():
-                path.chmod(0o666 & ~mask)
+                path.chmod(allowed)
             _flush(path)
         if target.exists():
             _replace(target, place)
@@ -92,12 +91,17 @@ def _beside(target: Path, make: Callable[[Path], None], size: int = 0) -> Iterat
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield place
     except Exception as error:
-        taken = [sum(path.stat().st_size for path in (top, *top.rglob("*")) if path.is_file()) for top in (place, target)]
-        error.writing = target, max(size, *taken)  # for who says that a disk is full
+        with suppress(OSError):  # a library may just be removing its own files
+            size = max(size, _size(place), _size(target))
+        error.writing = target, size  # for who says that a disk is full
         raise
     finally:
         with suppress(OSError):  # not in place of the error that is under way
             _remove(place)
+
+
+def _size(top: Path) -> int:
+    return sum(path.stat().st_size for path in (top, *top.rglob("*")) if path.is_file())
 
 
 def is_unfinished(path: Path) -> bool:

@@ -190,10 +190,11 @@ def test_equal_scores_stand_on_one_side_of_a_threshold() -> None:
     assert fit_threshold(pairs, 0.8).score == 2.0
 
 
-def test_a_share_of_one_has_the_exact_interval_of_its_queries() -> None:
-    found = Pairs(np.ones(40), np.ones(40, bool), np.arange(40) // 4).precision(1.0)
-    exact = binomtest(10, 10).proportion_ci(method="exact")
-    assert found == Precision(1.0, pytest.approx((exact.low, exact.high)), 40, 1.0)
+@pytest.mark.parametrize("share", [0, 1])
+def test_a_share_of_none_or_all_has_the_exact_interval_of_its_queries(share: int) -> None:
+    found = Pairs(np.ones(40), np.full(40, share == 1), np.arange(40) // 4).precision(1.0)
+    exact = binomtest(10 * share, 10).proportion_ci(method="exact")
+    assert found == Precision(share, pytest.approx((exact.low, exact.high)), 40, share)
 
 
 def test_what_nobody_judged_is_not_relevant_and_queries_without_judgments_are_left_out() -> None:

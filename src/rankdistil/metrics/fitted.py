@@ -184,7 +184,8 @@ class Precision(NamedTuple):
 
     Attributes:
         share: of them that is relevant.
-        interval: its 95 % confidence interval, by drawing queries or topics; None for one of them alone.
+        interval: its 95 % confidence interval, by drawing queries or topics; None for one of them alone, unless
+            all of its pairs, or none, are relevant.
         pairs: how many they are.
         recall: share of all relevant pairs that is among them.
     """
@@ -232,8 +233,9 @@ class Pairs(NamedTuple):
         hits, counts = np.bincount(units, self.relevant[above], size), np.bincount(units, minlength=size).astype(float)
         share, there = float(hits.sum() / counts.sum()), int((counts > 0).sum())
         interval = bootstrap_interval(hits, counts)
-        if share == 1.0:  # which all draws have: as if each unit were one of so many that all turned out well
-            interval = ((LEVEL / 2) ** (1 / there), 1.0)
+        if share in (0.0, 1.0):  # which all draws have: as if each unit were one of so many that all turned out alike
+            low = (LEVEL / 2) ** (1 / there)
+            interval = (low, 1.0) if share else (0.0, 1 - low)
         return Precision(share, interval, int(above.sum()), float(self.relevant[above].sum() / max(self.relevant.sum(), 1)))
 
 

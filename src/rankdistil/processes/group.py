@@ -59,11 +59,9 @@ class Group:
         _watch(rank, store)
         if late := _late(rank, store, "came", timeout):  # asked in Python, where signals are heard
             raise RuntimeError(f"rank {late} of {rank.world} hasn't come in {timeout:.0f} s (trainer.timeout).")
-        backend = "gloo"
-        if (
-            torch.cuda.is_available()
-        ):  # where time is out, NCCL's watchdog ends the process; TORCH_NCCL_BLOCKING_WAIT would raise
-            backend = "cpu:gloo,cuda:nccl"  # instead, but has every step wait until the gradients have come
+        # Where time is out, NCCL's watchdog ends the process. TORCH_NCCL_BLOCKING_WAIT would raise instead, but has every step
+        # wait until the gradients have come.
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         place = {"store": dist.PrefixStore("group", store), "rank": rank.number, "world_size": rank.world}
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout), **place)
         if backend != "gloo":
