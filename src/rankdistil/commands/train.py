@@ -109,9 +109,12 @@ def _lead(cfg: DictConfig, group: Group | None) -> float | None:
 
 
 def _require_begun(steps: Sequence[plan.Step]) -> None:
-    """Refuse to begin what was to be resumed: a mistyped name would train it all again. Jobs of a sweep may each be new."""
+    """Refuse to begin what was to be resumed: a mistyped name would train it all again.
+
+    Jobs of a sweep may each be new, and one that SLURM has queued again may have been stopped before it had saved anything.
+    """
     *parents, run = steps
-    asked = run.cfg.resume and HydraConfig.get().mode == RunMode.RUN
+    asked = run.cfg.resume and HydraConfig.get().mode == RunMode.RUN and not restarted()
     if asked and read_record(run.folder) is None and not any(step.state.name == "to resume" for step in parents):
         raise ValueError(
             f"resume=true: nothing to resume in {run.folder} ({run.state.reason}). See to the run's name and place "
