@@ -193,9 +193,10 @@ def test_of_many_queries_the_first_fifty_are_named() -> None:
     assert f"{', '.join(names[:50])} and 3 more. " in complaint(math.inf, (names, 0.5), trainer=around())
 
 
-def test_the_last_checkpoint_whose_weights_are_finite_is_named(tmp_path: Path) -> None:
+def test_the_last_whole_checkpoint_whose_weights_are_finite_is_named(tmp_path: Path) -> None:
     for step, weight in ((3, 1.0), (5, 2.0), (6, math.nan)):
         torch.save({"global_step": step, "state_dict": {"weight": torch.tensor([0.0, weight])}}, tmp_path / f"{step}.ckpt")
+    (tmp_path / "7.ckpt").write_bytes(b"damaged")
     told = complaint(math.inf, (("q1",), 0.5), trainer=around(tmp_path, tmp_path / "none"))
     assert told.endswith(f"decides: q1. The last finite checkpoint is {tmp_path}/5.ckpt, of step 5.")
 

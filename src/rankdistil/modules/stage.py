@@ -4,6 +4,7 @@ They order calls, own training and evaluation mode, and log.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from math import isfinite
@@ -176,9 +177,10 @@ def _last_finite(trainer: L.Trainer) -> str:
     found = {}
     folders = {callback.dirpath for callback in trainer.checkpoint_callbacks}
     for path in sorted(path for folder in filter(None, folders) for path in Path(folder).glob("*.ckpt")):
-        saved = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-        if all(value.isfinite().all() for value in saved["state_dict"].values()):
-            found[saved["global_step"]] = path
+        with suppress(Exception):  # a damaged one, for which torch has a dozen kinds, would hide what went wrong
+            saved = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+            if all(value.isfinite().all() for value in saved["state_dict"].values()):
+                found[saved["global_step"]] = path
     return f"The last finite checkpoint is {found[max(found)]}, of step {max(found)}." if found else "No checkpoint was saved."
 
 

@@ -40,7 +40,7 @@ class Entry(NamedTuple):
     @property
     def export(self) -> str:
         """Folder or hub id of the ranker."""
-        return str(self.run / "export") if self.run else self.path
+        return str(self.run / EXPORT) if self.run else self.path
 
 
 def find_entries(models: Sequence[str]) -> tuple[list[Entry], list[str]]:
@@ -102,7 +102,7 @@ def _entry(path: str) -> Entry:
     """
     place = Path(path)
     run = next((folder for folder in (place, place.parent) if (folder / "run.json").is_file()), None)
-    if run is not None and (place == run or place.name == "export"):
+    if run is not None and (place == run or place.name == EXPORT):
         record = read_record(run)
         if (ranking := run / "test.run").is_file() and record["settings"].get("scorer.kind"):
             return Entry(str(ranking), "ranking", _scorer_row(run), run_label(run), run)

@@ -172,7 +172,7 @@ def _fit(
             else []
         ),
         progress,
-        SaveExport(folder / "export", data.encoder),
+        SaveExport(folder / EXPORT, data.encoder),
         stop,
         *([EarlyStopping(monitor, patience=patience, mode=mode, check_on_train_epoch_end=False)] if patience else []),
         # Two of them: Lightning's save_last follows the best one, and so stays behind while nothing improves.
