@@ -319,9 +319,7 @@ def arguments(line: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--dtype", default="float32", help="of the service; its peers' is float32 (default: %(default)s)")
     parser.add_argument("--memory", type=int, default=0, help="requests of random sizes for a look at memory, 2000 say")
-    parser.add_argument(
-        "--infinity", type=Path, help="program infinity_emb of its own environment; without: not measured"
-    )
+    parser.add_argument("--infinity", type=Path, help="program infinity_emb of its own environment; without: not measured")
     parser.add_argument("--alone", action="store_true", help="without the peers")
     parser.add_argument("--seed", type=int, default=0, help="of texts and weights (default: %(default)s)")
     return parser.parse_args(line)
