@@ -76,7 +76,7 @@ class Client(threading.Thread):
     """
 
     def __init__(self, kind: str, port: int, exchanges: Sequence[Exchange], stop: threading.Event) -> None:
-        super().__init__(name=kind, daemon=True)  # else it would outlive a service that can't be started again
+        super().__init__(name=kind)
         self._port, self._exchanges, self._stop_asked = port, exchanges, stop
         self.counts: Counter[str] = Counter()
 
