@@ -119,7 +119,7 @@ def fit_platt(scores: NDArray, relevant: NDArray) -> Platt | None:
         relevant: whether each pair is, bool, (N,).
 
     Returns:
-        The likeliest; None where all pairs are judged alike, or a higher score doesn't make relevance likelier.
+        The likeliest; None where all pairs are judged alike, or all scores are equal.
 
     Source: Lin, Lin & Weng 2007, "A note on Platt's probabilistic outputs", for Newton's steps with a line search.
     """
@@ -146,8 +146,6 @@ def fit_platt(scores: NDArray, relevant: NDArray) -> Platt | None:
             length /= 2
         line = line - length * step
     slope = line[0] / spread
-    if slope <= 0:
-        return None
     return Platt(float(slope), float(line[1] - slope * scores.mean()))
 
 
