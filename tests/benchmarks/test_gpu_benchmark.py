@@ -33,9 +33,9 @@ def test_on_a_cpu_it_measures_every_part_and_agrees_with_itself(tmp_path: Path, 
     result = gpu.measure(gpu.arguments([*line, "--stages", "teacher,layers,logits"]), "cpu", console)
     assert json.loads((tmp_path / "found.json").read_text()) == result
     assert [row["gradient_apart"] < 1e-5 for row in result["agreement"]] == [True] * 3
-    assert [(row["dtype"], row["largest_difference"] < 0.1 * row["spread"]) for row in result["scoring"]] == [
-        (name, True) for name in gpu.DTYPES
-    ]
+    assert [row["dtype"] for row in result["scoring"]] == list(gpu.DTYPES)
+    for row in result["scoring"]:  # logits below 1, of which bfloat16 keeps 8 bits; on a CPU TF32 is float32
+        assert row["largest_difference"] < (4 * 2**-8 if row["dtype"] == "bfloat16" else 1e-5)
     assert [(row["stage"], row["precision"], row["waits"]) for row in result["training"]] == [
         (stage, precision, [0, 0]) for stage in ("teacher", "layers", "logits") for precision in gpu.PRECISIONS
     ]
