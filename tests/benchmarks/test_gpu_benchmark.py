@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from support import needs_bfloat16
 
 from benchmarks import gpu, training_steps
 from rankdistil.stages.train import quieten
@@ -22,6 +23,7 @@ def test_without_a_gpu_it_says_that_it_needs_one_and_leaves_nothing(tmp_path: Pa
     assert [*tmp_path.iterdir()] == []
 
 
+@needs_bfloat16
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*val_dataloader")
 def test_on_a_cpu_it_measures_every_part_and_agrees_with_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
