@@ -337,16 +337,11 @@ def write_report(
         raise ValueError(f"no source is given for {', '.join(unknown)}. A report says where every row comes from.")
     written = datetime.now().isoformat(sep=" ", timespec="seconds")
     content = {
-        "title": title,
-        "written": written,
-        "origin": dict(origin),
-        "setup": None if setup is None else dict(setup),
-        "teacher": teacher,
-        "baseline": baseline,
+        "title": title, "written": written, "origin": dict(origin), "setup": None if setup is None else dict(setup),
+        "teacher": teacher, "baseline": baseline,
         "rows": [_plain(row) | {"sources": list(sources[row.name])} for row in rows],
-        "notes": list(notes),
-        "harm": _plain(harm),
-    }
+        "notes": list(notes), "harm": _plain(harm),
+    }  # fmt: skip
     text = f"# {title}\n\nWritten {written}, commit {origin['commit']}, on {origin['device']}, {origin['threads']} threads.\n\n"
     text += markdown(rows, teacher, baseline) + "\n" + "".join(f"- {note}\n" for note in notes)
     text += f"\n{to_markdown(times)}" if times else ""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise, product
 from math import dist, hypot, log10
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rankdistil.files import written
 from rankdistil.metrics.fitted import LEAST
@@ -98,6 +98,19 @@ def draw_frontier(rows: Sequence[Row], first_stage: Row | None, folder: Path, pa
     return [_save(figure, folder / f"frontier.{kind}") for kind in ("png", "svg")]
 
 
+def _chart(lines: int, **axes: Any) -> tuple["Figure", "Axes"]:
+    """Make a figure with room for the names of so many lines."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, max(6.4, 0.23 * (lines + 4))), dpi=150, layout="constrained")
+    return figure, figure.add_subplot(**axes)
+
+
+def _look(number: int) -> tuple[str, str]:
+    """Return colour and marker of a line; the markers change when the colours are used up."""
+    return COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
+
+
 def draw_depths(rows: Sequence[Row], first_stage: Row, folder: Path) -> list[Path]:
     """Draw quality over the number of candidates into ``depth.png`` and ``depth.svg``, a ring from which on no gain is found.
 
@@ -109,19 +122,16 @@ def draw_depths(rows: Sequence[Row], first_stage: Row, folder: Path) -> list[Pat
     Returns:
         The files; none, and nothing is written, if no row has depths.
     """
-    from matplotlib.figure import Figure
-
     known = [row for row in rows if row.depth is not None]
     if not known:
         return []
-    figure = Figure(figsize=(9, max(6.4, 0.23 * (len(known) + 4))), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _chart(len(known))
     ticks = [point.candidates for point in known[0].depth.points]
     _axes(axes, (0.9, ticks[-1] * 1.1), ticks)
     axes.set_xlabel("candidates re-ranked of each query (log scale)")
     axes.axhline(first_stage.measures[MAIN], color=GREY, linestyle="--", linewidth=1, label=first_stage.name)
     for number, row in enumerate(known):
-        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
+        colour, marker = _look(number)
         values, worth = [point.value for point in row.depth.points], row.depth.worth
         name = f"{row.shown} ({worth.candidates})"
         axes.plot(ticks, values, color=colour, marker=marker, markersize=4, linewidth=1.2, label=name)
@@ -147,19 +157,16 @@ def draw_reliability(rows: Sequence[Row], folder: Path) -> list[Path]:
     Returns:
         The files; none, and nothing is written, if no row has one.
     """
-    from matplotlib.figure import Figure
-
     known = [row for row in rows if row.calibration is not None]
     if not known:
         return []
-    figure = Figure(figsize=(9, max(6.4, 0.23 * (len(known) + 4))), dpi=150, layout="constrained")
-    axes = figure.add_subplot(aspect="equal", xlim=(0, 1), ylim=(0, 1))
+    figure, axes = _chart(len(known), aspect="equal", xlim=(0, 1), ylim=(0, 1))
     axes.set_xlabel(f"probability, fitted on validation; hollow: of fewer than {LEAST} pairs")
     axes.set_ylabel("share of the test's pairs that is relevant")
     axes.plot((0, 1), (0, 1), color=GREY, linestyle="--", linewidth=1, label="as they should be")
     _plain_frame(axes)
     for number, row in enumerate(known):
-        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
+        colour, marker = _look(number)
         predicted, relevant, pairs = zip(*row.calibration.bins, strict=True)
         look = {"color": colour, "marker": marker, "markersize": 5, "clip_on": False, "zorder": 3}
         axes.plot(predicted, relevant, linewidth=1.2, label=row.shown, **look)
