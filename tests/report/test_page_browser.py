@@ -145,7 +145,7 @@ def test_a_search_finds_a_query_and_what_is_in_the_document_stays_little(page: "
     page.get_by_text("10,000 queries of").wait_for()
     page.locator("#list").get_by_role("button", name="Next").click()
     assert page.locator("#list .pager span").inner_text() == "13 to 24 of 10,000"
-    for name in ("Difference", "Query", "Upward"):
+    for name in ("Difference", "Query", "Ranker"):
         page.locator("#list").get_by_role("button", name=name, exact=True).click()
         assert page.locator("#list tbody tr").count() == 12
     assert size() < 2_000
@@ -153,14 +153,14 @@ def test_a_search_finds_a_query_and_what_is_in_the_document_stays_little(page: "
 
 def test_another_measure_and_other_rankers_are_shown_everywhere(page: "Page") -> None:
     page.locator("#measure").select_option("RR@10")
-    page.locator("#upward").select_option(NAMES[3])
-    page.locator("#across").select_option(NAMES[0])
+    page.locator("#ranker").select_option(NAMES[3])
+    page.locator("#against").select_option(NAMES[0])
     data = page.evaluate("JSON.parse(document.getElementById('data').textContent).queries.values")
     differences = [a - b for a, b in zip(data[NAMES[3]]["RR@10"], data[NAMES[0]]["RR@10"], strict=True)]
     assert column(page.locator("#list table"), 2)[0] == f"{min(differences):+.4f}"
     assert page.locator("#table tbody tr.chosen th").inner_text() == NAMES[3]
     page.locator("#table").get_by_role("button", name=NAMES[4]).click()
-    assert page.locator("#upward").input_value() == NAMES[4]
+    assert page.locator("#ranker").input_value() == NAMES[4]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
