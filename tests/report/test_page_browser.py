@@ -113,10 +113,12 @@ def test_hovering_shows_a_ranker_s_numbers_on_either_scale_of_time(page: "Page")
         page.mouse.move(0, 0)
 
 
-def test_a_point_of_the_scatter_can_be_hovered_and_opens_its_query(page: "Page") -> None:
+def test_a_point_of_the_scatter_is_hovered_and_opens_its_query_or_lists_its_queries(page: "Page") -> None:
     data = page.evaluate("JSON.parse(document.getElementById('data').textContent).queries")
     x, y = (data["values"][name]["nDCG@10"] for name in (NAMES[1], NAMES[2]))
-    alone = max(range(QUERIES), key=lambda at: x[at] - y[at])
+    alone = max((at for at in range(QUERIES) if x[at] < 1 and y[at] > 0), key=lambda at: x[at] - y[at])
+    together = [at for at in range(QUERIES) if (x[at], y[at]) == (1, 0)]
+    assert len(together) > 1
     at = pixel(page, "scatter-chart", 1, [x[alone], y[alone]])
     page.mouse.move(*at)
     page.locator("#scatter-chart .tip", has_text=data["texts"][alone]).wait_for()
@@ -126,6 +128,24 @@ def test_a_point_of_the_scatter_can_be_hovered_and_opens_its_query(page: "Page")
     assert [one.locator("h4").inner_text() for one in shown] == [NAMES[0], NAMES[1], NAMES[2]]
     assert all(one.locator("li").count() >= 10 for one in shown)
     assert page.locator("#rankings li.relevant").count() == 3
+    page.mouse.click(*pixel(page, "scatter-chart", 1, [1, 0]))
+    assert page.locator("#found").inner_text() == f"{len(together)} queries of 10,000 at the point chosen. All queries"
+    assert {*page.locator("#list tbody button").all_inner_texts()} == {data["texts"][at] for at in together}
+    page.get_by_role("button", name="All queries").click()
+    assert page.locator("#found").inner_text() == "10,000 queries of 10,000"
+
+
+def test_a_query_without_passages_says_how_many_have_them(page: "Page") -> None:
+    opened = page.evaluate("Object.keys(JSON.parse(document.getElementById('data').textContent).queries.opened)")
+    other = next(f"q{at}" for at in range(QUERIES - 1, 0, -1) if f"q{at}" not in opened)
+    page.locator("#search").fill(f"question {other}")
+    page.get_by_text("1 query of 10,000").wait_for()
+    page.locator("#search").press("Enter")
+    assert (
+        page.locator("#rankings")
+        .inner_text()
+        .startswith("This file holds the passages of 200 of 10,000 queries, this one's not")
+    )
 
 
 def test_a_search_finds_a_query_and_what_is_in_the_document_stays_little(page: "Page") -> None:
