@@ -226,10 +226,11 @@ def test_the_keyboard_alone_sorts_searches_and_opens_a_query(page: "Page") -> No
 
 
 def test_every_plot_and_table_has_a_name_and_plots_say_in_words_what_they_show(page: "Page") -> None:
-    for chart in ("frontier", "depth", "reliability", "scatter"):
+    named = {"frontier": NAMES[4:], "depth": NAMES[1:], "reliability": NAMES[1:], "scatter": NAMES[2:3]}
+    for chart, names in named.items():
         label = page.locator(f"#{chart}-chart").get_attribute("aria-label")
         assert "Arrow keys visit the points" in label
-        assert chart == "scatter" or all(name in label for name in NAMES[1:]) or chart == "frontier"
+        assert all(name in label for name in names)
     for region in page.get_by_role("region").all():
         assert region.get_attribute("aria-label") or region.get_attribute("aria-labelledby")
 
@@ -245,6 +246,9 @@ def test_on_paper_all_that_is_folded_is_open_and_light(page: "Page") -> None:
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator("details:not([open])").count() == 0
     assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    width = "echarts.getInstanceByDom(document.getElementById('depth-chart')).getWidth()"
+    assert page.evaluate(width) == 680
     page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(width) == page.locator("#depth-chart").bounding_box()["width"]
     assert page.locator("details[open]").count() == 0
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"

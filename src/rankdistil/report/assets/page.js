@@ -146,6 +146,7 @@
   const procedures = different(data.procedure);
   const sizes = different(data.size);
   const plots = [];
+  let printing = false;
   // A procedure's colour and a size's shape, the same in every plot.
   const colourOf = (row) => colour(`c${procedures.indexOf(data.procedure[place.get(row.name)]) % 12}`);
   const sizeOf = (row) => sizes.indexOf(data.size[place.get(row.name)]);
@@ -200,7 +201,7 @@
     });
     host.addEventListener("blur", () => chart.dispatchAction({ type: "hideTip" }));
     if (choose) chart.on("click", (event) => of(event) && choose(of(event)));
-    new ResizeObserver(() => chart.resize()).observe(host);
+    new ResizeObserver(() => printing || chart.resize()).observe(host);
     draw();
     const one = { draw, chart, points: () => points };
     plots.push(one);
@@ -962,11 +963,20 @@
     folded = [...document.querySelectorAll("details:not([open])")];
     folded.forEach((one) => (one.open = true));
     paint("light");
-    plots.forEach((one) => one.chart.resize({ width: Math.min(680, one.chart.getWidth()) }));
+    printing = true; // the window's width is no measure of the paper's
+    for (const { chart } of plots) {
+      chart.getDom().style.height = `${chart.getHeight()}px`;
+      chart.resize({ width: Math.min(680, chart.getWidth()) });
+      chart.getZr().flush(); // no frame comes before the paper does
+    }
   });
   addEventListener("afterprint", () => {
     folded.forEach((one) => (one.open = false));
     paint(byId("theme").value);
-    plots.forEach((one) => one.chart.resize({ width: "auto" }));
+    printing = false;
+    for (const { chart } of plots) {
+      chart.getDom().style.height = "";
+      chart.resize({ width: "auto" });
+    }
   });
 })();
