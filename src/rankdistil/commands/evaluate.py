@@ -39,6 +39,7 @@ from rankdistil.planning.unread import unread_by_test
 from rankdistil.processes import ranks
 from rankdistil.report.comparison import Member, Row, add_depths, add_fitted, check_names, compare, harm_of_best, judge
 from rankdistil.report.document import (
+    all_columns,
     calibration_sections,
     depth_section,
     difference_section,
@@ -51,6 +52,7 @@ from rankdistil.report.document import (
     write_report,
 )
 from rankdistil.report.frontier import draw_depths, draw_frontier, draw_reliability
+from rankdistil.report.page import by_query, write_page
 from rankdistil.report.results import (
     Result,
     Tied,
@@ -64,7 +66,7 @@ from rankdistil.report.results import (
     timing_notes,
 )
 from rankdistil.report.run import data_notes
-from rankdistil.report.tables import print_plain, to_table
+from rankdistil.report.tables import Section, print_plain, to_table
 from rankdistil.report.verdict import Harm, depth_note, likely_cures
 from rankdistil.runs.entries import Entry, find_entries
 from rankdistil.runs.record import origin
@@ -124,12 +126,15 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     sources = {first_stage.row: [f"the candidates of {task.name}"]}
     for entry in entries:
         sources.setdefault(entry.row, []).append(entry.path)
-    _report(cfg, rows, teacher, baseline, task, settings.data.depth, timing, notes, sources, harm, out)
+    best = None if harm is None else harm.ranker
+    queries = by_query(rows, [first_stage, *members], test, teacher, best, partial(data.pairs, "test"))
+    _report(cfg, rows, teacher, baseline, task, settings.data.depth, timing, notes, sources, harm, queries, out)
 
 
 def _report(
     cfg: DictConfig, rows: Sequence[Row], teacher: str | None, baseline: str, task: RerankingTask, depth: int,
-    timing: Timing | None, notes: Sequence[str], sources: Mapping[str, Sequence[str]], harm: Harm | None, out: Path,
+    timing: Timing | None, notes: Sequence[str], sources: Mapping[str, Sequence[str]], harm: Harm | None,
+    queries: Mapping[str, Any], out: Path,
 ) -> None:  # fmt: skip
     """Print the tables and the verdicts, write report and plot (with the notes that were printed before), log the same."""
     screen, title = console(), f"{task.name}, {len(task.qrels)} queries"
@@ -138,17 +143,18 @@ def _report(
     likely, *bins = calibration_sections({row.shown: row.calibration for row in rows if row.calibration is not None}) or [None]
     sections += [] if likely is None else [likely]
     lines = [*legend(rows, teacher, baseline, len(task.qrels), task.topics, timing), *depth_note(depth)]
-    setup, pictures = None, []
+    setup, pictures, passages = None, [], None
     if timing is not None:
-        setup = timing["setup"]
+        setup, passages = timing["setup"], measured_row(timing)["passages"]
         write_json(out / "latency.json", timing)
-        pictures = draw_frontier(rows[1:], rows[0], out, passages=measured_row(timing)["passages"])
+        pictures = draw_frontier(rows[1:], rows[0], out, passages=passages)
     elif cfg.callbacks.inference_time is None:
         lines += timing_notes(None)
     if is_busy(timing):
         lines.append("frontier: not drawn, as it shows quality over time.")
     pictures += [*draw_depths(rows[1:], rows[0], out), *draw_reliability(rows, out)]
     first = [*tables(rows, title, teacher, baseline, screen.width)]
+    timed = [Section("Inference time", times)] if times else []
     first += [to_table(times, "inference time", framed=False)] if times else []
     for found, told in [(first, lines), *((section.tables(screen.width), section.notes) for section in sections)]:
         for table in found:
@@ -156,10 +162,17 @@ def _report(
             screen.print()
         print_plain(screen, [*told, ""])
     chapters = [*sections, *bins, *harm_section(harm)]  # the last two are to be read or looked at, not to scroll by
-    write_report(
+    report = write_report(
         out, rows, teacher, baseline, title, [*notes, *lines], setup, origin(), sources, pictures, times, chapters, harm
     )
-    named = ["report.md", "report.json", *(["latency.json"] if timing else []), *(file.name for file in pictures)]
+    write_page(out, report, rows, all_columns(rows, teacher, baseline), [*timed, *chapters], queries, passages)
+    named = [
+        "report.md",
+        "report.html",
+        "report.json",
+        *(["latency.json"] if timing else []),
+        *(file.name for file in pictures),
+    ]
     files = f"files: {out}/  {'  '.join(named)}"
     print_plain(screen, [files, *harm_note(harm), *(f"verdict: {line}" for row in rows for line in row.verdict)])
     _log(cfg, markdown(rows, teacher, baseline), rows, pictures, out)
