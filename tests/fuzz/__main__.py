@@ -13,10 +13,8 @@ import argparse
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -29,7 +27,7 @@ import torch
 from rankdistil.cli import console
 from rankdistil.report.tables import Column, to_table
 from tests.fuzz.formats import FORMATS, Format
-from tests.fuzz.inputs import ACCEPTED, CORPUS, FAULT, REFUSED, SECONDS, Bench, counts, keep, made
+from tests.fuzz.inputs import ACCEPTED, CORPUS, FAULT, REFUSED, SECONDS, Bench, counts, in_memory, keep, made
 
 CHUNK = 250  # inputs that a process reads before it tells what came of them
 SHOWN = 10  # faults of each format that are printed
@@ -62,7 +60,8 @@ def _work(pipe: Connection, at: Any, seed: int, folder: Path) -> None:
     """Read the inputs of jobs; tell of each job its outcomes, its faults and its seconds."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # where libraries of other languages tell of a panic
+    for own in (1, 2):  # where libraries of other languages tell of a panic and the like
+        os.dup2(os.open(os.devnull, os.O_WRONLY), own)
     bench = Bench(folder)
     pipe.send(None)
     while (job := pipe.recv()) is not None:
@@ -202,13 +201,9 @@ def main(words: list[str]) -> int:
     if asked.only:
         wanted = {form: -(-asked.inputs // len(chosen)) for form in chosen}
     account = Account(asked.seed, asked.keep)
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))
     begun = time.monotonic()
-    try:
+    with in_memory() as folder:
         run(jobs(wanted, asked.first), asked.processes, asked.seed, account, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     columns = account.columns()
     took = f"{time.monotonic() - begun:,.0f} s in {asked.processes} processes"
     console().print(to_table(columns, f"damaged files, seed {asked.seed}: {took}"))

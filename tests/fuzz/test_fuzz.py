@@ -5,6 +5,7 @@
 
 import json
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -12,14 +13,15 @@ import pytest
 
 from tests.fuzz import damage, inputs
 from tests.fuzz.formats import CORPUS, FORMATS, FOUND
-from tests.fuzz.inputs import ACCEPTED, FAULT, REFUSED, Bench, counts, made
+from tests.fuzz.inputs import ACCEPTED, FAULT, REFUSED, Bench, counts, in_memory, made
 
 ONCE = [(form, valid, found) for form in FORMATS for valid, found in form.found()]
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tmp_path_factory.mktemp("fuzz") / "corpus")
+def bench() -> Iterator[Bench]:
+    with in_memory() as folder:
+        yield Bench(folder / "corpus")
 
 
 @pytest.mark.parametrize(("form", "valid", "found"), ONCE, ids=[found.name for _, _, found in ONCE])
