@@ -45,6 +45,19 @@ def test_a_plugin_that_is_missing_is_named_with_the_extra_that_brings_it(option:
     )
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("a.json: 'd\x1b[2Jtype'\n\tno\x00", "a.json: 'd\\x1b[2Jtype'\n\tno\\x00"),
+        ("half \ud800, \u202eturned, Zürich 東京", "half \\ud800, \\u202eturned, Zürich 東京"),
+        (f"a.json: {'x' * 70_000} is long.\n{'y' * 2000}", f"a.json: {'x' * 1392} [...] {'x' * 591} is long.\n{'y' * 2000}"),
+    ],
+    ids=["control characters", "halves of characters, and what turns a line around", "length"],
+)
+def test_what_a_damaged_file_holds_drives_no_terminal_and_fills_none(said: str, shown: str) -> None:
+    assert cli.describe(ValueError(said), "train") == shown
+
+
 WHOLE = "Nothing is half-written: what stood there before still does."
 GOES_ON = f"and start the same command again, a training that left a checkpoint with resume=true. {WHOLE}"
 PAPER = """

@@ -194,7 +194,22 @@ def _fail(message: str, speak: Speaker | None) -> None:
 
 
 def describe(error: Exception, config_name: str) -> str:
-    """Say in one message what went wrong."""
+    """Say in one message what went wrong, as a terminal can show it."""
+    return printable(_told(error, config_name))
+
+
+LINE = 1400, 600  # characters at the beginning and the end of a message's line that are shown; some twenty lines of a terminal
+UNSHOWN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # but tab and line feed
+
+
+def printable(message: str) -> str:
+    """Return a message as a terminal can show it: what a damaged file holds may drive one, or be of any length."""
+    lines = UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], message).split("\n")
+    before, behind = LINE
+    return "\n".join(f"{line[:before]} [...] {line[-behind:]}" if len(line) > before + behind else line for line in lines)
+
+
+def _told(error: Exception, config_name: str) -> str:
     from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 

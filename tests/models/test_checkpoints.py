@@ -1,6 +1,7 @@
 """Loading checkpoints: what is taken, and what is refused instead of being filled with random weights."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -298,13 +299,15 @@ CONFIG = [
     ("hidden_size", 0), ("num_attention_heads", 0), ("num_attention_heads", 7), ("num_hidden_layers", -2), ("vocab_size", -1),
     ("max_position_embeddings", -3), ("pad_token_id", 10**9), ("hidden_act", "nope"), ("hidden_dropout_prob", 2),
     ("dtype", "nope"), ("id2label", []), ("architectures", 3), ("architectures", [3]), ("model_type", ["bert"]),
-    ("model_type", None), ("quantization_config", {}), ("rope_parameters", 3),
+    ("model_type", None), ("quantization_config", {}), ("rope_parameters", 3), ("max_position_embeddings", None),
 ]  # fmt: skip
 TOKENS = [
     ("tokenizer.json", {"model": 3}), ("tokenizer.json", {"model": {"type": "WordPiece", "vocab": 3}}),
     ("tokenizer.json", {"added_tokens": [3]}), ("tokenizer.json", {"normalizer": 3}), ("tokenizer.json", {"truncation": "x"}),
     ("tokenizer_config.json", {"added_tokens_decoder": 3}), ("tokenizer_config.json", {"padding_side": "x"}),
-    ("tokenizer_config.json", {"extra_special_tokens": 3}),
+    ("tokenizer_config.json", {"extra_special_tokens": 3}), ("tokenizer_config.json", {"unk_token": "[NONE]"}),
+    ("tokenizer.json", {"model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+     "max_input_chars_per_word": 100, "vocab": {}}, "added_tokens": []}),
 ]  # fmt: skip
 
 
@@ -331,6 +334,27 @@ def test_a_tokenizer_that_can_not_be_made_is_told_by_its_file(ranker, name, valu
     file = ranker / name
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
     assert _told(load_tokenizer, ranker, name).endswith(WAYS_OUT)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("hidden_size", 8000), ("hidden_size", 10**6), ("intermediate_size", 2**31), ("max_position_embeddings", 2**31),
+     ("type_vocab_size", 2**31), ("vocab_size", 2**40)],
+)  # fmt: skip
+def test_a_number_that_would_ask_for_more_weights_than_the_files_could_hold_is_told_and_takes_no_memory(folder, key, value):
+    _edit_config(folder, **{key: value} | ({"num_attention_heads": 1} if key == "hidden_size" else {}))
+    told = _told(load_ranker, folder, "config.json")
+    assert re.search(
+        r" can't be used \(it describes \d+ weights, for which the files of weights, \d+ bytes, are too small\)", told
+    )
+
+
+@pytest.mark.parametrize(("key", "value", "most"), [("num_hidden_layers", 2**31, 1000), ("num_labels", 10**9, 65536)])
+def test_a_number_of_layers_or_labels_that_no_network_has_is_told_before_they_are_made(folder, key, value, most):
+    _edit_config(folder, **{key: value})
+    with pytest.raises(ValueError) as caught:
+        read_config(str(folder))
+    assert str(caught.value) == (f"{folder}/config.json: {key} is {value}; expected at most {most}. Copy the checkpoint again.")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b"\0\0", b"[" * 100_000])
@@ -370,7 +394,10 @@ def test_weights_in_several_files_are_read(folder, tiny_ranker):
     )
 
 
-@pytest.mark.parametrize("name", ["../outside.safetensors", "/outside.safetensors", "a/b.safetensors", "..", "weights.bin", 3])
+@pytest.mark.parametrize("name", [
+    "../outside.safetensors", "/outside.safetensors", "a/b.safetensors", "..", "weights.bin", 3, "x" * 300 + ".safetensors",
+    "a\0.safetensors", "\ud800.safetensors",
+])  # fmt: skip
 def test_an_index_that_names_a_file_elsewhere_or_of_another_kind_is_refused(folder, tmp_path_factory, name):
     _sharded(folder, weight_map={"classifier.bias": name})
     with pytest.raises(ValueError) as caught:

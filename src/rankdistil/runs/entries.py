@@ -138,6 +138,7 @@ def _require_ranking(run: Path, record: dict[str, Any]) -> None:
         told = status if going or status == "failed" else "stopped"  # a killed one couldn't write that it was
         how = "It is under way." if going else "Run its command again, with resume=true if it left a checkpoint."
         raise ValueError(f"{run} is not finished ({told}). {how}")
+    read_record(run, "stage", "parents")
     if record.get("test_pending"):
         raise ValueError(f"{run} was trained, but its last test didn't end. Run its command again first.")
     if record["settings"].get("stage.learns") == "nothing":
