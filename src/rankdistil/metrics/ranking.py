@@ -91,6 +91,12 @@ def passage_ids(ranking: Ranking) -> dict[str, list[str]]:
     return {query_id: [hit.passage_id for hit in row] for query_id, row in ranking.items() if row}
 
 
+def restricted(ranking: Ranking, candidates: Ranking) -> Ranking:
+    """Keep of each query's passages those that are candidates, in their order; queries without one get an empty row."""
+    wanted = {query: {hit.passage_id for hit in row} for query, row in candidates.items()}
+    return {query: [hit for hit in ranking.get(query, []) if hit.passage_id in wanted[query]] for query in candidates}
+
+
 def depths(most: int) -> list[int]:
     """List the numbers of candidates that a curve over depth shows: 1, 2, 5, 10, 20, 50 and so on, and the most."""
     steps = (step * 10**power for power, step in product(range(len(str(most))), (1, 2, 5)))
