@@ -142,7 +142,11 @@ def test_what_names_no_collection_is_told(asked: list, message: str) -> None:
     [
         ({}, "files", r"^data=files stands beside collections, which names what is tested on\. Add it to that list\.$"),
         ({"test": "x"}, None, r"^data\.test stands beside collections: which one is it of\? Say it there: collections="),
-        ({"candidates": ["bm25", "x.run"]}, None, r"^data\.candidates=x\.run stands beside collections, whose queries may have"),
+        (
+            {"candidates": ["bm25", "x.run"]},
+            None,
+            r"^data\.candidates=x\.run stands beside collections, whose queries may have",
+        ),
     ],
 )
 def test_what_can_t_be_of_several_collections_is_refused(given: dict, kind: str | None, message: str) -> None:

@@ -37,7 +37,18 @@ REPORT: dict[str, Any] = {
 def test_the_numbers_hold_raw_p_values_origin_setup_and_sources(tmp_path: Path) -> None:
     write_report(tmp_path, **REPORT)
     content = json.loads((tmp_path / "report.json").read_text())
-    assert list(content) == ["title", "written", "origin", "setup", "teacher", "baseline", "rows", "notes", "harm", "first_stages"]
+    assert list(content) == [
+        "title",
+        "written",
+        "origin",
+        "setup",
+        "teacher",
+        "baseline",
+        "rows",
+        "notes",
+        "harm",
+        "first_stages",
+    ]
     assert content["harm"] is None
     assert list(content["rows"][0]) == [*Row._fields, "sources"]
     unknown = {"interval": None, "detectable": None, "over_seeds": None}

@@ -9,7 +9,7 @@ of a ranker that has none.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import nsmallest
 from itertools import product
 from pathlib import Path
@@ -149,23 +149,46 @@ def per_query(ranking: Ranking, qrels: Qrels, relevance_level: int = 1) -> dict[
     return values
 
 
-def fused_values(split: Split, fusion: Fusion) -> dict[str, float]:
-    """Compute nDCG@10 of each query of a split, fused; equal values stay in the first stage's order."""
-    top: Ranking = {}
+def main_measure(qrels: Qrels) -> Callable[[Ranking], dict[str, float]]:
+    """Return what computes nDCG@10 of every judged query, as ``per_query`` does, of one ranking after another.
+
+    Judgments are read once, and the other measures left out: curves and fusions ask for dozens of rankings.
+    """
+    evaluator = ir_measures.pytrec_eval.evaluator([nDCG @ CUTOFF], qrels)
+
+    def values(ranking: Ranking) -> dict[str, float]:
+        run = {
+            query: {hit.passage_id: -place for place, hit in enumerate(row)}
+            for query, row in ranking.items()
+            if row and query in qrels
+        }
+        found = dict.fromkeys(qrels, 0.0)
+        if run:
+            found.update((metric.query_id, float(metric.value)) for metric in evaluator.iter_calc(run))
+        return found
+
+    return values
+
+
+def fused_values(split: Split, *ways: Fusion) -> list[dict[str, float]]:
+    """Compute nDCG@10 of each query of a split, fused in each of some ways; equal values stay in the first stage's order."""
+    tops: list[Ranking] = [{} for _ in ways]
     for query, row in split.first.items():
         if row:
             own = {hit.passage_id: hit.score for hit in split.own[query]}
-            values = fusion.fuse([own[hit.passage_id] for hit in row], [hit.score for hit in row])
-            best = np.argsort(-values, kind="stable")[:CUTOFF]
-            top[query] = [Candidate(row[place].passage_id, float(values[place])) for place in best]
-    return {query: row[MAIN] for query, row in per_query(top, split.qrels).items()}
+            sides = np.array([own[hit.passage_id] for hit in row]), np.array([hit.score for hit in row])
+            for top, way in zip(tops, ways, strict=True):
+                values = way.fuse(*sides)
+                best = np.argsort(-values, kind="stable")[:CUTOFF].tolist()
+                top[query] = [Candidate(row[place].passage_id, float(values[place])) for place in best]
+    measure = main_measure(split.qrels)
+    return [measure(top) for top in tops]
 
 
 def fit_fusion(valid: Split) -> Fusions:
     """Choose the weight, and the method, by nDCG@10 of validation; where fusing gains nothing the weight is 1."""
-    found = {
-        way: fmean(fused_values(valid, way).values()) for way in [*(Fusion(INTERPOLATION, w) for w in WEIGHTS), Fusion(RRF)]
-    }
+    ways = [*(Fusion(INTERPOLATION, weight) for weight in WEIGHTS), Fusion(RRF)]
+    found = {way: fmean(of.values()) for way, of in zip(ways, fused_values(valid, *ways), strict=True)}
     interpolation = max((way for way in found if way.method == INTERPOLATION), key=found.__getitem__)
     return Fusions(interpolation, max(found, key=found.__getitem__))
 
