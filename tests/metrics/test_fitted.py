@@ -233,3 +233,13 @@ def test_what_no_export_keeps_is_refused(held: dict) -> None:
 
 def test_a_probability_is_the_sigmoid_of_a_line() -> None:
     assert Platt(2.0, -1.0).of([0.5, 1.0]) == pytest.approx([0.5, 1 / (1 + math.exp(-1))])
+
+
+def test_a_ranker_whose_higher_scores_are_less_often_relevant_has_a_falling_probability_and_no_threshold() -> None:
+    one = split(3, 40)
+    turned = one._replace(own=ranked({query: {hit.passage_id: -hit.score for hit in row} for query, row in one.own.items()}))
+    rising, falling = fit(one, 0.05, None), fit(turned, 0.05, None)
+    assert (rising.platt.falls, falling.platt.falls) == (False, True)
+    assert rising.threshold is not None
+    assert falling.threshold is None
+    assert calibration(falling, turned).error == pytest.approx(calibration(rising, one).error, abs=1e-6)
