@@ -174,8 +174,8 @@ def _test(cfg: DictConfig, models: Models, settings: DictConfig, out: Path) -> D
     screen, notes = console(), [*models.notes]
     run_data.fetch_data(settings, train=False)
     data = run_data.build_data(settings, *_tokens(models.entries), cfg.seed, train=False)
-    told = bool(cfg.collections) or "candidates" in (cfg.get("data") or ())
-    tasks, used = run_data.first_stages(data, listed(settings.data.candidates) if told else [], not models.several)
+    chosen = cfg.collections or "candidates" in (cfg.get("data") or ())  # else they are those that the run was tested on
+    tasks, used = run_data.first_stages(data, listed(settings.data.candidates) if chosen else [], not models.several)
     print_plain(screen, data_notes(data.account()))
     pool = pooled(tasks) if len(tasks) > 1 else None
     firsts = [first_stage_member(task, settings.data.test_relevance_level) for task in tasks]
