@@ -41,7 +41,7 @@ from rankdistil.files import write_json
 from rankdistil.models.checkpoints import load_tokenizer
 
 OFF = 1e-3  # a score may differ by so much
-QUEUE = 2000  # passages that may wait: two large requests
+QUEUE = 2000  # passages that wait when requests are refused: two large requests
 BODY = 4 << 20  # bytes of the largest body
 SIZES = ((30, 40), (1000, 20))  # passages of a small and a large request, and their tokens
 PATIENCE_S = 90.0  # for an answer; a body that isn't there after 30 s gets one
@@ -161,7 +161,6 @@ def _leaving(body: bytes) -> Send:
     """Send a request, and go before its answer."""
 
     def send(connection: HTTPConnection) -> None:
-        time.sleep(random.uniform(1, 3))  # without a pause three of them alone keep the queue full, and large requests out
         connection.request("POST", "/rerank", body, JSON)
         time.sleep(random.uniform(0, 0.3))
         raise _LeftError

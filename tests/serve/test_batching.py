@@ -94,15 +94,23 @@ def test_the_last_tokens_are_shared_out_among_the_workers() -> None:
 
 
 def test_a_full_queue_says_how_many_have_to_go_first() -> None:
-    queue = filled(FairQueue(10), a=[5] * 8)
+    queue = filled(FairQueue(10), a=[5] * 12)
     with pytest.raises(FullError) as caught:
         queue.admit(5)
     assert caught.value.excess == 3
     queue.take(15)
     queue.admit(5)
-    assert queue.waiting == 10
+    assert queue.waiting == 14
     queue.leave(5)
-    assert queue.waiting == 5
+    assert queue.waiting == 9
+
+
+def test_a_large_item_is_admitted_as_soon_as_a_small_one_would_be() -> None:
+    queue = filled(FairQueue(10), a=[5] * 9)
+    queue.admit(1000)
+    with pytest.raises(FullError):
+        queue.admit(1)
+    assert queue.waiting == 1009
 
 
 def test_what_is_dropped_is_never_taken_and_makes_room() -> None:

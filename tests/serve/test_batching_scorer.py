@@ -114,7 +114,7 @@ def test_what_is_given_up_is_not_computed(make, gate: Gate) -> None:
 
 
 def test_a_full_queue_refuses_and_tells_how_long_it_takes(make, gate: Gate) -> None:
-    scorer = make(most=100)
+    scorer = make(most=10)
     assert scorer.seconds(1000) == 1  # nothing was measured yet
     gate.shut()
 
@@ -122,7 +122,7 @@ def test_a_full_queue_refuses_and_tells_how_long_it_takes(make, gate: Gate) -> N
         first = asyncio.ensure_future(scorer.score(pairs(90)))
         await until(gate.inside.is_set)
         with pytest.raises(FullError):
-            await scorer.score(pairs(100))
+            await scorer.score(pairs(1))
         gate.opened.set()
         await first
         assert len((await scorer.score(pairs(100))).scores) == 100

@@ -21,7 +21,7 @@ GET /health, /metrics, /openapi.json
 --workers
     Threads that score, between which the cores are shared out (on a CPU as many as there are cores; openvino and GPUs: 1).
 --max-queue
-    Passages that may wait (10000); a request with more than there is room for gets 429 and Retry-After.
+    While so many passages wait (10000), a request gets 429 and Retry-After.
 --max-documents, --max-characters, --max-body
     Of a request: documents (1000), characters of a text (100000), MiB (16); more gets 413.
 --drain
@@ -85,11 +85,6 @@ def settings_of(words: Sequence[str]) -> argparse.Namespace:
         raise ValueError(f"--port is {settings.port}; expected 0 to 65535.")
     if settings.drain < 0:
         raise ValueError(f"--drain is {settings.drain}; expected seconds, 0 at least.")
-    if settings.max_documents > settings.max_queue:
-        raise ValueError(
-            f"--max-documents is {settings.max_documents}, and --max-queue {settings.max_queue}: such a request would never "
-            "find room. Raise the queue, or lower the documents."
-        )
     return settings
 
 
@@ -135,7 +130,7 @@ def serve(settings: argparse.Namespace) -> None:
         limits = Limits(settings.max_body << 20, settings.max_documents, settings.max_characters)
         device, threads = ranker.engine.network.device.type, torch.get_num_threads()
         _tell(f"{ranker.dtype} by {settings.backend} on {device}: {workers} workers of {threads} threads, {cores} cores")
-        _tell(f"pairs of {ranker.engine.encoder.max_length} tokens at most; {settings.max_queue} passages may wait")
+        _tell(f"pairs of {ranker.engine.encoder.max_length} tokens at most; 429 while {settings.max_queue} passages wait")
         _run(Service(scorer, limits, name_of(settings.export)), scorer, listening, settings.drain)
 
 

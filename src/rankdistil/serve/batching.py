@@ -78,7 +78,9 @@ class FairQueue:
     """Items of several pairs each, which are taken in steps of so many tokens, in a fair order. For any threads.
 
     Args:
-        most: pairs that may wait.
+        most: pairs that wait, from which on no more are admitted. An item may be larger than what is left to it, since a
+            large one would seldom find room for all of its pairs at once while small ones keep coming: so fewer than ``most``
+            and the largest item's wait.
         workers: threads that take from it; the last tokens of all are shared out among them.
 
     Attributes:
@@ -95,17 +97,17 @@ class FairQueue:
         self._changed = threading.Condition()
 
     def admit(self, pairs: int) -> None:
-        """Make room for the pairs of an item, before it is tokenised.
+        """Admit the pairs of an item, before it is tokenised.
 
         Raises:
-            FullError: if there is none.
+            FullError: if as many wait as may.
             ClosedError: once it is closed.
         """
         with self._changed:
             if self._closed:
                 raise ClosedError
-            if self.waiting + pairs > self.most:
-                raise FullError(self.waiting + pairs - self.most)
+            if self.waiting >= self.most:
+                raise FullError(self.waiting - self.most + 1)
             self.waiting += pairs
 
     def leave(self, pairs: int) -> None:
@@ -256,7 +258,7 @@ class Scorer:
     Args:
         engine: a reranker's.
         workers: threads that compute; each has torch's threads.
-        most: pairs that may wait.
+        most: pairs that wait, from which on no more are admitted.
 
     Attributes:
         queue: what waits.

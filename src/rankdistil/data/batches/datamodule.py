@@ -1,4 +1,4 @@
-"""The DataModule: training triples, and the candidates that validation and test re-rank."""
+"""The DataModule: training groups (from triples, or sampled), and the candidates that validation and test re-rank."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
