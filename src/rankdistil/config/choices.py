@@ -244,7 +244,7 @@ def named_tests(data: DictConfig, given: Mapping[str, DictConfig]) -> dict[str, 
         splits = choose_tests(data, changes)
         for settings in splits:
             test = settings.test
-            split = f"{settings.root}/{test.qrels or test.queries}" if isinstance(test, DictConfig) else str(test)
+            split = f"{settings.root}/{test.get('qrels') or test.get('queries')}" if isinstance(test, DictConfig) else str(test)
             title = name if name and len(splits) == 1 else split
             found[f"{title}, grades from {settings.test_relevance_level}" if title in found else title] = settings
     return found
