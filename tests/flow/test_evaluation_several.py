@@ -43,7 +43,7 @@ ASKED = [
     "who sleeps in winter",
     "what swims in rivers",
     "who digs",
-    "what sings in the deep",
+    "what sings in deep sea water",
     "how many hearts has it",
     "who walks sideways",
 ]
@@ -200,7 +200,7 @@ def test_a_collection_that_fails_is_named_and_the_others_are_kept(root: Path) ->
         file.write("q0 0 p77 1\n")
     done = evaluate(root, "partly", "collections=[zoo,broken,sea]")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: 1 of 3 collections failed; out/partly has what the others gave:\n  broken: ")
+    assert "\nerror: 1 of 3 collections failed; out/partly has what the others gave:\n  broken: " in done.stderr
     assert "p77" in done.stderr
     found = told(root, "partly/collections.json")
     assert [one["name"] for one in found["collections"]] == ["zoo", "sea"]

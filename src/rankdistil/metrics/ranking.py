@@ -23,6 +23,7 @@ from ir_measures import AP, RR, nDCG
 from rankdistil.data.files.lines import fields, number_in
 from rankdistil.data.records import Candidate, Qrels, Ranking
 from rankdistil.files import write_text
+from rankdistil.metrics.comparing import Orders
 from rankdistil.metrics.fitted import INTERPOLATION, RRF, WEIGHTS, Fusion, Fusions, Split
 
 CUTOFF = 10  # passages that nDCG and RR look at
@@ -103,9 +104,7 @@ def depths(most: int) -> list[int]:
     return [*(step for step in steps if step < most), most]
 
 
-def at_depths(
-    first: Mapping[str, Sequence[str]], own: Mapping[str, Sequence[str]], wanted: Sequence[int]
-) -> dict[int, Ranking]:
+def at_depths(first: Orders, own: Orders, wanted: Sequence[int]) -> dict[int, Orders]:
     """Rank as if only the first candidates had been re-ranked: these in a ranker's order, the others below them as they were.
 
     One scoring of all candidates tells every depth, for a score is of its pair alone.
@@ -116,14 +115,13 @@ def at_depths(
         wanted: depths, each a number of candidates.
 
     Returns:
-        By depth, of each query the first ``CUTOFF`` passages, which are all that nDCG@10 looks at, scored by place alone.
+        By depth, of each query the first ``CUTOFF`` passages, which are all that nDCG@10 looks at.
     """
-    found: dict[int, Ranking] = {depth: {} for depth in wanted}
+    found: dict[int, dict[str, list[str]]] = {depth: {} for depth in wanted}
     for query, row in first.items():
         place = {passage: number for number, passage in enumerate(own[query])}
-        for depth, ranking in found.items():
-            top = [*nsmallest(CUTOFF, row[:depth], key=place.__getitem__), *row[depth:CUTOFF]]
-            ranking[query] = [Candidate(passage, -number) for number, passage in enumerate(top)]
+        for depth, order in found.items():
+            order[query] = [*nsmallest(CUTOFF, row[:depth], key=place.__getitem__), *row[depth:CUTOFF]]
     return found
 
 
@@ -149,19 +147,16 @@ def per_query(ranking: Ranking, qrels: Qrels, relevance_level: int = 1) -> dict[
     return values
 
 
-def main_measure(qrels: Qrels) -> Callable[[Ranking], dict[str, float]]:
-    """Return what computes nDCG@10 of every judged query, as ``per_query`` does, of one ranking after another.
+def main_measure(qrels: Qrels) -> Callable[[Orders], dict[str, float]]:
+    """Return what computes nDCG@10 of every judged query, as ``per_query`` does, of one order after another.
 
-    Judgments are read once, and the other measures left out: curves and fusions ask for dozens of rankings.
+    Judgments are read once, and the other measures left out: curves and fusions ask for dozens of orders.
     """
     evaluator = ir_measures.pytrec_eval.evaluator([nDCG @ CUTOFF], qrels)
 
-    def values(ranking: Ranking) -> dict[str, float]:
-        run = {
-            query: {hit.passage_id: -place for place, hit in enumerate(row)}
-            for query, row in ranking.items()
-            if row and query in qrels
-        }
+    def values(orders: Orders) -> dict[str, float]:
+        judged = ((query, row) for query, row in orders.items() if row and query in qrels)
+        run = {query: {passage: -place for place, passage in enumerate(row)} for query, row in judged}
         found = dict.fromkeys(qrels, 0.0)
         if run:
             found.update((metric.query_id, float(metric.value)) for metric in evaluator.iter_calc(run))
@@ -172,15 +167,14 @@ def main_measure(qrels: Qrels) -> Callable[[Ranking], dict[str, float]]:
 
 def fused_values(split: Split, *ways: Fusion) -> list[dict[str, float]]:
     """Compute nDCG@10 of each query of a split, fused in each of some ways; equal values stay in the first stage's order."""
-    tops: list[Ranking] = [{} for _ in ways]
+    tops: list[dict[str, list[str]]] = [{} for _ in ways]
     for query, row in split.first.items():
         if row:
             own = {hit.passage_id: hit.score for hit in split.own[query]}
             sides = np.array([own[hit.passage_id] for hit in row]), np.array([hit.score for hit in row])
             for top, way in zip(tops, ways, strict=True):
-                values = way.fuse(*sides)
-                best = np.argsort(-values, kind="stable")[:CUTOFF].tolist()
-                top[query] = [Candidate(row[place].passage_id, float(values[place])) for place in best]
+                best = np.argsort(-way.fuse(*sides), kind="stable")[:CUTOFF].tolist()
+                top[query] = [row[place].passage_id for place in best]
     measure = main_measure(split.qrels)
     return [measure(top) for top in tops]
 

@@ -273,7 +273,7 @@ def add_depths(
 
 
 def _depths(
-    seeds: Sequence[Mapping[int, Ranking]], measure: Callable[[Ranking], dict[str, float]], times: Sequence[float | None],
+    seeds: Sequence[Mapping[int, Orders]], measure: Callable[[Orders], dict[str, float]], times: Sequence[float | None],
     topics: dict[str, str] | None, seed: int,
 ) -> Depths:  # fmt: skip
     values = {}
