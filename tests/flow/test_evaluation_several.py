@@ -253,3 +253,19 @@ def test_further_splits_of_the_data_are_collections_too(root: Path) -> None:
     assert [(one["name"], one["queries"]) for one in found["collections"]] == [
         ("zoo/qrels.test.txt", 8), ("zoo/qrels.half.txt", 4),
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_real_collections_whose_queries_have_the_same_ids_are_kept_apart(root: Path, shared: Path) -> None:
+    files = "corpus: corpus.jsonl, test: {queries: queries.tsv, qrels: qrels.txt}"
+    names = ("cacm", "cranfield", "vaswani")
+    asked = ",".join(f"{{root: '{shared}/data/{name}', {files}}}" for name in names)
+    done = evaluate(root, "real", f"collections=[{asked}]", "data.depth=20")
+    assert done.returncode == 0, done.stderr
+    found = told(root, "real/collections.json")
+    alone = [told(root, f"real/{one['folder']}/report.json")["rows"] for one in found["collections"]]
+    assert [one["name"] for one in found["collections"]] == [*names]
+    first, own = found["rows"]
+    for at, mean in ((0, first), (1, own)):
+        assert mean["mean"] == pytest.approx(fmean(rows[at]["measures"]["nDCG@10"] for rows in alone))
+    assert all(value > 0.2 for value in first["values"].values())  # BM25 works: nothing was looked up in another collection
