@@ -150,7 +150,7 @@ also:
 Keys and their defaults: conf/train.yaml and conf/scale; your own data: conf/data/README.md; all else: README.md.{{where}}
 """
 
-EVALUATE = f"""Compares finished rankers on one test: quality, differences with their significance, agreement, inference time.
+EVALUATE = f"""Compares finished rankers: quality, differences with their significance, agreement, inference time.
 
   {{command}} models=<runs, exports, hub ids or TREC run files> [<key>=<value> ...]
 
@@ -162,6 +162,8 @@ often added:
 {{row_baseline}}
 {{row_rescore}}
 {{row_data}}
+{{row_several}}
+{{row_collections}}
 {{row_untimed}}
 
 {HYDRA}.
@@ -193,6 +195,8 @@ ROWS = {
     "baseline": ("against.baseline=<row>", "the row that all others are compared with; the first stage by default"),
     "rescore": ("rescore=true", "test runs again instead of reading their own test"),
     "data": ("data.test=<split>, data.depth=100", "another test than the first run's own"),
+    "several": ("data.candidates=[bm25,a.run]", "several first stages: the gain on each"),
+    "collections": ("collections=[almanac,<folder>,<id>]", "several collections, with their mean"),
     "untimed": ("callbacks.inference_time=null", "no inference times: quality alone, which takes seconds"),
 }
 

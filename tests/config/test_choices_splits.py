@@ -1,10 +1,13 @@
 """Test splits: several of them, and the one that evaluate.py compares on."""
 
-import pytest
-from omegaconf import DictConfig, OmegaConf
-from support import composed
+from pathlib import Path
 
-from rankdistil.config.choices import choose_test, each_test
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from support import CONF, composed
+
+from rankdistil.config.choices import choose_tests, collections, each_test, named_tests, refuse_beside
 
 FILES = ["+experiment=ranker_distill_6l", "data=files", "data.root=/anywhere"]
 
@@ -53,7 +56,7 @@ def ids() -> DictConfig:
 
 
 def chosen(data: DictConfig, **given: object) -> tuple[object, int]:
-    split = choose_test(data, OmegaConf.create(given))
+    (split,) = choose_tests(data, OmegaConf.create(given))
     return split.test, split.test_relevance_level
 
 
@@ -71,5 +74,85 @@ def test_a_comparison_takes_the_first_split_or_the_one_named() -> None:
 
 def test_a_comparison_on_files_changes_single_ones_and_drops_further_splits() -> None:
     data = composed(*FILES, "data.more_tests=[{queries: q.tsv, qrels: b.txt}]").data
-    split = choose_test(data, OmegaConf.create({"test": {"qrels": "b.txt"}, "depth": 7}))
+    (split,) = choose_tests(data, OmegaConf.create({"test": {"qrels": "b.txt"}, "depth": 7}))
     assert (split.test.queries, split.test.qrels, split.more_tests, split.depth) == ("queries.test.tsv", "b.txt", [], 7)
+
+
+def test_a_comparison_takes_every_split_that_is_named_with_the_level_that_is_known_of_it() -> None:
+    found = choose_tests(ids(), OmegaConf.create({"test": ["c", "a"]}))
+    assert [(one.test, one.test_relevance_level) for one in found] == [("c", 1), ("a", 2)]
+    found = choose_tests(ids(), OmegaConf.create({"test": ["c", "d"], "test_relevance_level": [1, 3]}))
+    assert [(one.test, one.test_relevance_level) for one in found] == [("c", 1), ("d", 3)]
+    with pytest.raises(ValueError, match=r"own test splits\. Give the one of d: data\.test_relevance_level=<grade>\.$"):
+        choose_tests(ids(), OmegaConf.create({"test": ["a", "d"]}))
+
+
+def test_further_files_that_the_command_names_are_compared_on_too() -> None:
+    data = composed(*FILES).data
+    more = [{"queries": "q.tsv", "qrels": "b.txt"}]
+    found = named_tests(data, {"": OmegaConf.create({"more_tests": more})})
+    assert list(found) == ["/anywhere/qrels.test.txt", "/anywhere/b.txt"]
+    assert [one.test.queries for one in found.values()] == ["queries.test.tsv", "q.tsv"]
+
+
+def group(kind: str) -> DictConfig:
+    """Compose one of conf/data, as evaluate.py does."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("evaluate", overrides=["models=none", f"data={kind}"])
+
+
+def test_collections_are_files_of_conf_folders_and_ids(tmp_path: Path) -> None:
+    (tmp_path / "cars").mkdir()
+    one = {"root": str(tmp_path), "name": "mine", "candidates": ["bm25", "x.run"], "test": {"qrels": "b.txt"}}
+    asked = ["almanac", str(tmp_path / "cars"), "nano-beir/fiqa", one, {"test": "vaswani", "test_relevance_level": 2}]
+    found = collections(asked, OmegaConf.create({"depth": 7}), group)
+    assert list(found) == ["almanac", "cars", "nano-beir/fiqa", "mine", "vaswani"]
+    assert {data.depth for data in found.values()} == {7}
+    assert [data.test for name, data in found.items() if name not in ("cars", "mine")] == [
+        "rankdistil/almanac/test", "nano-beir/fiqa", "vaswani",
+    ]  # fmt: skip
+    assert (found["cars"].test.queries, found["mine"].test.qrels) == ("queries.test.tsv", "b.txt")
+    assert found["mine"].candidates == ["bm25", "x.run"]
+    assert found["vaswani"].test_relevance_level == 2
+    tested = named_tests(composed("+experiment=ranker_distill_6l").data, found)
+    assert list(tested) == list(found)
+    assert {data.max_length for data in tested.values()} == {composed("+experiment=ranker_distill_6l").data.max_length}
+
+
+def test_a_file_of_conf_with_two_splits_is_two_collections() -> None:
+    found = named_tests(composed("+experiment=ranker_distill_6l").data, collections(["msmarco_passage"], {}, group))
+    assert list(found) == ["msmarco-passage/trec-dl-2019/judged", "msmarco-passage/trec-dl-2020/judged"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["./nowhere"], r"^collections: \./nowhere is no folder\. Name one that holds a corpus"),
+        ([{"candidates": "x.run"}], r"^collections\[0\] is \{'candidates': 'x\.run'\}; expected a file of conf/data, a folder"),
+        (["almanac", "almanac"], r"^collections names almanac twice\. Give one of them another name: \{name: <name>"),
+    ],
+)
+def test_what_names_no_collection_is_told(asked: list, message: str) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        collections(asked, OmegaConf.create(), group)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "message"),
+    [
+        ({}, "files", r"^data=files stands beside collections, which names what is tested on\. Add it to that list\.$"),
+        ({"test": "x"}, None, r"^data\.test stands beside collections: which one is it of\? Say it there: collections="),
+        (
+            {"candidates": ["bm25", "x.run"]},
+            None,
+            r"^data\.candidates=x\.run stands beside collections, whose queries may have",
+        ),
+    ],
+)
+def test_what_can_t_be_of_several_collections_is_refused(given: dict, kind: str | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        refuse_beside(OmegaConf.create(given), kind)
+
+
+def test_settings_of_all_collections_are_allowed() -> None:
+    refuse_beside(OmegaConf.create({"depth": 50, "candidates": "bm25"}), None)

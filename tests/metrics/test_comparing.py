@@ -84,6 +84,19 @@ def test_the_seed_decides_the_p_value():
     assert len(set(p_values)) > 1
 
 
+def test_drawn_signs_are_counted_as_one_by_one_also_where_they_are_too_many_to_be_kept(monkeypatch):
+    gaps = np.random.default_rng(2).normal(0.05, 1, size=21)
+    bits = np.random.default_rng(5).integers(0, 256, (5000, 3), np.uint8)
+    signs = 1.0 - 2 * np.unpackbits(bits, axis=1, count=21)
+    expected = (np.sum(np.abs(signs @ gaps) >= abs(gaps.sum()) - 1e-9) + 1) / 5001
+    values = {f"q{at:02}": gap for at, gap in enumerate(gaps)}
+    assert randomisation_test(values, dict.fromkeys(values, 0.0), 5000, seed=5).p_value == expected
+    kept = bootstrap_interval(gaps, np.ones(21), seed=5)
+    monkeypatch.setattr("rankdistil.metrics.comparing.KEPT_BYTES", 0)
+    assert randomisation_test(values, dict.fromkeys(values, 1e-13), 5000, seed=5).p_value == expected  # no kept answer
+    assert bootstrap_interval(gaps, np.ones(21), seed=5) == kept
+
+
 CLUSTERS = {"q0": "a", "q1": "a", "q2": "b", "q3": "c"}
 
 

@@ -65,7 +65,7 @@ def expected_ndcg(one: Split, fuse) -> dict[str, float]:
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_an_interpolation_is_that_of_scores_between_nothing_and_one(weight: float) -> None:
     expected = expected_ndcg(ONE, lambda own, first: weight * minmax_scale(own) + (1 - weight) * minmax_scale(first))
-    assert fused_values(ONE, Fusion(INTERPOLATION, weight)) == pytest.approx(expected)
+    assert fused_values(ONE, Fusion(INTERPOLATION, weight))[0] == pytest.approx(expected)
 
 
 def test_reciprocal_rank_fusion_sums_one_over_sixty_and_the_rank() -> None:
@@ -74,7 +74,7 @@ def test_reciprocal_rank_fusion_sums_one_over_sixty_and_the_rank() -> None:
     def fuse(own, first):
         return sum(1 / (61 + (-scores).argsort().argsort()) for scores in (own, first))
 
-    assert fused_values(ONE, Fusion(RRF)) == pytest.approx(expected_ndcg(ONE, fuse))
+    assert fused_values(ONE, Fusion(RRF))[0] == pytest.approx(expected_ndcg(ONE, fuse))
 
 
 def test_a_weight_of_one_is_the_ranker_and_of_none_the_first_stage_whatever_their_scales() -> None:
@@ -90,12 +90,12 @@ def test_equal_scores_leave_the_order_to_the_other_side_and_equal_values_to_the_
     one = Split(
         {"q": [Candidate("a", 1.0), Candidate("b", 1.0)]}, {"q": [Candidate("a", 3.0), Candidate("b", 3.0)]}, {"q": {"a": 1}}
     )
-    assert fused_values(one, Fusion(RRF)) == {"q": 1.0}
+    assert fused_values(one, Fusion(RRF))[0] == {"q": 1.0}
 
 
 def test_the_weight_is_the_best_of_validation_and_the_method_too() -> None:
     found = fit_fusion(ONE)
-    means = {way: np.mean([*fused_values(ONE, Fusion(INTERPOLATION, way)).values()]) for way in np.arange(11) / 10}
+    means = {way: np.mean([*fused_values(ONE, Fusion(INTERPOLATION, way))[0].values()]) for way in np.arange(11) / 10}
     assert found.interpolation.weight == max(means, key=means.get)
     assert 0 < found.interpolation.weight < 1
     assert found.best in (found.interpolation, Fusion(RRF))
@@ -233,3 +233,13 @@ def test_what_no_export_keeps_is_refused(held: dict) -> None:
 
 def test_a_probability_is_the_sigmoid_of_a_line() -> None:
     assert Platt(2.0, -1.0).of([0.5, 1.0]) == pytest.approx([0.5, 1 / (1 + math.exp(-1))])
+
+
+def test_a_ranker_whose_higher_scores_are_less_often_relevant_has_a_falling_probability_and_no_threshold() -> None:
+    one = split(3, 40)
+    turned = one._replace(own=ranked({query: {hit.passage_id: -hit.score for hit in row} for query, row in one.own.items()}))
+    rising, falling = fit(one, 0.05, None), fit(turned, 0.05, None)
+    assert (rising.platt.falls, falling.platt.falls) == (False, True)
+    assert rising.threshold is not None
+    assert falling.threshold is None
+    assert calibration(falling, turned).error == pytest.approx(calibration(rising, one).error, abs=1e-6)

@@ -17,6 +17,7 @@ from rankdistil.metrics.ranking import (
     at_depths,
     ceiling,
     depths,
+    main_measure,
     means,
     per_query,
     random_order,
@@ -272,7 +273,15 @@ def test_the_top_at_a_depth_has_the_ndcg_of_the_whole_re_ranked_list(depth: int)
     whole = {query: [*sorted(row[:depth], key=own[query].index), *row[depth:]] for query, row in first.items()}
     run = {query: {passage: float(-place) for place, passage in enumerate(row)} for query, row in whole.items()}
     expected = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10"}).evaluate(run)
-    found = per_query(at_depths(first, own, [depth])[depth], qrels)
-    assert {query: row["nDCG@10"] for query, row in found.items()} == pytest.approx(
-        {query: row["ndcg_cut_10"] for query, row in expected.items()}
-    )
+    found = main_measure(qrels)(at_depths(first, own, [depth])[depth])
+    assert found == pytest.approx({query: row["ndcg_cut_10"] for query, row in expected.items()})
+
+
+def test_the_main_measure_alone_is_that_of_all_measures_also_of_queries_that_nobody_judged_or_ranked():
+    qrels = {"a": {"x": 2, "y": 1}, "b": {"x": 1}, "c": {"z": 1}}
+    ranking = {"a": _order("z", "y", "x"), "b": [], "d": _order("x")}
+    measure = main_measure(qrels)
+    expected = {query: row["nDCG@10"] for query, row in per_query(ranking, qrels).items()}
+    for _ in range(2):
+        assert measure({query: [hit.passage_id for hit in row] for query, row in ranking.items()}) == expected
+    assert measure({}) == dict.fromkeys(qrels, 0.0)

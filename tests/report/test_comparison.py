@@ -283,8 +283,8 @@ def test_a_fusion_is_measured_on_the_test_against_the_row_alone() -> None:
     found = rows[1].fusion
     way = fit_fusion(split).interpolation
     assert found.weights == [way.weight] * 2
-    assert found.interpolation == pytest.approx(fmean(fused_values(split, way).values()))
-    assert found.rrf == pytest.approx(fmean(fused_values(split, Fusion("rrf")).values()))
+    assert found.interpolation == pytest.approx(fmean(fused_values(split, way)[0].values()))
+    assert found.rrf == pytest.approx(fmean(fused_values(split, Fusion("rrf"))[0].values()))
     assert found.rrf_gain.difference == pytest.approx(found.rrf - 0.5)
     assert found.rrf_gain.adjusted == min(1.0, 2 * min(found.rrf_gain.p_value, found.interpolation_gain.p_value))
 

@@ -37,7 +37,18 @@ REPORT: dict[str, Any] = {
 def test_the_numbers_hold_raw_p_values_origin_setup_and_sources(tmp_path: Path) -> None:
     write_report(tmp_path, **REPORT)
     content = json.loads((tmp_path / "report.json").read_text())
-    assert list(content) == ["title", "written", "origin", "setup", "teacher", "baseline", "rows", "notes", "harm"]
+    assert list(content) == [
+        "title",
+        "written",
+        "origin",
+        "setup",
+        "teacher",
+        "baseline",
+        "rows",
+        "notes",
+        "harm",
+        "first_stages",
+    ]
     assert content["harm"] is None
     assert list(content["rows"][0]) == [*Row._fields, "sources"]
     unknown = {"interval": None, "detectable": None, "over_seeds": None}
@@ -125,6 +136,16 @@ def test_fusions_and_probabilities_are_told_with_their_tests_and_bins(tmp_path: 
     assert own["fusion"]["best"] == [{"method": "rrf", "weight": None}] * 2
     assert own["calibration"]["threshold"]["valid"]["interval"] == [0.85, 0.94]
     assert (fusion_section(ROWS), calibration_sections({})) == ([], [])
+
+
+def test_of_a_probability_that_falls_as_the_score_rises_no_threshold_is_spoken_of_but_what_it_means() -> None:
+    held = Calibration(Platt(-0.5, -1.0), 0.01, 0.4, [Bin(0.2, 0.2, 30)], None, None, 0.9)
+    section = calibration_sections({"b": held, "c": held})[0]
+    assert [column.header for column in section.columns] == ["ranker", "probability", "ECE", "ECE of the\nplain sigmoid"]
+    assert section.notes[2:] == [
+        "b, c: a higher score is not a sign of relevance here: the fitted probability falls as the score rises, so there is no "
+        "threshold"
+    ]
 
 
 def test_where_it_hurts_is_a_chapter_with_texts_that_are_cut_and_whole_in_the_numbers(tmp_path: Path) -> None:

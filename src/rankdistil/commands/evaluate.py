@@ -1,43 +1,33 @@
 """The command ``evaluate.py``: finished rankers compared in one table, one plot, one folder."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from rankdistil.cli import console
+from rankdistil.cli import console, describe, full_disk
 from rankdistil.config.checks import check_data, check_evaluation
-from rankdistil.config.choices import choose_test
+from rankdistil.config.choices import collections, named_tests, refuse_beside
 from rankdistil.config.schema import listed, plain
-from rankdistil.data.batches.datamodule import RankingDataModule, RerankingTask
+from rankdistil.data.batches.datamodule import RankingDataModule, RerankingTask, pooled
 from rankdistil.data.collections.reader import is_ordered, require_used
-from rankdistil.data.records import Ranking
 from rankdistil.files import filled, write_json
 from rankdistil.inference.stopwatch import Processes, Timed, TimingSettings, time_rankers, wanted_queries
-from rankdistil.metrics.fitted import Split, fit
-from rankdistil.metrics.ranking import (
-    fit_fusion,
-    means,
-    passage_ids,
-    per_query,
-    random_order,
-    read_run,
-    tied_queries,
-    with_choice,
-)
+from rankdistil.metrics.fitted import Fitted, Split
+from rankdistil.metrics.ranking import MAIN
 from rankdistil.models.checkpoints import load_tokenizer, read_config
 from rankdistil.models.families import max_positions
 from rankdistil.planning.plan import what_is_tested
 from rankdistil.planning.unread import unread_by_test
 from rankdistil.processes import ranks
-from rankdistil.report.comparison import Member, Row, add_depths, add_fitted, check_names, compare, harm_of_best, judge
+from rankdistil.report.comparison import add_depths, add_fitted, check_names, compare, harm_of_best, judge
 from rankdistil.report.document import (
     all_columns,
     calibration_sections,
@@ -53,35 +43,70 @@ from rankdistil.report.document import (
 )
 from rankdistil.report.frontier import draw_depths, draw_frontier, draw_reliability
 from rankdistil.report.page import by_query, write_page
-from rankdistil.report.results import (
-    Result,
-    Tied,
-    Timing,
-    is_busy,
-    measured_row,
-    read_first_stage,
-    read_result,
-    speed,
-    speed_columns,
-    timing_notes,
-)
+from rankdistil.report.results import Timing, is_busy, measured_row, speed, speed_columns, timing_notes
 from rankdistil.report.run import data_notes
-from rankdistil.report.tables import Section, print_plain, to_table
-from rankdistil.report.verdict import Harm, depth_note, likely_cures
+from rankdistil.report.several import (
+    Collected,
+    Compared,
+    Staged,
+    adjusted,
+    collected,
+    collections_section,
+    first_stages_section,
+    over_collections,
+    staged,
+    write_collections,
+)
+from rankdistil.report.tables import Section, print_plain, to_markdown, to_table
+from rankdistil.report.verdict import Harm, depth_note
 from rankdistil.runs.entries import Entry, find_entries
 from rankdistil.runs.record import origin
 from rankdistil.stages import data as run_data
 from rankdistil.stages import test as stage_test
-from rankdistil.stages.test import find_split
-from rankdistil.stages.train import finish_wandb, quieten
+from rankdistil.stages.test import (
+    find_split,
+    first_stage_member,
+    fit_members,
+    read_member,
+    read_ranking,
+    unknown_training,
+    without_first_stage,
+)
+from rankdistil.stages.train import log_table, quieten
+
+
+class Models(NamedTuple):
+    """What is compared, on each collection.
+
+    Attributes:
+        entries: runs, exports and run files.
+        notes: what finding them told.
+        timing: what is timed; None where nothing is, or once it was.
+        fitted: what was fitted to each run's validation, or why nothing was; by label, added to.
+        several: whether there are several collections; a run file that ranks no query of one is no row of it then.
+    """
+
+    entries: list[Entry]
+    notes: list[str]
+    timing: TimingSettings | None
+    fitted: dict[str, Fitted | str]
+    several: bool
+
+
+class Done(NamedTuple):
+    """What became of a collection. Attributes: first: on its first first stage; pictures: drawn; used: runs of candidates."""
+
+    first: Compared
+    pictures: list[Path]
+    used: list[str | None]
 
 
 def evaluate(cfg: DictConfig) -> None:
-    """Compare finished rankers with each other, the teacher and the first stage.
+    """Compare finished rankers with each other, the teacher and the first stage; on one collection, or on several.
 
     Raises:
         FileNotFoundError: if a model isn't there.
-        ValueError: if models were tested on different queries, or can't rank.
+        ValueError: if models were tested on different queries, or can't rank, or one of several collections failed.
     """
     check_evaluation(cfg)
     quieten()
@@ -90,56 +115,129 @@ def evaluate(cfg: DictConfig) -> None:
     if job.mode == RunMode.MULTIRUN:
         out /= str(job.job.num)
     with filled(out):
-        _evaluate(cfg, out)
+        timing = run_data.timing_settings(cfg)
+        entries, notes = find_entries(plain(cfg.models) if isinstance(cfg.models, ListConfig) else [str(cfg.models)])
+        print_plain(console(), notes)
+        tests = _tests(cfg, entries)
+        models = Models(entries, notes, timing, {}, len(tests) > 1)
+        if models.several:
+            failed = _test_each(cfg, models, tests, out)
+        else:
+            failed, done = {}, _test(cfg, models, *tests.values(), out)
+            one = done.first
+            told = {f"test/{row.name}/{name}": value for row in one.rows for name, value in row.measures.items()}
+            log_table(cfg, markdown(one.rows, one.teacher, one.baseline), told, done.pictures, out)
+    if failed:
+        told = "".join(f"\n  {name}: {message}" for name, message in failed.items())
+        raise ValueError(f"{len(failed)} of {len(tests)} collections failed; {out} has what the others gave:{told}")
 
 
-def _evaluate(cfg: DictConfig, out: Path) -> None:
-    timed = run_data.timing_settings(cfg)
-    entries, notes = find_entries(plain(cfg.models) if isinstance(cfg.models, ListConfig) else [str(cfg.models)])
-    screen = console()
-    print_plain(screen, notes)
-    settings = _test_settings(cfg, entries)
+def _test_each(cfg: DictConfig, models: Models, tests: Mapping[str, DictConfig], out: Path) -> dict[str, str]:
+    """Test on several collections, each into a folder of its own, and tell all in one table; return why some failed."""
+    screen, used = console(), []
+    found: dict[str, Collected] = {}
+    failed: dict[str, str] = {}
+    for number, (name, settings) in enumerate(tests.items(), 1):
+        print_plain(screen, ["", f"collection {number} of {len(tests)}: {name}"])
+        place = out / f"{number}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.')}"
+        try:
+            with filled(place):
+                done = _test(cfg, models, settings, place)
+        except (OSError, RuntimeError, ValueError) as error:
+            if full_disk(error) is not None:
+                raise
+            failed[name] = describe(error, "evaluate")
+            print_plain(screen, [f"{name} FAILED: {failed[name]}"])
+            continue
+        found[name] = collected(done.first, place.name)
+        used += done.used
+        if (place / "latency.json").is_file():
+            models = models._replace(timing=None)  # one collection's texts will do
+    if not found:
+        raise ValueError("all collections failed:" + "".join(f"\n  {name}: {told}" for name, told in failed.items()))
+    if not failed and "candidates" in (cfg.get("data") or ()):
+        require_used(listed(cfg.data.candidates), used)
+    rows = over_collections(found, cfg.seed)
+    section = collections_section(rows, found, failed)
+    for table in section.tables(screen.width):
+        screen.print(table)
+        screen.print()
+    write_collections(out, section, rows, found, failed, origin())
+    print_plain(
+        screen, [*section.notes, "", f"files: {out}/  collections.md  collections.json  and a folder of each collection"]
+    )
+    measured = {f"{name}/{row.name}/{MAIN}": value for row in rows for name, value in row.values.items()}
+    log_table(cfg, to_markdown(section.columns), measured, [], out)
+    return failed
+
+
+def _test(cfg: DictConfig, models: Models, settings: DictConfig, out: Path) -> Done:
+    """Compare the models on one collection, on the candidates of each first stage, and report that."""
+    screen, notes = console(), [*models.notes]
     run_data.fetch_data(settings, train=False)
-    data = run_data.build_data(settings, *_tokens(entries), cfg.seed, train=False)
-    if cfg.get("data") and "candidates" in cfg.data:
-        require_used(listed(cfg.data.candidates), [reader.run for reader in data.readers])
-    first_stage = _first_stage(data, settings.data.test_relevance_level)
+    data = run_data.build_data(settings, *_tokens(models.entries), cfg.seed, train=False)
+    chosen = cfg.collections or "candidates" in (cfg.get("data") or ())  # else they are those that the run was tested on
+    tasks, used = run_data.first_stages(data, listed(settings.data.candidates) if chosen else [], not models.several)
     print_plain(screen, data_notes(data.account()))
-    entries, told = _without_first_stage(entries, first_stage, settings)
+    pool = pooled(tasks) if len(tasks) > 1 else None
+    firsts = [first_stage_member(task, settings.data.test_relevance_level) for task in tasks]
+    entries, told = without_first_stage(models.entries, firsts[0], settings)
+    teacher, baseline = _against(cfg, entries, firsts[0].row)
+    if models.several:
+        asked, every = tasks[0].qrels.keys(), entries
+        entries = [one for one in every if one.kind != "ranking" or not asked.isdisjoint(read_ranking(one, settings))]
+        told += [f"left out: {one.path} ranks none of the queries of {tasks[0].name}." for one in every if one not in entries]
     print_plain(screen, told)
     notes += told
-    teacher, baseline = _against(cfg, entries, first_stage.row)
-    members = [_member(entry, _tested(cfg, entry, settings, out), first_stage, data, settings) for entry in entries]
-    members, unfitted = _fitted(members, entries, cfg.precision, is_ordered(data.task("test").candidates))
-    told = [*_unknown_training(members), *unfitted]
-    print_plain(screen, told)
-    notes += told
-    rows = compare([first_stage, *members], teacher, baseline, seed=cfg.seed)
-    timing = _time(cfg, timed, entries, settings, data)
-    rows = [row._replace(speed=speed(timing, row.name)) for row in rows]
-    rows = judge(rows, [first_stage, *members], first_stage.row, teacher, cfg.seed)
-    task = data.task("test")
-    rows = add_depths(rows, [first_stage, *members], task.qrels, timing, cfg.seed)
-    test = Split({}, task.candidates, task.qrels, settings.data.test_relevance_level, task.topics)
-    rows = add_fitted(rows, members, test, cfg.seed)
-    harm = harm_of_best(rows, [first_stage, *members], teacher, test, partial(data.pairs, "test"))
-    sources = {first_stage.row: [f"the candidates of {task.name}"]}
-    for entry in entries:
+    folders = {entry.label: _tested(cfg, entry, settings, out, pool) for entry in models.entries}
+    compared = []
+    for task, first in zip(tasks, firsts, strict=True):
+        kept = entries if task is tasks[0] else without_first_stage(entries, first, settings)[0]
+        members = [read_member(entry, folders[entry.label], first, task, settings, pool is not None) for entry in kept]
+        members, unfitted = fit_members(members, kept, models.fitted, cfg.precision, is_ordered(task.candidates))
+        told = [*unknown_training(members), *unfitted] if task is tasks[0] else []
+        print_plain(screen, told)
+        notes += told
+        names = {first.row, *(member.row for member in members)}
+        above, beside = teacher if teacher in names else None, baseline if baseline in names else first.row
+        rows = compare([first, *members], above, beside, seed=cfg.seed)
+        compared.append(Compared(task, kept, [first, *members], above, beside, rows))
+    timing = _time(cfg, models.timing, compared[0].entries, settings, data)
+    compared = [_judged(cfg, one, timing, settings.data.test_relevance_level) for one in compared]
+    first = compared[0]
+    test = Split({}, first.task.candidates, first.task.qrels, settings.data.test_relevance_level, first.task.topics)
+    harm = harm_of_best(first.rows, first.members, first.teacher, test, partial(data.pairs, "test"))
+    sources = {firsts[0].row: [f"the candidates of {first.task.name}"]}
+    for entry in first.entries:
         sources.setdefault(entry.row, []).append(entry.path)
+    gains = adjusted([staged(one, cfg.seed) for one in compared]) if pool else []
     best = None if harm is None else harm.ranker
-    queries = by_query(rows, [first_stage, *members], test, teacher, best, partial(data.pairs, "test"))
-    _report(cfg, rows, teacher, baseline, task, settings.data.depth, timing, notes, sources, harm, queries, out)
+    queries = by_query(first.rows, first.members, test, first.teacher, best, partial(data.pairs, "test"))
+    pictures = _report(cfg, first, gains, settings.data.depth, timing, notes, sources, harm, queries, out)
+    return Done(first, pictures, used)
+
+
+def _judged(cfg: DictConfig, one: Compared, timing: Timing | None, level: int) -> Compared:
+    """Add to the rows of a comparison what follows from their scores and times."""
+    task, members = one.task, one.members
+    rows = [row._replace(speed=speed(timing, row.name)) for row in one.rows]
+    rows = judge(rows, members, members[0].row, one.teacher, cfg.seed)
+    rows = add_depths(rows, members, task.qrels, timing, cfg.seed)
+    return one._replace(
+        rows=add_fitted(rows, members[1:], Split({}, task.candidates, task.qrels, level, task.topics), cfg.seed)
+    )
 
 
 def _report(
-    cfg: DictConfig, rows: Sequence[Row], teacher: str | None, baseline: str, task: RerankingTask, depth: int,
-    timing: Timing | None, notes: Sequence[str], sources: Mapping[str, Sequence[str]], harm: Harm | None,
-    queries: Mapping[str, Any], out: Path,
-) -> None:  # fmt: skip
-    """Print the tables and the verdicts, write report and plot (with the notes that were printed before), log the same."""
+    cfg: DictConfig, one: Compared, gains: Sequence[Staged], depth: int, timing: Timing | None, notes: Sequence[str],
+    sources: Mapping[str, Sequence[str]], harm: Harm | None, queries: Mapping[str, Any], out: Path,
+) -> list[Path]:  # fmt: skip
+    """Print the tables and the verdicts, write report and plots (with the notes that were printed before); return the plots."""
+    task, rows, teacher, baseline = one.task, one.rows, one.teacher, one.baseline
     screen, title = console(), f"{task.name}, {len(task.qrels)} queries"
     times = speed_columns(timing, {row.name: row.name for row in rows}, teacher)
-    sections = [*difference_section(rows, teacher, baseline), *depth_section(rows), *fusion_section(rows)]
+    sections = [*first_stages_section(gains), *difference_section(rows, teacher, baseline)]
+    sections += [*depth_section(rows), *fusion_section(rows)]
     likely, *bins = calibration_sections({row.shown: row.calibration for row in rows if row.calibration is not None}) or [None]
     sections += [] if likely is None else [likely]
     lines = [*legend(rows, teacher, baseline, len(task.qrels), task.topics, timing), *depth_note(depth)]
@@ -163,7 +261,7 @@ def _report(
         print_plain(screen, [*told, ""])
     chapters = [*sections, *bins, *harm_section(harm)]  # the last two are to be read or looked at, not to scroll by
     report = write_report(
-        out, rows, teacher, baseline, title, [*notes, *lines], setup, origin(), sources, pictures, times, chapters, harm
+        out, rows, teacher, baseline, title, [*notes, *lines], setup, origin(), sources, pictures, times, chapters, harm, gains
     )
     write_page(out, report, rows, all_columns(rows, teacher, baseline), [*timed, *chapters], queries, passages)
     named = [
@@ -175,21 +273,32 @@ def _report(
     ]
     files = f"files: {out}/  {'  '.join(named)}"
     print_plain(screen, [files, *harm_note(harm), *(f"verdict: {line}" for row in rows for line in row.verdict)])
-    _log(cfg, markdown(rows, teacher, baseline), rows, pictures, out)
+    return pictures
 
 
-def _test_settings(cfg: DictConfig, entries: Sequence[Entry]) -> DictConfig:
-    """The data that the first run was tested on (the default collection if there is none), changed by what the command says."""
+def _tests(cfg: DictConfig, entries: Sequence[Entry]) -> dict[str, DictConfig]:
+    """Return the settings of each test, by name: those of the first run, or the default, changed by what the command says.
+
+    Raises:
+        ValueError: for settings that go without effect, or contradict each other.
+    """
     run = next((entry.run for entry in entries if entry.run), None)
     base = OmegaConf.load(run / ".hydra" / "config.yaml") if run else _default()
-    given = cfg.get("data") or OmegaConf.create()
-    settings = choose_test(base.data, given)
-    check_data(settings)
-    if complaints := unread_by_test(HydraConfig.get().overrides.task, settings):
-        raise ValueError("\n".join(complaints))
-    if all(entry.kind == "ranking" for entry in entries):
-        settings.store = settings.max_tokens = None  # nothing is tokenised
-    return OmegaConf.create({"data": settings})
+    given, asked = cfg.get("data") or OmegaConf.create(), plain(cfg.collections)
+    if asked:
+        refuse_beside(given, HydraConfig.get().runtime.choices.get("data"))
+        given = collections(asked, given, lambda kind: hydra.compose("evaluate", overrides=["models=none", f"data={kind}"]))
+    found = named_tests(base.data, given if asked else {"": given})
+    complaints = [unread_by_test(HydraConfig.get().overrides.task, settings) for settings in found.values()]
+    if unread := [each for each in complaints[0] if all(each in others for others in complaints)]:
+        raise ValueError("\n".join(unread))
+    for settings in found.values():
+        check_data(settings)
+        if all(entry.kind == "ranking" for entry in entries):
+            settings.store = settings.max_tokens = None  # nothing is tokenised
+        if len(found) > 1:
+            run_data.open_reader(settings, "test").check()  # a mistyped name is told before anything is tested
+    return {name: OmegaConf.create({"data": settings}) for name, settings in found.items()}
 
 
 def _tokens(entries: Sequence[Entry]) -> tuple[Any, int]:
@@ -207,17 +316,22 @@ def _default() -> DictConfig:
     return hydra.compose("train", overrides=["stage=teacher"])
 
 
-def _tested(cfg: DictConfig, entry: Entry, settings: DictConfig, out: Path) -> Path | None:
-    """Return the folder with an entry's test: the run's own where the data are the same, else one made now."""
+def _tested(cfg: DictConfig, entry: Entry, settings: DictConfig, out: Path, pool: RerankingTask | None) -> Path | None:
+    """Return the folder with an entry's test: the run's own where the data are the same, else one made now.
+
+    ``pool`` holds the candidates of several first stages, which are scored together.
+    """
     if entry.kind == "ranking":
         return None
-    if entry.run is not None and not cfg.rescore:
+    if entry.run is not None and not cfg.rescore and pool is None:
         now = what_is_tested(settings.data)
         for number, made in enumerate(entry.record.get("tests", [])):
             if made == now:
                 return find_split(entry.run, number)
     folder = out / entry.label
     fitting = run_data.build_data(settings, *_tokens([entry]), cfg.seed, train=False)
+    if pool is not None:
+        fitting.rerank(pool)
     stage_test.score_export(
         entry.export, fitting, folder, entry.label, settings.data.test_relevance_level, run_data.trainer_arguments(cfg), None
     )
@@ -241,102 +355,6 @@ def _time(
     return time_rankers(rankers, device, data.timed_pairs(*wanted_queries(timing)), timing, Processes(), origin())
 
 
-def _first_stage(data: RankingDataModule, relevance_level: int) -> Member:
-    task = data.task("test")
-    values = per_query(task.candidates, task.qrels, relevance_level)
-    result = Result(task.first_stage, means(values), values, {}, task.topics)
-    return Member(task.first_stage, result, passage_ids(task.candidates))
-
-
-def _without_first_stage(entries: Sequence[Entry], first_stage: Member, settings: DictConfig) -> tuple[list[Entry], list[str]]:
-    """Leave out a ranking file that is the first stage itself, which has its row already; say so.
-
-    Raises:
-        ValueError: for another ranker of the same name.
-    """
-    kept, told = [], []
-    for entry in entries:
-        if entry.row != first_stage.row:
-            kept.append(entry)
-            continue
-        if entry.kind == "ranking":
-            order = passage_ids(_ranking(entry, settings))
-            if all(order.get(query) == row for query, row in first_stage.ranking.items()):
-                told.append(f"left out: {entry.path} is the first stage, whose row is {first_stage.row} already.")
-                continue
-        raise ValueError(
-            f"{entry.path} has the name of the first stage ({first_stage.row}), but ranks otherwise. Rename one of the files."
-        )
-    return kept, told
-
-
-def _ranking(entry: Entry, settings: DictConfig) -> Ranking:
-    return {query: row[: settings.data.depth] for query, row in read_run(Path(entry.path)).items()}
-
-
-def _member(entry: Entry, folder: Path | None, first_stage: Member, data: RankingDataModule, settings: DictConfig) -> Member:
-    """Read a tested ranker, or measure a ranking file.
-
-    Raises:
-        ValueError: if it re-ranked another first stage's candidates, or ranks none of the queries.
-    """
-    if folder is None:
-        qrels, ranking = data.task("test").qrels, _ranking(entry, settings)
-        ranking = {query: row for query, row in ranking.items() if query in qrels}
-        if not ranking:
-            raise ValueError(
-                f"{entry.path} ranks none of the {len(qrels)} queries of {data.task('test').name}. Name a run of these queries."
-            )
-        if len(ranking) < len(qrels):
-            print_plain(console(), [f"{entry.path} ranks {len(ranking)} of {len(qrels)} queries: the others count as 0."])
-        values = per_query(ranking, qrels, settings.data.test_relevance_level)
-        scores = {query: {hit.passage_id: hit.score for hit in row} for query, row in ranking.items()}
-        tied = Tied(tied_queries(scores), with_choice(scores))
-        result = Result(entry.row, means(values), values, {}, chance=random_order(ranking, qrels), tied=tied)
-        return Member(entry.row, result, passage_ids(ranking), own_candidates=True)
-    if read_first_stage(folder).per_query != first_stage.result.per_query:
-        raise ValueError(
-            f"{folder} was tested on other queries, judgments or candidates than {data.task('test').name} has now. "
-            "Add rescore=true to test all rankers again."
-        )
-    result, scores = read_result(folder, entry.row, timed=False), read_run(folder / "test.run")
-    cures = likely_cures(entry.record["settings"]["stage.learns"], entry.record["started_from"]) if entry.record else ()
-    return Member(entry.row, result, passage_ids(scores), start=_start(folder), cures=cures, size=entry.size, scores=scores)
-
-
-def _fitted(
-    members: Sequence[Member], entries: Sequence[Entry], wished: float, ordered: bool
-) -> tuple[list[Member], list[str]]:
-    """Add what is fitted to each ranker's scores on its run's validation; and say why, where that can't be."""
-    opened: dict[str, RankingDataModule] = {}
-    found, told = [], {}
-    for member, entry in zip(members, entries, strict=True):
-        if entry.kind == "run":
-            try:
-                valid, _ = stage_test.read_validation(entry.run, opened)
-            except (FileNotFoundError, ValueError) as error:
-                told[f"no fusion and no probability of {member.row}: {error}"] = None
-            else:
-                fusions = fit_fusion(valid) if ordered and is_ordered(valid.first) else None
-                member = member._replace(fitted=fit(valid, wished, fusions))
-        found.append(member)
-    return found, [*told]
-
-
-def _unknown_training(members: Sequence[Member]) -> list[str]:
-    """Name the rows of which nobody knows whether they were trained on test queries."""
-    rows = dict.fromkeys(one.row for one in members if one.result.leak is None and not one.own_candidates)
-    if not rows:
-        return []
-    return [f"not known whether test queries were trained on: {', '.join(rows)}."]
-
-
-def _start(folder: Path) -> Result | None:
-    """Read the test of a run's start, where it was tested beside the run."""
-    place = folder / "start"
-    return read_result(place, "its start", timed=False) if (place / "metrics.json").is_file() else None
-
-
 def _against(cfg: DictConfig, entries: Sequence[Entry], first_stage: str) -> tuple[str | None, str]:
     """Name the rows that all are compared with: those of the command, else the one teacher there is, and the first stage.
 
@@ -351,17 +369,3 @@ def _against(cfg: DictConfig, entries: Sequence[Entry], first_stage: str) -> tup
     baseline = cfg.against.baseline or first_stage
     check_names([first_stage, *(entry.row for entry in entries)], teacher, baseline)
     return teacher, baseline
-
-
-def _log(cfg: DictConfig, text: str, rows: Sequence[Row], pictures: Sequence[Path], out: Path) -> None:
-    """Give W&B the same table and plot."""
-    if cfg.get("logger") is None:
-        return
-    logger = run_data.build_logger(cfg, out)
-    if isinstance(logger, WandbLogger):
-        header, _, *lines = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.splitlines()]
-        logger.log_table("comparison", columns=header, data=lines)
-        logger.log_image("frontier", [str(file) for file in pictures if file.suffix == ".png"])
-    logger.log_metrics({f"test/{row.name}/{name}": value for row in rows for name, value in row.measures.items()})
-    logger.finalize("success")
-    finish_wandb()

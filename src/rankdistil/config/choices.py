@@ -1,13 +1,15 @@
 """Config accessors: a stage's teacher or its scores, its start, its losses, its test splits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from rankdistil.cli import conf_folder
 from rankdistil.config.checks import target
 from rankdistil.config.schema import MINUTES, listed, names, plain
+from rankdistil.data.files.folder import BM25
 from rankdistil.inference.machine import computes_bfloat16, on_cpu, require_bfloat16
 from rankdistil.models.student import Start, read_start
 from rankdistil.teachers.encoders import DENSE, SPARSE
@@ -199,8 +201,8 @@ def each_test(data: DictConfig) -> list[DictConfig]:
     return [_of_one(plain(data), test, level) for test, level in splits]
 
 
-def choose_test(data: DictConfig, given: DictConfig) -> DictConfig:
-    """Change settings of ``data``, and keep one test split: the one that the changes name, else the first.
+def choose_tests(data: DictConfig, given: DictConfig) -> list[DictConfig]:
+    """Change settings of ``data``, and return them once for each test split that the changes name, else for the first.
 
     Args:
         data: of a run.
@@ -211,20 +213,110 @@ def choose_test(data: DictConfig, given: DictConfig) -> DictConfig:
     """
     own, changes = plain(data), plain(given)
     changed = plain(OmegaConf.merge(own, {key: value for key, value in changes.items() if key != "test"}))
-    if "test" not in changes:
-        return each_test(OmegaConf.create(changed))[0]
-    test = changes["test"]
+    more = changes.get("more_tests") or []
+    if "test" not in changes and not more:
+        return each_test(OmegaConf.create(changed))[:1]
+    test, level = changes.get("test", own["test"]), changed["test_relevance_level"]
     if isinstance(test, dict) and isinstance(own["test"], dict):
         test = own["test"] | test
-    if isinstance(changed["test_relevance_level"], list):
-        levels = [split.test_relevance_level for split in each_test(OmegaConf.create(own)) if plain(split.test) == test]
-        if not levels:
+    if isinstance(level, list) and "test_relevance_level" not in changes:
+        known = [(plain(split.test), split.test_relevance_level) for split in each_test(OmegaConf.create(own))]
+        tests = [test] if test is None else listed(test)
+        level = [next((grade for split, grade in known if split == one), None) for one in [*tests, *more]]
+        if None in level:
             raise ValueError(
                 f"data.test_relevance_level={changed['test_relevance_level']} is of the run's own test splits. Give the one of "
-                f"{test}: data.test_relevance_level=<grade>."
+                f"{[*tests, *more][level.index(None)]}: data.test_relevance_level=<grade>."
             )
-        changed["test_relevance_level"] = levels[0]
-    return each_test(_of_one(changed, test, changed["test_relevance_level"]))[0]
+    return each_test(OmegaConf.create(changed | ({"more_tests": more} if "more_tests" in changed else {})
+                                      | {"test": test, "test_relevance_level": level}))  # fmt: skip
+
+
+def named_tests(data: DictConfig, given: Mapping[str, DictConfig]) -> dict[str, DictConfig]:
+    """Return the settings of ``data`` for each test, by name.
+
+    Args:
+        data: of a run.
+        given: changes of it for each collection, see ``choose_tests``, by the collection's name.
+    """
+    found: dict[str, DictConfig] = {}
+    for name, changes in given.items():
+        splits = choose_tests(data, changes)
+        for settings in splits:
+            test = settings.test
+            split = f"{settings.root}/{test.get('qrels') or test.get('queries')}" if isinstance(test, DictConfig) else str(test)
+            title = name if name and len(splits) == 1 else split
+            found[f"{title}, grades from {settings.test_relevance_level}" if title in found else title] = settings
+    return found
+
+
+def refuse_beside(given: DictConfig, group: str | None) -> None:
+    """Refuse settings of ``data`` that name what ``collections`` names, or can't be of several.
+
+    Args:
+        given: the settings that are the same for all collections.
+        group: which of conf/data the command names.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    if group is not None:
+        raise ValueError(f"data={group} stands beside collections, which names what is tested on. Add it to that list.")
+    for key in ("root", "corpus", "test", "more_tests", "holdout"):
+        if key in given:
+            raise ValueError(
+                f"data.{key} stands beside collections: which one is it of? Say it there: collections=[{{..., {key}: ...}}]."
+            )
+    for run in listed(given.get("candidates")):
+        if run not in (None, BM25):
+            raise ValueError(
+                f"data.candidates={run} stands beside collections, whose queries may have the same ids. Name it for its own: "
+                f"collections=[{{root: <folder>, candidates: [{BM25}, {run}]}}, ...]."
+            )
+
+
+def collections(asked: Sequence[Any], common: DictConfig, compose: Callable[[str], DictConfig]) -> dict[str, DictConfig]:
+    """Return the settings of ``data`` of each collection, by its name.
+
+    Args:
+        asked: each a file of conf/data (``almanac``), a folder of files, an ir_datasets id, or keys of ``data``, among them the
+            folder as ``root`` or the id as ``test``.
+        common: settings of all of them.
+        compose: gives a config with one of conf/data as its ``data``.
+
+    Raises:
+        FileNotFoundError: for a folder that isn't there.
+        ValueError: for what names no collection, or two of one name.
+    """
+    found: dict[str, DictConfig] = {}
+    for number, one in enumerate(asked):
+        kind, given = ("files" if "root" in one else "ir_dataset", one) if isinstance(one, Mapping) else _collection(str(one))
+        name = str(given.get("name") or (Path(given["root"]).name if "root" in given else given.get("test", kind)))
+        if kind == "ir_dataset" and not given.get("test"):
+            raise ValueError(
+                f"collections[{number}] is {one!r}; expected a file of conf/data, a folder, an ir_datasets id, or keys of data "
+                "with a root or a test: {root: <folder>, candidates: [bm25, <TREC run>]}."
+            )
+        if name in found:
+            raise ValueError(f"collections names {name} twice. Give one of them another name: {{name: <name>, ...}}.")
+        cfg = compose(kind)
+        for key, value in given.items():
+            OmegaConf.update(cfg, f"data.{key}", value, merge=True, force_add=True)
+        if OmegaConf.is_missing(cfg.data, "train"):
+            cfg.data.train = None  # nothing is trained
+        found[name] = OmegaConf.merge(plain(cfg.data), common)
+    return found
+
+
+def _collection(name: str) -> tuple[str, dict[str, Any]]:
+    """Say of which kind a collection is that is named by a word, and which keys of ``data`` that sets."""
+    if (conf_folder() / "data" / f"{name}.yaml").is_file():
+        return name, {}
+    if Path(name).expanduser().is_dir():
+        return "files", {"root": name}
+    if name[:1] in (".", "/", "~"):
+        raise FileNotFoundError(f"collections: {name} is no folder. Name one that holds a corpus, queries and judgments.")
+    return "ir_dataset", {"test": name}
 
 
 def _of_one(data: dict[str, Any], test: Any, level: int) -> DictConfig:

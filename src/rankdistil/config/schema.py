@@ -247,6 +247,11 @@ EVALUATION: Section = dict.fromkeys(("method", "data", "logger")) | {
         lambda value: listed(value) and all(isinstance(model, str) and model for model in listed(value)),
     ),
     "against": {"teacher": None, "baseline": None},
+    "collections": expected(
+        "a list of files of conf/data, folders, ir_datasets ids or sections with keys of data, or null",
+        lambda value: value is None
+        or (isinstance(value, list) and value and all(isinstance(one, str | dict) and one for one in value)),
+    ),
     "rescore": TRUTH, "precision": SHARE, "seed": SEED, "folder": PLACE, "paths": {"evaluations": FOLDER}, "trainer": TRAINER,
     "callbacks": {"inference_time": None, "gradient_shares": None},
 }  # fmt: skip

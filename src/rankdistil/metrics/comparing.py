@@ -9,7 +9,8 @@ differences of a topic change their sign together; the topics are the sample the
 
 import math
 from bisect import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from statistics import NormalDist, fmean
 from typing import NamedTuple
 
@@ -92,9 +93,10 @@ def _mean(values: list[float]) -> float | None:
 
 
 SAMPLES = 100_000
-LEVEL = 0.05
-"""A p value below it is called a difference."""
+LEVEL = 0.05  # a p value below it is called a difference
 BLOCK_BYTES = 1 << 20
+KEPT_BYTES = 1 << 25  # of draws that are kept for further tests
+_WHOLE = lru_cache(maxsize=4)(lambda draw, *how: list(draw(*how)))
 
 
 class Comparison(NamedTuple):
@@ -153,7 +155,7 @@ def randomisation_test(
     if 2 ** len(sums) <= samples:
         p_value = float((np.abs(_all_sums(sums)) >= enough).mean())
     else:
-        p_value = (_count_extreme(sums, enough, samples, seed) + 1) / (samples + 1)
+        p_value = (_count_extreme(sums.tobytes(), float(enough), samples, seed) + 1) / (samples + 1)
     return Comparison(float(sums.sum()) / len(a), p_value, len(a), len(sums))
 
 
@@ -201,13 +203,12 @@ def bootstrap_interval(
     units, normal = len(sums), NormalDist()
     if units < 2:
         return None
-    mean, random = sums.sum() / counts.sum(), np.random.default_rng(seed)
-    draws = np.empty(samples)
-    block, even = max(1, BLOCK_BYTES // (8 * units)), bool((counts == counts[0]).all())
-    for start in range(0, samples, block):
-        drawn = random.integers(0, units, (min(block, samples - start), units))
-        of = units * counts[0] if even else counts[drawn].sum(1)
-        draws[start : start + block] = sums[drawn].sum(1) / np.maximum(of, np.finfo(float).tiny)
+    mean, even = sums.sum() / counts.sum(), bool((counts == counts[0]).all())
+    parts = []
+    for times in _kept(_draws, 8 * units * samples, units, samples, seed):
+        of = units * counts[0] if even else times @ counts
+        parts.append(times @ sums / np.maximum(of, np.finfo(float).tiny))
+    draws = np.concatenate(parts)
     if np.ptp(draws) <= 1e-12 * max(1.0, abs(mean)):
         return mean, mean
     below = ((draws < mean).sum() + (draws <= mean).sum()) / 2 / samples
@@ -219,6 +220,20 @@ def bootstrap_interval(
     tails = [bias + normal.inv_cdf(tail) for tail in ((1 - level) / 2, (1 + level) / 2)]
     low, high = np.quantile(draws, [normal.cdf(bias + tail / (1 - acceleration * tail)) for tail in tails])
     return float(low), float(high)
+
+
+def _draws(units: int, samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """Draw units with replacement; yield how often each is in a sample, (S, U), in blocks."""
+    random, block = np.random.default_rng(seed), max(1, BLOCK_BYTES // (8 * units))
+    for start in range(0, samples, block):
+        drawn = random.integers(0, units, (min(block, samples - start), units))
+        drawn += units * np.arange(len(drawn))[:, None]
+        yield np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)
+
+
+def _kept(draw: Callable[..., Iterator[NDArray]], size: int, units: int, samples: int, seed: int) -> Iterable[NDArray]:
+    """Return the blocks of draws; those of a small size are kept, as all tests on the same queries take the same ones."""
+    return _WHOLE(draw, units, samples, seed) if size <= KEPT_BYTES else draw(units, samples, seed)
 
 
 POWER = 0.8
@@ -302,6 +317,7 @@ def _t_tails(t: float, freedom: float) -> float:
     return float(min(max(1 - 2 * scale * np.trapezoid(np.cos(angles) ** (freedom - 1), angles), 0), 1))
 
 
+@lru_cache(maxsize=64)
 def _t_quantile(tails: float, freedom: float) -> float:
     """Return the t whose two tails have a probability, by bisection."""
     low, high = 0.0, 1e6
@@ -332,16 +348,30 @@ def _all_sums(values: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _count_extreme(values: np.ndarray, enough: float, samples: int, seed: int) -> int:
-    """Draw sign assignments and count those whose sum is as extreme; in blocks, so that memory stays flat for many queries."""
-    random, whole, count = np.random.default_rng(seed), values.sum(), 0
-    wide = -(-len(values) // 8)  # bytes that hold one bit for each value
-    block = max(1, BLOCK_BYTES // (8 * wide))
-    for start in range(0, samples, block):
-        rows = random.integers(0, 256, (min(block, samples - start), wide), np.uint8)
-        turned = np.unpackbits(rows, axis=1, count=len(values)) @ values  # what is turned is taken away twice
-        count += int((np.abs(whole - 2 * turned) >= enough).sum())
+@lru_cache(maxsize=256)
+def _count_extreme(sums: bytes, enough: float, samples: int, seed: int) -> int:
+    """Draw sign assignments and count those whose sum of float64 values is as extreme.
+
+    The same difference is asked for by a table, by verdicts and by curves, so the answer is kept.
+    """
+    values, count = np.frombuffer(sums), 0
+    whole, wide = values.sum(), -(-len(values) // 8)  # bytes that hold one bit for each value
+    padded = np.pad(values, (0, 8 * wide - len(values)))
+    # Of eight values that share a byte, what each of its 256 patterns turns is added up once: a draw is one look-up a byte.
+    tables = padded.reshape(wide, 8) @ np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).T.astype(float)
+    for drawn in _kept(_signs, wide * samples, wide, samples, seed):
+        turned = tables[0].take(drawn[0])
+        for table, column in zip(tables[1:], drawn[1:], strict=True):
+            turned += table.take(column)
+        count += int((np.abs(whole - 2 * turned) >= enough).sum())  # what is turned is taken away twice
     return count
+
+
+def _signs(wide: int, samples: int, seed: int) -> Iterator[NDArray[np.uint8]]:
+    """Draw sign assignments as bits, (``wide``, S); in blocks, so that memory stays flat for many queries."""
+    random, block = np.random.default_rng(seed), max(1, BLOCK_BYTES // (8 * wide))
+    for start in range(0, samples, block):
+        yield np.ascontiguousarray(random.integers(0, 256, (min(block, samples - start), wide), np.uint8).T)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

@@ -106,6 +106,11 @@ class Platt(NamedTuple):
     slope: float
     offset: float
 
+    @property
+    def falls(self) -> bool:
+        """Whether a higher score makes a pair less probable, as with a ranker that is worse than chance."""
+        return self.slope < 0
+
     def of(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Return the probabilities of scores, (N,)."""
         return _sigmoid(self.slope * np.asarray(scores, float) + self.offset)
@@ -266,7 +271,7 @@ class Fitted(NamedTuple):
     Attributes:
         fusions: with the first stage; None where that has no order.
         platt: probability of relevance; None where judgments don't allow one.
-        threshold: of the precision wished for; None where no score separates so well.
+        threshold: of the precision wished for; None where no score separates so well, or a higher one is no sign of relevance.
         wished: that precision.
     """
 
@@ -285,7 +290,9 @@ def fit(valid: Split, wished: float, fusions: Fusions | None) -> Fitted:
         fusions: what ``rankdistil.metrics.ranking.fit_fusion`` chose; None where the first stage has no order.
     """
     pairs = Pairs.of(valid)
-    return Fitted(fusions, fit_platt(pairs.scores, pairs.relevant), fit_threshold(pairs, wished), wished)
+    platt = fit_platt(pairs.scores, pairs.relevant)
+    threshold = None if platt is not None and platt.falls else fit_threshold(pairs, wished)
+    return Fitted(fusions, platt, threshold, wished)
 
 
 class Calibration(NamedTuple):

@@ -9,7 +9,7 @@ of a ranker that has none.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import nsmallest
 from itertools import product
 from pathlib import Path
@@ -23,6 +23,7 @@ from ir_measures import AP, RR, nDCG
 from rankdistil.data.files.lines import fields, number_in
 from rankdistil.data.records import Candidate, Qrels, Ranking
 from rankdistil.files import write_text
+from rankdistil.metrics.comparing import Orders
 from rankdistil.metrics.fitted import INTERPOLATION, RRF, WEIGHTS, Fusion, Fusions, Split
 
 CUTOFF = 10  # passages that nDCG and RR look at
@@ -91,15 +92,19 @@ def passage_ids(ranking: Ranking) -> dict[str, list[str]]:
     return {query_id: [hit.passage_id for hit in row] for query_id, row in ranking.items() if row}
 
 
+def restricted(ranking: Ranking, candidates: Ranking) -> Ranking:
+    """Keep of each query's passages those that are candidates, in their order; queries without one get an empty row."""
+    wanted = {query: {hit.passage_id for hit in row} for query, row in candidates.items()}
+    return {query: [hit for hit in ranking.get(query, []) if hit.passage_id in wanted[query]] for query in candidates}
+
+
 def depths(most: int) -> list[int]:
     """List the numbers of candidates that a curve over depth shows: 1, 2, 5, 10, 20, 50 and so on, and the most."""
     steps = (step * 10**power for power, step in product(range(len(str(most))), (1, 2, 5)))
     return [*(step for step in steps if step < most), most]
 
 
-def at_depths(
-    first: Mapping[str, Sequence[str]], own: Mapping[str, Sequence[str]], wanted: Sequence[int]
-) -> dict[int, Ranking]:
+def at_depths(first: Orders, own: Orders, wanted: Sequence[int]) -> dict[int, Orders]:
     """Rank as if only the first candidates had been re-ranked: these in a ranker's order, the others below them as they were.
 
     One scoring of all candidates tells every depth, for a score is of its pair alone.
@@ -110,14 +115,13 @@ def at_depths(
         wanted: depths, each a number of candidates.
 
     Returns:
-        By depth, of each query the first ``CUTOFF`` passages, which are all that nDCG@10 looks at, scored by place alone.
+        By depth, of each query the first ``CUTOFF`` passages, which are all that nDCG@10 looks at.
     """
-    found: dict[int, Ranking] = {depth: {} for depth in wanted}
+    found: dict[int, dict[str, list[str]]] = {depth: {} for depth in wanted}
     for query, row in first.items():
         place = {passage: number for number, passage in enumerate(own[query])}
-        for depth, ranking in found.items():
-            top = [*nsmallest(CUTOFF, row[:depth], key=place.__getitem__), *row[depth:CUTOFF]]
-            ranking[query] = [Candidate(passage, -number) for number, passage in enumerate(top)]
+        for depth, order in found.items():
+            order[query] = [*nsmallest(CUTOFF, row[:depth], key=place.__getitem__), *row[depth:CUTOFF]]
     return found
 
 
@@ -143,23 +147,42 @@ def per_query(ranking: Ranking, qrels: Qrels, relevance_level: int = 1) -> dict[
     return values
 
 
-def fused_values(split: Split, fusion: Fusion) -> dict[str, float]:
-    """Compute nDCG@10 of each query of a split, fused; equal values stay in the first stage's order."""
-    top: Ranking = {}
+def main_measure(qrels: Qrels) -> Callable[[Orders], dict[str, float]]:
+    """Return what computes nDCG@10 of every judged query, as ``per_query`` does, of one order after another.
+
+    Judgments are read once, and the other measures left out: curves and fusions ask for dozens of orders.
+    """
+    evaluator = ir_measures.pytrec_eval.evaluator([nDCG @ CUTOFF], qrels)
+
+    def values(orders: Orders) -> dict[str, float]:
+        judged = ((query, row) for query, row in orders.items() if row and query in qrels)
+        run = {query: {passage: -place for place, passage in enumerate(row)} for query, row in judged}
+        found = dict.fromkeys(qrels, 0.0)
+        if run:
+            found.update((metric.query_id, float(metric.value)) for metric in evaluator.iter_calc(run))
+        return found
+
+    return values
+
+
+def fused_values(split: Split, *ways: Fusion) -> list[dict[str, float]]:
+    """Compute nDCG@10 of each query of a split, fused in each of some ways; equal values stay in the first stage's order."""
+    tops: list[dict[str, list[str]]] = [{} for _ in ways]
     for query, row in split.first.items():
         if row:
             own = {hit.passage_id: hit.score for hit in split.own[query]}
-            values = fusion.fuse([own[hit.passage_id] for hit in row], [hit.score for hit in row])
-            best = np.argsort(-values, kind="stable")[:CUTOFF]
-            top[query] = [Candidate(row[place].passage_id, float(values[place])) for place in best]
-    return {query: row[MAIN] for query, row in per_query(top, split.qrels).items()}
+            sides = np.array([own[hit.passage_id] for hit in row]), np.array([hit.score for hit in row])
+            for top, way in zip(tops, ways, strict=True):
+                best = np.argsort(-way.fuse(*sides), kind="stable")[:CUTOFF].tolist()
+                top[query] = [row[place].passage_id for place in best]
+    measure = main_measure(split.qrels)
+    return [measure(top) for top in tops]
 
 
 def fit_fusion(valid: Split) -> Fusions:
     """Choose the weight, and the method, by nDCG@10 of validation; where fusing gains nothing the weight is 1."""
-    found = {
-        way: fmean(fused_values(valid, way).values()) for way in [*(Fusion(INTERPOLATION, w) for w in WEIGHTS), Fusion(RRF)]
-    }
+    ways = [*(Fusion(INTERPOLATION, weight) for weight in WEIGHTS), Fusion(RRF)]
+    found = {way: fmean(of.values()) for way, of in zip(ways, fused_values(valid, *ways), strict=True)}
     interpolation = max((way for way in found if way.method == INTERPOLATION), key=found.__getitem__)
     return Fusions(interpolation, max(found, key=found.__getitem__))
 

@@ -25,7 +25,7 @@ from rankdistil.metrics.comparing import (
     unit_sums,
 )
 from rankdistil.metrics.fitted import RRF, Calibration, Fitted, Fusion, Split, calibration
-from rankdistil.metrics.ranking import MAIN, at_depths, depths, fused_values, per_query
+from rankdistil.metrics.ranking import MAIN, at_depths, depths, fused_values, main_measure
 from rankdistil.report.results import Result, Timing, average, milliseconds
 from rankdistil.report.verdict import Depth, Depths, Difference, Harm, find_harm, verdict
 
@@ -190,14 +190,13 @@ def add_fitted(rows: Sequence[Row], members: Sequence[Member], test: Split, seed
         fusions = [one.fitted.fusions for one in own]
         if None not in fusions:
             alone = average([one.result for one in own], row.name).values()
-            ways = {"interpolation": [each.interpolation for each in fusions], "rrf": [Fusion(RRF)] * len(own)}
+            ways = [fused_values(split, each.interpolation, Fusion(RRF)) for split, each in zip(splits, fusions, strict=True)]
             values = {}
-            for name, way in ways.items():
-                of_seeds = [fused_values(split, each) for split, each in zip(splits, way, strict=True)]
+            for name, of_seeds in zip(("interpolation", "rrf"), zip(*ways, strict=True), strict=True):
                 values[name] = {query: fmean(one[query] for one in of_seeds) for query in alone}
                 tests[row.name, name] = _difference(values[name], alone, test.topics, seed)
             found = {name: fmean(of.values()) for name, of in values.items()}
-            gains = {f"{name}_gain": tests[row.name, name] for name in ways}
+            gains = {f"{name}_gain": tests[row.name, name] for name in values}
             weights, best = [each.interpolation.weight for each in fusions], [each.best for each in fusions]
             row = row._replace(fusion=Fused(weights, best, **found, **gains))
         added.append(row)
@@ -261,26 +260,26 @@ def add_depths(
     first, *others = members
     wanted = depths(max(map(len, first.ranking.values()), default=1))
     topics = next((one.result.topics for one in members if one.result.topics is not None), None)
-    added = []
+    measure, added = main_measure(qrels), []
     for row in rows:
         own = [member for member in others if member.row == row.name]
         if not own or any(member.own_candidates for member in own) or len(wanted) < 2:
             added.append(row)
             continue
         times = milliseconds(timing, row.name, wanted) or [None] * len(wanted)
-        found = _depths([at_depths(first.ranking, one.ranking, wanted) for one in own], qrels, times, topics, seed)
+        found = _depths([at_depths(first.ranking, one.ranking, wanted) for one in own], measure, times, topics, seed)
         added.append(row._replace(depth=found, verdict=[*row.verdict, f"{row.name}: {found.told()}"]))
     return added
 
 
 def _depths(
-    seeds: Sequence[Mapping[int, Ranking]], qrels: Qrels, times: Sequence[float | None], topics: dict[str, str] | None,
-    seed: int,
+    seeds: Sequence[Mapping[int, Orders]], measure: Callable[[Orders], dict[str, float]], times: Sequence[float | None],
+    topics: dict[str, str] | None, seed: int,
 ) -> Depths:  # fmt: skip
     values = {}
     for depth in seeds[0]:
-        of_seeds = [per_query(one[depth], qrels) for one in seeds]
-        values[depth] = {query: fmean(one[query][MAIN] for one in of_seeds) for query in qrels}
+        of_seeds = [measure(one[depth]) for one in seeds]
+        values[depth] = {query: fmean(one[query] for one in of_seeds) for query in of_seeds[0]}
     *shallow, last = values
     tests = {}  # at depth 1 the one against the first stage, whose p value the verdict has
     for depth in shallow:

@@ -17,6 +17,7 @@ from rankdistil.metrics.fitted import BINS, LEAST, Bin, Calibration, Precision
 from rankdistil.metrics.ranking import MAIN
 from rankdistil.report.comparison import DEPTH_SAMPLES, Row
 from rankdistil.report.results import Timing, is_busy, time_columns, timing_notes
+from rankdistil.report.several import Staged
 from rankdistil.report.tables import Column, Section, names_column, paged, to_markdown
 from rankdistil.report.verdict import Difference, Harm, shown_interval
 
@@ -172,13 +173,20 @@ def calibration_sections(found: Mapping[str, Calibration]) -> list[Section]:
         Column("ECE", [f"{one.error:.4f}" for _, one in known]),
         Column("ECE of the\nplain sigmoid", [f"{one.plain_error:.4f}" for _, one in known]),
     ]
-    lost = [name for name, one in known if one.threshold is None]
+    without = [name for name, one in known if one.threshold is None]
+    falling = [name for name, one in known if one.platt.falls]
+    lost = [name for name in without if name not in falling]
     notes = [
         "probability that a pair is judged relevant: Platt's fit to validation; what nobody judged counts as not relevant",
         f"ECE: expected calibration error on the test, {BINS} bins of equal width, mean over pairs, so that the fullest bins "
         "decide; beside it that of the score's plain sigmoid",
     ]
-    if len(lost) < len(known):
+    if falling:
+        notes.append(
+            f"{', '.join(falling)}: a higher score is not a sign of relevance here: the fitted probability falls as the score "
+            "rises, so there is no threshold"
+        )
+    if len(without) < len(known):
         columns += [
             Column("threshold", ["none" if one.threshold is None else f"{one.threshold.score:.3g}" for _, one in known]),
             Column("precision on\nvalidation", [_precision(one.threshold and one.threshold.valid) for _, one in known]),
@@ -315,6 +323,7 @@ def write_report(
     times: Sequence[Column] = (),
     sections: Sequence[Section] = (),
     harm: Harm | None = None,
+    first_stages: Sequence[Staged] = (),
 ) -> dict[str, Any]:
     """Write ``report.md`` and ``report.json``, each in one step.
 
@@ -332,6 +341,7 @@ def write_report(
         times: columns of a second table, of inference time; none if the first says it all.
         sections: what follows the verdicts.
         harm: where the best row hurts, for the numbers.
+        first_stages: what the rows are on each of several first stages, for the numbers.
 
     Returns:
         The content of ``report.json``.
@@ -347,7 +357,7 @@ def write_report(
         "title": title, "written": written, "origin": dict(origin), "setup": None if setup is None else dict(setup),
         "teacher": teacher, "baseline": baseline,
         "rows": [_plain(row) | {"sources": list(sources[row.name])} for row in rows],
-        "notes": list(notes), "harm": _plain(harm),
+        "notes": list(notes), "harm": _plain(harm), "first_stages": _plain(first_stages),
     }  # fmt: skip
     text = f"# {title}\n\nWritten {written}, commit {origin['commit']}, on {origin['device']}, {origin['threads']} threads.\n\n"
     text += markdown(rows, teacher, baseline) + "\n" + "".join(f"- {note}\n" for note in notes)

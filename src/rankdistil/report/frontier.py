@@ -285,7 +285,8 @@ class _Labels:
 
 
 def _save(figure: "Figure", path: Path) -> Path:
-    """Write in one step."""
+    """Write in one step; what is written next of the figure has the same layout, which takes as long as drawing it."""
     with written(path) as place:
         figure.savefig(place, format=path.suffix[1:])
+    figure.set_layout_engine("none")
     return path

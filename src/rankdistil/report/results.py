@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rankdistil.data.collections.splits import Leak
+from rankdistil.data.records import Qrels, Ranking
 from rankdistil.files import called, read_json
 from rankdistil.inference.machine import shown_share
-from rankdistil.metrics.ranking import MAIN
+from rankdistil.metrics.ranking import MAIN, means, per_query, random_order, tied_queries, with_choice
 from rankdistil.report.tables import Column, names_column
 
 Timing = Mapping[str, Any]
@@ -286,6 +287,14 @@ def average(results: Sequence[Result], name: str) -> Result:
     tied = max((one.tied for one in results if one.tied is not None), default=None)
     leak = max((one.leak for one in results if one.leak is not None), default=None)
     return Result(name, measures, per_query, {}, first.topics, first.chance, tied, leak)
+
+
+def measured(name: str, ranking: Ranking, qrels: Qrels, level: int) -> Result:
+    """Measure a ranking as a test does: against judgments, chance, and for scores that order nothing."""
+    values = per_query(ranking, qrels, level)
+    scores = {query: {hit.passage_id: hit.score for hit in row} for query, row in ranking.items()}
+    tied = Tied(tied_queries(scores), with_choice(scores))
+    return Result(name, means(values), values, {}, chance=random_order(ranking, qrels), tied=tied)
 
 
 def read_result(folder: Path, name: str, timed: bool = True) -> Result:

@@ -15,11 +15,11 @@ from transformers import PreTrainedTokenizerFast
 from rankdistil.config.checks import build
 from rankdistil.config.choices import asks_scorer, each_test, mines, named_source, score_folders, scorer_settings, searches
 from rankdistil.config.schema import listed, names, plain, require_known
-from rankdistil.data.batches.datamodule import RankingDataModule
+from rankdistil.data.batches.datamodule import RankingDataModule, RerankingTask
 from rankdistil.data.batches.passages import PassageDataModule
 from rankdistil.data.batches.training_groups import lists_groups
 from rankdistil.data.check.whole import Check, Split
-from rankdistil.data.collections.reader import Reader
+from rankdistil.data.collections.reader import Reader, require_used
 from rankdistil.data.collections.splits import Holdout
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.fetch import KINDS, Wanted, fetch, missing
@@ -72,6 +72,11 @@ def timing_settings(cfg: DictConfig) -> TimingSettings | None:
     return TimingSettings(**plain(section))
 
 
+def named_runs(data: DictConfig) -> list[str]:
+    """Return what ``data.candidates`` names; null among others is what a split has itself where no run ranks its queries."""
+    return [run for run in listed(data.candidates) if run is not None]
+
+
 def open_reader(data: DictConfig, split: str) -> Reader:
     """Open a split: an ir_datasets id, the files of ``data.root``, or training queries held out for validation or test.
 
@@ -89,7 +94,7 @@ def open_reader(data: DictConfig, split: str) -> Reader:
         source, holdout = data.train, Holdout(data.holdout, True, data.holdout * apart.index(split), data.relevance_level)
     elif split == "train" and apart:
         holdout = Holdout(data.holdout * len(apart), inside=False, level=data.relevance_level)
-    runs, more = listed(data.candidates), {"language": data.get("language", "en")}
+    runs, more = named_runs(data), {"language": data.get("language", "en")}
     if split == "train":
         more["negatives_runs"] = listed(data.get("negatives_runs"))
     if not isinstance(source, DictConfig):
@@ -122,7 +127,10 @@ def wanted(cfg: DictConfig, train: bool, valid: bool = False) -> Wanted:
             kinds.setdefault(reader.source, set()).update(read)
 
     def add_ranking(reader: Reader) -> None:
-        ranked = reader.negatives_runs or (reader.runs and (missing(reader.dataset, ["queries"]) or reader.run is not None))
+        own = None in listed(cfg.data.candidates)  # asked for beside runs
+        ranked = reader.negatives_runs or (
+            not own and reader.runs and (missing(reader.dataset, ["queries"]) or reader.run is not None)
+        )
         add(reader, "docs", "queries", "qrels", *(() if ranked else ("scoreddocs",)))
 
     for data in each_test(cfg.data):
@@ -178,6 +186,35 @@ def build_data(
     readers = (open_reader(cfg.data, "train"), open_reader(cfg.data, "valid")) if train else (None, None)
     scores = score_folders(cfg) if train else []
     return RankingDataModule(*readers, open_reader(cfg.data, "test"), encoder, settings, seed, scores)
+
+
+def first_stages(
+    data: RankingDataModule, named: Sequence[str | None], all_used: bool
+) -> tuple[list[RerankingTask], list[str | None]]:
+    """Return what a test re-ranks after each first stage, and the runs that rank its queries; it keeps the first of them.
+
+    Args:
+        data: with the test alone.
+        named: runs, ``BM25`` or None for the split's own candidates; fewer than two leave it to the reader.
+        all_used: whether each run must rank the test's queries; else it may be another test's.
+
+    Raises:
+        ValueError: for a run of other queries, or two of one name.
+    """
+    (reader,) = data.readers
+    if len(named) < 2:
+        if all_used:
+            require_used(named, [reader.run])
+        return [data.task("test")], [reader.run]
+    used = [run for run in named if run is None or reader.ranked_by(run).run == run]
+    if all_used:
+        require_used(named, used)
+    tasks = [data.after(run) for run in used] or [data.task("test")]
+    names = [task.first_stage for task in tasks]
+    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+        raise ValueError(f"data.candidates names two first stages that are called {twice[0]}. Rename one of the files.")
+    data.rerank(tasks[0])
+    return tasks, used
 
 
 def build_texts(cfg: DictConfig) -> RankingDataModule:

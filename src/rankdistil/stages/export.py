@@ -138,7 +138,7 @@ def export_fitted(folder: Path, run: Path, wished: float) -> None:
     lines = [f"Fitted to {len(valid.qrels)} queries of {name} ({data.task('valid').first_stage}), scored by this ranker."]
     if fitted.fusions is not None:
         best = fitted.fusions.best
-        told = [fmean(fused_values(valid, way).values()) for way in (best, ALONE)]
+        told = [fmean(of.values()) for of in fused_values(valid, best, ALONE)]
         lines.append(
             f"Fusion with the first stage: {best}. {MEASURE} of these queries {told[0]:.4f}, without it {told[1]:.4f}."
         )

@@ -18,22 +18,27 @@ from omegaconf import DictConfig, OmegaConf
 from rankdistil.callbacks.measurements import VALIDATED, InferenceTime, RankingMetrics
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.stopping import OwnSignals
+from rankdistil.cli import console
 from rankdistil.config.choices import each_test, takes_export, teacher_folder, teacher_name
 from rankdistil.config.schema import listed, plain
-from rankdistil.data.batches.datamodule import RankingDataModule
-from rankdistil.data.collections.reader import require_used
+from rankdistil.data.batches.datamodule import RankingDataModule, RerankingTask
+from rankdistil.data.collections.reader import is_ordered, require_used
 from rankdistil.data.collections.splits import find_leak
 from rankdistil.data.fetch import missing
 from rankdistil.data.files.trec_runs import forget_run
 from rankdistil.data.records import PairBatch, Ranking, ScoredPairs
 from rankdistil.inference.packed import PackedRanker, pack_padded
 from rankdistil.inference.stopwatch import TimingSettings
-from rankdistil.metrics.fitted import Split
-from rankdistil.metrics.ranking import read_run
+from rankdistil.metrics.fitted import Fitted, Split, fit
+from rankdistil.metrics.ranking import fit_fusion, means, passage_ids, per_query, read_run, restricted
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.checkpoints import load_ranker, load_tokenizer
-from rankdistil.report.results import same_test
+from rankdistil.report.comparison import Member
+from rankdistil.report.results import Result, measured, read_first_stage, read_result, same_test
 from rankdistil.report.run import Tested
+from rankdistil.report.tables import print_plain
+from rankdistil.report.verdict import likely_cures
+from rankdistil.runs.entries import Entry
 from rankdistil.runs.record import origin, run_label
 from rankdistil.stages import data as run_data
 
@@ -138,6 +143,117 @@ def read_test(run: Path, data: RankingDataModule) -> Split | None:
     cfg, task, found = OmegaConf.load(run / ".hydra" / "config.yaml"), data.task("test"), read_run(run / "test.run")
     level = each_test(cfg.data)[0].test_relevance_level
     return Split(found, task.candidates, task.qrels, level, task.topics) if _same_pairs(found, task.candidates) else None
+
+
+def first_stage_member(task: RerankingTask, relevance_level: int) -> Member:
+    """Measure the first stage's own order."""
+    values = per_query(task.candidates, task.qrels, relevance_level)
+    result = Result(task.first_stage, means(values), values, {}, task.topics)
+    return Member(task.first_stage, result, passage_ids(task.candidates))
+
+
+def without_first_stage(entries: Sequence[Entry], first_stage: Member, settings: DictConfig) -> tuple[list[Entry], list[str]]:
+    """Leave out a ranking file that is the first stage itself, which has its row already; say so.
+
+    Raises:
+        ValueError: for another ranker of the same name.
+    """
+    kept, told = [], []
+    for entry in entries:
+        if entry.row != first_stage.row:
+            kept.append(entry)
+            continue
+        if entry.kind == "ranking":
+            order = passage_ids(read_ranking(entry, settings))
+            if all(order.get(query) == row for query, row in first_stage.ranking.items()):
+                told.append(f"left out: {entry.path} is the first stage, whose row is {first_stage.row} already.")
+                continue
+        raise ValueError(
+            f"{entry.path} has the name of the first stage ({first_stage.row}), but ranks otherwise. Rename one of the files."
+        )
+    return kept, told
+
+
+def read_ranking(entry: Entry, settings: DictConfig) -> Ranking:
+    """Read a run file, each query to the depth that is re-ranked."""
+    return {query: row[: settings.data.depth] for query, row in read_run(Path(entry.path)).items()}
+
+
+def read_member(
+    entry: Entry, folder: Path | None, first_stage: Member, task: RerankingTask, settings: DictConfig, pooled: bool
+) -> Member:
+    """Read a tested ranker, or measure a ranking file; ``pooled``: the test scored candidates of other first stages, too.
+
+    Raises:
+        ValueError: if it re-ranked another first stage's candidates, or ranks none of the queries.
+    """
+    level = settings.data.test_relevance_level
+    if folder is None:
+        ranking = {query: row for query, row in read_ranking(entry, settings).items() if query in task.qrels}
+        if not ranking:
+            raise ValueError(
+                f"{entry.path} ranks none of the {len(task.qrels)} queries of {task.name}. Name a run of these queries."
+            )
+        if len(ranking) < len(task.qrels):
+            print_plain(console(), [f"{entry.path} ranks {len(ranking)} of {len(task.qrels)} queries: the others count as 0."])
+        return Member(entry.row, measured(entry.row, ranking, task.qrels, level), passage_ids(ranking), own_candidates=True)
+    if not pooled and read_first_stage(folder).per_query != first_stage.result.per_query:
+        raise ValueError(
+            f"{folder} was tested on other queries, judgments or candidates than {task.name} has now. "
+            "Add rescore=true to test all rankers again."
+        )
+    result, scores = read_result(folder, entry.row, timed=False), read_run(folder / "test.run")
+    if pooled:
+        scores = restricted(scores, task.candidates)
+        result = measured(entry.row, scores, task.qrels, level)._replace(leak=result.leak)
+    cures = likely_cures(entry.record["settings"]["stage.learns"], entry.record["started_from"]) if entry.record else ()
+    start = None if pooled else _start(folder)
+    return Member(entry.row, result, passage_ids(scores), start=start, cures=cures, size=entry.size, scores=scores)
+
+
+def fit_members(
+    members: Sequence[Member], entries: Sequence[Entry], known: dict[str, Fitted | str], wished: float, ordered: bool
+) -> tuple[list[Member], list[str]]:
+    """Add what is fitted to each ranker's scores on its run's validation; and say why, where that can't be.
+
+    Args:
+        members: the rankers.
+        entries: what they were read from.
+        known: what was fitted before, or why nothing was, by label; it is added to.
+        wished: precision.
+        ordered: whether the first stage has an order to be fused with.
+    """
+    opened: dict[str, RankingDataModule] = {}
+    found, told = [], {}
+    for member, entry in zip(members, entries, strict=True):
+        if entry.kind == "run":
+            if entry.label not in known:
+                try:
+                    valid, _ = read_validation(entry.run, opened)
+                    known[entry.label] = fit(valid, wished, fit_fusion(valid) if is_ordered(valid.first) else None)
+                except (FileNotFoundError, ValueError) as error:
+                    known[entry.label] = str(error)
+            own = known[entry.label]
+            if isinstance(own, str):
+                told[f"no fusion and no probability of {member.row}: {own}"] = None
+            else:
+                member = member._replace(fitted=own if ordered else own._replace(fusions=None))
+        found.append(member)
+    return found, [*told]
+
+
+def unknown_training(members: Sequence[Member]) -> list[str]:
+    """Name the rows of which nobody knows whether they were trained on test queries."""
+    rows = dict.fromkeys(one.row for one in members if one.result.leak is None and not one.own_candidates)
+    if not rows:
+        return []
+    return [f"not known whether test queries were trained on: {', '.join(rows)}."]
+
+
+def _start(folder: Path) -> Result | None:
+    """Read the test of a run's start, where it was tested beside the run."""
+    place = folder / "start"
+    return read_result(place, "its start", timed=False) if (place / "metrics.json").is_file() else None
 
 
 def _same_pairs(a: Ranking, b: Ranking) -> bool:

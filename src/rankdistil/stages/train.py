@@ -4,14 +4,14 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
@@ -251,3 +251,17 @@ def _learnt_from(cfg: DictConfig, parents: dict[str, Any]) -> str:
     taught = f", an assistant of {place_name(networks.teacher_source(cfg))}" if asks_assistant(cfg) else ""
     source = " ".join(place_name(str(folder)) for folder in score_folders(cfg))
     return (source or place_name(networks.learnt_source(cfg, parents))) + taught
+
+
+def log_table(cfg: DictConfig, text: str, measured: Mapping[str, float], pictures: Sequence[Path], out: Path) -> None:
+    """Give W&B the same table and plot, and any logger the measures."""
+    if cfg.get("logger") is None:
+        return
+    logger = run_data.build_logger(cfg, out)
+    if isinstance(logger, WandbLogger):
+        header, _, *lines = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.splitlines()]
+        logger.log_table("comparison", columns=header, data=lines)
+        logger.log_image("frontier", [str(file) for file in pictures if file.suffix == ".png"])
+    logger.log_metrics(dict(measured))
+    logger.finalize("success")
+    finish_wandb()

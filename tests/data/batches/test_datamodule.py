@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from rankdistil.data.batches.datamodule import RankingDataModule, spread
+from rankdistil.data.batches.datamodule import RankingDataModule, pooled, spread
 from rankdistil.data.collections.bm25 import Bm25
 from rankdistil.data.collections.reader import Reader
 from rankdistil.data.collections.splits import Holdout
 from rankdistil.data.encode import PairEncoder
+from rankdistil.data.files.folder import BM25
 from rankdistil.data.records import PairBatch
 from rankdistil.data.settings import DataSettings
 
@@ -313,3 +314,22 @@ def test_negatives_with_the_text_of_the_positive_and_the_sides_of_a_holdout_are_
     held_out = RankingDataModule(train, valid, Reader(collection()), encoder, SETTINGS, 0)
     sides = {"train": {"queries": 2, "answered": 2}, "valid": {"queries": 1, "answered": 1}}
     assert held_out.account()["holdout"] == {"level": 1, "sides": sides}
+
+
+def test_candidates_of_several_first_stages_are_pooled_and_tested_together(build, tmp_path) -> None:
+    data = build()
+    own = ids(data.task("test"))
+    query = next(iter(own))
+    last = own[query][-1]
+    (tmp_path / "other.run").write_text(f"{query} Q0 {last} 1 2.0 x\n")
+    tasks = [data.after(BM25), data.after(str(tmp_path / "other.run"))]
+    assert [task.first_stage for task in tasks] == ["BM25", "other.run (no order)"]
+    assert ids(tasks[1])[query] == [last]
+    assert tasks[1].qrels == data.task("test").qrels
+    pool = pooled([tasks[1], tasks[0]])
+    assert ids(pool)[query][0] == last
+    for key, row in ids(pool).items():
+        assert len(row) == len({*row})
+        assert {*row} == {*ids(tasks[0])[key], *ids(tasks[1])[key]}
+    data.rerank(tasks[1])
+    assert pairs_of(data.test_dataloader()) == [(query, last)]

@@ -1,7 +1,7 @@
 """The DataModule: training groups (from triples, or sampled), and the candidates that validation and test re-rank."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from rankdistil.data.batches.stream import (
 from rankdistil.data.batches.texts import PairTexts
 from rankdistil.data.batches.training_groups import open_source
 from rankdistil.data.collections.reader import Reader, is_ordered
-from rankdistil.data.collections.texts import Collection, judgments, known_candidates, open_collection
+from rankdistil.data.collections.texts import Collection, interleaved, judgments, known_candidates, open_collection
 from rankdistil.data.encode import PairEncoder, Rows
 from rankdistil.data.records import Pair, Qrels, Ranking
 from rankdistil.data.settings import DataSettings
@@ -140,9 +140,20 @@ class RankingDataModule(StreamDataModule):
             judged = judgments(reader, self.collection(split).passages)
             qrels = spread(judged, limit)
             found = self._ranked(split, depth, qrels)
-            first_stage = reader.first_stage if is_ordered(found) else f"{reader.first_stage} (no order)"
-            self._tasks[split] = RerankingTask(reader.label, found, qrels, first_stage, reader.topics(qrels))
+            self._tasks[split] = RerankingTask(reader.label, found, qrels, _named(reader, found), reader.topics(qrels))
         return self._tasks[split]
+
+    def after(self, run: str | None) -> RerankingTask:
+        """Return what the test re-ranks after another first stage, see ``Reader.ranked_by``; queries and texts are shared."""
+        task, passages = self.task("test"), self.collection("test").passages
+        reader = self._test.ranked_by(run)
+        found = known_candidates(reader, reader.candidates(self.settings.depth, task.qrels), passages)
+        return replace(task, candidates=found, first_stage=_named(reader, found))
+
+    def rerank(self, task: RerankingTask) -> None:
+        """Let the test re-rank other candidates than the split's own."""
+        self._tasks["test"] = task
+        self._pairs.pop("test", None)
 
     def account(self) -> dict[str, Any]:
         """Say what was left out of the data: bad lines, queries and negatives in training, judged queries without hits.
@@ -242,6 +253,17 @@ class RankingDataModule(StreamDataModule):
     def _evaluation(self, split: str) -> DataLoader:
         rows, size, encoder = self._rows(split), self.settings.eval_batch_size, self.encoder_of(split)
         return self.loader(CandidateStream(rows, *self.collection(split), encoder, size, *self.place()))
+
+
+def _named(reader: Reader, candidates: Ranking) -> str:
+    """Name a first stage, for tables."""
+    return reader.first_stage if is_ordered(candidates) else f"{reader.first_stage} (no order)"
+
+
+def pooled(tasks: Sequence[RerankingTask]) -> RerankingTask:
+    """Unite the candidates of several first stages, so that each pair is scored once for all of them."""
+    every = sum(max(map(len, task.candidates.values()), default=0) for task in tasks)
+    return replace(tasks[0], candidates=interleaved([task.candidates for task in tasks], every))
 
 
 def spread(judged: Qrels, limit: int | None) -> Qrels:

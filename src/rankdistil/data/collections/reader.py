@@ -17,7 +17,7 @@ from rankdistil.data.collections.bm25 import Bm25, shared_index
 from rankdistil.data.collections.origin import KINDS, Origin, of_dataset, of_file, with_ids
 from rankdistil.data.collections.splits import Holdout, answered
 from rankdistil.data.files.bad_lines import LIST, STRICT, BadLines, Tally, Tolerance
-from rankdistil.data.files.folder import FileScoredDocs, FolderSplit
+from rankdistil.data.files.folder import BM25, FileScoredDocs, FolderSplit, RunFiles
 from rankdistil.data.records import Candidate, Qrels, Ranking
 from rankdistil.data.stores.contents import TextDocstore, TextStore, open_texts
 from rankdistil.files import named
@@ -63,51 +63,18 @@ def require_used(files: Iterable[str], used: Collection[str | None]) -> None:
     """See that each run file ranks some split: a wrong one would leave all to BM25 in silence.
 
     Args:
-        files: as named by ``data.candidates``.
+        files: as named by ``data.candidates``; what names no file has its use wherever the others have none.
         used: that of each split; None for one that none ranks.
 
     Raises:
         ValueError: for a file that no split uses.
     """
     for file in files:
-        if file not in used:
+        if file not in (*used, BM25, None):
             raise ValueError(
                 f"data.candidates={file} is used by no split: it ranks none of their queries, or fewer than another run does. "
                 "Name a run of these queries, or leave it out."
             )
-
-
-class RunFiles:
-    """Candidates in TREC run files, for those splits whose queries are among theirs.
-
-    Args:
-        files: the runs.
-        bad: takes bad lines down.
-        key: that names them, for messages.
-    """
-
-    def __init__(self, files: Sequence[str], bad: BadLines, key: str = "data.candidates") -> None:
-        self._files, self._bad, self._key = files, bad, key
-
-    def check(self) -> None:
-        """See that the files are there.
-
-        Raises:
-            FileNotFoundError: if one isn't.
-        """
-        for file in self._files:
-            if not Path(file).expanduser().is_file():
-                raise FileNotFoundError(f"{self._key}={file} is not there. Name a TREC run, or null for the dataset's own.")
-
-    def covering(self, queries: Collection[str]) -> str | None:
-        """Return the file that ranks the most of some queries; None if none ranks any."""
-        counts = {file: len(self.rows(file).table().queries & set(queries)) for file in self._files}
-        best = max(counts, key=lambda file: counts[file], default=None)
-        return best if best is not None and counts[best] else None
-
-    def rows(self, file: str) -> FileScoredDocs:
-        """Return the candidates that a file names."""
-        return FileScoredDocs(Path(file).expanduser(), bad=self._bad)
 
 
 class Reader:
@@ -117,7 +84,8 @@ class Reader:
         source: an ir_datasets id, or the files of a folder.
         holdout: restricts the split to, or keeps it clear of, queries set apart.
         tolerance: what becomes of bad lines and unknown ids.
-        runs: TREC run files whose candidates are taken in place of the dataset's own, where they rank the split's queries.
+        runs: TREC run files whose candidates are taken in place of the dataset's own, where they rank the split's queries;
+            ``BM25`` among them stands for that, built here, where none does.
         store: folder where passages are kept as text, and BM25's index; None keeps those of files in memory, those of an
             ir_datasets id in its own store.
         bad: takes bad lines down in place of an account of its own. One that lists them all is a check's, which keeps no text.
@@ -213,8 +181,9 @@ class Reader:
             held = {kind: self.origin(kind).content() for kind, part in KINDS.items() if self.dataset.has(part)}
         runs = {"run": self.runs, "negatives run": self.negatives_runs}
         return held | {
-            f"{kind} {number}": named(Path(run).expanduser()) for kind, of in runs.items() for number, run in enumerate(of, 1)
-        }
+            f"{kind} {number}": run if run == BM25 else named(Path(run).expanduser())
+            for kind, of in runs.items() for number, run in enumerate(of, 1)
+        }  # fmt: skip
 
     @cached_property
     def all_queries(self) -> dict[str, str]:
@@ -318,12 +287,21 @@ class Reader:
 
     @cached_property
     def run(self) -> str | None:
-        """The run file that ranks the split's queries."""
+        """The run file that ranks the split's queries; ``BM25`` where that is named and no file does."""
         return self._runs.covering(self.queries) if self.runs else None
+
+    def ranked_by(self, run: str | None) -> "Reader":
+        """Return the same split with the candidates of one run (see ``runs``), or its own; what was read of it is shared."""
+        other = object.__new__(type(self))
+        vars(other).update({key: value for key, value in vars(self).items() if key not in ("run", "_runs")})
+        other.runs = () if run is None else (run,)
+        return other
 
     @property
     def scored(self) -> FileScoredDocs | ir_datasets.formats.BaseScoredDocs | None:
         """The first stage's candidates, as they are named in a run file or by the dataset; None where BM25 is built here."""
+        if self.run == BM25:
+            return None
         if self.run is not None:
             return self._runs.rows(self.run)
         return self.dataset.scoreddocs_handler() if self.dataset.has_scoreddocs() else None
@@ -331,6 +309,8 @@ class Reader:
     @property
     def first_stage(self) -> str:
         """What ranked the candidates: the name of the run file, BM25 where it is built here, else the dataset's own."""
+        if self.run == BM25:
+            return "BM25"
         if self.run is not None:
             return Path(self.run).name
         if isinstance(self.source, FolderSplit) and self.source.candidates:

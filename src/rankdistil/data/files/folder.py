@@ -9,7 +9,7 @@ ir_datasets' own TSV handlers were rejected: their errors name neither file nor 
 beside the corpus that goes on serving old texts after an edit.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,8 @@ from rankdistil.data.files.layout import Columns, checked
 from rankdistil.data.files.trec_runs import RunTable, run_table, scored_lines
 from rankdistil.files import short_hash
 
+BM25 = "bm25"
+"""Among the names of run files: no file, but BM25 over the collection."""
 HIGHEST_GRADE = 1000
 """What is above is no grade but a number of another column; measures take memory by it, and overflow beyond 32 bits."""
 
@@ -312,3 +314,39 @@ class FolderSplit:
             FileDocs(self.files["corpus"], self.columns.get("corpus"), bad, stored),
             *(HANDLERS[kind](path, self.columns.get(kind), bad) for kind, path in self.files.items() if kind != "corpus"),
         )
+
+
+class RunFiles:
+    """Candidates in TREC run files, for those splits whose queries are among theirs.
+
+    Args:
+        files: the runs; ``BM25`` among them names no file, but BM25 built here for the other splits.
+        bad: takes bad lines down.
+        key: that names them, for messages.
+    """
+
+    def __init__(self, files: Sequence[str], bad: BadLines, key: str = "data.candidates") -> None:
+        self._files, self._built = [file for file in files if file != BM25], BM25 in files
+        self._bad, self._key = bad, key
+
+    def check(self) -> None:
+        """See that the files are there.
+
+        Raises:
+            FileNotFoundError: if one isn't.
+        """
+        for file in self._files:
+            if not Path(file).expanduser().is_file():
+                raise FileNotFoundError(f"{self._key}={file} is not there. Name a TREC run, or null for the dataset's own.")
+
+    def covering(self, queries: Collection[str]) -> str | None:
+        """Return the file that ranks the most of some queries; if none ranks any, ``BM25`` where that is named, else None."""
+        counts = {file: len(self.rows(file).table().queries & set(queries)) for file in self._files}
+        best = max(counts, key=lambda file: counts[file], default=None)
+        if best is not None and counts[best]:
+            return best
+        return BM25 if self._built else None
+
+    def rows(self, file: str) -> FileScoredDocs:
+        """Return the candidates that a file names."""
+        return FileScoredDocs(Path(file).expanduser(), bad=self._bad)

@@ -1,4 +1,4 @@
-"""What evaluate.py does with ranking files, without a ranker."""
+"""What an evaluation does with ranking files, without a ranker."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from rankdistil.commands.evaluate import _member, _unknown_training, _without_first_stage
 from rankdistil.data.collections.splits import Leak
 from rankdistil.report.comparison import Member
 from rankdistil.report.results import Result, Tied
 from rankdistil.runs.entries import Entry
+from rankdistil.stages.test import read_member, unknown_training, without_first_stage
 
 SETTINGS = OmegaConf.create({"data": {"depth": 2}})
 FIRST = Member("run.bm25.txt", Result("run.bm25.txt", {}, {}, {}), {"q1": ["a", "b"]})
@@ -29,7 +29,7 @@ def entry(tmp_path: Path):
 
 
 def test_the_first_stage_named_again_is_left_out_and_said(entry) -> None:
-    kept, told = _without_first_stage([entry("run.bm25.txt", "abc"), entry("run.other.txt", "ba")], FIRST, SETTINGS)
+    kept, told = without_first_stage([entry("run.bm25.txt", "abc"), entry("run.other.txt", "ba")], FIRST, SETTINGS)
     assert [one.row for one in kept] == ["run.other.txt"]
     assert told == [f"left out: {entry('run.bm25.txt', 'abc').path} is the first stage, whose row is run.bm25.txt already."]
 
@@ -38,21 +38,23 @@ def test_another_ranking_with_the_first_stage_s_name_is_refused(entry) -> None:
     with pytest.raises(
         ValueError, match=r"has the name of the first stage \(run\.bm25\.txt\), but ranks otherwise\. Rename one"
     ):
-        _without_first_stage([entry("run.bm25.txt", "ba")], FIRST, SETTINGS)
+        without_first_stage([entry("run.bm25.txt", "ba")], FIRST, SETTINGS)
 
 
 def test_a_ranking_file_whose_scores_are_all_equal_is_told_from_one_with_an_order(entry, tmp_path: Path) -> None:
-    task = SimpleNamespace(qrels={"q1": {"a": 1}}, name="toy")
-    data, settings = SimpleNamespace(task=lambda _: task), OmegaConf.merge(SETTINGS, {"data": {"test_relevance_level": 1}})
+    task, settings = (
+        SimpleNamespace(qrels={"q1": {"a": 1}}, name="toy"),
+        OmegaConf.merge(SETTINGS, {"data": {"test_relevance_level": 1}}),
+    )
     ordered = entry("run.ordered.txt", "ab")
     (tmp_path / "run.tied.txt").write_text("q1 Q0 a 1 3.5 tag\nq1 Q0 b 2 3.5 tag\n")
     tied = ordered._replace(path=str(tmp_path / "run.tied.txt"))
-    found = [_member(each, None, FIRST, data, settings).result.tied for each in (ordered, tied)]
+    found = [read_member(each, None, FIRST, task, settings, False).result.tied for each in (ordered, tied)]
     assert found == [Tied(0, 1), Tied(1, 1)]
 
 
 def test_rows_whose_training_nobody_knows_are_named() -> None:
     known = FIRST._replace(row="finetune 6l", result=FIRST.result._replace(leak=Leak(0, 3, [], 0)))
-    assert _unknown_training([known]) == []
+    assert unknown_training([known]) == []
     unknown = [FIRST._replace(row="export"), FIRST._replace(row="x.run", own_candidates=True)]
-    assert _unknown_training([known, *unknown]) == ["not known whether test queries were trained on: export."]
+    assert unknown_training([known, *unknown]) == ["not known whether test queries were trained on: export."]
