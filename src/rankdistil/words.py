@@ -23,7 +23,10 @@ from rankdistil.files import CHECKOUT, called
 
 SETTING = re.compile(r"(\+{0,2})([\w$][\w$./@-]*)=(.*)", re.DOTALL)
 PLAIN = re.compile(r"[\w./:%+@?*$\\ -]*", re.ASCII)  # a value that needs no quotes
-OPEN = {"train": ("trainer",), "evaluate": ("data", "trainer")}  # root config -> its sections that take keys without having them
+OPEN = {
+    "train": ("trainer",),
+    "evaluate": ("data", "trainer"),
+}  # root config -> its sections that take keys without having them
 
 
 def readable(words: Sequence[str], config_name: str, conf: Path) -> list[str]:

@@ -88,7 +88,9 @@ def test_a_loss_that_is_no_number_in_one_process_stops_both_with_one_message(tmp
     ended = train(tmp_path, "trainer=ddp_cpu", rank=1, at=LOSS, call=6, do="poison")
     assert ended.status == 1
     *_, told = ended.said.splitlines()
-    assert told.startswith("error: step 6 of 8: the gradient's norm is nan, the loss nan: stopped before the update"), ended.said
+    assert told.startswith("error: step 6 of 8: the gradient's norm is nan, the loss nan: stopped before the update"), (
+        ended.said
+    )
     assert ended.said.count("error: ") == 1
     assert f"The last finite checkpoint is {tmp_path / RUN}/checkpoints/" in ended.said
     for name in ("last", "best"):

@@ -316,3 +316,9 @@ def test_negatives_with_the_text_of_the_positive_and_the_sides_of_a_holdout_are_
     held_out = RankingDataModule(train, valid, Reader(collection()), encoder, SETTINGS, 0)
     sides = {"train": {"queries": 2, "answered": 2}, "valid": {"queries": 1, "answered": 1}}
     assert held_out.account()["holdout"] == {"level": 1, "sides": sides}
+
+
+@pytest.mark.fault("B9")
+def test_a_validation_without_any_candidate_is_refused_before_training(build):
+    with pytest.raises(ValueError, match=r"finds no candidate for any of the 3 queries of the validation: nothing would tell "):
+        build(files={"run": "9 Q0 b 1 2.0 tag\n"}).open()

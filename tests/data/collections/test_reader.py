@@ -199,7 +199,7 @@ def test_the_first_stage_is_named_after_what_ranked(collection):
 def test_the_tag_of_a_run_names_nothing(collection):
     run = "1 Q0 d 1 1.5 ../../x\n1 Q0 a 2 3.0 /etc/x\n"
     reader = Reader(collection(run=run))
-    assert reader.first_stage == collection().candidates
+    assert reader.first_stage == "run.txt"
     assert [hit.passage_id for hit in reader.candidates(10)["1"]] == ["a", "d"]
 
 
