@@ -320,5 +320,5 @@ def test_negatives_with_the_text_of_the_positive_and_the_sides_of_a_holdout_are_
 
 @pytest.mark.fault("B9")
 def test_a_validation_without_any_candidate_is_refused_before_training(build):
-    with pytest.raises(ValueError, match=r"finds no candidate for any of the 3 queries of the validation: nothing would tell "):
+    with pytest.raises(ValueError, match=r"finds no candidate for any of the 3 validation queries: nothing would tell "):
         build(files={"run": "9 Q0 b 1 2.0 tag\n"}).open()

@@ -105,7 +105,7 @@ class RankingDataModule(StreamDataModule):
         if not len(self._rows("valid")):
             task = self.task("valid")
             raise ValueError(
-                f"{task.name}: {task.first_stage} finds no candidate for any of the {len(task.qrels)} queries of the validation: "
+                f"{task.name}: {task.first_stage} finds no candidate for any of the {len(task.qrels)} validation queries: "
                 "nothing would tell which checkpoint is the best. Do queries and passages belong together, and is "
                 "data.language theirs? Or name a TREC run that ranks them: data.candidates=<file>."
             )
