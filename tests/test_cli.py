@@ -18,6 +18,7 @@ from support import REPOSITORY
 from rankdistil import cli
 
 
+@pytest.mark.fault("A12")
 def test_a_job_that_failed_in_another_process_is_named_at_the_end_and_the_command_exits_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,6 +75,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.fault("C8")
 def test_a_full_disk_is_named_with_what_needs_how_much_and_what_is_free(tmp_path: Path) -> None:
     """A disk of a megabyte, which only this process sees."""
     inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
@@ -127,6 +129,7 @@ print(json.dumps([told, sorted(os.listdir(folder))]))
 """
 
 
+@pytest.mark.fault("C8")
 def test_what_torch_and_others_make_of_a_file_that_is_too_large_is_told_as_what_it_is(tmp_path: Path) -> None:
     done = command("-c", LIMITED, str(tmp_path))
     told, files = json.loads(done.stdout)

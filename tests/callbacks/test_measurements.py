@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,7 @@ def test_each_query_has_its_topic_where_topics_are_known_and_what_a_random_order
     assert [row["random_order"]["nDCG@10"] for row in rows] == pytest.approx(expected)
 
 
+@pytest.mark.fault("F2")
 def test_a_ranker_whose_head_has_no_weight_ties_every_query(
     tmp_path: Path, tiny_ranker: CrossEncoder, batch: PairBatch
 ) -> None:
@@ -87,6 +89,7 @@ def test_a_ranker_whose_head_has_no_weight_ties_every_query(
     assert tied_queries(read) == 2
 
 
+@pytest.mark.fault("F6")
 def test_batches_pairs_seen_twice_and_their_order_change_nothing(tmp_path: Path) -> None:
     rows = [("q1", "a", 0.5), ("q1", "b", 0.25), ("q2", "c", 1.0)]
     (tmp_path / "x").mkdir()
@@ -97,6 +100,7 @@ def test_batches_pairs_seen_twice_and_their_order_change_nothing(tmp_path: Path)
     assert (tmp_path / "x/test.run").read_text() == (tmp_path / "y/test.run").read_text()
 
 
+@pytest.mark.fault("F4")
 def test_a_score_that_is_no_number_is_refused_by_query_and_passage_and_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^query q1, passage a: the score is nan"):
         measured(tmp_path, scored(("q1", "a", float("nan"))))
@@ -130,6 +134,7 @@ def test_every_step_has_its_own_randomness_whatever_ran_before() -> None:
     assert len(set(draws(0))) == 3
 
 
+@pytest.mark.fault("C8")
 def test_a_save_that_fails_leaves_the_old_checkpoint_and_no_other_file(tmp_path: Path) -> None:
     io, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
     io.save_checkpoint({"step": 1}, path)
@@ -139,6 +144,16 @@ def test_a_save_that_fails_leaves_the_old_checkpoint_and_no_other_file(tmp_path:
     assert io.load_checkpoint(path) == {"step": 1}
 
 
+@pytest.mark.fault("C8")
+def test_a_checkpoint_is_never_in_the_system_s_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may lie on another disk: moving it from there would be copying, and a kill would leave half of it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(shutil, "move", lambda *_: pytest.fail("moved"))
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.fault("G1")
 def test_a_hostile_checkpoint_is_refused_and_not_executed(tmp_path: Path) -> None:
     class Hostile:
         def __reduce__(self) -> tuple:

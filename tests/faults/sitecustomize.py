@@ -4,6 +4,7 @@ The environment's FAULT holds JSON: ``rank``, ``at`` (module:class.method), ``ca
 ``mark`` is a file that is touched when it happens.
 """
 
+import errno
 import importlib
 import json
 import os
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 LONG_S = 120.0
+LITTLE_BYTES = 16_000_000  # less than an optimiser's state
 SMALL_BYTES = 1_000_000  # less than a checkpoint, more than anything else
 
 
@@ -31,6 +33,13 @@ def act(do: str) -> None:
     kind, _, what = do.partition(" ")
     if kind == "raise":
         raise ValueError(f"a fault in rank {os.environ.get('RANK', '0')}")
+    if kind == "eio":
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    if kind == "clock":
+        jump(float(what))
+    if kind == "memory":  # from now on, hardly more
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + LITTLE_BYTES, taken + LITTLE_BYTES))
     if kind == "exit":
         os._exit(int(what))
     if kind == "sleep":
@@ -43,6 +52,17 @@ def act(do: str) -> None:
             os.kill(os.getpid(), getattr(signal, what))
     if kind == "twice":
         ask_twice(getattr(signal, what))
+
+
+def poisoned(value: object) -> object:
+    """Make a stage's loss NaN."""
+    return value._replace(total=value.total * float("nan"))
+
+
+def jump(seconds: float) -> None:
+    """Set the clock, as Python tells it, by so many seconds."""
+    plain, plain_ns = time.time, time.time_ns
+    time.time, time.time_ns = lambda: plain() + seconds, lambda: plain_ns() + int(seconds * 1e9)
 
 
 def patch(at: str, call: int, do: str, mark: str) -> None:
@@ -59,6 +79,8 @@ def patch(at: str, call: int, do: str, mark: str) -> None:
         if len(calls) == call:
             Path(mark).touch()
             act(do)
+            if do == "poison":
+                return poisoned(plain(*arguments, **named))
         return plain(*arguments, **named)
 
     setattr(holder, method, wrapped)

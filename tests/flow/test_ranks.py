@@ -22,6 +22,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs
 
 
+@pytest.mark.fault("E1", "E2", "E3")
 def test_whatever_happens_to_a_rank_all_end_and_the_run_goes_on_as_if_nothing_had_been(whole: Path, tmp_path: Path) -> None:
     ended = train(tmp_path, *TWO, rank=1, at=STEP, call=2, do="signal SIGTERM")
     assert ended.status == 143
@@ -56,6 +57,7 @@ def test_whatever_happens_to_a_rank_all_end_and_the_run_goes_on_as_if_nothing_ha
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.fault("E3", "E6")
 def test_a_signal_to_all_processes_at_once_stops_them_once(tmp_path: Path) -> None:
     """As a batch system sends it, loaders included; the checkpoint of two processes is then refused by one, and by three."""
     six = "data.batch_size=6"  # which one, two and three processes can share

@@ -39,6 +39,7 @@ def test_without_resume_the_killed_run_is_refused_with_the_fix(killed: Path) -> 
     assert "Add resume=true to continue it, or remove the folder to start again." in done.stderr
 
 
+@pytest.mark.fault("C9")
 def test_a_damaged_checkpoint_is_told_with_the_one_to_go_on_from_and_nothing_is_changed(killed: Path) -> None:
     last, best = (killed / RUN / f"checkpoints/{name}.ckpt" for name in ("last", "best"))
     whole, record = last.read_bytes(), (killed / RUN / "run.json").read_bytes()
@@ -63,6 +64,7 @@ def flip(file: Path) -> None:
         held.write(bytes([byte ^ 1]))
 
 
+@pytest.mark.fault("C9")
 def test_a_damaged_best_checkpoint_is_told_before_the_run_goes_on(killed: Path) -> None:
     best, record = killed / RUN / "checkpoints/best.ckpt", (killed / RUN / "run.json").read_bytes()
     flip(best)
@@ -74,6 +76,18 @@ def test_a_damaged_best_checkpoint_is_told_before_the_run_goes_on(killed: Path) 
     assert (killed / RUN / "run.json").read_bytes() == record
 
 
+@pytest.mark.fault("A10")
+def test_other_settings_are_not_resumed_and_each_is_named(killed: Path) -> None:
+    record = (killed / RUN / "run.json").read_bytes()
+    done = command(*train(killed, "resume=true", "stage.lr=0.5", "data.batch_size=4", "seed=99", "run_name=seed0"))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {killed / RUN} "), done.stderr
+    for changed in ("\n  data.batch_size: 2 -> 4\n", "\n  seed: 0 -> 99\n", " -> 0.5\n"):
+        assert changed in done.stderr
+    assert (killed / RUN / "run.json").read_bytes() == record
+
+
+@pytest.mark.fault("A8")
 def test_where_nothing_was_begun_there_is_nothing_to_resume(killed: Path, tmp_path: Path) -> None:
     shutil.copytree(killed, tmp_path, dirs_exist_ok=True)  # beside a run that could go on
     done = command(*train(tmp_path, "resume=true", "run_name=sed0"))

@@ -83,6 +83,7 @@ def test_weights_of_another_shape_are_refused(folder):
         load_ranker(str(folder))
 
 
+@pytest.mark.fault("G6")
 def test_a_folder_with_pickled_weights_only_is_refused(folder):
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
@@ -90,6 +91,7 @@ def test_a_folder_with_pickled_weights_only_is_refused(folder):
         load_ranker(str(folder))
 
 
+@pytest.mark.fault("G6")
 def test_a_checkpoint_that_brings_code_is_refused(folder):
     _edit_config(folder, auto_map={"AutoModel": "evil.Model"})
     with pytest.raises(ValueError, match=r"config\.json asks for code of its own \(auto_map\)"):
@@ -111,8 +113,11 @@ def test_a_deberta_is_refused_with_the_way_to_learn_from_its_scores(folder):
     assert str(caught.value).endswith(f". A DeBERTa gives scores to learn from: {way}")
 
 
+@pytest.mark.fault("G6")
 def test_how_a_checkpoint_asks_to_be_computed_is_left_out(folder, tiny_ranker):
     _edit_config(folder, attn_implementation="some/kernel", _attn_implementation="flash_attention_2")
+    _edit_config(folder, _attn_implementation_internal="some/kernel")
+    (folder / "chat_template.jinja").write_text("{{ 1 / 0 }}")
     loaded = load_ranker(str(folder))
     assert loaded.config._attn_implementation == tiny_ranker.config._attn_implementation
     assert torch.equal(loaded(*INPUTS).logits, tiny_ranker(*INPUTS).logits)
@@ -170,6 +175,7 @@ def test_a_folder_without_config_is_no_checkpoint(tmp_path):
         read_config(str(tmp_path))
 
 
+@pytest.mark.fault("H4")
 def test_a_language_model_is_no_ranker_and_the_way_to_one_is_named():
     with pytest.raises(ValueError) as caught:
         load_ranker(MINILM)

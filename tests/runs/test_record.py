@@ -58,6 +58,7 @@ def test_a_stopped_run_is_to_resume_only_if_it_left_a_checkpoint(tmp_path: Path)
     assert state(tmp_path, SETTINGS).name == "to resume"
 
 
+@pytest.mark.fault("A10")
 def test_other_settings_are_refused_with_each_difference(tmp_path: Path) -> None:
     record(tmp_path, "finished")
     with pytest.raises(ValueError) as caught:

@@ -67,6 +67,7 @@ def test_an_epoch_reads_every_triple_and_maps_none(tmp_path):
     assert len(pickle.dumps(groups)) < 1000, "a loader process gets their path"
 
 
+@pytest.mark.fault("D6")
 def test_every_way_to_start_a_loader_process_gives_the_same_batches(stream):
     """Processes that are forked share the files, all others are sent the stream, and open them again by their paths."""
     expected = list(islice(stream, 24))  # two epochs and more

@@ -321,6 +321,7 @@ def test_files_packed_one_behind_the_other_are_one_file(tmp_path: Path, kind: st
 
 @pytest.mark.parametrize("packed", [".gz", ".zst"])
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.9999])
+@pytest.mark.fault("B14")
 def test_a_file_that_was_cut_off_is_named_with_what_to_do(tmp_path: Path, packed: str, share: float) -> None:
     path, whole = tmp_path / f"some.tsv{packed}", pack(packed, b"".join(LINES))
     path.write_bytes(whole[: int(share * len(whole))])

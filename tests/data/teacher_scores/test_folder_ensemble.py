@@ -97,6 +97,7 @@ def test_a_member_without_the_score_of_a_pair_is_named(member) -> None:
         mean_on_one_scale(members, PAIRS)
 
 
+@pytest.mark.fault("D3")
 def test_a_teacher_that_scores_all_pairs_alike_is_refused_before_training(member) -> None:
     alike = member(dict.fromkeys(TRAINED, 0.1) | FURTHER, "teacher.scores=other")
     with pytest.raises(ValueError) as caught:

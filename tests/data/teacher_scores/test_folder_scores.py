@@ -92,6 +92,7 @@ def test_a_pair_without_a_score_is_named(folder, texts):
     ("key", "value"),
     [("teacher", "other"), ("tokenizer", "u"), ("max_length", 99), ("dtype", "bfloat16")],
 )
+@pytest.mark.fault("B12")
 def test_scores_made_with_other_settings_are_refused_with_the_difference(folder, texts, key, value):
     place = folder()
     with pytest.raises(ValueError) as caught:
@@ -113,6 +114,7 @@ def test_scores_belong_to_the_texts_and_not_to_where_they_lie(collection, tmp_pa
     assert all(text.startswith("rankdistil/almanac/train ") for text in embedded.values())
 
 
+@pytest.mark.fault("B12")
 def test_scores_of_other_texts_under_the_same_ids_are_refused(collection, folder, texts):
     place = folder()
     header = json.loads((place / "scores.json").read_text())
@@ -125,6 +127,7 @@ def test_scores_of_other_texts_under_the_same_ids_are_refused(collection, folder
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.fault("B10")
 def test_a_score_that_is_not_finite_is_named_before_training(folder, texts, bad):
     place = folder([*PAIRS[:3], ("q7", "p7", bad)])
     with pytest.raises(
@@ -133,6 +136,7 @@ def test_a_score_that_is_not_finite_is_named_before_training(folder, texts, bad)
         load_scores(place, texts, {})
 
 
+@pytest.mark.fault("B11")
 def test_a_missing_a_short_and_a_cut_shard_are_refused(folder, texts):
     place = folder()
     shard = place / shard_name(0)

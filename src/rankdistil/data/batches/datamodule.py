@@ -92,13 +92,23 @@ class RankingDataModule(StreamDataModule):
         return {split: reader and reader.label for split, reader in readers.items()}
 
     def open(self) -> None:
-        """Read everything that training needs, so that bad data are answered before the first step."""
+        """Read everything that training needs, so that bad data are answered before the first step.
+
+        Raises:
+            ValueError: if nothing of the validation can be ranked: it would save no checkpoint, and choose none.
+        """
         texts, source = self.open_training()
         if self.settings.max_tokens is not None:
             first = next(cut_windows(source.epoch(self._seed, 0), WINDOW * self._size.groups))
             lengths = np.minimum(longest_pairs(*texts, first), self.encoder.room)  # as they are cut
             self._larger = self._size.larger(lengths, first.shape[1] - 1, "groups")
-        self._rows("valid")
+        if not len(self._rows("valid")):
+            task = self.task("valid")
+            raise ValueError(
+                f"{task.name}: {task.first_stage} finds no candidate for any of the {len(task.qrels)} validation queries: "
+                "nothing would tell which checkpoint is the best. Do queries and passages belong together, and is "
+                "data.language theirs? Or name a TREC run that ranks them: data.candidates=<file>."
+            )
         self.open_test()
 
     def open_test(self) -> None:
