@@ -45,7 +45,7 @@ lock:
 # Known vulnerabilities of what is locked. It asks an advisory service, which needs a network that .ci/run may not have.
 audit:
 	test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet 'pip-audit>=2.9,<3'; }
-	$(VENV)/audit/bin/pip-audit --require-hashes --disable-pip --requirement requirements.lock
+	$(VENV)/audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
 
 $(VENV)/.installed: pyproject.toml
 	@echo "setting up $(VENV): PyTorch and its companions, a few minutes"
