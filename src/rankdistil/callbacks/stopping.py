@@ -102,8 +102,12 @@ class SaveLast(OwnSignals):
         self._saved = time.monotonic()
 
     def on_validation_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Find out how many batches every rank has: no more often can they ask each other."""
+        """Find out how many batches every rank has: no more often can they ask each other.
+
+        One that is repeated has begun twice and ends once. Lightning counts, and would run an empty one at the next resume.
+        """
         if not trainer.sanity_checking:
+            trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.reset_on_restart()
             self._batches = reduced(int(sum(trainer.num_val_batches)), "MIN")
 
     def on_validation_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, index: int, *_: Any) -> None:
