@@ -49,6 +49,7 @@ def test_a_signal_that_comes_while_the_ranks_agree_is_not_lost(monkeypatch: pyte
     monkeypatch.setattr(stopping, "reduced", busy)
     trainer = SimpleNamespace(global_step=1, val_check_batch=4, fit_loop=SimpleNamespace(total_batch_idx=0))
     trainer.save_checkpoint, trainer.is_global_zero = lambda file: None, False
+    trainer._logger_connector = SimpleNamespace(update_train_step_metrics=lambda: None)
 
     def steps() -> None:
         with stop.listening():

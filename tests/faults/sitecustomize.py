@@ -1,7 +1,7 @@
 """A fault inside of a run that is started as users start it: Python imports this file where PYTHONPATH names its folder.
 
-The environment's FAULT holds JSON: ``rank``, ``at`` (module:class.method), ``call`` (which one, from 1) and ``do``;
-``mark`` is a file that is touched when it happens.
+The environment's FAULT holds JSON: ``rank``, ``at`` (module:class.method), ``call`` (which one, from 1), ``do``, and ``behind``
+if it happens as the method has ended; ``mark`` is a file that is touched when it happens.
 """
 
 import errno
@@ -28,6 +28,17 @@ def ask_twice(signum: int) -> None:
     time.sleep(LONG_S)
 
 
+def kill_rank(number: str) -> None:
+    """Kill another rank of this process's group."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            status, environment = (process / "status").read_text(), (process / "environ").read_bytes().split(b"\0")
+        except OSError:  # another user's, or it has just ended
+            continue
+        if f"\nPPid:\t{os.getppid()}\n" in status and f"RANK={number}".encode() in environment:
+            os.kill(int(process.name), signal.SIGKILL)
+
+
 def act(do: str) -> None:
     """Do what is asked."""
     kind, _, what = do.partition(" ")
@@ -50,6 +61,8 @@ def act(do: str) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_BYTES, SMALL_BYTES))
         if what:
             os.kill(os.getpid(), getattr(signal, what))
+    if kind == "lose":
+        kill_rank(what)
     if kind == "twice":
         ask_twice(getattr(signal, what))
 
@@ -65,7 +78,7 @@ def jump(seconds: float) -> None:
     time.time, time.time_ns = lambda: plain() + seconds, lambda: plain_ns() + int(seconds * 1e9)
 
 
-def patch(at: str, call: int, do: str, mark: str) -> None:
+def patch(at: str, call: int, do: str, mark: str, behind: bool = False) -> None:
     """Wait until the module is imported, and wrap the method; the module's last line is behind its class."""
     module, _, name = at.partition(":")
     owner, _, method = name.rpartition(".")
@@ -76,12 +89,14 @@ def patch(at: str, call: int, do: str, mark: str) -> None:
 
     def wrapped(*arguments: object, **named: object) -> object:
         calls.append(None)
-        if len(calls) == call:
+        now = len(calls) == call
+        returned = plain(*arguments, **named) if behind else None
+        if now:
             Path(mark).touch()
             act(do)
             if do == "poison":
                 return poisoned(plain(*arguments, **named))
-        return plain(*arguments, **named)
+        return returned if behind else plain(*arguments, **named)
 
     setattr(holder, method, wrapped)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands import command, start
+from faulty import logged
 
 TRAIN = ["train.py", "+experiment=finetune_6l", "student=2l", "scale=smoke"]
 LONGER = ["stage.steps=24", "stage.validations=8"]
@@ -123,6 +124,7 @@ def test_a_killed_run_that_was_moved_ends_with_the_files_of_one_that_was_left_al
     assert all(torch.equal(value, resumed["state_dict"][key]) for key, value in other["state_dict"].items())
     for name in ("export/model.safetensors", "export/tokenizer.json", "valid.run", "test.run", "metrics.json"):
         assert (moved / RUN / name).read_bytes() == (whole / RUN / name).read_bytes(), name
+    assert logged(moved / RUN) == logged(whole / RUN)
 
 
 def test_a_finished_run_s_export_that_was_changed_is_told_wherever_it_is_named(whole: Path, tmp_path: Path) -> None:

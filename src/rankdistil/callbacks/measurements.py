@@ -72,7 +72,7 @@ class RankingMetrics(L.Callback):
     ) -> None:
         self._folder, self._level, self._tag, self._teacher, self._leak = folder, relevance_level, tag, teacher, leak
         self._scored: list[ScoredPairs] = []
-        self._compared, self._best = False, -1.0
+        self._best = -1.0  # until a validation has ended
 
     def state_dict(self) -> dict[str, float]:
         """Return the highest ``val/choice``."""
@@ -103,9 +103,8 @@ class RankingMetrics(L.Callback):
         task, ranking = trainer.datamodule.task("valid"), ranked(scores)
         tied, values = tied_queries(scores), means(per_query(ranking, task.qrels, self._level))
         values |= {"tied_queries": float(tied), CHOICE: 0.0 if is_collapsed(tied, with_choice(scores)) else values[MAIN]}
-        if not self._compared:
+        if self._best < 0:
             values |= self._beside(task, teacher)
-            self._compared = True
         if teacher:
             orders = [passage_ids(side) for side in (ranking, teacher)]
             values |= {"teacher_tau": kendall_tau(*orders), "teacher_top1": overlap(*orders, depth=1)}

@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,13 @@ from rankdistil.processes.group import reduced
 from rankdistil.processes.ranks import lost_peer
 from rankdistil.processes.stopping import Stopped, drop_closed_outputs, taken
 
+VALIDATION = "epoch_loop.val_loop.batch_progress"  # where a checkpoint tells how far a validation is
 AGAIN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}  # of a validation: begun, and nothing done
+
+
+def repeats_validation(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a run that goes on from a checkpoint begins with the validation that was broken off."""
+    return checkpoint["loops"]["fit_loop"][VALIDATION]["current"] == AGAIN
 
 
 class OwnSignals(L.Callback):
@@ -85,6 +91,7 @@ class SaveLast(OwnSignals):
         if (trainer.fit_loop.total_batch_idx + 1) % trainer.val_check_batch == 0:
             return
         if self._signum:
+            trainer._logger_connector.update_train_step_metrics()  # this step's, which Lightning would log behind this hook
             self._save(trainer)
         if due:
             trainer.save_checkpoint(self._last)
@@ -95,8 +102,12 @@ class SaveLast(OwnSignals):
         self._saved = time.monotonic()
 
     def on_validation_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Find out how many batches every rank has: no more often can they ask each other."""
+        """Find out how many batches every rank has: no more often can they ask each other.
+
+        One that is repeated has begun twice and ends once. Lightning counts, and would run an empty one at the next resume.
+        """
         if not trainer.sanity_checking:
+            trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.reset_on_restart()
             self._batches = reduced(int(sum(trainer.num_val_batches)), "MIN")
 
     def on_validation_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, index: int, *_: Any) -> None:
@@ -110,7 +121,7 @@ class SaveLast(OwnSignals):
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note that the validation has to be repeated."""
         if self._repeat:
-            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            progress = checkpoint["loops"]["fit_loop"][VALIDATION]
             progress |= {"total": dict(AGAIN), "current": dict(AGAIN), "is_last_batch": False}
 
     def _remember(self, signum: int) -> None:
