@@ -20,6 +20,16 @@ VALIDATION = "epoch_loop.val_loop.batch_progress"  # where a checkpoint tells ho
 AGAIN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}  # of a validation: begun, and nothing done
 
 
+def _log_step(trainer: L.Trainer) -> None:
+    """Log a step's metrics, as Lightning would behind its last hook."""
+    if trainer.global_step % trainer.log_every_n_steps:
+        return
+    found = {key: float(value) for key, value in trainer.logged_metrics.items() if key.startswith("train/")}
+    for logger in trainer.loggers:
+        logger.log_metrics(found | {"epoch": trainer.current_epoch}, step=trainer.global_step - 1)
+        logger.save()
+
+
 def repeats_validation(checkpoint: Mapping[str, Any]) -> bool:
     """Whether a run that goes on from a checkpoint begins with the validation that was broken off."""
     return checkpoint["loops"]["fit_loop"][VALIDATION]["current"] == AGAIN
@@ -91,7 +101,7 @@ class SaveLast(OwnSignals):
         if (trainer.fit_loop.total_batch_idx + 1) % trainer.val_check_batch == 0:
             return
         if self._signum:
-            trainer._logger_connector.update_train_step_metrics()  # this step's, which Lightning would log behind this hook
+            _log_step(trainer)
             self._save(trainer)
         if due:
             trainer.save_checkpoint(self._last)
