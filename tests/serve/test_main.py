@@ -25,6 +25,7 @@ def test_an_export_is_enough() -> None:
     assert found == {
         "export": "export", "host": "127.0.0.1", "port": 8000, "dtype": "auto", "backend": "torch", "max_length": None,
         "workers": None, "max_queue": 10_000, "max_documents": 1000, "max_characters": 100_000, "max_body": 16, "drain": 30,
+        "windows": None,
     }  # fmt: skip
 
 

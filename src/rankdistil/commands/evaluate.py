@@ -96,6 +96,7 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     entries, notes = find_entries(plain(cfg.models) if isinstance(cfg.models, ListConfig) else [str(cfg.models)])
     screen = console()
     print_plain(screen, notes)
+    entries = [each for entry in entries for each in _in_windows(cfg, entry)]
     settings = _test_settings(cfg, entries)
     run_data.fetch_data(settings, train=False)
     data = run_data.build_data(settings, *_tokens(entries), cfg.seed, train=False)
@@ -107,9 +108,11 @@ def _evaluate(cfg: DictConfig, out: Path) -> None:
     print_plain(screen, told)
     notes += told
     teacher, baseline = _against(cfg, entries, first_stage.row)
-    members = [_member(entry, _tested(cfg, entry, settings, out), first_stage, data, settings) for entry in entries]
-    members, unfitted = _fitted(members, entries, cfg.precision, is_ordered(data.task("test").candidates))
-    told = [*_unknown_training(members), *unfitted]
+    read = [_settings_of(cfg, entry, settings) for entry in entries]
+    tested = [_tested(cfg, entry, own, out) for entry, own in zip(entries, read, strict=True)]
+    members = [_member(entry, test, first_stage, data, settings) for entry, test in zip(entries, tested, strict=True)]
+    members, unfitted = _fitted(members, entries, read, cfg.precision, is_ordered(data.task("test").candidates))
+    told = [*_told_windows(entries, read), *_unknown_training(members), *unfitted]
     print_plain(screen, told)
     notes += told
     rows = compare([first_stage, *members], teacher, baseline, seed=cfg.seed)
@@ -190,6 +193,30 @@ def _tokens(entries: Sequence[Entry]) -> tuple[Any, int]:
     return load_tokenizer(source), max_positions(read_config(source))
 
 
+def _in_windows(cfg: DictConfig, entry: Entry) -> list[Entry]:
+    """Give a ranker a row for each of the command's ``windows``; a ranking file is what it is."""
+    if cfg.windows is None or entry.kind == "ranking":
+        return [entry]
+    return [entry.read_in(name) for name in cfg.windows]
+
+
+def _settings_of(cfg: DictConfig, entry: Entry, settings: DictConfig) -> DictConfig:
+    """Return what an entry is tested with: in a row for the command's ``windows``, those."""
+    if entry.windows is None:
+        return settings
+    return OmegaConf.create({"data": plain(settings.data) | {"windows": plain(cfg.windows[entry.windows])}})
+
+
+def _told_windows(entries: Sequence[Entry], read: Sequence[DictConfig]) -> list[str]:
+    """Say of each row how documents are read, unless all are cut."""
+    found = {
+        entry.row: run_data.read_windows(own.data) for entry, own in zip(entries, read, strict=True) if entry.kind != "ranking"
+    }
+    if not any(found.values()):
+        return []
+    return [f"{row}: a longer document is {f'read in {own.told()}' if own else 'cut'}." for row, own in found.items()]
+
+
 def _default() -> DictConfig:
     return hydra.compose("train", overrides=["stage=teacher"])
 
@@ -220,7 +247,8 @@ def _time(
     if timing is None or not chosen:
         return None
     rankers = {
-        row: Timed(entry.export, run_data.build_encoder(settings.data, *_tokens([entry]))) for row, entry in chosen.items()
+        row: Timed(entry.export, run_data.build_encoder(_settings_of(cfg, entry, settings).data, *_tokens([entry])))
+        for row, entry in chosen.items()
     }
     print_plain(
         console(), [f"timing {len(rankers)} rankers side by side, {timing.queries} queries, for about {timing.seconds:.0f} s"]
@@ -292,14 +320,15 @@ def _member(entry: Entry, folder: Path | None, first_stage: Member, data: Rankin
 
 
 def _fitted(
-    members: Sequence[Member], entries: Sequence[Entry], wished: float, ordered: bool
+    members: Sequence[Member], entries: Sequence[Entry], read: Sequence[DictConfig], wished: float, ordered: bool
 ) -> tuple[list[Member], list[str]]:
     """Add what is fitted to each ranker's scores on its run's validation; and say why, where that can't be."""
     opened: dict[str, RankingDataModule] = {}
     found, told = [], {}
-    for member, entry in zip(members, entries, strict=True):
+    for member, entry, settings in zip(members, entries, read, strict=True):
         if entry.kind == "run":
             try:
+                _require_validated(entry, settings)
                 valid, _ = stage_test.read_validation(entry.run, opened)
             except (FileNotFoundError, ValueError) as error:
                 told[f"no fusion and no probability of {member.row}: {error}"] = None
@@ -308,6 +337,18 @@ def _fitted(
                 member = member._replace(fitted=fit(valid, wished, fusions))
         found.append(member)
     return found, [*told]
+
+
+def _require_validated(entry: Entry, settings: DictConfig) -> None:
+    """See that a run was validated with the windows that it is tested with.
+
+    Raises:
+        ValueError: if it wasn't: its scores there say nothing of those here.
+    """
+    own, now = map(run_data.read_windows, (OmegaConf.load(entry.run / ".hydra" / "config.yaml").data, settings.data))
+    if own != now:
+        told = [f"read in {one.told()}" if one else "cut" for one in (own, now)]
+        raise ValueError(f"in its validation documents were {told[0]}, and here they are {told[1]}.")
 
 
 def _unknown_training(members: Sequence[Member]) -> list[str]:

@@ -40,7 +40,7 @@ from rankdistil.stages import data as run_data
 TEST_FILES = ("metrics.json", "per_query.jsonl", "test.run", "latency.json")
 START = "start"  # folder of what a run started from: its export until it is tested, then its test
 
-UNRANKED = ("batch", "eval", "max", "negatives", "test", "workers")  # keys of data that decide no candidates, by word
+UNRANKED = ("batch", "eval", "max", "negatives", "test", "windows", "workers")  # data keys that decide no candidates, by word
 
 Splits = Sequence[tuple[DictConfig, RankingDataModule]]
 """The settings of ``data`` for each test split, and its data."""
@@ -246,7 +246,7 @@ def score_export(
     rankers = {"ranker": export} | ({"teacher": teacher} if teacher else {})
     leak = find_leak(Path(export).parent, data.asked("test"))
     callbacks = [
-        RankingMetrics(folder, relevance_level, tag="_".join(label.split()), leak=leak),
+        RankingMetrics(folder, relevance_level, tag="_".join(label.split()), leak=leak, windows=data.settings.windows),
         *([InferenceTime(folder, rankers, timing, origin())] if timing else []),
         ProgressReport(label),
     ]
