@@ -20,6 +20,13 @@ from rankdistil.serve.__main__ import _listen, main, name_of, settings_of, usabl
 BODY = json.dumps({"query": "bees", "documents": ["wings"]}).encode()
 
 
+def test_windows_are_json_or_none() -> None:
+    assert settings_of(["export", "--windows", "none"]).windows is False
+    assert settings_of(["export", "--windows", '{"stride": 4, "most": 9}']).windows["most"] == 9
+    with pytest.raises(ValueError, match=r"^--windows is 'some'; expected none, or JSON such as "):
+        settings_of(["export", "--windows", "some"])
+
+
 def test_an_export_is_enough() -> None:
     found = vars(settings_of(["export"]))
     assert found == {
