@@ -11,6 +11,7 @@ from rankdistil import Reranker
 from rankdistil.metrics.ranking import read_run
 
 FAST = "callbacks.inference_time=null"
+SMALL = ["data.train_on=sampled", "data.test_queries=6", "data.valid_queries=4", "data.depth=8", "data.valid_depth=4", FAST]
 WINDOWS = {"stride": 24, "most": 8, "size": 40}
 WORDS = "data.windows={stride: 24, most: 8, size: 40}"
 
@@ -27,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> tuple[subprocess.CompletedProcess[str], Path]:
     """Distil a student from its teacher, both with windows, at the smallest scale."""
-    words = ["+experiment=smoke", "data=files", f"data.root={folder / 'data'}", "data.train_on=sampled", WORDS, FAST]
+    words = ["+experiment=smoke", "data=files", f"data.root={folder / 'data'}", WORDS, *SMALL]
     done = command("train.py", *words, f"paths.runs={folder / 'runs'}", cwd=folder)
     assert done.returncode == 0, done.stderr
     return done, folder / "runs/smoke/2l/seed0"
@@ -61,7 +62,7 @@ def test_the_reranker_gives_the_scores_of_the_test(trained, folder: Path) -> Non
 
 
 def test_a_finished_run_with_other_windows_is_another_run(trained, folder: Path) -> None:
-    words = ["+experiment=smoke", "data=files", f"data.root={folder / 'data'}", "data.train_on=sampled", FAST]
+    words = ["+experiment=smoke", "data=files", f"data.root={folder / 'data'}", *SMALL]
     done = command("train.py", *words, f"paths.runs={folder / 'runs'}", cwd=folder)
     assert done.returncode == 1
     assert "data.windows.stride: 24 -> (absent)" in done.stderr

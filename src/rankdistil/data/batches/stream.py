@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
@@ -28,7 +28,6 @@ from rankdistil.data.teacher_scores.folder import TeacherScores
 from rankdistil.data.windows import RICHEST, draws
 from rankdistil.processes.stopping import STOPPING
 
-Item = TypeVar("Item")
 Asked = tuple[Rows, NDArray[np.int64] | None]
 """Groups of a query and its passages, (N, 1 + K), and which window of each passage is read, (N, K); None without windows."""
 WINDOW = 64  # batches that are grouped by length together
