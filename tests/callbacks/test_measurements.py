@@ -18,6 +18,7 @@ from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.steps import StreamPosition
 from rankdistil.data.batches.datamodule import RerankingTask
 from rankdistil.data.records import Candidate, PairBatch, Ranking, ScoredPairs
+from rankdistil.data.windows import Windows
 from rankdistil.metrics.ranking import read_run, tied_queries
 from rankdistil.models.bert import CrossEncoder
 
@@ -36,8 +37,10 @@ def trainer(task: RerankingTask = TASK) -> SimpleNamespace:
     )
 
 
-def measured(folder: Path, *batches: ScoredPairs, task: RerankingTask = TASK) -> dict:
-    callback, around = RankingMetrics(folder, 1, "toy"), trainer(task)
+def measured(
+    folder: Path, *batches: ScoredPairs, task: RerankingTask = TASK, windows: Windows | None = None
+) -> dict:  # fmt: skip
+    callback, around = RankingMetrics(folder, 1, "toy", windows=windows), trainer(task)
     callback.on_test_start(around, None)
     for batch in batches:
         callback.on_test_batch_end(around, None, batch, None, 0)
@@ -56,6 +59,23 @@ def test_metrics_are_those_of_the_new_order_beside_those_of_the_first_stage(tmp_
     assert told["first_stage"]["RR@10"] == pytest.approx((1 / 2 + 1 + 0) / 3)
     assert told["first_stage_name"] == "toy.run"
     assert (told["queries"], told["pairs"], told["queries_without_candidates"]) == (3, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"), [({}, {"a": 3.0, "b": 2.5, "c": -1.0}), ({"aggregate": "mean"}, {"a": 1.0, "b": 2.0, "c": -1.0})]
+)
+def test_windows_of_a_document_are_united_wherever_they_were_scored_and_duplicates_count_once(
+    tmp_path: Path, settings: dict, expected: dict
+) -> None:
+    rows = [("q1", "a", 0, 3.0), ("q1", "b", 1, 1.5), ("q1", "a", 1, -1.0), ("q2", "c", 0, -1.0), ("q1", "b", 0, 2.5)]
+    batches = []
+    for some in (rows[:2], rows[2:], rows[:1]):
+        queries, passages, numbers, scores = zip(*some, strict=True)
+        batches.append(ScoredPairs(queries, passages, torch.tensor(scores), windows=numbers))
+    told = measured(tmp_path, *batches, windows=Windows(4, 9, **settings))
+    found = read_run(tmp_path / "test.run")
+    assert {hit.passage_id: hit.score for row in found.values() for hit in row} == expected
+    assert told["pairs"] == 3
 
 
 def test_the_run_file_and_the_lines_per_query_are_complete(tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ SMOKE = "+experiment=smoke"
         ("+data.dept=1", "there is no setting 'data.dept'. Did you mean 'data.depth'?"),
         ("+stage.losses.logits.loss.temprature=2", "Did you mean 'stage.losses.logits.loss.temperature'?"),
         ("+logger.api_key=x", "logger.api_key looks like a secret, and settings are written to files. Use the environment."),
+        ("data.windows={stride: 0, most: 2}", "data.windows.stride is 0; expected a whole number of at least 1."),
+        ("data.windows=3", "data.windows is 3; expected null, or a mapping with stride and most (size, aggregate, top)."),
         ("run_name=..", "run_name is '..'; expected a name of 1 to 64 letters"),
         ("run_name=a/b", "run_name is 'a/b'; expected a name"),
         ("run_name=../../x", "run_name is '../../x'; expected a name"),
@@ -348,3 +350,20 @@ def test_a_timeout_that_bounds_nothing_is_refused(wrong: str) -> None:
 def test_processes_wait_for_half_an_hour_unless_told_otherwise() -> None:
     assert run_data.trainer_arguments(composed(SMOKE))["timeout"] == 1800
     assert run_data.trainer_arguments(composed(SMOKE, "+trainer.timeout=60"))["timeout"] == 60
+
+
+def test_windows_beside_scores_of_whole_documents_are_refused() -> None:
+    windows = "data.windows={stride: 64, most: 4}"
+    with pytest.raises(ValueError) as refused:
+        check(composed(SMOKE, windows, "teacher.scores=some/scores"))
+    assert str(refused.value).startswith(
+        "data.windows stands beside teacher.scores=some/scores, which holds one score of a whole document, and training "
+        "compares a window of it. Learn from the teacher itself (teacher.scores=null); or train with data.windows=null, and "
+    )
+    with pytest.raises(ValueError) as refused:
+        check(composed("+experiment=score_teacher", "scale=smoke", windows))
+    assert str(refused.value) == (
+        "data.windows has no effect in stage score_teacher, which writes down one score or rank of a whole document. Set "
+        "data.windows=null."
+    )
+    check(composed("+experiment=lm_ranker_distill_6l", "scale=smoke", windows))

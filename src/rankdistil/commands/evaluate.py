@@ -118,6 +118,7 @@ def evaluate(cfg: DictConfig) -> None:
         timing = run_data.timing_settings(cfg)
         entries, notes = find_entries(plain(cfg.models) if isinstance(cfg.models, ListConfig) else [str(cfg.models)])
         print_plain(console(), notes)
+        entries = [each for entry in entries for each in _in_windows(cfg, entry)]
         tests = _tests(cfg, entries)
         models = Models(entries, notes, timing, {}, len(tests) > 1)
         if models.several:
@@ -189,13 +190,14 @@ def _test(cfg: DictConfig, models: Models, settings: DictConfig, out: Path) -> D
         told += [f"left out: {one.path} ranks none of the queries of {tasks[0].name}." for one in every if one not in entries]
     print_plain(screen, told)
     notes += told
-    folders = {entry.label: _tested(cfg, entry, settings, out, pool) for entry in models.entries}
+    read = {entry.label: _settings_of(cfg, entry, settings) for entry in models.entries}
+    folders = {entry.label: _tested(cfg, entry, read[entry.label], out, pool) for entry in models.entries}
     compared = []
     for task, first in zip(tasks, firsts, strict=True):
         kept = entries if task is tasks[0] else without_first_stage(entries, first, settings)[0]
         members = [read_member(entry, folders[entry.label], first, task, settings, pool is not None) for entry in kept]
-        members, unfitted = fit_members(members, kept, models.fitted, cfg.precision, is_ordered(task.candidates))
-        told = [*unknown_training(members), *unfitted] if task is tasks[0] else []
+        members, unfitted = fit_members(members, kept, read, models.fitted, cfg.precision, is_ordered(task.candidates))
+        told = [*_told_windows(kept, read), *unknown_training(members), *unfitted] if task is tasks[0] else []
         print_plain(screen, told)
         notes += told
         names = {first.row, *(member.row for member in members)}
@@ -312,6 +314,28 @@ def _tokens(entries: Sequence[Entry]) -> tuple[Any, int]:
     return load_tokenizer(source), max_positions(read_config(source))
 
 
+def _in_windows(cfg: DictConfig, entry: Entry) -> list[Entry]:
+    """Give a ranker a row for each of the command's ``windows``; a ranking file is what it is."""
+    if cfg.windows is None or entry.kind == "ranking":
+        return [entry]
+    return [entry.read_in(name) for name in cfg.windows]
+
+
+def _settings_of(cfg: DictConfig, entry: Entry, settings: DictConfig) -> DictConfig:
+    """Return what an entry is tested with: in a row for the command's ``windows``, those."""
+    if entry.windows is None:
+        return settings
+    return OmegaConf.create({"data": plain(settings.data) | {"windows": plain(cfg.windows[entry.windows])}})
+
+
+def _told_windows(entries: Sequence[Entry], read: Mapping[str, DictConfig]) -> list[str]:
+    """Say of each row how documents are read, unless all are cut."""
+    found = {one.row: run_data.read_windows(read[one.label].data) for one in entries if one.kind != "ranking"}
+    if not any(found.values()):
+        return []
+    return [f"{row}: a longer document is {f'read in {own.told()}' if own else 'cut'}." for row, own in found.items()]
+
+
 def _default() -> DictConfig:
     return hydra.compose("train", overrides=["stage=teacher"])
 
@@ -347,7 +371,8 @@ def _time(
     if timing is None or not chosen:
         return None
     rankers = {
-        row: Timed(entry.export, run_data.build_encoder(settings.data, *_tokens([entry]))) for row, entry in chosen.items()
+        row: Timed(entry.export, run_data.build_encoder(_settings_of(cfg, entry, settings).data, *_tokens([entry])))
+        for row, entry in chosen.items()
     }
     print_plain(
         console(), [f"timing {len(rankers)} rankers side by side, {timing.queries} queries, for about {timing.seconds:.0f} s"]

@@ -169,7 +169,7 @@ def _fit(
         ValidationSteps(due),
         HeapTrim(),
         *(
-            [RankingMetrics(folder, cfg.data.relevance_level, tag=cfg.stage.name, teacher=validated)]
+            [RankingMetrics(folder, cfg.data.relevance_level, cfg.stage.name, validated, windows=data.settings.windows)]
             if module.losses.trains_head
             else []
         ),

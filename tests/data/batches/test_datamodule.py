@@ -22,7 +22,7 @@ SETTINGS = DataSettings(
 )  # fmt: skip
 
 
-NO_COUNT = ("train_on", "store", "negatives_margin", "negatives_scores", "language")
+NO_COUNT = ("train_on", "store", "negatives_margin", "negatives_scores", "language", "windows")
 OPEN = (*NO_COUNT, "test_queries", "max_tokens")
 
 

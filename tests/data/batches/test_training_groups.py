@@ -18,8 +18,8 @@ from rankdistil.data.batches.stream import GroupStream, Size
 from rankdistil.data.batches.training_groups import open_source, open_triples
 from rankdistil.data.collections.reader import Reader
 from rankdistil.data.collections.splits import Holdout
-from rankdistil.data.collections.texts import Collection, open_collection
-from rankdistil.data.encode import LiveTexts, PairEncoder
+from rankdistil.data.collections.texts import Collection, LiveTexts, open_collection
+from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import PairBatch
 from rankdistil.data.stores.ragged import StoredRows
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from rankdistil.data.collections.texts import Collection
-from rankdistil.data.encode import LiveTexts
+from rankdistil.data.collections.texts import Collection, LiveTexts
 from rankdistil.data.teacher_scores.folder import TeacherScores, keys_of, mean_on_one_scale
 
 TRAINED = {(0, 0): 1.5, (0, 1): -0.25, (1, 0): 3.0e-7, (1, 2): -7.125}

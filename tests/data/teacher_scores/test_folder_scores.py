@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from rankdistil.data.collections.reader import Reader
-from rankdistil.data.collections.texts import Collection
-from rankdistil.data.encode import LiveTexts
+from rankdistil.data.collections.texts import Collection, LiveTexts
 from rankdistil.data.teacher_scores.folder import Shard, load_scores, read_shard, shard_name, texts_scored, write_shard
 
 MADE_OF = {"teacher": "abc", "tokenizer": "t", "max_length": 27, "dtype": "float32"}
