@@ -20,11 +20,12 @@ import ir_measures
 import numpy as np
 from ir_measures import AP, RR, nDCG
 
+from rankdistil.data.collections.reader import is_ordered
 from rankdistil.data.files.lines import fields, number_in
 from rankdistil.data.records import Candidate, Qrels, Ranking
 from rankdistil.files import write_text
 from rankdistil.metrics.comparing import Orders
-from rankdistil.metrics.fitted import INTERPOLATION, RRF, WEIGHTS, Fusion, Fusions, Split
+from rankdistil.metrics.fitted import INTERPOLATION, RRF, WEIGHTS, Fitted, Fusion, Fusions, Split, fit
 
 CUTOFF = 10  # passages that nDCG and RR look at
 EQUAL = 8 * 2.0**-23  # steps of float32, relative
@@ -185,6 +186,11 @@ def fit_fusion(valid: Split) -> Fusions:
     found = {way: fmean(of.values()) for way, of in zip(ways, fused_values(valid, *ways), strict=True)}
     interpolation = max((way for way in found if way.method == INTERPOLATION), key=found.__getitem__)
     return Fusions(interpolation, max(found, key=found.__getitem__))
+
+
+def fit_validation(valid: Split, wished: float) -> Fitted:
+    """Fit all that a scored validation tells; no fusion where its candidates have no order."""
+    return fit(valid, wished, fit_fusion(valid) if is_ordered(valid.first) else None)
 
 
 def means(values: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -10,14 +10,13 @@ from omegaconf import OmegaConf
 
 from rankdistil.cli import console
 from rankdistil.config.choices import each_test
-from rankdistil.data.collections.reader import is_ordered
 from rankdistil.files import built, write_text
 from rankdistil.inference.export_files import FITTED, choose, read_windows, weights, write_fitted, write_precisions
 from rankdistil.inference.machine import processor
 from rankdistil.inference.onnx import input_names, text_batches
 from rankdistil.inference.write_graphs import put, remove, require_packages, staged, write_graphs
-from rankdistil.metrics.fitted import ALONE, calibration, fit, stored
-from rankdistil.metrics.ranking import fit_fusion, fused_values
+from rankdistil.metrics.fitted import ALONE, calibration, stored
+from rankdistil.metrics.ranking import fit_validation, fused_values
 from rankdistil.models.checkpoints import load_ranker, read_config
 from rankdistil.models.vocabulary import TOKENISER, seen_tokens, trim
 from rankdistil.report.document import calibration_sections
@@ -131,7 +130,7 @@ def export_fitted(folder: Path, run: Path, wished: float) -> None:
     cfg = OmegaConf.load(run / ".hydra" / "config.yaml")
     run_data.fetch_data(OmegaConf.create({"data": each_test(cfg.data)[0]}), train=False, valid=True)
     valid, data = read_validation(run, {})
-    fitted = fit(valid, wished, fit_fusion(valid) if is_ordered(valid.first) else None)
+    fitted = fit_validation(valid, wished)
     name, test = data.task("valid").name, read_test(run, data)
     if fitted.fusions is None and fitted.platt is None:
         raise ValueError(f"{name} has no order to fuse with, and judgments of one kind alone. There is nothing to fit.")

@@ -22,15 +22,15 @@ from rankdistil.cli import console
 from rankdistil.config.choices import each_test, takes_export, teacher_folder, teacher_name
 from rankdistil.config.schema import listed, plain
 from rankdistil.data.batches.datamodule import RankingDataModule, RerankingTask
-from rankdistil.data.collections.reader import is_ordered, require_used
+from rankdistil.data.collections.reader import require_used
 from rankdistil.data.collections.splits import find_leak
 from rankdistil.data.fetch import missing
 from rankdistil.data.files.trec_runs import forget_run
 from rankdistil.data.records import PairBatch, Ranking, ScoredPairs
 from rankdistil.inference.packed import PackedRanker, pack_padded
 from rankdistil.inference.stopwatch import TimingSettings
-from rankdistil.metrics.fitted import Fitted, Split, fit
-from rankdistil.metrics.ranking import fit_fusion, means, passage_ids, per_query, read_run, restricted
+from rankdistil.metrics.fitted import Fitted, Split
+from rankdistil.metrics.ranking import fit_validation, means, passage_ids, per_query, read_run, restricted
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.checkpoints import load_ranker, load_tokenizer
 from rankdistil.report.comparison import Member
@@ -233,7 +233,7 @@ def fit_members(
                 try:
                     _require_validated(entry, read[entry.label])
                     valid, _ = read_validation(entry.run, opened)
-                    known[entry.label] = fit(valid, wished, fit_fusion(valid) if is_ordered(valid.first) else None)
+                    known[entry.label] = fit_validation(valid, wished)
                 except (FileNotFoundError, ValueError) as error:
                     known[entry.label] = str(error)
             own = known[entry.label]
