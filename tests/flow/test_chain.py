@@ -100,6 +100,7 @@ def live_until(runs: Path, moment: float, passed: list[tuple[float, Place]]) -> 
     return alive
 
 
+@pytest.mark.fault("C1", "C2", "C4")
 def test_a_chain_that_is_killed_at_twenty_random_moments_ends_with_the_files_of_one_that_was_left_alone(tmp_path: Path) -> None:
     whole, runs = tmp_path / "whole", tmp_path / "killed"
     passed = timed(whole)

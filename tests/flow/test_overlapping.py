@@ -28,6 +28,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs
 
 
+@pytest.mark.fault("C1", "C2", "C7")
 def test_a_run_that_is_killed_while_it_is_resumed_ends_as_one_that_was_left_alone(whole: Path, tmp_path: Path) -> None:
     """As it takes up its record, its log and its state, half of that in place, and behind the first checkpoint it saves."""
     begun, go_on = ["checkpoint_every=3"], ["resume=true", "checkpoint_every=1"]
@@ -47,6 +48,7 @@ def test_a_run_that_is_killed_while_it_is_resumed_ends_as_one_that_was_left_alon
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.fault("C5", "C8")
 def test_a_disk_that_is_full_as_a_signal_asks_for_a_checkpoint_keeps_the_one_before(whole: Path, tmp_path: Path) -> None:
     """A disk that only this process sees, of two checkpoints and a half."""
     runs, left = tmp_path / "small", tmp_path / "left"
