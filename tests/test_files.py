@@ -109,6 +109,7 @@ def write_export(folder: Path, version: str) -> None:
             (place / name).write_text(version)
 
 
+@pytest.mark.fault("F7")
 def test_whoever_looks_at_a_folder_that_is_replaced_finds_it_all_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +140,7 @@ REPLACED = {  # how the disk exchanges names, which call is the process's last, 
 
 
 @pytest.mark.parametrize("how", REPLACED)
+@pytest.mark.fault("C7", "H3")
 def test_a_kill_while_a_folder_is_replaced_leaves_the_old_one_or_the_new_one(tmp_path: Path, how: str) -> None:
     disk, call, number, version = REPLACED[how]
     write_export(tmp_path / "model", "old")
@@ -162,6 +164,7 @@ def test_a_kill_while_a_folder_is_replaced_leaves_the_old_one_or_the_new_one(tmp
     assert {path.name for path in tmp_path.iterdir()} == {"model", "run.json"}
 
 
+@pytest.mark.fault("C7")
 def test_what_is_written_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[str] = []
 
@@ -183,6 +186,7 @@ def test_two_processes_of_one_number_write_the_same_target_in_turn(tmp_path: Pat
     assert [path.read_text() for path in tmp_path.iterdir()] == ["first"]
 
 
+@pytest.mark.fault("C11")
 def test_a_folder_held_by_another_process_is_refused_with_its_pid(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from rankdistil.files import locked\n"

@@ -45,6 +45,7 @@ def test_sections_that_are_empty_take_keys() -> None:
         "++data.test=x",
         "data=files",
     ]
+    assert read("trainer.timeout=60", "trainer=gpu") == ["++trainer.timeout=60", "trainer=gpu"]
     assert read("data.columns={corpus: {id: docno}}") == ["++data.columns={corpus: {id: docno}}"]
 
 

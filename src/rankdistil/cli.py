@@ -194,7 +194,22 @@ def _fail(message: str, speak: Speaker | None) -> None:
 
 
 def describe(error: Exception, config_name: str) -> str:
-    """Say in one message what went wrong."""
+    """Say in one message what went wrong, as a terminal can show it."""
+    return printable(_told(error, config_name))
+
+
+LINE = 1400, 600  # characters at the beginning and the end of a message's line that are shown; some twenty lines of a terminal
+UNSHOWN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # but tab and line feed
+
+
+def printable(message: str) -> str:
+    """Return a message as a terminal can show it: what a damaged file holds may drive one, or be of any length."""
+    lines = UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], message).split("\n")
+    before, behind = LINE
+    return "\n".join(f"{line[:before]} [...] {line[-behind:]}" if len(line) > before + behind else line for line in lines)
+
+
+def _told(error: Exception, config_name: str) -> str:
     from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -211,11 +226,29 @@ def describe(error: Exception, config_name: str) -> str:
         needed = next((extra for start, extra in PLUGINS.items() if start in str(error)), None)
         fix = f"\nIts package isn't installed. Run: {installing(needed)}" if needed else ""
         return str(error).partition(SEARCH_PATH)[0].strip() + fix
-    if told := full_disk(error):
+    if told := full_disk(error) or _no_memory(error):
         return told
     if isinstance(error, ValueError | RuntimeError | OSError | ChildFailedError):
         return str(error).strip() or repr(error)
     return f"{type(error).__name__}: {error}\nThis looks like a fault of rankdistil. {FULL}=1 shows where it happened."
+
+
+def _no_memory(error: Exception) -> str | None:
+    """Say that there is no memory left, of the machine or of a GPU, in the library's words, and what takes less."""
+    said = str(error).partition("\n")[0].strip()
+    if not (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or type(error).__name__ == "OutOfMemoryError"  # torch's, which need not be imported here
+        or "can't allocate memory" in said
+        or said == "could not create a primitive"  # oneDNN's
+    ):
+        return None
+    return (
+        f"there is no memory for more: {said or 'Python has got none'}. Lower data.batch_size (or raise "
+        "trainer.accumulate_grad_batches: the same step in more parts), data.eval_batch_size or data.max_length, or end other "
+        "programs; a training that left a checkpoint goes on with resume=true."
+    )
 
 
 class DiskFullError(OSError):

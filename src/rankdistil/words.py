@@ -1,6 +1,7 @@
 """Command-line parsing: help, words as Hydra can read them, packages that an extra brings.
 
-Hydra adds no key to an empty section (``data.depth`` of ``evaluate.py``, ``data.columns={...}``), and reads the words of a
+Hydra adds no key to a section that lacks it (``data.depth`` of ``evaluate.py``, ``data.columns={...}``, an argument of
+Lightning's Trainer), and reads the words of a
 sweep once without the groups that it sweeps. What is added so is still checked: a key that nothing reads is refused by
 ``rankdistil.config.checks``.
 
@@ -22,7 +23,10 @@ from rankdistil.files import CHECKOUT, called
 
 SETTING = re.compile(r"(\+{0,2})([\w$][\w$./@-]*)=(.*)", re.DOTALL)
 PLAIN = re.compile(r"[\w./:%+@?*$\\ -]*", re.ASCII)  # a value that needs no quotes
-OPEN = {"evaluate": "data"}  # root config -> its section that takes keys without having them
+OPEN = {
+    "train": ("trainer",),
+    "evaluate": ("data", "trainer"),
+}  # root config -> its sections that take keys without having them
 
 
 def readable(words: Sequence[str], config_name: str, conf: Path) -> list[str]:
@@ -34,7 +38,7 @@ def readable(words: Sequence[str], config_name: str, conf: Path) -> list[str]:
         conf: the folder of configs, whose folders are the groups.
     """
     swept = any(_sweeps_group(word, conf) for word in words)
-    return [_readable(word, OPEN.get(config_name), swept) for word in words]
+    return [_readable(word, OPEN.get(config_name, ()), swept) for word in words]
 
 
 def unreadable(word: str) -> str:
@@ -92,14 +96,14 @@ def first_choice(word: str) -> str:
     return f"{key}{sign}{value.partition(',')[0]}"
 
 
-def _readable(word: str, section: str | None, swept: bool) -> str:
+def _readable(word: str, sections: Sequence[str], swept: bool) -> str:
     found = SETTING.fullmatch(word)
     if found is None:
         return word
     plus, key, value = found.groups()
     if "." not in key or key.startswith("hydra."):
         return word
-    added = key.partition(".")[0] == section or value.startswith("{") or (swept and not plus and _choices(value) == [value])
+    added = key.partition(".")[0] in sections or value.startswith("{") or (swept and not plus and _choices(value) == [value])
     return f"++{key}={value}" if added else word
 
 

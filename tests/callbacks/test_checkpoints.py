@@ -28,6 +28,7 @@ def flip(file: Path, at: int) -> None:
 
 
 @pytest.mark.parametrize("share", [0.5, 0.999])
+@pytest.mark.fault("C9")
 def test_a_cut_checkpoint_is_told(last: Path, share: float) -> None:
     last.write_bytes(last.read_bytes()[: int(share * last.stat().st_size)])
     with pytest.raises(ValueError) as error:
@@ -38,6 +39,7 @@ def test_a_cut_checkpoint_is_told(last: Path, share: float) -> None:
     )
 
 
+@pytest.mark.fault("C9")
 def test_an_empty_checkpoint_is_told_with_the_whole_one_that_is_there(last: Path) -> None:
     best = last.with_name("best.ckpt")
     AtomicCheckpointIO().save_checkpoint(STATE | {"global_step": 4}, best)
@@ -50,6 +52,7 @@ def test_an_empty_checkpoint_is_told_with_the_whole_one_that_is_there(last: Path
     )
 
 
+@pytest.mark.fault("C9")
 def test_one_wrong_byte_in_the_weights_is_told_and_a_damaged_alternative_is_not_named(last: Path) -> None:
     best = last.with_name("best.ckpt")
     best.write_bytes(last.read_bytes()[:-1000])
@@ -61,6 +64,7 @@ def test_one_wrong_byte_in_the_weights_is_told_and_a_damaged_alternative_is_not_
     )
 
 
+@pytest.mark.fault("C9")
 def test_a_wrong_byte_anywhere_is_told_or_changes_nothing(last: Path) -> None:
     whole, told = last.read_bytes(), []
     for at in range(0, len(whole), 97):

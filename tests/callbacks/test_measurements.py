@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.steps import StreamPosition
 from rankdistil.data.batches.datamodule import RerankingTask
 from rankdistil.data.records import Candidate, PairBatch, Ranking, ScoredPairs
+from rankdistil.data.windows import Windows
 from rankdistil.metrics.ranking import read_run, tied_queries
 from rankdistil.models.bert import CrossEncoder
 
@@ -35,8 +37,10 @@ def trainer(task: RerankingTask = TASK) -> SimpleNamespace:
     )
 
 
-def measured(folder: Path, *batches: ScoredPairs, task: RerankingTask = TASK) -> dict:
-    callback, around = RankingMetrics(folder, 1, "toy"), trainer(task)
+def measured(
+    folder: Path, *batches: ScoredPairs, task: RerankingTask = TASK, windows: Windows | None = None
+) -> dict:  # fmt: skip
+    callback, around = RankingMetrics(folder, 1, "toy", windows=windows), trainer(task)
     callback.on_test_start(around, None)
     for batch in batches:
         callback.on_test_batch_end(around, None, batch, None, 0)
@@ -57,6 +61,23 @@ def test_metrics_are_those_of_the_new_order_beside_those_of_the_first_stage(tmp_
     assert (told["queries"], told["pairs"], told["queries_without_candidates"]) == (3, 3, 1)
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"), [({}, {"a": 3.0, "b": 2.5, "c": -1.0}), ({"aggregate": "mean"}, {"a": 1.0, "b": 2.0, "c": -1.0})]
+)
+def test_windows_of_a_document_are_united_wherever_they_were_scored_and_duplicates_count_once(
+    tmp_path: Path, settings: dict, expected: dict
+) -> None:
+    rows = [("q1", "a", 0, 3.0), ("q1", "b", 1, 1.5), ("q1", "a", 1, -1.0), ("q2", "c", 0, -1.0), ("q1", "b", 0, 2.5)]
+    batches = []
+    for some in (rows[:2], rows[2:], rows[:1]):
+        queries, passages, numbers, scores = zip(*some, strict=True)
+        batches.append(ScoredPairs(queries, passages, torch.tensor(scores), windows=numbers))
+    told = measured(tmp_path, *batches, windows=Windows(4, 9, **settings))
+    found = read_run(tmp_path / "test.run")
+    assert {hit.passage_id: hit.score for row in found.values() for hit in row} == expected
+    assert told["pairs"] == 3
+
+
 def test_the_run_file_and_the_lines_per_query_are_complete(tmp_path: Path) -> None:
     measured(tmp_path, scored(("q1", "a", 0.0), ("q1", "b", 5.0), ("q2", "c", -1.0)))
     assert (tmp_path / "test.run").read_text() == "q1 Q0 b 1 5.0 toy\nq1 Q0 a 2 0.0 toy\nq2 Q0 c 1 -1.0 toy\n"
@@ -75,6 +96,7 @@ def test_each_query_has_its_topic_where_topics_are_known_and_what_a_random_order
     assert [row["random_order"]["nDCG@10"] for row in rows] == pytest.approx(expected)
 
 
+@pytest.mark.fault("F2")
 def test_a_ranker_whose_head_has_no_weight_ties_every_query(
     tmp_path: Path, tiny_ranker: CrossEncoder, batch: PairBatch
 ) -> None:
@@ -87,6 +109,7 @@ def test_a_ranker_whose_head_has_no_weight_ties_every_query(
     assert tied_queries(read) == 2
 
 
+@pytest.mark.fault("F6")
 def test_batches_pairs_seen_twice_and_their_order_change_nothing(tmp_path: Path) -> None:
     rows = [("q1", "a", 0.5), ("q1", "b", 0.25), ("q2", "c", 1.0)]
     (tmp_path / "x").mkdir()
@@ -97,6 +120,7 @@ def test_batches_pairs_seen_twice_and_their_order_change_nothing(tmp_path: Path)
     assert (tmp_path / "x/test.run").read_text() == (tmp_path / "y/test.run").read_text()
 
 
+@pytest.mark.fault("F4")
 def test_a_score_that_is_no_number_is_refused_by_query_and_passage_and_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^query q1, passage a: the score is nan"):
         measured(tmp_path, scored(("q1", "a", float("nan"))))
@@ -130,6 +154,7 @@ def test_every_step_has_its_own_randomness_whatever_ran_before() -> None:
     assert len(set(draws(0))) == 3
 
 
+@pytest.mark.fault("C8")
 def test_a_save_that_fails_leaves_the_old_checkpoint_and_no_other_file(tmp_path: Path) -> None:
     io, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
     io.save_checkpoint({"step": 1}, path)
@@ -139,6 +164,16 @@ def test_a_save_that_fails_leaves_the_old_checkpoint_and_no_other_file(tmp_path:
     assert io.load_checkpoint(path) == {"step": 1}
 
 
+@pytest.mark.fault("C8")
+def test_a_checkpoint_is_never_in_the_system_s_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may lie on another disk: moving it from there would be copying, and a kill would leave half of it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(shutil, "move", lambda *_: pytest.fail("moved"))
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.fault("G1")
 def test_a_hostile_checkpoint_is_refused_and_not_executed(tmp_path: Path) -> None:
     class Hostile:
         def __reduce__(self) -> tuple:

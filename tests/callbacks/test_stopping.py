@@ -14,6 +14,14 @@ from rankdistil.processes.stopping import Stopped
 LOST = "[gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:2479: Connection reset by peer"
 
 
+def first_of_four() -> SimpleNamespace:
+    """Make what a callback asks of a Trainer behind the first step of four before a validation."""
+    return SimpleNamespace(
+        global_step=1, val_check_batch=4, is_global_zero=False, fit_loop=SimpleNamespace(total_batch_idx=0),
+        save_checkpoint=lambda file: None, _logger_connector=SimpleNamespace(update_train_step_metrics=lambda: None),
+    )  # fmt: skip
+
+
 def listen(signum: int, message: str) -> None:
     """Get a signal, if one is given, and fail, in a run that listens."""
     with SaveLast(Path("last.ckpt")).listening():
@@ -47,8 +55,7 @@ def test_a_signal_that_comes_while_the_ranks_agree_is_not_lost(monkeypatch: pyte
         return value
 
     monkeypatch.setattr(stopping, "reduced", busy)
-    trainer = SimpleNamespace(global_step=1, val_check_batch=4, fit_loop=SimpleNamespace(total_batch_idx=0))
-    trainer.save_checkpoint, trainer.is_global_zero = lambda file: None, False
+    trainer = first_of_four()
 
     def steps() -> None:
         with stop.listening():
@@ -61,8 +68,8 @@ def test_a_signal_that_comes_while_the_ranks_agree_is_not_lost(monkeypatch: pyte
 
 
 def test_of_several_ranks_the_clock_that_is_ahead_decides_when_all_save_and_a_signal_wins(monkeypatch) -> None:
-    saved, trainer = [], SimpleNamespace(global_step=1, val_check_batch=4, fit_loop=SimpleNamespace(total_batch_idx=0))
-    trainer.save_checkpoint, trainer.is_global_zero = lambda file: saved.append(file), False
+    saved, trainer = [], first_of_four()
+    trainer.save_checkpoint = saved.append
     one, two = SaveLast(Path("one"), None, 3600.0), SaveLast(Path("two"), None, 0.0)
     asked: list[int] = []
     monkeypatch.setattr(stopping, "reduced", lambda value, how: asked.append(value) or value)

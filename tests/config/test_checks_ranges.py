@@ -55,6 +55,7 @@ SMOKE = "+experiment=smoke"
         ("data.store=5", "data.store is 5; expected the name of a file or folder, or null."),
     ],
 )
+@pytest.mark.fault("A4")
 def test_a_number_or_a_choice_out_of_range_names_key_value_and_range(override: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         check(composed(SMOKE, override))
@@ -73,6 +74,7 @@ def test_a_number_or_a_choice_out_of_range_names_key_value_and_range(override: s
         ("paths.runs=''", "paths.runs is ''; expected the name of a folder."),
     ],
 )
+@pytest.mark.fault("G7")
 def test_a_run_lies_below_the_folder_of_runs(override: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         check_start(composed(SMOKE, override))

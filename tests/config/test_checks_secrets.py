@@ -22,6 +22,7 @@ HIDDEN = "hunter2"
         "+logger.x.secret_key=x",
     ],
 )  # fmt: skip
+@pytest.mark.fault("G9")
 def test_a_secret_is_refused_at_any_depth_without_being_repeated(override: str) -> None:
     cfg = composed(SMOKE, override.replace("=x", "=topsecret").replace(": x", ": topsecret"))
     with pytest.raises(
@@ -31,6 +32,7 @@ def test_a_secret_is_refused_at_any_depth_without_being_repeated(override: str) 
     assert "topsecret" not in str(caught.value)
 
 
+@pytest.mark.fault("G9")
 def test_a_url_with_a_password_is_refused_without_being_repeated_and_the_environment_may_hold_one(monkeypatch) -> None:
     monkeypatch.setenv("STORE", "https://me:topsecret@host/collection")
     with pytest.raises(ValueError) as caught:
@@ -60,6 +62,7 @@ def test_what_is_written_down_names_the_environment_and_tells_another_value_by_i
     assert plain(cfg)["a"] == "hunter3"
 
 
+@pytest.mark.fault("G9")
 def test_no_file_that_a_run_begins_with_holds_a_value_of_the_environment(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HIDDEN", HIDDEN)
     word = "data.name=${oc.env:HIDDEN}"

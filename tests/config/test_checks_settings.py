@@ -26,6 +26,7 @@ SMOKE = "+experiment=smoke"
         ("+trainer.strategy=fsdp", "trainer.strategy is 'fsdp'; expected one of auto, ddp. FSDP and the like shard"),
         ("callbacks.gradient_shares=null", "callbacks.gradient_shares is null; expected the section with its keys: every. "),
         ("+callbacks.gradient_shares.evry=1", "Did you mean 'callbacks.gradient_shares.every'?"),
+        ("+callbacks.checkpoint={monitor: val/nDCG@10x}", "there is no setting 'callbacks.checkpoint'. callbacks has: "),
         ("+callbacks.foo=1", "there is no setting 'callbacks.foo'. callbacks has: inference_time, gradient_shares."),
         ("+steps.rankr_distill=7", "there is no setting 'steps.rankr_distill'. Did you mean 'steps.ranker_distill'?"),
         ("+lr.teachr=7", "there is no setting 'lr.teachr'. Did you mean 'lr.teacher'?"),
@@ -39,8 +40,12 @@ SMOKE = "+experiment=smoke"
         ("+data.dept=1", "there is no setting 'data.dept'. Did you mean 'data.depth'?"),
         ("+stage.losses.logits.loss.temprature=2", "Did you mean 'stage.losses.logits.loss.temperature'?"),
         ("+logger.api_key=x", "logger.api_key looks like a secret, and settings are written to files. Use the environment."),
+        ("data.windows={stride: 0, most: 2}", "data.windows.stride is 0; expected a whole number of at least 1."),
+        ("data.windows=3", "data.windows is 3; expected null, or a mapping with stride and most (size, aggregate, top)."),
         ("run_name=..", "run_name is '..'; expected a name of 1 to 64 letters"),
         ("run_name=a/b", "run_name is 'a/b'; expected a name"),
+        ("run_name=../../x", "run_name is '../../x'; expected a name"),
+        ("run_name=/tmp/x", "run_name is '/tmp/x'; expected a name"),
         ("plan=maybe", "plan is 'maybe'; expected one of run, show, check."),
         ("seed=-1", "seed is -1; expected a whole number of at least 0 and at most 4294967295."),
         ("resume=perhaps", "resume is 'perhaps'; expected true or false."),
@@ -85,10 +90,21 @@ SMOKE = "+experiment=smoke"
         ),
     ],
 )
+@pytest.mark.fault("A1", "A2", "A11", "G7")
 def test_a_wrong_setting_gets_one_message(override: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         check(composed(SMOKE, override))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\n", "ä", " a", ".hidden"])
+@pytest.mark.fault("G7")
+def test_a_name_that_no_command_line_can_hold_is_refused_too(name: str) -> None:
+    cfg = composed(SMOKE)
+    cfg.run_name = name  # as another program hands it over
+    with pytest.raises(ValueError) as caught:
+        check(cfg)
+    assert str(caught.value).startswith(f"run_name is {name!r}; expected a name of 1 to 64 letters, digits or any of . _ + - ")
 
 
 @pytest.mark.parametrize("word", ["data.negatives_margin=1", "data.negatives_scores=runs/scores"])
@@ -195,6 +211,7 @@ def test_a_wrong_setting_of_an_evaluation_gets_one_message(override: str, messag
         ("stage.warmup_share=2", "stage.warmup_share is 2; expected a number in [0, 1)."),
     ],
 )
+@pytest.mark.fault("A4")
 def test_an_optimiser_setting_out_of_range_names_key_and_range(override: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         networks.optim_settings(composed(SMOKE, override).stage)
@@ -212,6 +229,7 @@ def test_an_optimiser_setting_out_of_range_names_key_and_range(override: str, me
         ("stage.losses.logits.weight=much", "stage.losses.logits.weight is 'much'; expected a number of at least 0."),
     ],
 )
+@pytest.mark.fault("A4")
 def test_a_loss_setting_out_of_range_names_key_and_range(override: str, message: str) -> None:
     with pytest.raises(Exception) as caught:
         networks.build_losses(composed(SMOKE, override), None)
@@ -233,12 +251,14 @@ def test_a_loss_setting_out_of_range_names_key_and_range(override: str, message:
         ("stage.projection=none", "student.hidden_size=96, teacher 384. Set stage.projection=auto."),
     ],
 )
+@pytest.mark.fault("A7")
 def test_a_student_that_cannot_match_its_teacher_says_which_and_what_to_do(override: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         networks.check_student(composed(SMOKE, "recipe.weights.attention=1", override))
     assert message in str(caught.value)
 
 
+@pytest.mark.fault("A8")
 def test_a_start_that_is_not_there_is_named() -> None:
     with pytest.raises(FileNotFoundError, match="no checkpoint folder at 'no/such/folder'"):
         networks.check_student(composed(SMOKE, "student.init_from=export:no/such/folder"))
@@ -250,13 +270,23 @@ def test_a_subclone_wider_than_its_source_is_refused_before_anything_is_trained(
         networks.check_student(cfg)
 
 
+@pytest.mark.fault("A6")
 def test_uniform_layers_that_do_not_divide_list_the_possible_depths() -> None:
     cfg = composed(SMOKE, "student=4l", "student.layer_map=uniform")
     with pytest.raises(ValueError, match=r"Set student\.layers to one of 1, 2, 3, 6, or student\.layer_map=spread\."):
         networks.check_student(cfg)
 
 
-@pytest.mark.parametrize("target", ["os.system", "torch.load", "rankdistil.losses.os.system", "lightning.pytorch.Trainer"])
+RUN_CODE = (  # or write a file: importable, and not on Hydra's own list of what it refuses
+    "torch.utils.collect_env.run", "setuptools._distutils.spawn.spawn", "distutils.spawn.spawn", "sympy.sympify",
+    "sympy.parsing.sympy_parser.parse_expr", "torch._inductor.codecache.PyCodeCache.load", "torch.load", "joblib.load",
+    "numpy.load", "torch.hub.load", "builtins.open", "shutil.copyfile", "os.mknod", "os.makedirs", "pathlib.Path.touch",
+    "torch.save", "setuptools._distutils.file_util.write_file", "lightning.fabric.utilities.cloud_io._atomic_save",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("target", [*RUN_CODE, "os.system", "rankdistil.losses.os.system", "lightning.pytorch.Trainer"])
+@pytest.mark.fault("G5")
 def test_a_target_outside_of_the_allowed_ones_is_never_followed(target: str) -> None:
     node = OmegaConf.create({"_target_": target, "command": "true"})
     with pytest.raises(ValueError, match=r"expected rankdistil\.losses\.<Loss>"):
@@ -266,6 +296,7 @@ def test_a_target_outside_of_the_allowed_ones_is_never_followed(target: str) -> 
 @pytest.mark.parametrize(
     "inner", [{"_target_": "os.mkdir", "path": "PATH"}, [{"deep": {"_target_": "os.mkdir", "path": "PATH"}}]]
 )
+@pytest.mark.fault("G5")
 def test_a_target_inside_of_another_is_refused_and_never_followed(tmp_path: Path, inner: object) -> None:
     text = json.dumps(inner).replace("PATH", str(tmp_path / "made"))
     node = OmegaConf.create({"_target_": "rankdistil.losses.LogitLoss", "temperature": json.loads(text)})
@@ -319,3 +350,20 @@ def test_a_timeout_that_bounds_nothing_is_refused(wrong: str) -> None:
 def test_processes_wait_for_half_an_hour_unless_told_otherwise() -> None:
     assert run_data.trainer_arguments(composed(SMOKE))["timeout"] == 1800
     assert run_data.trainer_arguments(composed(SMOKE, "+trainer.timeout=60"))["timeout"] == 60
+
+
+def test_windows_beside_scores_of_whole_documents_are_refused() -> None:
+    windows = "data.windows={stride: 64, most: 4}"
+    with pytest.raises(ValueError) as refused:
+        check(composed(SMOKE, windows, "teacher.scores=some/scores"))
+    assert str(refused.value).startswith(
+        "data.windows stands beside teacher.scores=some/scores, which holds one score of a whole document, and training "
+        "compares a window of it. Learn from the teacher itself (teacher.scores=null); or train with data.windows=null, and "
+    )
+    with pytest.raises(ValueError) as refused:
+        check(composed("+experiment=score_teacher", "scale=smoke", windows))
+    assert str(refused.value) == (
+        "data.windows has no effect in stage score_teacher, which writes down one score or rank of a whole document. Set "
+        "data.windows=null."
+    )
+    check(composed("+experiment=lm_ranker_distill_6l", "scale=smoke", windows))

@@ -1,6 +1,8 @@
 """What ir_datasets has to take from the network: known before, fetched once, refused at once where nothing answers."""
 
 import hashlib
+import io
+import tarfile
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -9,8 +11,8 @@ from pathlib import Path
 
 import ir_datasets
 import pytest
-from ir_datasets.formats import TrecQrels, TsvDocs, TsvQueries
-from ir_datasets.util import Cache
+from ir_datasets.formats import BaseDocs, TrecQrels, TsvDocs, TsvQueries
+from ir_datasets.util import Cache, TarExtractAll
 from ir_datasets.util.download import Download, LocalDownload, RequestsDownload
 
 from rankdistil.data import fetch
@@ -84,6 +86,7 @@ def test_a_download_that_is_there_is_unpacked_without_a_network(home):
     assert (home / "docs.tsv").read_bytes() == DOCS
 
 
+@pytest.mark.fault("C13")
 def test_without_a_network_one_message_says_what_is_missing_and_how_to_get_it(home):
     with pytest.raises(ConnectionError) as caught:
         fetch.fetch({"toy/train": (dataset(home, CLOSED), KINDS), "toy/test": (dataset(home, CLOSED), ("docs",))})
@@ -96,6 +99,7 @@ def test_without_a_network_one_message_says_what_is_missing_and_how_to_get_it(ho
     assert not home.exists()
 
 
+@pytest.mark.fault("B14")
 def test_a_file_that_is_not_the_one_published_is_refused_and_not_kept(home, published):
     made = dataset(home, published[0], md5="0" * 32)
     with pytest.raises(ValueError, match=r"^toy: a file isn't the one that was published "):
@@ -115,3 +119,55 @@ def test_ms_marco_s_files_are_found(monkeypatch):
     files = fetch.missing(ir_datasets.load("msmarco-passage/train/triples-v2"), ("docs", "queries", "docpairs"))
     names = [file.urls[0].rpartition("/")[2] for file in files]
     assert set(names) <= {"collectionandqueries.tar.gz", "queries.tar.gz", "qidpidtriples.train.full.2.tsv.gz"}  # or on disk
+
+
+@pytest.mark.fault("B14")
+def test_a_download_that_breaks_off_is_told_and_not_kept(home, published, monkeypatch):
+    def half(handler: SimpleHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(QUERIES)))
+        handler.end_headers()
+        handler.wfile.write(QUERIES[:5])
+
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "do_GET", half)
+    with pytest.raises(ConnectionError, match=r"^toy: 1 files are not on this machine, and fetching stopped \("):
+        fetch.fetch({"toy": (dataset(home, published[0]), ("queries",))})
+    assert not [path for path in home.rglob("*") if path.is_file()]
+
+
+def archive(kind: str) -> bytes:
+    """Pack a file that would land outside of the folder that it is unpacked into."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        member = tarfile.TarInfo({"above": "../outside", "absolute": "/outside", "link": "inside"}[kind])
+        member.size = 0 if kind == "link" else 4
+        member.type, member.linkname = (tarfile.SYMTYPE, "../../outside") if kind == "link" else (tarfile.REGTYPE, "")
+        tar.addfile(member, io.BytesIO(b"evil"))
+    return packed.getvalue()
+
+
+class Folder(BaseDocs):
+    """Passages in an archive that is unpacked as a whole."""
+
+    def __init__(self, files: TarExtractAll) -> None:
+        self._files = files
+
+
+Folder.__module__ = "ir_datasets.datasets.toy"  # where such handlers stand
+
+
+@pytest.mark.parametrize("kind", ["above", "absolute", "link"])
+@pytest.mark.fault("G8")
+def test_a_member_of_an_archive_that_lies_outside_of_it_is_refused_by_name(home, tmp_path, kind):
+    (tmp_path / "packed.tar.gz").write_bytes(archive(kind))
+    files = TarExtractAll(Download([LocalDownload(tmp_path / "packed.tar.gz")]), home / "deep/unpacked")
+    before = sorted(tmp_path.rglob("*"))
+    if kind == "absolute":  # the leading slash goes, as tar itself does it
+        files.path()
+        assert [path.name for path in (home / "deep").rglob("*")] == ["unpacked", "outside"]
+        return
+    with pytest.raises(
+        ValueError, match=r"^toy: an archive isn't unpacked: '?\S*(outside|inside)'? .+ Nothing of it was kept\.$"
+    ):
+        fetch.fetch({"toy": (ir_datasets.Dataset(Folder(files)), ("docs",))})
+    assert [path for path in sorted(tmp_path.rglob("*")) if path.is_file() and path not in before] == []

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from commands import command
 
-from rankdistil.data.collections.texts import Collection
-from rankdistil.data.encode import LiveTexts
+from rankdistil.data.collections.texts import Collection, LiveTexts
 from rankdistil.data.import_scores import import_scores, main, settings_of
 from rankdistil.data.teacher_scores import distinct
 from rankdistil.data.teacher_scores.folder import TeacherScores, load_scores, read_shard

@@ -22,6 +22,8 @@ def answer(tmp_path: Path, script: str, *arguments: str) -> str:
     [
         (["+experiment=nope"], ["Could not find 'experiment/nope'", "ranker_distill_6l", "smoke", "teacher"]),
         (["+experiment=smoke", "data=nope"], ["Could not find 'data/nope'", "almanac", "files", "msmarco_passage"]),
+        (["+experiment=smoke", "student=nope"], ["Could not find 'student/nope'", "2l", "6l"]),
+        (["+experiment=smoke", "trainer.max_epochz=3"], ["setting 'trainer.max_epochz'. Did you mean 'trainer.max_epochs'?"]),
         (["+experiment=smoke", "stage.lrr=1"], ["there is no setting 'stage.lrr'. Did you mean 'stage.lr'?"]),
         (["+experiment=smoke", "loss=gbce"], ["loss=<name> chooses the one loss of stage score_distill, and this command has"]),
         (["+experiment=finetune_6l", "student.init_from=wiki"], ["student.init_from is 'wiki'; expected one of random, "]),
@@ -41,6 +43,7 @@ def answer(tmp_path: Path, script: str, *arguments: str) -> str:
         ),
     ],
 )
+@pytest.mark.fault("A1", "A3")
 def test_training_says_what_is_wrong(tmp_path: Path, arguments: list[str], expected: list[str]) -> None:
     message = answer(tmp_path, "train.py", *arguments)
     assert all(part in message for part in expected), message
@@ -55,6 +58,7 @@ def test_training_says_what_is_wrong(tmp_path: Path, arguments: list[str], expec
         (["models=a", "trainer=ddp_cpu"], ["in one process, but trainer.devices=2 asks for 2. Use trainer=cpu or trainer=gpu"]),
     ],
 )
+@pytest.mark.fault("G2")
 def test_evaluation_says_what_is_wrong(tmp_path: Path, arguments: list[str], expected: list[str]) -> None:
     message = answer(tmp_path, "evaluate.py", *arguments)
     assert all(part in message for part in expected), message

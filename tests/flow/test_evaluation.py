@@ -102,12 +102,25 @@ def test_every_dtype_is_in_a_table_of_its_own_and_float32_in_the_first(compared)
 def test_the_folder_holds_report_and_frontier_and_the_logger_s_file(compared) -> None:
     done, out = compared
     assert {path.name for path in out.iterdir()} == {
-        "report.md", "report.json", "latency.json", "frontier.png", "frontier.svg", "metrics.csv", "depth.png", "depth.svg",
-        "reliability.png", "reliability.svg",
+        "report.md", "report.html", "report.json", "latency.json", "frontier.png", "frontier.svg", "metrics.csv", "depth.png",
+        "depth.svg", "reliability.png", "reliability.svg",
     }  # fmt: skip
     assert (out / "frontier.png").read_bytes().startswith(b"\x89PNG")
     assert "![frontier](frontier.png)" in (out / "report.md").read_text()
     assert f"files: {out}/" in done.stdout
+
+
+def test_the_page_holds_the_numbers_of_report_json_and_what_every_ranker_made_of_every_query(compared) -> None:
+    text = (compared[1] / "report.html").read_text(encoding="utf-8")
+    data = json.loads(re.search('<script type="application/json" id="data">(.*?)</script>', text)[1])
+    assert data["report"] == json.loads((compared[1] / "report.json").read_text())
+    queries = data["queries"]
+    for name, row in rows(compared[1]).items():
+        values = queries["values"][name]["nDCG@10"]
+        assert sum(values) / len(queries["ids"]) == pytest.approx(row["measures"]["nDCG@10"], abs=1e-5)
+    assert {*queries["opened"]} == {*queries["ids"]}
+    one = queries["opened"][queries["ids"][0]]["rows"]
+    assert one["ranker_distill 2l"] == one["test.run"] | {"scores": one["ranker_distill 2l"]["scores"]}
 
 
 def test_differences_have_intervals_over_topics_and_what_ten_of_them_can_show(compared) -> None:

@@ -104,6 +104,7 @@ def test_the_student_is_smaller_and_its_record_names_its_parent(runs: Path, run:
     assert json.loads((run / "run.json").read_text())["parents"]["teacher"]["fingerprint"] == parent["fingerprint"]
 
 
+@pytest.mark.fault("C11")
 def test_a_second_call_does_no_work_and_says_so(runs: Path, run: Path) -> None:
     before = (run / "run.json").read_text()
     done = smoke(runs)
@@ -114,6 +115,7 @@ def test_a_second_call_does_no_work_and_says_so(runs: Path, run: Path) -> None:
     assert (run / "run.json").read_text() == before
 
 
+@pytest.mark.fault("A10", "C11")
 def test_a_finished_run_of_other_settings_is_refused_with_the_difference_and_left_alone(runs: Path, run: Path) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     done = smoke(runs, "stage.lr=0.123")
@@ -138,6 +140,7 @@ def test_the_export_holds_the_best_checkpoint_and_nothing_of_the_training(run: P
     assert all(torch.equal(best[f"ranker.bert.{key}"], value) for key, value in export.items())
 
 
+@pytest.mark.fault("F7")
 def test_evaluate_equals_the_training_runs_test_exactly(runs: Path, run: Path, tmp_path: Path) -> None:
     for model in (run, run / "export"):
         out = tmp_path / model.name
@@ -151,6 +154,7 @@ def test_evaluate_equals_the_training_runs_test_exactly(runs: Path, run: Path, t
             assert (found / name).read_bytes() == (run / name).read_bytes()
 
 
+@pytest.mark.fault("F1")
 def test_metrics_json_equals_ir_measures_on_the_written_run_file(run: Path) -> None:
 
     told = json.loads((run / "metrics.json").read_text())
@@ -190,6 +194,7 @@ def test_a_sweep_over_students_leaves_a_complete_folder_each_and_trains_no_paren
 
 
 @pytest.mark.slow
+@pytest.mark.fault("G9")
 def test_a_run_that_is_not_timed_logs_its_test_and_no_value_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +211,7 @@ def test_a_run_that_is_not_timed_logs_its_test_and_no_value_of_the_environment(
 
 
 @pytest.mark.slow
+@pytest.mark.fault("A12")
 def test_a_sweep_goes_on_after_a_failing_job_and_names_it(runs: Path) -> None:
     done = command("train.py", "-m", "+experiment=smoke", "stage.lr=-1,0.0001", f"paths.runs={runs}")
     assert done.returncode == 1

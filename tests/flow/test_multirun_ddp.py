@@ -13,6 +13,7 @@ pytestmark = pytest.mark.slow
 SMALL = ["data.valid_queries=3", "data.test_queries=3", "data.depth=4", "steps.teacher=1", "callbacks.inference_time.rounds=1"]
 
 
+@pytest.mark.fault("E7")
 def test_each_job_runs_once_in_its_folder_and_the_teacher_once_though_the_first_job_fails(tmp_path: Path) -> None:
     line = [
         sys.executable, str(REPOSITORY / "train.py"), "-m", "+experiment=ranker_distill_6l", "scale=smoke", "student=2l",

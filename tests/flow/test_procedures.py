@@ -155,6 +155,7 @@ def test_a_plan_shows_what_is_there_and_what_would_run_and_runs_nothing(runs: Pa
     ],
     ids=["ranker as language model", "start of another depth", "language model as ranker"],
 )
+@pytest.mark.fault("A9", "H4")
 def test_an_export_in_the_wrong_place_gets_one_message_and_leaves_nothing(
     runs: Path, tmp_path: Path, arguments: list[str], expected: str
 ) -> None:

@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 from faulty import RUN, STEP, assert_same, checkpoint, end, left, record, start, train
 
+from rankdistil.callbacks.checkpoints import require_whole
+from rankdistil.files import is_unfinished
+
 pytestmark = pytest.mark.slow
 
 TWO = ["trainer=ddp_cpu"]
 BOUND_S = 60
+SAVING = "rankdistil.callbacks.checkpoints:AtomicCheckpointIO.save_checkpoint"
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +26,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs
 
 
+@pytest.mark.fault("E1", "E2", "E3")
 def test_whatever_happens_to_a_rank_all_end_and_the_run_goes_on_as_if_nothing_had_been(whole: Path, tmp_path: Path) -> None:
     ended = train(tmp_path, *TWO, rank=1, at=STEP, call=2, do="signal SIGTERM")
     assert ended.status == 143
@@ -56,6 +61,28 @@ def test_whatever_happens_to_a_rank_all_end_and_the_run_goes_on_as_if_nothing_ha
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.fault("E1", "C7")
+def test_a_rank_that_is_killed_while_another_one_saves_ends_all_and_the_checkpoint_is_whole(
+    whole: Path, tmp_path: Path
+) -> None:
+    """Between validations, and behind one; what rank 0 has begun to write needs nobody else."""
+    for more, call, steps in ([], 2, 2), (["resume=true"], 3, 4), (["resume=true"], 3, 7):
+        ended = train(tmp_path, *TWO, "checkpoint_every=1", *more, at=SAVING, call=call, do="lose 1")
+        assert ended.status == 1, ended.said
+        assert "process 1 of 2 (pid " in ended.said
+        assert "was ended by SIGKILL" in ended.said
+        assert ended.said.count("error: ") == 1, ended.said
+        assert ended.seconds < BOUND_S
+        assert not left(tmp_path)
+        assert not [path for path in tmp_path.rglob("*") if is_unfinished(path)]
+        require_whole(tmp_path / RUN / "checkpoints/last.ckpt")
+        assert checkpoint(tmp_path)["global_step"] == steps
+    ended = train(tmp_path, *TWO, "resume=true")
+    assert ended.status == 0, ended.said
+    assert_same(tmp_path, whole)
+
+
+@pytest.mark.fault("E3", "E6")
 def test_a_signal_to_all_processes_at_once_stops_them_once(tmp_path: Path) -> None:
     """As a batch system sends it, loaders included; the checkpoint of two processes is then refused by one, and by three."""
     six = "data.batch_size=6"  # which one, two and three processes can share

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands import command, start
+from faulty import logged
 
 TRAIN = ["train.py", "+experiment=finetune_6l", "student=2l", "scale=smoke"]
 LONGER = ["stage.steps=24", "stage.validations=8"]
@@ -39,6 +40,7 @@ def test_without_resume_the_killed_run_is_refused_with_the_fix(killed: Path) -> 
     assert "Add resume=true to continue it, or remove the folder to start again." in done.stderr
 
 
+@pytest.mark.fault("C9")
 def test_a_damaged_checkpoint_is_told_with_the_one_to_go_on_from_and_nothing_is_changed(killed: Path) -> None:
     last, best = (killed / RUN / f"checkpoints/{name}.ckpt" for name in ("last", "best"))
     whole, record = last.read_bytes(), (killed / RUN / "run.json").read_bytes()
@@ -63,6 +65,7 @@ def flip(file: Path) -> None:
         held.write(bytes([byte ^ 1]))
 
 
+@pytest.mark.fault("C9")
 def test_a_damaged_best_checkpoint_is_told_before_the_run_goes_on(killed: Path) -> None:
     best, record = killed / RUN / "checkpoints/best.ckpt", (killed / RUN / "run.json").read_bytes()
     flip(best)
@@ -74,6 +77,18 @@ def test_a_damaged_best_checkpoint_is_told_before_the_run_goes_on(killed: Path) 
     assert (killed / RUN / "run.json").read_bytes() == record
 
 
+@pytest.mark.fault("A10")
+def test_other_settings_are_not_resumed_and_each_is_named(killed: Path) -> None:
+    record = (killed / RUN / "run.json").read_bytes()
+    done = command(*train(killed, "resume=true", "stage.lr=0.5", "data.batch_size=4", "seed=99", "run_name=seed0"))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {killed / RUN} "), done.stderr
+    for changed in ("\n  data.batch_size: 2 -> 4\n", "\n  seed: 0 -> 99\n", " -> 0.5\n"):
+        assert changed in done.stderr
+    assert (killed / RUN / "run.json").read_bytes() == record
+
+
+@pytest.mark.fault("A8")
 def test_where_nothing_was_begun_there_is_nothing_to_resume(killed: Path, tmp_path: Path) -> None:
     shutil.copytree(killed, tmp_path, dirs_exist_ok=True)  # beside a run that could go on
     done = command(*train(tmp_path, "resume=true", "run_name=sed0"))
@@ -109,6 +124,7 @@ def test_a_killed_run_that_was_moved_ends_with_the_files_of_one_that_was_left_al
     assert all(torch.equal(value, resumed["state_dict"][key]) for key, value in other["state_dict"].items())
     for name in ("export/model.safetensors", "export/tokenizer.json", "valid.run", "test.run", "metrics.json"):
         assert (moved / RUN / name).read_bytes() == (whole / RUN / name).read_bytes(), name
+    assert logged(moved / RUN) == logged(whole / RUN)
 
 
 def test_a_finished_run_s_export_that_was_changed_is_told_wherever_it_is_named(whole: Path, tmp_path: Path) -> None:

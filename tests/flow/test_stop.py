@@ -25,6 +25,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs
 
 
+@pytest.mark.fault("C5", "C6")
 def test_a_run_that_each_signal_stops_in_turn_ends_as_one_that_was_left_alone(whole: Path, tmp_path: Path) -> None:
     last = tmp_path / RUN / "checkpoints/last.ckpt"
     saved = f"{last} is saved. Continue with the same command and resume=true.\n"
@@ -55,6 +56,7 @@ def test_a_run_that_each_signal_stops_in_turn_ends_as_one_that_was_left_alone(wh
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.fault("C1", "C2")
 def test_a_run_that_is_killed_again_and_again_between_validations_ends_as_one_that_was_left_alone(
     whole: Path, tmp_path: Path
 ) -> None:
@@ -74,6 +76,7 @@ def test_a_run_that_is_killed_again_and_again_between_validations_ends_as_one_th
     assert (ended.status, "same settings: nothing to do." in ended.printed) == (0, True)
 
 
+@pytest.mark.fault("C8", "H3")
 def test_where_there_is_no_room_nothing_is_half_written_and_the_run_goes_on_once_there_is(whole: Path, tmp_path: Path) -> None:
     """For a checkpoint, for the one of a run that was asked to stop as well, and for an export."""
     kept = tmp_path / RUN / "checkpoints"
@@ -98,12 +101,14 @@ def test_where_there_is_no_room_nothing_is_half_written_and_the_run_goes_on_once
     assert_same(tmp_path, whole)
 
 
+@pytest.mark.fault("C5")
 def test_a_signal_before_training_leaves_nothing(tmp_path: Path) -> None:
     ended = train(tmp_path, at="rankdistil.stages.train:load_tokenizer", call=1, do="signal SIGTERM")
     assert ended.status == 143
     assert not (tmp_path / "finetune").exists()
 
 
+@pytest.mark.fault("A12")
 def test_ctrl_c_reaches_the_job_of_a_sweep_once_and_the_next_job_does_not_start(tmp_path: Path) -> None:
     sweep = start(tmp_path, "-m", "seed=0,1")
     while not (tmp_path / RUN / "checkpoints/last.ckpt").is_file():

@@ -65,6 +65,7 @@ def test_a_run_and_its_parent_are_carried_out_together_and_measure_what_one_proc
     assert records[0]["validation"] == json.loads((alone / "run.json").read_text())["validation"]
 
 
+@pytest.mark.fault("E7")
 def test_ranks_with_other_settings_end_before_anything_runs_and_each_machine_is_told_which(tmp_path: Path) -> None:
     ended = across(tmp_path / "runs", "lr.finetune=0.125", "seed=1")
     for code, _, problems in ended:

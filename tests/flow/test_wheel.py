@@ -30,4 +30,5 @@ def test_a_stage_and_its_parent_are_trained_by_what_a_wheel_holds(tmp_path: Path
     assert [path.name for path in empty.iterdir()] == ["runs"]
     assert (empty / "runs/smoke/2l/seed0/metrics.json").is_file()
     assert "2l" in typed("evaluate", "models=runs/smoke/2l/seed0", "callbacks.inference_time=null")
+    assert len([*empty.glob("evaluations/*/report.html")]) == 1
     typed("export", "--help"), typed("import-scores", "--help"), typed("fetch", "--help")

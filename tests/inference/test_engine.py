@@ -43,6 +43,7 @@ def ranker(tiny_ranker: CrossEncoder, tokenizer: object) -> CrossEncoder:
 
 
 @pytest.mark.parametrize("budget", [1, 60, 10_000])
+@pytest.mark.fault("F6")
 def test_scores_come_in_the_order_of_the_pairs_and_equal_the_plain_network(
     ranker: CrossEncoder, tokenizer: object, budget: int
 ) -> None:
@@ -91,6 +92,7 @@ def test_ahead_the_next_chunk_is_tokenised_while_one_is_scored(
     assert sample.tokenise > 0
 
 
+@pytest.mark.fault("H1")
 def test_an_export_loads_back_bit_by_bit_and_in_transformers(tmp_path: Path, ranker: CrossEncoder, tokenizer: object) -> None:
     write_export(tmp_path / "export", ranker, tokenizer, 38)
     batch = PairEncoder(load_tokenizer(str(tmp_path / "export")), 38, 40).batch(PAIRS)
@@ -165,6 +167,7 @@ def test_an_export_replaces_an_older_one_and_leaves_nothing_beside_it(
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
 
 
+@pytest.mark.fault("H3")
 def test_an_export_that_fails_leaves_the_old_one(
     tmp_path: Path, ranker: CrossEncoder, tokenizer: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

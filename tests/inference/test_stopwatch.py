@@ -1,5 +1,6 @@
 """Who is timed on what, beside whom; what is left out; and what several processes' samples add up to."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,7 @@ def test_rankers_and_dtypes_take_turns_on_single_queries_of_every_size_then_on_m
     assert {row["tokens_per_pair"] for row in rows} == {4 + 3 + 3}  # what is q ##1, a b c, and the special tokens
 
 
+@pytest.mark.fault("F8")
 def test_the_setup_says_all_that_is_needed_to_measure_again(recorder: Recorder, rankers: dict) -> None:
     setup = time_rankers(rankers, CPU, QUERIES, SETTINGS, Processes(), ORIGIN)["setup"]
     assert (setup["queries"], setup["candidates"], setup["throughput_pairs"], setup["dtypes"]) == (
@@ -169,6 +171,7 @@ def test_what_another_process_cannot_compute_is_left_out_here_too(recorder: Reco
     assert ("ranker", "float32") not in {call[:2] for call in recorder.calls}
 
 
+@pytest.mark.fault("F8")
 def test_nothing_to_time_is_an_error_that_says_why(monkeypatch: pytest.MonkeyPatch, rankers: dict) -> None:
     monkeypatch.setattr(stopwatch, "open_network", Recorder({("ranker", "float32"), ("ranker", "int8")}))
     with pytest.raises(ValueError) as caught:
@@ -226,3 +229,16 @@ def test_rounds_beyond_the_least_count_only_as_far_as_the_time_allows() -> None:
     for _ in range(4):
         pace.counted(lambda pairs: Sample(0.1, 0.2))([])
     assert pace.left() == 5  # of 9 s; the other 96 calls would take 96
+
+
+@pytest.mark.fault("F8")
+def test_the_clock_on_the_wall_has_no_say_and_one_query_is_enough(
+    recorder: Recorder, rankers: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wall = iter(range(10**9, 0, -86_400))
+    monkeypatch.setattr(time, "time", lambda: float(next(wall)))  # a day back at each look
+    found = time_rankers(rankers, CPU, QUERIES[:1], SETTINGS, Processes(), ORIGIN)
+    assert found["setup"]["queries"] == 1
+    for row in found["rows"]:
+        assert 0 < row["latency_ms_min"] <= row["latency_ms_p50"] <= row["latency_ms_max"] < 60_000
+        assert row["passages_per_second"] > 0

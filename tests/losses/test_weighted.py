@@ -66,6 +66,7 @@ def test_weights_of_the_projection_are_learnt():
 
 
 @pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf")])
+@pytest.mark.fault("A4")
 def test_a_negative_or_infinite_weight_names_its_key(weight):
     with pytest.raises(ValueError, match=r"stage\.losses\.hidden\.weight is .*; expected a number of at least 0"):
         WeightedSum({"hidden": HiddenLoss()}, {"hidden": weight})
@@ -147,6 +148,7 @@ def test_equal_widths_are_compared_directly_by_default():
     assert Projection("auto", 5, 5, states=3)(trace) is trace
 
 
+@pytest.mark.fault("A7")
 def test_no_projection_between_different_widths_names_both_and_the_fix():
     with pytest.raises(ValueError, match=r"student\.hidden_size=3, teacher 5\. Set stage\.projection=auto"):
         Projection("none", 3, 5, states=3)

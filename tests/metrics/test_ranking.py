@@ -37,6 +37,7 @@ def test_scores_are_ranked_from_high_to_low():
     assert ranking == {"q": [Candidate("b", 2.5), Candidate("c", 0.0), Candidate("a", -1.0)]}
 
 
+@pytest.mark.fault("F6")
 def test_equal_scores_are_ranked_by_descending_passage_id_whatever_order_they_came_in():
     ids = ["d9", "d10", "d1", "D5"]
     for seed in range(5):
@@ -46,6 +47,7 @@ def test_equal_scores_are_ranked_by_descending_passage_id_whatever_order_they_ca
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.fault("F4")
 def test_a_score_that_is_no_number_names_query_and_passage(score):
     with pytest.raises(ValueError, match=f"query q2, passage p7: the score is {score}"):
         ranked({"q1": {"p1": 0.0}, "q2": {"p6": 1.0, "p7": score}})
@@ -74,6 +76,7 @@ def test_the_relevance_level_moves_reciprocal_rank_and_precision_but_not_gain():
     assert high == pytest.approx({"nDCG@10": gain, "RR(rel=2)@10": 1 / 2, "AP(rel=2)": 1 / 2})
 
 
+@pytest.mark.fault("F5")
 def test_a_judged_query_without_candidates_scores_zero_and_is_counted():
     ranking, qrels = {"found": _order("a"), "empty": []}, {name: {"a": 1} for name in ("missing", "found", "empty")}
     values = per_query(ranking, qrels)
@@ -91,6 +94,7 @@ def test_a_query_judged_to_have_no_relevant_passage_scores_zero_and_is_counted()
     assert means(values)["RR@10"] == 0.5
 
 
+@pytest.mark.fault("F5")
 def test_a_query_without_judgments_is_left_out():
     assert list(per_query({"q1": _order("a"), "q2": _order("a")}, {"q1": {"a": 1}})) == ["q1"]
 
@@ -109,6 +113,7 @@ def test_distinct_scores_give_the_values_of_ir_measures():
     assert means(per_query(ranked(scores), qrels)) == pytest.approx({str(m): value for m, value in expected.items()})
 
 
+@pytest.mark.fault("F2")
 def test_tied_scores_give_the_values_of_trec_eval():
     scores, qrels = _random_collection(distinct=False)
     expected = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10", "map"}).evaluate(scores)
@@ -118,6 +123,7 @@ def test_tied_scores_give_the_values_of_trec_eval():
 
 
 @pytest.mark.parametrize(("positive", "rank"), [("d0", 10), ("d4", 6), ("d9", 1)])
+@pytest.mark.fault("F2")
 def test_a_constant_scorer_gets_every_measure_from_one_ranking(positive, rank):
     scores = {"q": {f"d{number}": 1.0 for number in range(10)}}
     values = per_query(ranked(scores), {"q": {positive: 1}})["q"]
@@ -157,6 +163,7 @@ def test_a_query_without_candidates_or_relevant_passages_has_no_value_to_expect(
         ([1e-9, 2e-9], 0),
     ],
 )
+@pytest.mark.fault("F3")
 def test_a_query_is_tied_if_float32_cannot_tell_its_scores_apart(scores: list[float], tied: int) -> None:
     assert tied_queries({"q": {str(place): score for place, score in enumerate(scores)}}) == tied
 
@@ -187,6 +194,7 @@ def test_a_line_holds_query_q0_passage_rank_score_and_tag(tmp_path):
     assert (tmp_path / "run").read_bytes() == b"q1 Q0 a 1 2.5 2l\nq1 Q0 b 2 -1.0 2l\nq0 Q0 c 1 0.1 2l\n"
 
 
+@pytest.mark.fault("F1")
 def test_a_run_that_is_read_and_written_again_is_equal_byte_for_byte(tmp_path, scores):
     write_run(tmp_path / "first", ranked(scores), "tag")
     write_run(tmp_path / "second", ranked(_read(tmp_path / "first")), "tag")
@@ -194,6 +202,7 @@ def test_a_run_that_is_read_and_written_again_is_equal_byte_for_byte(tmp_path, s
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.fault("F3")
 def test_what_is_read_is_what_was_written_to_the_last_bit(tmp_path, scores, kind):
     """Order and scores, also of passages that only double precision tells apart."""
     close = {"q3": {"a": 1 + 1e-12, "b": 1 + 1e-13, "c": 1.0, "d": 1.0}}
@@ -215,6 +224,7 @@ def test_scores_that_tell_nothing_apart_are_seen_by_a_reader(tmp_path):
     assert tied_queries(_read(tmp_path / "run")) == tied_queries(scores) == 1
 
 
+@pytest.mark.fault("F1", "F3")
 def test_trec_eval_gives_a_written_run_the_values_of_its_ranking(tmp_path, scores):
     qrels = {query: {f"p{number}": 1 for number in range(0, 40, 7)} for query in scores}
     write_run(tmp_path / "run", ranked(scores), "tag")

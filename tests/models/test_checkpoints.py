@@ -1,6 +1,7 @@
 """Loading checkpoints: what is taken, and what is refused instead of being filled with random weights."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -82,6 +83,7 @@ def test_weights_of_another_shape_are_refused(folder):
         load_ranker(str(folder))
 
 
+@pytest.mark.fault("G6")
 def test_a_folder_with_pickled_weights_only_is_refused(folder):
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
@@ -89,6 +91,7 @@ def test_a_folder_with_pickled_weights_only_is_refused(folder):
         load_ranker(str(folder))
 
 
+@pytest.mark.fault("G6")
 def test_a_checkpoint_that_brings_code_is_refused(folder):
     _edit_config(folder, auto_map={"AutoModel": "evil.Model"})
     with pytest.raises(ValueError, match=r"config\.json asks for code of its own \(auto_map\)"):
@@ -110,8 +113,11 @@ def test_a_deberta_is_refused_with_the_way_to_learn_from_its_scores(folder):
     assert str(caught.value).endswith(f". A DeBERTa gives scores to learn from: {way}")
 
 
+@pytest.mark.fault("G6")
 def test_how_a_checkpoint_asks_to_be_computed_is_left_out(folder, tiny_ranker):
     _edit_config(folder, attn_implementation="some/kernel", _attn_implementation="flash_attention_2")
+    _edit_config(folder, _attn_implementation_internal="some/kernel")
+    (folder / "chat_template.jinja").write_text("{{ 1 / 0 }}")
     loaded = load_ranker(str(folder))
     assert loaded.config._attn_implementation == tiny_ranker.config._attn_implementation
     assert torch.equal(loaded(*INPUTS).logits, tiny_ranker(*INPUTS).logits)
@@ -169,6 +175,7 @@ def test_a_folder_without_config_is_no_checkpoint(tmp_path):
         read_config(str(tmp_path))
 
 
+@pytest.mark.fault("H4")
 def test_a_language_model_is_no_ranker_and_the_way_to_one_is_named():
     with pytest.raises(ValueError) as caught:
         load_ranker(MINILM)
@@ -298,13 +305,15 @@ CONFIG = [
     ("hidden_size", 0), ("num_attention_heads", 0), ("num_attention_heads", 7), ("num_hidden_layers", -2), ("vocab_size", -1),
     ("max_position_embeddings", -3), ("pad_token_id", 10**9), ("hidden_act", "nope"), ("hidden_dropout_prob", 2),
     ("dtype", "nope"), ("id2label", []), ("architectures", 3), ("architectures", [3]), ("model_type", ["bert"]),
-    ("model_type", None), ("quantization_config", {}), ("rope_parameters", 3),
+    ("model_type", None), ("quantization_config", {}), ("rope_parameters", 3), ("max_position_embeddings", None),
 ]  # fmt: skip
 TOKENS = [
     ("tokenizer.json", {"model": 3}), ("tokenizer.json", {"model": {"type": "WordPiece", "vocab": 3}}),
     ("tokenizer.json", {"added_tokens": [3]}), ("tokenizer.json", {"normalizer": 3}), ("tokenizer.json", {"truncation": "x"}),
     ("tokenizer_config.json", {"added_tokens_decoder": 3}), ("tokenizer_config.json", {"padding_side": "x"}),
-    ("tokenizer_config.json", {"extra_special_tokens": 3}),
+    ("tokenizer_config.json", {"extra_special_tokens": 3}), ("tokenizer_config.json", {"unk_token": "[NONE]"}),
+    ("tokenizer.json", {"model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+     "max_input_chars_per_word": 100, "vocab": {}}, "added_tokens": []}),
 ]  # fmt: skip
 
 
@@ -331,6 +340,27 @@ def test_a_tokenizer_that_can_not_be_made_is_told_by_its_file(ranker, name, valu
     file = ranker / name
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
     assert _told(load_tokenizer, ranker, name).endswith(WAYS_OUT)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("hidden_size", 8000), ("hidden_size", 10**6), ("intermediate_size", 2**31), ("max_position_embeddings", 2**31),
+     ("type_vocab_size", 2**31), ("vocab_size", 2**40)],
+)  # fmt: skip
+def test_a_number_that_would_ask_for_more_weights_than_the_files_could_hold_is_told_and_takes_no_memory(folder, key, value):
+    _edit_config(folder, **{key: value} | ({"num_attention_heads": 1} if key == "hidden_size" else {}))
+    told = _told(load_ranker, folder, "config.json")
+    assert re.search(
+        r" can't be used \(it describes \d+ weights, for which the files of weights, \d+ bytes, are too small\)", told
+    )
+
+
+@pytest.mark.parametrize(("key", "value", "most"), [("num_hidden_layers", 2**31, 1000), ("num_labels", 10**9, 65536)])
+def test_a_number_of_layers_or_labels_that_no_network_has_is_told_before_they_are_made(folder, key, value, most):
+    _edit_config(folder, **{key: value})
+    with pytest.raises(ValueError) as caught:
+        read_config(str(folder))
+    assert str(caught.value) == (f"{folder}/config.json: {key} is {value}; expected at most {most}. Copy the checkpoint again.")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b"\0\0", b"[" * 100_000])
@@ -370,7 +400,10 @@ def test_weights_in_several_files_are_read(folder, tiny_ranker):
     )
 
 
-@pytest.mark.parametrize("name", ["../outside.safetensors", "/outside.safetensors", "a/b.safetensors", "..", "weights.bin", 3])
+@pytest.mark.parametrize("name", [
+    "../outside.safetensors", "/outside.safetensors", "a/b.safetensors", "..", "weights.bin", 3, "x" * 300 + ".safetensors",
+    "a\0.safetensors", "\ud800.safetensors",
+])  # fmt: skip
 def test_an_index_that_names_a_file_elsewhere_or_of_another_kind_is_refused(folder, tmp_path_factory, name):
     _sharded(folder, weight_map={"classifier.bias": name})
     with pytest.raises(ValueError) as caught:

@@ -83,6 +83,7 @@ def test_weights_in_several_files_must_all_be_there(hub, checkpoint):
     assert locate("some/model") == folder
 
 
+@pytest.mark.fault("C13")
 def test_a_checkpoint_that_can_not_be_fetched_is_named_with_what_to_do(hub):
     with pytest.raises(ConnectionError) as caught:
         fetch("no/such-model")
@@ -91,6 +92,7 @@ def test_a_checkpoint_that_can_not_be_fetched_is_named_with_what_to_do(hub):
 
 
 @pytest.mark.parametrize("path", ["https://example.org/model", "s3://bucket/model", "file:///tmp"])
+@pytest.mark.fault("G2")
 def test_a_url_is_refused(path):
     with pytest.raises(ValueError, match=r"is a URL: checkpoints are read from local folders or hub ids only"):
         locate(path)

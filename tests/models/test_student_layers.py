@@ -48,6 +48,7 @@ def test_spread_climbs_to_the_last_layer_without_repeating_one(student):
     assert list(layers) == sorted(set(layers))
 
 
+@pytest.mark.fault("A6")
 def test_a_division_that_is_not_exact_lists_the_depths_that_are():
     message = r"student\.layers=5 with 12 teacher layers.*one of 1, 2, 3, 4, 6, 12, or student\.layer_map=spread"
     with pytest.raises(ValueError, match=message):

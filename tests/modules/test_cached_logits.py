@@ -12,8 +12,8 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from rankdistil.data.batches.groups import ListedGroups, list_groups
 from rankdistil.data.batches.stream import GroupStream, Size
-from rankdistil.data.collections.texts import Collection
-from rankdistil.data.encode import LiveTexts, PairEncoder
+from rankdistil.data.collections.texts import Collection, LiveTexts
+from rankdistil.data.encode import PairEncoder
 from rankdistil.data.files.bad_lines import BadLines
 from rankdistil.data.records import Triple
 from rankdistil.data.teacher_scores.folder import Shard, load_scores, shard_name, write_shard

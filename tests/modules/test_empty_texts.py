@@ -29,6 +29,7 @@ def batch(passages: list[list[int]], queries: list[list[int]]) -> PairBatch:
 
 @pytest.mark.parametrize("queries", [[[], [], [5], [5]], [[5]] * 4], ids=["an empty query", "no empty query"])
 @pytest.mark.parametrize("which", TEXTS)
+@pytest.mark.fault("B5")
 def test_losses_scores_and_gradients_stay_finite(tiny_ranker: CrossEncoder, which: str, queries: list[list[int]]) -> None:
     module = distill(tiny_ranker, LOSSES)
     pairs = batch(TEXTS[which], queries)
@@ -40,6 +41,7 @@ def test_losses_scores_and_gradients_stay_finite(tiny_ranker: CrossEncoder, whic
     assert torch.isfinite(module.validation_step(pairs, 0).scores).all()
 
 
+@pytest.mark.fault("B5")
 def test_an_empty_pair_is_three_special_tokens() -> None:
     ids, mask, types = assemble(Segment.of([[]]), Segment.of([[]]), BERT, pad=0)
     assert (ids.tolist(), mask.tolist(), types.tolist()) == ([[2, 3, 3]], [[1, 1, 1]], [[0, 0, 1]])

@@ -160,6 +160,7 @@ def complaint(norm: float, *parts: tuple[tuple[str, ...], float], trainer: Simpl
 
 
 @pytest.mark.filterwarnings("ignore:.*val_dataloader")
+@pytest.mark.fault("D1")
 def test_an_infinite_gradient_of_a_finite_loss_changes_no_weight(tiny_ranker: CrossEncoder, batch: PairBatch) -> None:
     batches = [batch._replace(query_ids=(name,) * 4) for name in ("good", "bad", "good")]
     module = FinetuneModule(tiny_ranker, WeightedSum({"root": Root()}, {"root": 1.0}), OptimSettings(1e-2, 3, 0))
@@ -176,6 +177,7 @@ def test_an_infinite_gradient_of_a_finite_loss_changes_no_weight(tiny_ranker: Cr
 
 
 @pytest.mark.parametrize(("norm", "loss"), [(math.inf, 0.5), (math.nan, math.nan), (1.0, math.inf)])
+@pytest.mark.fault("D1")
 def test_the_message_names_step_norm_loss_and_queries(norm: float, loss: float) -> None:
     assert complaint(norm, (("q1", "q1", "q2"), loss), trainer=around()) == (
         f"step 8 of 300: the gradient's norm is {norm:g}, the loss {loss:g}: {WHY} {FIX}: q1, q2. No checkpoint was saved."
@@ -193,6 +195,7 @@ def test_of_many_queries_the_first_fifty_are_named() -> None:
     assert f"{', '.join(names[:50])} and 3 more. " in complaint(math.inf, (names, 0.5), trainer=around())
 
 
+@pytest.mark.fault("D1")
 def test_the_last_whole_checkpoint_whose_weights_are_finite_is_named(tmp_path: Path) -> None:
     for step, weight in ((3, 1.0), (5, 2.0), (6, math.nan)):
         torch.save({"global_step": step, "state_dict": {"weight": torch.tensor([0.0, weight])}}, tmp_path / f"{step}.ckpt")

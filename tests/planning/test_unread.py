@@ -163,3 +163,11 @@ def test_a_test_is_told_what_trains_only_and_what_reads_no_file() -> None:
     ]
     data.test = None  # held out of the training queries, which then count
     assert unread_by_test(["++data.train=a/b"], data) == []
+
+
+def test_windows_are_read_by_what_ranks_documents_and_by_no_stage_that_reads_text_alone() -> None:
+    assert told("data.windows={stride: 64, most: 4}") == []
+    assert told("data.windows={stride: 64, most: 4}", experiment="lm_distill_6l") == [
+        f"data.windows.{key} has no effect in this plan: all stages of it read passages alone. Leave it out."
+        for key in ("stride", "most")
+    ]

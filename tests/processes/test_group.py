@@ -101,6 +101,7 @@ def test_ranks_with_one_resolved_config_go_on(start: Start) -> None:
     assert [ended.told for ended in start(comparing(CFG), comparing(resolved), comparing(CFG))] == ["None"] * 3
 
 
+@pytest.mark.fault("E7")
 def test_where_a_rank_has_other_settings_all_name_each_difference(start: Start) -> None:
     other = OmegaConf.merge(CFG, {"stage": {"lr": 0.25}, "extra": 1})
     message = (
@@ -134,6 +135,7 @@ def test_the_others_carry_out_what_rank_0_announces_until_it_has_no_more(start: 
     assert [ended.told for ended in others] == [repr([runs[0], 3, runs[1]])] * 2
 
 
+@pytest.mark.fault("E1")
 def test_the_failure_of_a_rank_reaches_those_that_wait_and_is_printed_once_on_each_machine(start: Start) -> None:
     def fails(group: Group) -> None:
         fail(ranks.current(), "no such file: a.tsv")
@@ -163,6 +165,7 @@ def test_a_rank_that_is_busy_ends_soon_after_another_one_has_failed(start: Start
 
 
 @pytest.mark.parametrize("late", [0, 1])
+@pytest.mark.fault("E2")
 def test_a_rank_that_keeps_the_others_waiting_is_named(start: Start, late: int) -> None:
     def waits(group: Group) -> None:
         fail_as_told(group, lambda: lead(group, lambda: reduced(1, "MAX")) if late else follow(group))

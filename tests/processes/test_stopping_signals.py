@@ -58,6 +58,7 @@ def test_under_nohup_the_end_of_a_terminal_is_ignored_by_the_program_and_its_chi
     assert (done.returncode, done.stdout, done.stderr) == (0, f"child: goes on\n{heard}\n", "")
 
 
+@pytest.mark.fault("C5")
 def test_a_program_whose_terminal_is_closed_saves_though_it_can_no_longer_print(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     code = (
@@ -75,6 +76,7 @@ def test_a_program_whose_terminal_is_closed_saves_though_it_can_no_longer_print(
     assert (tmp_path / "saved").exists()
 
 
+@pytest.mark.fault("C6")
 def test_a_second_signal_ends_a_program_that_does_not_come_to_an_end() -> None:
     clean_up = "    try:\n        time.sleep(30)\n    finally:\n        while True: time.sleep(1)\n"
     done, seconds = run(

@@ -8,6 +8,7 @@ import pytest
 from families import TEXT, tiny, tokenizer_of
 
 from rankdistil import Reranker
+from rankdistil.data.windows import Windows
 from rankdistil.inference import engine
 from rankdistil.inference.export_files import write_export
 from rankdistil.metrics.ranking import read_run
@@ -177,3 +178,47 @@ def test_wrong_words_are_one_message(files: dict[str, Path], capsys: pytest.Capt
     ):
         assert main(line) == 1
         assert capsys.readouterr().err == f"error: {message}\n"
+
+
+WINDOWS = 'windows={"stride": 3, "most": 4, "size": 5}'
+
+
+def test_documents_are_read_in_the_windows_asked_for_or_the_export_s_and_it_is_said(
+    export: Path, files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own"
+    write_export(own, tiny("bert"), tokenizer_of("bert"), 64, windows=Windows(3, 4, 5))
+    long = {"p1": " ".join([TEXT[1], TEXT[4], TEXT[6]]), "p4": TEXT[4], "p0": TEXT[0]}
+    passages = PASSAGES | long
+    files["corpus"].write_text("".join(json.dumps({"_id": key, "text": text}) + "\n" for key, text in passages.items()))
+    found = {}
+    asked = {"asked": [f"export={export}", WINDOWS], "own": [f"export={own}"], "cut": [f"export={own}", "windows=none"]}
+    for name, words_of in asked.items():
+        assert main([*words(files | {"to": tmp_path / f"{name}.run"}), *words_of]) == 0
+        found[name] = {each.passage_id: each.score for each in read_run(tmp_path / f"{name}.run")["q1"]}
+        said = "longer passages are read in windows of 5 tokens, one every 3, 4 at most (MaxP)\n"
+        assert (said in capsys.readouterr().err) == (name != "cut")
+    ranker = Reranker(export, device="cpu", windows={"stride": 3, "most": 4, "size": 5})
+    ids = ["p1", "empty", "p3"]
+    expected = dict(zip(ids, ranker.score([(QUERIES["q1"], passages[key]) for key in ids]), strict=True))
+    assert found["asked"] == pytest.approx(expected, abs=1e-5)
+    assert found["own"] == pytest.approx(expected, abs=1e-5)
+    assert found["cut"]["p1"] != pytest.approx(expected["p1"], abs=1e-3)
+
+
+def test_what_was_begun_with_other_windows_does_not_go_on(files: dict[str, Path]) -> None:
+    settings = settings_of(words(files, export="any"))
+
+    def score(pairs: list[tuple[str, str]]) -> list[float]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rerank(settings, score, {"windows": {"stride": 3}})
+    (files["to"].parent / "out.run.part/run").write_text("q2 Q0 p4 1 0.5 rankdistil\n")
+    with pytest.raises(ValueError, match=r"was begun with other settings; .*\n  windows\.stride: 3 -> 4$"):
+        rerank(settings, score, {"windows": {"stride": 4}})
+
+
+def test_windows_that_are_none_are_refused(export: Path, files: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match=r"^windows\.stride is 0; expected a whole number of at least 1\.$"):
+        settings_of([*words(files, export=export), 'windows={"stride": 0, "most": 4}'])

@@ -58,6 +58,7 @@ def test_a_stopped_run_is_to_resume_only_if_it_left_a_checkpoint(tmp_path: Path)
     assert state(tmp_path, SETTINGS).name == "to resume"
 
 
+@pytest.mark.fault("A10")
 def test_other_settings_are_refused_with_each_difference(tmp_path: Path) -> None:
     record(tmp_path, "finished")
     with pytest.raises(ValueError) as caught:
@@ -75,6 +76,34 @@ def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
             ValueError, match=rf"^{tmp_path}/run\.json is damaged \(.*\)\. Remove the folder {tmp_path} to run "
         ):
             read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ({"finished": None}, "finished is null"),
+        ({"tests": 0.5}, "tests is 0.5"),
+        ({"tests": [3]}, "tests is [3]"),
+        ({"parents": "x" * 999}, f'parents is "{"x" * 79}'),
+        ({"parents": {"student": {"source": 3, "fingerprint": "ab"}}}, 'parents.student is {"source": 3, "fingerprint": "ab"}'),
+        ({"stage": [1]}, "stage is [1]"),
+    ],
+)
+def test_a_value_of_a_record_that_is_of_another_type_is_named(tmp_path: Path, damage: dict, told: str) -> None:
+    record(tmp_path, "finished", **{"stage": "teacher", "parents": {}, "finished": "then"} | damage)
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export/config.json").touch()
+    with pytest.raises(ValueError) as caught:
+        state(tmp_path, SETTINGS, [])
+    assert str(caught.value) == f"{tmp_path}/run.json is damaged ({told}). Remove the folder {tmp_path} to run afresh."
+
+
+@pytest.mark.parametrize("key", ["stage", "parents"])
+def test_a_record_that_lacks_what_a_comparison_needs_is_named(tmp_path: Path, key: str) -> None:
+    held = {"stage": "teacher", "parents": {}, "finished": "then"}
+    record(tmp_path, "finished", **{name: value for name, value in held.items() if name != key})
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/run\.json is damaged \({key} is null\)\. Remove the folder "):
+        find_entries([str(tmp_path)])
 
 
 def test_a_finished_run_whose_export_was_changed_is_not_reused(tmp_path: Path) -> None:

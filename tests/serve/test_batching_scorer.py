@@ -150,3 +150,20 @@ def test_closing_answers_what_is_computed_and_fails_the_rest(make, gate: Gate) -
     first, second, third = asyncio.run(act())
     assert len(first.scores) == 1
     assert [type(second), type(third)] == [ClosedError, ClosedError]
+
+
+@pytest.mark.parametrize("aggregate", ["max", "mean"])
+def test_documents_in_windows_are_scored_as_the_reranker_does_and_wait_as_one_pair_each(make, export, aggregate: str) -> None:
+    ranker = Reranker(export, device="cpu", windows={"stride": 5, "most": 4, "size": 8, "aggregate": aggregate})
+    requests = [pairs(count, seed) for seed, count in enumerate([1, 10, 80, 7])]
+    alone = [ranker.score([(pair.query, pair.passage) for pair in request]) for request in requests]
+    gate = Gate(ranker.engine.network, 100)
+    scorer = make(Engine(gate, ranker.engine.encoder), workers=2, most=98)
+    found = asyncio.run(together(scorer, *requests))
+    assert [scored.scores for scored in found] == [pytest.approx(scores, abs=1e-5) for scores in alone]
+    assert (scorer.queue.waiting, scorer.pairs) == (0, 98)
+    lengths = [ranker.engine.tokens(request).lengths(3).sum() for request in requests]
+    assert [scored.tokens for scored in found] == lengths
+    assert scorer.tokens == sum(lengths)
+    cut = Reranker(export, device="cpu", windows=False).engine
+    assert lengths[2] > cut.tokens(requests[2]).lengths(3).sum()

@@ -20,11 +20,19 @@ from rankdistil.serve.__main__ import _listen, main, name_of, settings_of, usabl
 BODY = json.dumps({"query": "bees", "documents": ["wings"]}).encode()
 
 
+def test_windows_are_json_or_none() -> None:
+    assert settings_of(["export", "--windows", "none"]).windows is False
+    assert settings_of(["export", "--windows", '{"stride": 4, "most": 9}']).windows["most"] == 9
+    with pytest.raises(ValueError, match=r"^--windows is 'some'; expected none, or JSON such as "):
+        settings_of(["export", "--windows", "some"])
+
+
 def test_an_export_is_enough() -> None:
     found = vars(settings_of(["export"]))
     assert found == {
         "export": "export", "host": "127.0.0.1", "port": 8000, "dtype": "auto", "backend": "torch", "max_length": None,
         "workers": None, "max_queue": 10_000, "max_documents": 1000, "max_characters": 100_000, "max_body": 16, "drain": 30,
+        "windows": None,
     }  # fmt: skip
 
 

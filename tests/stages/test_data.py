@@ -156,6 +156,7 @@ pathlib.Path(sys.argv[1], "told.json").write_text(json.dumps([waited, logger.exp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["0" * 40, ""])
+@pytest.mark.fault("C14")
 def test_without_a_network_or_a_key_w_and_b_is_written_offline(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +182,7 @@ def test_without_a_network_or_a_key_w_and_b_is_written_offline(
 
 
 @pytest.mark.parametrize("given", [None, "60"])
+@pytest.mark.fault("C14")
 def test_w_and_b_is_asked_for_seconds_unless_the_user_gives_it_longer_and_then_goes_offline(
     given: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

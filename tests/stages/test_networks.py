@@ -246,6 +246,7 @@ def test_a_student_starts_from_exactly_the_weights_that_lm_distill_exported(
     assert not torch.equal(student.bert.classifier.weight, exported.bert.classifier.weight)
 
 
+@pytest.mark.fault("A5")
 def test_a_start_whose_tokens_mean_something_else_is_refused(tokenizer: object, tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path)
     words = dict(tokenizer.get_vocab())
@@ -261,6 +262,7 @@ def test_a_start_whose_tokens_mean_something_else_is_refused(tokenizer: object, 
 
 
 @pytest.mark.parametrize("start", ["student.init_from=export:START", "follows=lm_distill_6l"])
+@pytest.mark.fault("A5")
 def test_other_tokens_than_the_teacher_s_are_refused_before_a_parent_is_trained(
     built, tokenizer: object, tiny_ranker: CrossEncoder, tmp_path: Path, start: str
 ) -> None:
@@ -288,6 +290,7 @@ def test_other_tokens_than_the_teacher_s_are_refused_before_a_parent_is_trained(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
+@pytest.mark.fault("A9")
 def test_a_ranker_is_refused_where_its_head_would_be_thrown_away(
     tiny_ranker: CrossEncoder, tmp_path: Path, stage: tuple[str, ...], key: str
 ) -> None:

@@ -120,7 +120,7 @@ class SaveExport(L.Callback):
 
     Args:
         folder: the export folder.
-        encoder: its tokenizer and length go into the export.
+        encoder: its tokenizer, length and windows go into the export.
     """
 
     def __init__(self, folder: Path, encoder: PairEncoder) -> None:
@@ -139,4 +139,4 @@ class SaveExport(L.Callback):
             pl_module.ranker.load_state_dict(weights)
         own = self._encoder
         trains_head = pl_module.losses.trains_head
-        write_export(self._folder, pl_module.ranker, own.tokenizer, own.max_length, trains_head)
+        write_export(self._folder, pl_module.ranker, own.tokenizer, own.max_length, trains_head, own.windows)

@@ -1,7 +1,8 @@
 """Measurements of a ranker: ranking measures, inference time, and a teacher's scores kept shard by shard."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rankdistil.data.collections.reader import is_ordered
 from rankdistil.data.collections.splits import Leak
 from rankdistil.data.records import PairBatch, Ranking, ScoredPairs
 from rankdistil.data.teacher_scores.folder import Shard, shard_name, write_shard
+from rankdistil.data.windows import Windows
 from rankdistil.files import write_json, write_text
 from rankdistil.inference.stopwatch import Processes, Timed, TimingSettings, time_rankers, wanted_queries
 from rankdistil.metrics.comparing import kendall_tau, overlap
@@ -41,7 +43,7 @@ class RankingMetrics(L.Callback):
     """Ranks the candidates of each query by score and measures the ranking.
 
     Scores are gathered from all processes by (query id, passage id), duplicates dropped, and every measure computed once, so
-    the numbers don't depend on the number of processes.
+    the numbers don't depend on the number of processes. Scores of a document's windows are united first.
 
     =====================  ==================================================================================================
     logged                 ``val/<measure>`` (nDCG@10, RR@10, AP), means over validation queries; ``val/tied_queries``, whose
@@ -65,14 +67,16 @@ class RankingMetrics(L.Callback):
         tag: name of the run in ``test.run`` and ``valid.run``.
         teacher: how the teacher ranks the validation's candidates; None where batches have its scores, or there is none.
         leak: test queries that the ranker was trained on; None where that isn't known.
+        windows: that documents are read in; None where they aren't.
     """
 
     def __init__(
-        self, folder: Path, relevance_level: int, tag: str, teacher: Ranking | None = None, leak: Leak | None = None
-    ) -> None:
+        self, folder: Path, relevance_level: int, tag: str, teacher: Ranking | None = None, leak: Leak | None = None,
+        windows: Windows | None = None,
+    ) -> None:  # fmt: skip
         self._folder, self._level, self._tag, self._teacher, self._leak = folder, relevance_level, tag, teacher, leak
         self._scored: list[ScoredPairs] = []
-        self._compared, self._best = False, -1.0
+        self._best, self._windows = -1.0, windows  # the best is below 0 until a validation has ended
 
     def state_dict(self) -> dict[str, float]:
         """Return the highest ``val/choice``."""
@@ -103,9 +107,8 @@ class RankingMetrics(L.Callback):
         task, ranking = trainer.datamodule.task("valid"), ranked(scores)
         tied, values = tied_queries(scores), means(per_query(ranking, task.qrels, self._level))
         values |= {"tied_queries": float(tied), CHOICE: 0.0 if is_collapsed(tied, with_choice(scores)) else values[MAIN]}
-        if not self._compared:
+        if self._best < 0:
             values |= self._beside(task, teacher)
-            self._compared = True
         if teacher:
             orders = [passage_ids(side) for side in (ranking, teacher)]
             values |= {"teacher_tau": kendall_tau(*orders), "teacher_top1": overlap(*orders, depth=1)}
@@ -134,12 +137,14 @@ class RankingMetrics(L.Callback):
         """Collect the ranker's and the teacher's scores from all processes; the teacher's are empty where none was asked."""
         rows = [row for scored in self._scored for row in _rows(scored)]
         if trainer.world_size > 1:
-            everywhere: list[list[tuple[str, str, float, float | None]]] = [[] for _ in range(trainer.world_size)]
+            everywhere: list[list[tuple[str, str, int, float, float | None]]] = [[] for _ in range(trainer.world_size)]
             dist.all_gather_object(everywhere, rows)
             rows = [row for part in everywhere for row in part]
+        if self._windows is not None:
+            rows = _united(rows, self._windows)
         scores: Scores = {}
         teacher: Scores = {}
-        for query_id, passage_id, score, teacher_score in rows:
+        for query_id, passage_id, _, score, teacher_score in rows:
             scores.setdefault(query_id, {})[passage_id] = score
             if teacher_score is not None:
                 teacher.setdefault(query_id, {})[passage_id] = teacher_score
@@ -176,10 +181,26 @@ class RankingMetrics(L.Callback):
         )
 
 
-def _rows(scored: ScoredPairs) -> Iterator[tuple[str, str, float, float | None]]:
+Row = tuple[str, str, int, float, float | None]
+"""Query id, passage id, the document's window, the ranker's score and the teacher's."""
+
+
+def _rows(scored: ScoredPairs) -> Iterator[Row]:
     scores = scored.scores.tolist()
     teacher = [None] * len(scores) if scored.teacher_scores is None else scored.teacher_scores.tolist()
-    return zip(scored.query_ids, scored.passage_ids, scores, teacher, strict=True)
+    windows = [0] * len(scores) if scored.windows is None else scored.windows
+    return zip(scored.query_ids, scored.passage_ids, windows, scores, teacher, strict=True)
+
+
+def _united(rows: Iterable[Row], windows: Windows) -> Iterator[Row]:
+    """Unite the rows of each document's windows."""
+    parts = {row[:3]: row[3:] for row in rows}  # duplicates dropped
+    ordered = sorted(parts)
+    counts = Counter(key[:2] for key in ordered)
+    sizes = np.array([*counts.values()], np.int64)
+    ours, theirs = zip(*(parts[key] for key in ordered), strict=True) if ordered else ((), ())
+    sides = [None if None in side else windows.unite(np.array(side, np.float32), sizes).tolist() for side in (ours, theirs)]
+    return ((*key, 0, *(side and side[at] for side in sides)) for at, key in enumerate(counts))
 
 
 class ScoreWriter(L.Callback):

@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,23 @@ from rankdistil.processes.group import reduced
 from rankdistil.processes.ranks import lost_peer
 from rankdistil.processes.stopping import Stopped, drop_closed_outputs, taken
 
+VALIDATION = "epoch_loop.val_loop.batch_progress"  # where a checkpoint tells how far a validation is
 AGAIN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}  # of a validation: begun, and nothing done
+
+
+def _log_step(trainer: L.Trainer) -> None:
+    """Log a step's metrics, as Lightning would behind its last hook."""
+    if trainer.global_step % trainer.log_every_n_steps:
+        return
+    found = {key: float(value) for key, value in trainer.logged_metrics.items() if key.startswith("train/")}
+    for logger in trainer.loggers:
+        logger.log_metrics(found | {"epoch": trainer.current_epoch}, step=trainer.global_step - 1)
+        logger.save()
+
+
+def repeats_validation(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a run that goes on from a checkpoint begins with the validation that was broken off."""
+    return checkpoint["loops"]["fit_loop"][VALIDATION]["current"] == AGAIN
 
 
 class OwnSignals(L.Callback):
@@ -85,6 +101,7 @@ class SaveLast(OwnSignals):
         if (trainer.fit_loop.total_batch_idx + 1) % trainer.val_check_batch == 0:
             return
         if self._signum:
+            _log_step(trainer)
             self._save(trainer)
         if due:
             trainer.save_checkpoint(self._last)
@@ -95,8 +112,12 @@ class SaveLast(OwnSignals):
         self._saved = time.monotonic()
 
     def on_validation_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Find out how many batches every rank has: no more often can they ask each other."""
+        """Find out how many batches every rank has: no more often can they ask each other.
+
+        One that is repeated has begun twice and ends once. Lightning counts, and would run an empty one at the next resume.
+        """
         if not trainer.sanity_checking:
+            trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.reset_on_restart()
             self._batches = reduced(int(sum(trainer.num_val_batches)), "MIN")
 
     def on_validation_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, index: int, *_: Any) -> None:
@@ -110,7 +131,7 @@ class SaveLast(OwnSignals):
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note that the validation has to be repeated."""
         if self._repeat:
-            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            progress = checkpoint["loops"]["fit_loop"][VALIDATION]
             progress |= {"total": dict(AGAIN), "current": dict(AGAIN), "is_last_batch": False}
 
     def _remember(self, signum: int) -> None:

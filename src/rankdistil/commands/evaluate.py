@@ -29,6 +29,7 @@ from rankdistil.planning.unread import unread_by_test
 from rankdistil.processes import ranks
 from rankdistil.report.comparison import add_depths, add_fitted, check_names, compare, harm_of_best, judge
 from rankdistil.report.document import (
+    all_columns,
     calibration_sections,
     depth_section,
     difference_section,
@@ -41,6 +42,7 @@ from rankdistil.report.document import (
     write_report,
 )
 from rankdistil.report.frontier import draw_depths, draw_frontier, draw_reliability
+from rankdistil.report.page import by_query, write_page
 from rankdistil.report.results import Timing, is_busy, measured_row, speed, speed_columns, timing_notes
 from rankdistil.report.run import data_notes
 from rankdistil.report.several import (
@@ -55,7 +57,7 @@ from rankdistil.report.several import (
     staged,
     write_collections,
 )
-from rankdistil.report.tables import print_plain, to_markdown, to_table
+from rankdistil.report.tables import Section, print_plain, to_markdown, to_table
 from rankdistil.report.verdict import Harm, depth_note
 from rankdistil.runs.entries import Entry, find_entries
 from rankdistil.runs.record import origin
@@ -116,6 +118,7 @@ def evaluate(cfg: DictConfig) -> None:
         timing = run_data.timing_settings(cfg)
         entries, notes = find_entries(plain(cfg.models) if isinstance(cfg.models, ListConfig) else [str(cfg.models)])
         print_plain(console(), notes)
+        entries = [each for entry in entries for each in _in_windows(cfg, entry)]
         tests = _tests(cfg, entries)
         models = Models(entries, notes, timing, {}, len(tests) > 1)
         if models.several:
@@ -187,13 +190,14 @@ def _test(cfg: DictConfig, models: Models, settings: DictConfig, out: Path) -> D
         told += [f"left out: {one.path} ranks none of the queries of {tasks[0].name}." for one in every if one not in entries]
     print_plain(screen, told)
     notes += told
-    folders = {entry.label: _tested(cfg, entry, settings, out, pool) for entry in models.entries}
+    read = {entry.label: _settings_of(cfg, entry, settings) for entry in models.entries}
+    folders = {entry.label: _tested(cfg, entry, read[entry.label], out, pool) for entry in models.entries}
     compared = []
     for task, first in zip(tasks, firsts, strict=True):
         kept = entries if task is tasks[0] else without_first_stage(entries, first, settings)[0]
         members = [read_member(entry, folders[entry.label], first, task, settings, pool is not None) for entry in kept]
-        members, unfitted = fit_members(members, kept, models.fitted, cfg.precision, is_ordered(task.candidates))
-        told = [*unknown_training(members), *unfitted] if task is tasks[0] else []
+        members, unfitted = fit_members(members, kept, read, models.fitted, cfg.precision, is_ordered(task.candidates))
+        told = [*_told_windows(kept, read), *unknown_training(members), *unfitted] if task is tasks[0] else []
         print_plain(screen, told)
         notes += told
         names = {first.row, *(member.row for member in members)}
@@ -209,7 +213,9 @@ def _test(cfg: DictConfig, models: Models, settings: DictConfig, out: Path) -> D
     for entry in first.entries:
         sources.setdefault(entry.row, []).append(entry.path)
     gains = adjusted([staged(one, cfg.seed) for one in compared]) if pool else []
-    pictures = _report(cfg, first, gains, settings.data.depth, timing, notes, sources, harm, out)
+    best = None if harm is None else harm.ranker
+    queries = by_query(first.rows, first.members, test, first.teacher, best, partial(data.pairs, "test"))
+    pictures = _report(cfg, first, gains, settings.data.depth, timing, notes, sources, harm, queries, out)
     return Done(first, pictures, used)
 
 
@@ -226,7 +232,7 @@ def _judged(cfg: DictConfig, one: Compared, timing: Timing | None, level: int) -
 
 def _report(
     cfg: DictConfig, one: Compared, gains: Sequence[Staged], depth: int, timing: Timing | None, notes: Sequence[str],
-    sources: Mapping[str, Sequence[str]], harm: Harm | None, out: Path,
+    sources: Mapping[str, Sequence[str]], harm: Harm | None, queries: Mapping[str, Any], out: Path,
 ) -> list[Path]:  # fmt: skip
     """Print the tables and the verdicts, write report and plots (with the notes that were printed before); return the plots."""
     task, rows, teacher, baseline = one.task, one.rows, one.teacher, one.baseline
@@ -237,17 +243,18 @@ def _report(
     likely, *bins = calibration_sections({row.shown: row.calibration for row in rows if row.calibration is not None}) or [None]
     sections += [] if likely is None else [likely]
     lines = [*legend(rows, teacher, baseline, len(task.qrels), task.topics, timing), *depth_note(depth)]
-    setup, pictures = None, []
+    setup, pictures, passages = None, [], None
     if timing is not None:
-        setup = timing["setup"]
+        setup, passages = timing["setup"], measured_row(timing)["passages"]
         write_json(out / "latency.json", timing)
-        pictures = draw_frontier(rows[1:], rows[0], out, passages=measured_row(timing)["passages"])
+        pictures = draw_frontier(rows[1:], rows[0], out, passages=passages)
     elif cfg.callbacks.inference_time is None:
         lines += timing_notes(None)
     if is_busy(timing):
         lines.append("frontier: not drawn, as it shows quality over time.")
     pictures += [*draw_depths(rows[1:], rows[0], out), *draw_reliability(rows, out)]
     first = [*tables(rows, title, teacher, baseline, screen.width)]
+    timed = [Section("Inference time", times)] if times else []
     first += [to_table(times, "inference time", framed=False)] if times else []
     for found, told in [(first, lines), *((section.tables(screen.width), section.notes) for section in sections)]:
         for table in found:
@@ -255,10 +262,17 @@ def _report(
             screen.print()
         print_plain(screen, [*told, ""])
     chapters = [*sections, *bins, *harm_section(harm)]  # the last two are to be read or looked at, not to scroll by
-    write_report(
+    report = write_report(
         out, rows, teacher, baseline, title, [*notes, *lines], setup, origin(), sources, pictures, times, chapters, harm, gains
     )
-    named = ["report.md", "report.json", *(["latency.json"] if timing else []), *(file.name for file in pictures)]
+    write_page(out, report, rows, all_columns(rows, teacher, baseline), [*timed, *chapters], queries, passages)
+    named = [
+        "report.md",
+        "report.html",
+        "report.json",
+        *(["latency.json"] if timing else []),
+        *(file.name for file in pictures),
+    ]
     files = f"files: {out}/  {'  '.join(named)}"
     print_plain(screen, [files, *harm_note(harm), *(f"verdict: {line}" for row in rows for line in row.verdict)])
     return pictures
@@ -300,6 +314,28 @@ def _tokens(entries: Sequence[Entry]) -> tuple[Any, int]:
     return load_tokenizer(source), max_positions(read_config(source))
 
 
+def _in_windows(cfg: DictConfig, entry: Entry) -> list[Entry]:
+    """Give a ranker a row for each of the command's ``windows``; a ranking file is what it is."""
+    if cfg.windows is None or entry.kind == "ranking":
+        return [entry]
+    return [entry.read_in(name) for name in cfg.windows]
+
+
+def _settings_of(cfg: DictConfig, entry: Entry, settings: DictConfig) -> DictConfig:
+    """Return what an entry is tested with: in a row for the command's ``windows``, those."""
+    if entry.windows is None:
+        return settings
+    return OmegaConf.create({"data": plain(settings.data) | {"windows": plain(cfg.windows[entry.windows])}})
+
+
+def _told_windows(entries: Sequence[Entry], read: Mapping[str, DictConfig]) -> list[str]:
+    """Say of each row how documents are read, unless all are cut."""
+    found = {one.row: run_data.read_windows(read[one.label].data) for one in entries if one.kind != "ranking"}
+    if not any(found.values()):
+        return []
+    return [f"{row}: a longer document is {f'read in {own.told()}' if own else 'cut'}." for row, own in found.items()]
+
+
 def _default() -> DictConfig:
     return hydra.compose("train", overrides=["stage=teacher"])
 
@@ -335,7 +371,8 @@ def _time(
     if timing is None or not chosen:
         return None
     rankers = {
-        row: Timed(entry.export, run_data.build_encoder(settings.data, *_tokens([entry]))) for row, entry in chosen.items()
+        row: Timed(entry.export, run_data.build_encoder(_settings_of(cfg, entry, settings).data, *_tokens([entry])))
+        for row, entry in chosen.items()
     }
     print_plain(
         console(), [f"timing {len(rankers)} rankers side by side, {timing.queries} queries, for about {timing.seconds:.0f} s"]

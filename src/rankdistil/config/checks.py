@@ -36,6 +36,7 @@ def check(cfg: DictConfig) -> None:
         require_known(cfg[key], (*schema.STAGES, cfg.stage.name), key)
     _check_sizes(cfg.sizes)
     _check_margin(cfg)
+    _check_windows(cfg)
     _check_losses(cfg)
     _check_assistant(cfg.teacher)
     bind(cfg.logger, "logger")
@@ -83,6 +84,24 @@ def _check_margin(cfg: DictConfig) -> None:
     margin, scores = cfg.data.get("negatives_margin"), cfg.data.get("negatives_scores")
     if "depth" not in cfg.stage and (margin is None) != (scores is None):
         raise ValueError("data.negatives_margin and data.negatives_scores belong together: set both, or neither.")
+
+
+def _check_windows(cfg: DictConfig) -> None:
+    """Refuse windows beside scores that were, or will be, written down: those are of whole documents."""
+    if cfg.data.get("windows") is None:
+        return
+    scores = cfg.teacher.scores if cfg.stage.learns == "student" and cfg.stage.teacher == "ranker" else None
+    if scores is not None:
+        raise ValueError(
+            f"data.windows stands beside teacher.scores={scores}, which holds one score of a whole document, and training "
+            "compares a window of it. Learn from the teacher itself (teacher.scores=null); or train with data.windows=null, "
+            f"and read documents in windows later: {called('evaluate')} models=<run> data.windows=..., Reranker(windows=...)."
+        )
+    if cfg.stage.learns == "nothing":
+        raise ValueError(
+            f"data.windows has no effect in stage {cfg.stage.name}, which writes down one score or rank of a whole document. "
+            "Set data.windows=null."
+        )
 
 
 def _check_losses(cfg: DictConfig) -> None:

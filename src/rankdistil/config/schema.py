@@ -17,6 +17,7 @@ from rankdistil.data.files.bad_lines import Tolerance
 from rankdistil.data.files.folder import FolderSplit
 from rankdistil.data.files.layout import checked
 from rankdistil.data.settings import DataSettings
+from rankdistil.data.windows import Windows
 from rankdistil.models.student import StudentSize
 from rankdistil.teachers.answers import require_template
 from rankdistil.teachers.scorers import DTYPES, KINDS
@@ -168,8 +169,21 @@ def _split(key: str, value: Any) -> None:
         require(value, FILES, key)
 
 
+def _windows(key: str, value: Any) -> None:
+    Windows.of(value, key)
+
+
+def _named_windows(key: str, value: Any) -> None:
+    if value is not None and (not isinstance(value, dict) or not value):
+        example = "{cut: null, MaxP: {stride: 64, most: 16}}"
+        raise ValueError(f"{key} is {value!r}; expected null, or windows by name: {example}.")
+    for name, each in (value or {}).items():
+        NAME(f"{key}.{name}", name)
+        Windows.of(each, f"{key}.{name}")
+
+
 DATA: Section = dict.fromkeys((*names(DataSettings), *names(Tolerance), "name", "passages")) | {
-    "negatives_runs": each(FILE),
+    "negatives_runs": each(FILE), "windows": _windows,
     "root": FILE, "corpus": FILE, "store": FILE, "negatives_scores": FILE, "candidates": each(FILE), "holdout": whole(0),
     "train": _split, "valid": _split, "test": _split,
     "more_tests": each(lambda key, node: require(node, FILES, key)),
@@ -252,6 +266,7 @@ EVALUATION: Section = dict.fromkeys(("method", "data", "logger")) | {
         lambda value: value is None
         or (isinstance(value, list) and value and all(isinstance(one, str | dict) and one for one in value)),
     ),
-    "rescore": TRUTH, "precision": SHARE, "seed": SEED, "folder": PLACE, "paths": {"evaluations": FOLDER}, "trainer": TRAINER,
+    "rescore": TRUTH, "precision": SHARE, "windows": _named_windows,
+    "seed": SEED, "folder": PLACE, "paths": {"evaluations": FOLDER}, "trainer": TRAINER,
     "callbacks": {"inference_time": None, "gradient_shares": None},
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """Tokenisation and batching: texts to token ids, pairs cut by one rule wherever they are scored, padded batches of them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rankdistil.data.records import Pair, PairBatch
+from rankdistil.data.windows import RICHEST, Windows, richest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -46,10 +47,12 @@ class Segment(NamedTuple):
 
     def take(self, rows: NDArray[np.int64]) -> "Segment":
         """Take some texts, (M,), each as often as it is named."""
-        lengths, starts = self.lengths[rows], (self.lengths.cumsum() - self.lengths)[rows]
-        before = lengths.cumsum() - lengths
-        whole = None if self.whole is None else self.whole[rows]
-        return Segment(self.tokens[np.arange(lengths.sum()) + np.repeat(starts - before, lengths)], lengths, whole)
+        return self.parts_of(rows, 0, self.lengths[rows])._replace(whole=None if self.whole is None else self.whole[rows])
+
+    def parts_of(self, rows: NDArray[np.int64], before: NDArray[np.int64] | int, counts: NDArray[np.int64]) -> "Segment":
+        """Take a part of some texts, (M,), each as often as it is named: ``counts`` tokens behind the ``before`` first ones."""
+        starts = (self.lengths.cumsum() - self.lengths)[rows] + before
+        return Segment(self.tokens[np.arange(counts.sum()) + np.repeat(starts - counts.cumsum() + counts, counts)], counts)
 
     def parts(self, sizes: list[int]) -> Iterator["Segment"]:
         """Yield the first ``sizes[0]`` texts, the next ``sizes[1]`` and so on."""
@@ -182,17 +185,21 @@ class PairEncoder:
         tokenizer: the tokenizer of the teacher, which its students share.
         max_length: tokens of a pair at most, the special ones among them.
         max_positions: positions that the networks have.
+        windows: that longer documents are read in; None cuts them as any other text.
 
     Attributes:
         layout: where special tokens go.
         room: tokens of query and passage together at most.
+        reach: tokens of a text that are looked at at most: the room, or as many as all windows of a document hold.
         pad: id of [PAD].
 
     Raises:
-        ValueError: if there is no room for a token of each, more than there are positions, or no such layout.
+        ValueError: if there is no room for a token of each or for a window, more than there are positions, or no such layout.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerFast", max_length: int, max_positions: int = 512) -> None:
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerFast", max_length: int, max_positions: int = 512, windows: Windows | None = None
+    ) -> None:
         self.layout = PairLayout.of(tokenizer)
         if max_length < self.layout.fewest:
             raise ValueError(
@@ -203,6 +210,12 @@ class PairEncoder:
             raise ValueError(f"data.max_length is {max_length}, but the network has {max_positions} positions. Lower it.")
         self.tokenizer, self._left = tokenizer, tokenizer.truncation_side == "left"
         self.max_length, self.room = max_length, max_length - self.layout.special
+        if windows is not None and windows.size is not None and windows.size >= self.room:
+            raise ValueError(
+                f"windows.size is {windows.size}; expected {self.room - 1} at most: of the {max_length} tokens of a pair "
+                f"(data.max_length), {self.layout.special} are special ones, and the query has one at least."
+            )
+        self.windows, self.reach = windows, self.room if windows is None else windows.reach(self.room)
         self.pad, self._unknown = tokenizer.pad_token_id, tokenizer.unk_token_id  # slow to look up per batch
         # Unigram finds special tokens among its pieces, even in a text that is told to hold none.
         found_in_texts = type(tokenizer.backend_tokenizer.model).__name__ == "Unigram"
@@ -217,12 +230,12 @@ class PairEncoder:
         return [self._kept(row, budget) for row in self._read(texts, budget)]
 
     def segment(self, texts: Sequence[str]) -> Segment:
-        """Tokenise texts, each cut to what the longest pair has room for."""
-        rows = self._read(texts, self.room)
+        """Tokenise texts, each cut to what is looked at of any (``reach``)."""
+        rows = self._read(texts, self.reach)
         whole = np.fromiter(map(len, rows), np.int64, len(rows))
-        if not len(rows) or whole.max() <= self.room:
+        if not len(rows) or whole.max() <= self.reach:
             return Segment.of(rows)
-        return Segment.of([self._kept(row, self.room) for row in rows], whole)
+        return Segment.of([self._kept(row, self.reach) for row in rows], whole)
 
     def _read(self, texts: Sequence[str], budget: int) -> list[list[int]]:
         """Token ids of whole texts; of an overlong one at least the budget's, on the side that is kept."""
@@ -262,6 +275,57 @@ class PairEncoder:
         # Of two texts that each fill the room, the one that was longer has the odd token.
         kept = cut_pairs(*(part.lengths if part.whole is None else part.whole for part in (first, second)), self.room)
         return first.keep(kept[0], self._left), second.keep(kept[1], self._left)
+
+    def count(self, queries: NDArray[np.int64], documents: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Say in how many windows documents are read, (N,), by their tokens and those of the query beside each, (N,) both."""
+        return self.windows.counts(queries, documents, self.room)
+
+    def window(
+        self, first: Segment, texts: Segment, rows: NDArray[np.int64], wanted: NDArray[np.int64]
+    ) -> tuple[Segment, NDArray[np.int64]]:
+        """Take a window of the document beside each query.
+
+        Args:
+            first: queries, N of them.
+            texts: documents, each once.
+            rows: place of each query's document among them, (N,).
+            wanted: which window, (N,): a number, modulo those there are, or ``RICHEST``.
+
+        Returns:
+            The windows, and their numbers, (N,).
+        """
+        lengths = texts.lengths[rows]
+        counts = self.count(first.lengths, lengths)
+        numbers = wanted % counts  # of a lone window 0, RICHEST too
+        ends, starts = texts.lengths.cumsum(), first.lengths.cumsum() - first.lengths
+        for at in np.flatnonzero((wanted == RICHEST) & (counts > 1)).tolist():
+            several = np.arange(counts[at])
+            query = first.tokens[starts[at] : starts[at] + first.lengths[at]]
+            document = texts.tokens[ends[rows[at]] - lengths[at] : ends[rows[at]]]
+            sides = (np.full(len(several), len(side)) for side in (query, document))
+            numbers[at] = richest(query, document, *self._places(*sides, several))
+        return texts.parts_of(rows, *self._places(first.lengths, lengths, numbers)), numbers
+
+    def windowed(self, first: Segment, second: Segment) -> tuple[Segment, Segment, NDArray[np.int64] | None]:
+        """Cut pairs to what fits, after each document was laid out in its windows.
+
+        Returns:
+            Queries and windows, those of a document one behind the other; how many each has, (N,), or None without windows.
+        """
+        if self.windows is None:
+            return *self.cut(first, second), None
+        counts = self.count(first.lengths, second.lengths)
+        rows = np.repeat(np.arange(len(counts)), counts)
+        numbers = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
+        asked = first.take(rows)
+        return *self.cut(asked, self.window(asked, second, rows, numbers)[0]), counts
+
+    def _places(
+        self, queries: NDArray[np.int64], documents: NDArray[np.int64], numbers: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Say where windows are, see ``Windows.places``; they begin at the end of a text that is kept where it is cut."""
+        before, counts = self.windows.places(queries, documents, numbers, self.room)
+        return (documents - before - counts if self._left else before), counts
 
     def batch(self, pairs: Sequence[Pair]) -> PairBatch:
         """Encode pairs, cut and padded to the longest."""
@@ -304,49 +368,10 @@ class Texts(Protocol):
         """Return how long the texts are, the same shape; in what unit is the implementation's business."""
         ...
 
+    def tokens(self, rows: Rows) -> NDArray[np.int64]:
+        """Count the tokens of rows, (N,)."""
+        ...
+
     def gather(self, rows: Rows) -> Segment:
         """Fetch the token ids of rows, (N,)."""
         ...
-
-
-class LiveTexts:
-    """Texts that are tokenised each time they are gathered; lengths are in characters.
-
-    Rows are given out in the order in which ids are first asked for.
-
-    Args:
-        fetch: text by id, for those of some ids that are there.
-        encoder: gives the token ids; None where they are never gathered.
-    """
-
-    def __init__(self, fetch: Callable[[Sequence[str]], Mapping[str, str]], encoder: PairEncoder | None) -> None:
-        self._fetch, self._encoder = fetch, encoder
-        self._row: dict[str, int] = {}
-        self._ids: list[str] = []
-
-    def rows(self, ids: Sequence[str]) -> Rows:
-        """Give each new id whose text is there a row."""
-        new = [key for key in dict.fromkeys(ids) if key not in self._row]
-        found = self._fetch(new) if new else {}
-        for key in new:
-            if key in found:
-                self._row[key] = len(self._ids)
-                self._ids.append(key)
-        return np.array([self._row.get(key, -1) for key in ids], dtype=np.int64)
-
-    def names(self, rows: Rows) -> tuple[str, ...]:
-        """Return the ids of rows, (N,)."""
-        return tuple(self._ids[row] for row in rows.tolist())
-
-    def lengths(self, rows: Rows) -> NDArray[np.int64]:
-        """Return the characters of each row's text, the same shape."""
-        return np.array([len(text) for text in self._texts(rows.reshape(-1))], dtype=np.int64).reshape(rows.shape)
-
-    def gather(self, rows: Rows) -> Segment:
-        """Tokenise the texts of rows, (N,)."""
-        return self._encoder.segment(self._texts(rows))
-
-    def _texts(self, rows: Rows) -> list[str]:
-        ids = self.names(rows)
-        found = self._fetch(ids)
-        return [found[key] for key in ids]

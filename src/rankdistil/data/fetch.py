@@ -13,6 +13,7 @@ it is known before a run starts what is missing, and a network that doesn't answ
 """
 
 import sys
+import tarfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,8 @@ from rankdistil.files import locked
 
 KINDS = ("docs", "queries", "qrels", "docpairs", "scoreddocs")
 ANSWERS_WITHIN_S = 5.0
+if hasattr(tarfile, "data_filter"):  # ir_datasets unpacks whole archives: from here on as Python 3.14 does, nothing beside them
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
 
 
 Wanted = dict[str, tuple[ir_datasets.Dataset, Collection[str]]]
@@ -87,6 +90,8 @@ def fetch(wanted: Wanted) -> None:
                     raise ValueError(
                         f"{name}: a file isn't the one that was published ({error}). Nothing of it was kept: try again."
                     ) from None
+                except tarfile.TarError as error:
+                    raise ValueError(f"{name}: an archive isn't unpacked: {error}. Nothing of it was kept.") from None
                 except (OSError, EOFError) as error:
                     raise ConnectionError(f"{_told(wanted, all_missing(wanted), f'fetching stopped ({error})')}") from None
 

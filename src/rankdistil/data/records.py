@@ -51,6 +51,7 @@ class PairBatch(NamedTuple):
         tokens: how many are real. Like ``sizes`` it is known where a batch is made: a GPU that is asked for it is waited for,
             with nothing left to do. None where the batch doesn't say.
         sizes: how many groups there are, and pairs of the largest.
+        windows: number of the document's window that each pair is of; None where pairs are of whole passages.
     """
 
     input_ids: Tensor
@@ -63,6 +64,7 @@ class PairBatch(NamedTuple):
     teacher_logits: Tensor | None = None
     tokens: int | None = None
     sizes: tuple[int, int] | None = None
+    windows: tuple[int, ...] | None = None
 
     def uncounted(self) -> "PairBatch":
         """Return a batch that is run and counts for nothing: Lightning raises in a process that has none of its own."""
@@ -70,7 +72,8 @@ class PairBatch(NamedTuple):
 
     def scored(self, logits: Tensor) -> "ScoredPairs":
         """Return a network's logits, (B,), with the ids that they belong to."""
-        return ScoredPairs(self.query_ids, self.passage_ids, logits.float()[: len(self.query_ids)])
+        windows = self.windows and self.windows[: len(self.query_ids)]
+        return ScoredPairs(self.query_ids, self.passage_ids, logits.float()[: len(self.query_ids)], windows=windows)
 
 
 class TextBatch(NamedTuple):
@@ -89,7 +92,7 @@ class TextBatch(NamedTuple):
     groups: Tensor
     query_ids: tuple[str, ...]
     passage_ids: tuple[str, ...]
-
+    windows = None  # each kind of teacher cuts texts by a rule of its own
     uncounted, scored = PairBatch.uncounted, PairBatch.scored
 
 
@@ -101,9 +104,11 @@ class ScoredPairs(NamedTuple):
         passage_ids: one per pair.
         scores: logits in float32, (B,).
         teacher_scores: the teacher's logits of the same pairs, (B,); None where no teacher is asked.
+        windows: as of ``PairBatch``.
     """
 
     query_ids: tuple[str, ...]
     passage_ids: tuple[str, ...]
     scores: Tensor
     teacher_scores: Tensor | None = None
+    windows: tuple[int, ...] | None = None

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from math import isfinite
 
+from rankdistil.data.windows import Windows
+
 TRAIN_ON = ("auto", "docpairs", "sampled")
-NO_COUNT = ("train_on", "store", "negatives_margin", "negatives_scores", "language")
+NO_COUNT = ("train_on", "store", "negatives_margin", "negatives_scores", "language", "windows")
 STEMMERS = {  # ISO 639-1 code -> Snowball's algorithm
     "ar": "arabic", "ca": "catalan", "da": "danish", "de": "german", "el": "greek", "en": "english", "es": "spanish",
     "et": "estonian", "eu": "basque", "fi": "finnish", "fr": "french", "ga": "irish", "hi": "hindi", "hu": "hungarian",
@@ -33,6 +35,7 @@ class DataSettings:
         max_tokens: tokens in an optimiser step, over all processes and accumulated batches, padding included, in place of
             ``batch_size``; None counts groups.
         store: folder where texts are kept as token ids, tokenised once; None tokenises them each time.
+        windows: that documents are read in which a pair has no room for; None cuts them.
         language: of the collection, one of ``STEMMERS``, for BM25 and the model card; None for another one.
         relevance_level: lowest grade that counts as relevant, for positives, RR and AP.
         depth: candidates re-ranked per test query.
@@ -62,6 +65,7 @@ class DataSettings:
     max_tokens: int | None = None
     store: str | None = None
     language: str | None = "en"
+    windows: Windows | None = None
 
     def __post_init__(self) -> None:
         if self.train_on not in TRAIN_ON:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -68,6 +68,41 @@ class Network(Protocol):
         ...
 
 
+class Tokens(NamedTuple):
+    """Pairs as the network reads them.
+
+    Attributes:
+        first: queries.
+        second: passages, or windows of documents, those of one behind the other, with the query beside each.
+        counts: windows of each document, (N,); None where each pair is of a whole passage.
+    """
+
+    first: Segment
+    second: Segment
+    counts: NDArray[np.int64] | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence["Tokens"]) -> "Tokens":
+        """Put the pairs of several behind each other."""
+        *sides, counts = zip(*parts, strict=True)
+        segments = (Segment(*(np.concatenate(each) for each in list(zip(*side, strict=True))[:2])) for side in sides)
+        return cls(*segments, None if counts[0] is None else np.concatenate(counts))
+
+    def lengths(self, special: int) -> NDArray[np.int64]:
+        """Return the tokens of each pair, ``special`` ones added, (N,); of a document those of all its windows."""
+        each = self.first.lengths + self.second.lengths + special
+        return each if self.counts is None else np.add.reduceat(each, self.counts.cumsum() - self.counts)
+
+    def take(self, rows: NDArray[np.int64]) -> "Tokens":
+        """Take some pairs, (M,), with all of their windows."""
+        if self.counts is None:
+            return Tokens(self.first.take(rows), self.second.take(rows))
+        counts = self.counts[rows]
+        shift = (self.counts.cumsum() - self.counts)[rows] - (counts.cumsum() - counts)
+        windows = np.arange(counts.sum()) + np.repeat(shift, counts)
+        return Tokens(self.first.take(windows), self.second.take(windows), counts)
+
+
 class Engine:
     """Scores pairs: tokenises each text once, without padding, and hands the pairs over in the order of their lengths.
 
@@ -79,12 +114,14 @@ class Engine:
 
     def __init__(self, network: Network, encoder: PairEncoder, ahead: bool = False) -> None:
         self.network, self.encoder, self._ahead = network, encoder, ahead
+        self._chunk = CHUNK if encoder.windows is None else max(CHUNK // encoder.windows.read, 1)
 
     def score(self, pairs: Sequence[Pair]) -> tuple[list[float], Sample]:
         """Score pairs.
 
         Returns:
-            Logits in the order of the pairs, and the seconds spent on tokenising, or on waiting for it, and in the network.
+            Logits in the order of the pairs (of a document in windows what theirs are united to), and the seconds spent on
+            tokenising, or on waiting for it, and in the network.
 
         Raises:
             RuntimeError: in a process that was forked from one that has loaded a ranker.
@@ -92,17 +129,17 @@ class Engine:
         require_threads()
         scores, tokenising, scoring = np.empty(len(pairs), np.float32), 0.0, 0.0
         start = time.perf_counter()
-        for at, segments in zip(range(0, len(pairs), CHUNK), self._tokenised(pairs), strict=True):
+        for at, tokens in zip(range(0, len(pairs), self._chunk), self._tokenised(pairs), strict=True):
             tokenised = time.perf_counter()
-            scores[at : at + CHUNK] = self.score_tokens(*segments)
+            scores[at : at + self._chunk] = self.score_tokens(tokens)
             ended = time.perf_counter()
             tokenising, scoring, start = tokenising + tokenised - start, scoring + ended - tokenised, ended
         return scores.tolist(), Sample(tokenising, scoring)
 
-    def _tokenised(self, pairs: Sequence[Pair]) -> Iterator[tuple[Segment, Segment]]:
+    def _tokenised(self, pairs: Sequence[Pair]) -> Iterator[Tokens]:
         """Tokenise chunk by chunk; where that is done ahead, the next one while this one is scored."""
-        chunks = (pairs[at : at + CHUNK] for at in range(0, len(pairs), CHUNK))
-        if not self._ahead or len(pairs) <= CHUNK:
+        chunks = (pairs[at : at + self._chunk] for at in range(0, len(pairs), self._chunk))
+        if not self._ahead or len(pairs) <= self._chunk:
             yield from map(self.tokens, chunks)
             return
         with ThreadPoolExecutor(1) as beside:
@@ -112,18 +149,20 @@ class Engine:
                 yield found.result()
             yield asked.result()
 
-    def tokens(self, pairs: Sequence[Pair]) -> tuple[Segment, Segment]:
+    def tokens(self, pairs: Sequence[Pair]) -> Tokens:
         """Tokenise queries and passages of pairs, cut to what fits; a query that stands in many pairs is tokenised once."""
         place = {text: number for number, text in enumerate(dict.fromkeys(pair.query for pair in pairs))}
         asked = np.fromiter((place[pair.query] for pair in pairs), np.int64, len(pairs))
-        return self.encoder.cut(self.encoder.segment(list(place)).take(asked), self.encoder.segment([p.passage for p in pairs]))
+        texts = self.encoder.segment(list(place)).take(asked), self.encoder.segment([pair.passage for pair in pairs])
+        return Tokens(*self.encoder.windowed(*texts))
 
-    def score_tokens(self, first: Segment, second: Segment) -> NDArray[np.float32]:
-        """Score tokenised queries and passages in any order, (B,)."""
+    def score_tokens(self, tokens: Tokens) -> NDArray[np.float32]:
+        """Score tokenised pairs in any order, (N,)."""
+        first, second, counts = tokens
         order = (first.lengths + second.lengths).argsort(kind="stable")
         scores = np.empty(len(order), np.float32)
         scores[order] = self.network(first.take(order), second.take(order))
-        return scores
+        return scores if counts is None else self.encoder.windows.unite(scores, counts)
 
 
 BUDGET = {"cpu": 1024, "cuda": 32_768}  # tokens of a batch: what fits a CPU's cache, and what fills a GPU

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rankdistil.data.windows import Windows
 from rankdistil.files import built, write_json
 from rankdistil.inference.machine import LEVELS, computes_bfloat16, weight_bits
 from rankdistil.metrics.fitted import Fusion, Platt, restored
@@ -18,7 +19,7 @@ from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.locate import identity, locate
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 WEIGHTS = "rankdistil.weights"  # a graph's entry that tells of which weights it was made
 WEIGHT_BITS = "rankdistil.weight_bits"  # of an 8-bit graph: 7 in one for processors without 8-bit dot products
@@ -233,8 +234,9 @@ IDENTITY = "torch.nn.modules.linear.Identity"
 
 
 def write_export(
-    folder: Path, ranker: CrossEncoder, tokenizer: "PreTrainedTokenizerFast", max_length: int, with_head: bool = True
-) -> None:
+    folder: Path, ranker: CrossEncoder, tokenizer: "PreTrainedTokenizerFast", max_length: int, with_head: bool = True,
+    windows: Windows | None = None,
+) -> None:  # fmt: skip
     """Write config, safetensors and tokenizer; the folder appears in one step, an old one is replaced last.
 
     Args:
@@ -243,12 +245,16 @@ def write_export(
         tokenizer: its tokenizer.
         max_length: tokens of a pair at most.
         with_head: False for a student whose head nothing has trained: it is written as the language model that it is.
+        windows: that it was trained and measured with, which our own tools then read documents in; None cuts them.
     """
     with built(folder) as place:
         (ranker.bert if with_head else ranker.bert.base_model).save_pretrained(place)
         _write_tokenizer(place, tokenizer, max_length)
         if with_head:  # else sentence-transformers and transformers' pipeline put a sigmoid over one label, which saturates
             _edit(place / "config.json", sentence_transformers={"activation_fn": IDENTITY}, problem_type="regression")
+        own = None if windows is None or not with_head else {"windows": windows.values()}
+        if own is not None or hasattr(ranker.config, OWN):  # a student's config is its teacher's, with another shape
+            _edit(place / "config.json", **{OWN: own})
 
 
 def _write_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerFast", max_length: int) -> None:
@@ -270,4 +276,26 @@ def _write_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerFast", max_len
 
 
 def _edit(file: Path, **values: object) -> None:
-    write_json(file, json.loads(file.read_text(encoding="utf-8")) | values)
+    """Set values of a JSON file; None takes one out."""
+    held = json.loads(file.read_text(encoding="utf-8")) | values
+    write_json(file, {key: value for key, value in held.items() if key not in values or value is not None})
+
+
+OWN = "rankdistil"  # key of config.json: what no other tool reads
+
+
+def read_windows(path: str, config: "PretrainedConfig") -> Windows | None:
+    """Read the windows that a ranker was trained and measured with; None for one that cuts documents.
+
+    Args:
+        path: folder or hub id, for messages.
+        config: its.
+
+    Raises:
+        ValueError: if what stands there can't be read.
+    """
+    held = getattr(config, OWN, None) or {}
+    try:
+        return Windows.of(held.get("windows"))
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: {OWN} in its config.json is {held!r}, which can't be read ({error}). Remove it.") from None

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from itertools import islice
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from rankdistil.data.encode import PairEncoder, PairLayout
 from rankdistil.data.records import Pair
+from rankdistil.data.windows import Windows
 from rankdistil.inference.engine import CHUNK, Engine, open_network
-from rankdistil.inference.export_files import choose, read_fitted
+from rankdistil.inference.export_files import choose, read_fitted, read_windows
 from rankdistil.models.checkpoints import load_tokenizer, require_fitting, require_labels
 from rankdistil.models.families import max_positions
 
@@ -60,27 +61,34 @@ class Reranker:
         max_length: tokens of a pair at most, the special ones among them; by default as many as the checkpoint says
             (``model_max_length``, and no more than its positions). Of a pair that has more, the longer text is cut first, as
             ``truncation="longest_first"`` does in transformers and sentence-transformers.
+        windows: that longer passages are read in (``stride``, ``most``, ``size``, ``aggregate``, ``top``, see
+            ``data.windows.Windows``); by default those of the export; False cuts passages as other tools do.
 
     Attributes:
         dtype: what the scores are computed in: what was asked for, or what ``auto`` chose.
         engine: scores the pairs.
+        windows: that longer passages are read in; None where they are cut.
         fusion: with the first stage's scores, as ``python -m rankdistil.export run=<run> to=fitted`` left it in the folder;
             None without it.
         probability: of relevance, as it left it, too; None without it.
 
     Raises:
         FileNotFoundError: if there is nothing at the path.
-        ValueError: for a checkpoint that is no ranker, and for a device, dtype or backend that can't be had here.
+        ValueError: for a checkpoint that is no ranker, windows that don't fit, and for a device, dtype or backend that can't be
+            had here.
     """
 
     def __init__(
         self, path: str | Path, device: str | torch.device | None = None, dtype: str | torch.dtype = "float32",
-        backend: str = "torch", max_length: int | None = None,
+        backend: str = "torch", max_length: int | None = None, windows: Mapping[str, Any] | bool | None = None,
     ) -> None:  # fmt: skip
         path = self._path = str(path)
         config, tokenizer = require_labels(path), load_tokenizer(path)
         require_fitting(path, tokenizer, config)
-        encoder = PairEncoder(tokenizer, pair_length(path, tokenizer, config, max_length), max_positions(config))
+        given = windows not in (None, False)
+        self.windows = Windows.of(windows) if given else None if windows is False else read_windows(path, config)
+        length = pair_length(path, tokenizer, config, max_length)
+        encoder = PairEncoder(tokenizer, length, max_positions(config), self.windows)
         dtype = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
         place = _device(device, backend, dtype)
         self.dtype = choose(path, backend, place) if dtype == "auto" else dtype

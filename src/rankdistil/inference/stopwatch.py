@@ -326,6 +326,5 @@ def _amount(engine: Engine, calls: Calls) -> dict[str, Any]:
     return {
         "batch_tokens": getattr(engine.network, "budget", None),
         "passages": len(pairs) / len(calls),
-        "tokens_per_pair": sum(int(segment.lengths.sum()) for segment in engine.tokens(pairs)) / len(pairs)
-        + engine.encoder.layout.special,
+        "tokens_per_pair": int(engine.tokens(pairs).lengths(engine.encoder.layout.special).sum()) / len(pairs),
     }

@@ -13,12 +13,13 @@ from rankdistil.data.encode import PairLayout
 from rankdistil.files import read_json
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.families import FAMILIES, family_of, max_positions
-from rankdistil.models.locate import COPY, hub_id, locate, require_whole, used
+from rankdistil.models.locate import COPY, PROBE, hub_id, locate, require_whole, used, weight_files
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+LAYERS, LABELS = 1000, 1 << 16  # that a checkpoint may have
 QUANTISED = ("quantization_config", "compression_config")
 COMPUTED_BY = ("attn_implementation", "attn_implementation_internal", "experts_implementation")  # the hub's kernels among them
 DEBERTA = (
@@ -45,9 +46,12 @@ def read_config(path: str) -> "PretrainedConfig":
     if (kind := raw.get("model_type")) not in [*FAMILIES]:
         instead = SCORES_ONLY.get(str(kind), "")
         raise ValueError(f"{file}: model_type is {kind!r}, expected one of {', '.join(FAMILIES)}.{instead}")
+    for name, most in ((FAMILIES[kind].shape.layers, LAYERS), ("num_labels", LABELS)):
+        if isinstance(raw.get(name), int) and raw[name] > most:  # making so many would take hours
+            raise ValueError(f"{file}: {name} is {raw[name]}; expected at most {most}. {COPY}")
     with used(file):
         config = _classes(kind).config_class.from_dict({k: value for k, value in raw.items() if not k.endswith(COMPUTED_BY)})
-    sizes = {name: getattr(config, name) for name in SIZES} | {"max_position_embeddings": max_positions(config)}
+        sizes = {name: getattr(config, name) for name in SIZES} | {"max_position_embeddings": max_positions(config)}
     for name, value in sizes.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{file}: {name} is {value}; expected a whole number of at least 1. {COPY}")
@@ -115,7 +119,7 @@ def load_tokenizer(path: str) -> "PreTrainedTokenizerFast":
 
     Raises:
         FileNotFoundError: if a folder has no vocabulary: the library would make one of five tokens.
-        ValueError: if it is of a kind that isn't known here.
+        ValueError: if it is of a kind that isn't known here, can't read a text, or lays out pairs in no way that is known.
     """
     from transformers import AutoTokenizer, BertTokenizerFast
 
@@ -123,9 +127,16 @@ def load_tokenizer(path: str) -> "PreTrainedTokenizerFast":
     kind = _kind_of_tokenizer(source) if isinstance(source, Path) else "WordPiece"
     bert = kind == "WordPiece" and _model_type(path, source) == "bert"  # whatever class its files name
     with used(source, "tokenizer"):
-        if bert:
-            return BertTokenizerFast.from_pretrained(**named(source))
-        return AutoTokenizer.from_pretrained(**named(source), trust_remote_code=False)
+        loads, more = (BertTokenizerFast, {}) if bert else (AutoTokenizer, {"trust_remote_code": False})
+        found = loads.from_pretrained(**named(source), **more)
+        if found.pad_token_id is None:
+            raise ValueError("it has no padding token")
+        found.backend_tokenizer.encode(PROBE, PROBE)
+    try:
+        PairLayout.of(found)
+    except ValueError as fault:
+        raise ValueError(f"{path}: {fault}") from None
+    return found
 
 
 def _model_type(path: str, source: Path | str) -> str:
@@ -339,6 +350,8 @@ def _load(path: str, config: "PretrainedConfig", allowed_missing: set[str], new_
     if isinstance(source, Path):
         require_whole(source)
     with used(source, "network"):
+        if isinstance(source, Path):
+            _require_filled(source, config)
         bert, info = _classes(config.model_type).from_pretrained(
             **named(source),
             config=config,
@@ -364,6 +377,15 @@ def _load(path: str, config: "PretrainedConfig", allowed_missing: set[str], new_
         raise ValueError(f"{path}: expected {wanted}; found keys {'; '.join(found)}.")
     require_finite(path, bert)
     return CrossEncoder(bert)
+
+
+def _require_filled(folder: Path, config: "PretrainedConfig") -> None:
+    """Refuse a shape of more weights than its files have bytes: one damaged number would ask for all of the memory."""
+    with torch.device("meta"):
+        wanted = sum(part.numel() for part in _classes(config.model_type)(config).parameters())
+    held = sum(file.stat().st_size for file in weight_files(folder))
+    if wanted > held:
+        raise ValueError(f"it describes {wanted} weights, for which the files of weights, {held} bytes, are too small")
 
 
 def require_finite(path: str, network: torch.nn.Module) -> None:

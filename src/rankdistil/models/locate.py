@@ -24,6 +24,8 @@ from rankdistil.words import installing
 COPY = "Copy the checkpoint again."
 PACKAGE = "package:"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+PROBE = "a \u2603"  # a letter, and a sign that few vocabularies hold: without an unknown token, it can't be read
+BESIDE = re.compile(r"[\w.+-]{1,200}\.safetensors", re.ASCII)  # what an index may name
 REVISION = "main"
 READ = (
     "config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.txt", "special_tokens_map.json",
@@ -145,7 +147,7 @@ def weight_files(folder: Path) -> list[Path]:
     if not isinstance(found.get("metadata"), dict) or not isinstance(names, dict) or not names:
         raise ValueError(f"{index} is damaged (expected metadata, and a file for each weight in weight_map). {COPY}")
     for name in names.values():
-        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+        if not isinstance(name, str) or not BESIDE.fullmatch(name):
             raise ValueError(
                 f"{index} names {name!r}; expected .safetensors files that lie beside it. Copy the checkpoint again, from a "
                 "source that you trust."
@@ -318,7 +320,7 @@ def _unread(folder: Path) -> Path:
             read_json(file, COPY)
     try:
         if there[0].suffix == ".json":
-            Tokenizer.from_file(str(there[0]))
+            Tokenizer.from_file(str(there[0])).encode(PROBE)
     except Exception:  # the library has no kinds of errors
         return there[0]
     return there[-1] if len(there) == 1 else folder / "tokenizer_config.json"

@@ -53,7 +53,9 @@ def forward_flops(layers: int, width: int, inner: int, tokens: float) -> float:
 
 
 def run_flops(cfg: DictConfig, tested: int | None, assistant: DictConfig | None = None) -> float | None:
-    """Operations of a run: training, validations, test and timing; None where the teacher's shape isn't known here.
+    """Operations of a run: training, validations, test and timing; None where they can't be known.
+
+    They can't where the teacher's shape isn't known here, or documents are read in as many windows as they are long.
 
     Args:
         cfg: a checked config.
@@ -62,6 +64,8 @@ def run_flops(cfg: DictConfig, tested: int | None, assistant: DictConfig | None 
     """
     own, above = _shapes(cfg)
     if own is None or (cfg.stage.teacher != "none" and above is None):
+        return None
+    if cfg.data.get("windows") is not None and cfg.stage.reads == "triples":
         return None
     data, stage = cfg.data, cfg.stage
     passages = stage.reads == "passages"

@@ -214,7 +214,7 @@ BY_CONTENT = (
     "negatives_scores", "negatives_runs", "workers",
 )  # fmt: skip
 TEST_ALONE = ("depth", "test_queries", "test_relevance_level")
-TESTED = (*TEST_ALONE, "columns.*", "max_length", "on_bad", "allow_unknown", "language")
+TESTED = (*TEST_ALONE, "columns.*", "max_length", "windows.*", "on_bad", "allow_unknown", "language")
 OF_TEXT = ("valid_passages",)  # where nothing reads passages as text, they decide nothing
 SHARING = ("devices", "num_nodes", "strategy", "accumulate_grad_batches", "timeout")  # of ``trainer``
 SHORT = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}  # what Lightning takes these for
@@ -288,6 +288,8 @@ def _data(cfg: DictConfig) -> dict[str, Any]:
     data = recorded(cfg.data) | {
         "store": cfg.data.store is not None
     }  # not where it is; with one, batches are grouped by tokens
+    if data.get("windows") is None:
+        data.pop("windows", None)  # decides nothing
     data["held_out_queries"] = cfg.data.holdout * sum(cfg.data[split] is None for split in ("valid", "test"))
     flat = {key: value for key, value in flattened(data).items() if not among(key, BY_CONTENT)}
     if cfg.stage.reads == "passages" or cfg.stage.learns == "nothing":

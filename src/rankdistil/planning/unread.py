@@ -109,6 +109,10 @@ READERS = (
         for key, kinds in OF_KIND.items()
     ),
     Reader(("data.max_length",), lambda cfg: not asks_scorer(cfg), "its teacher cuts texts by teacher.max_length", grave=False),
+    Reader(
+        ("data.windows*",), lambda cfg: cfg.stage.reads == "triples" and cfg.stage.learns != "nothing",
+        "all stages of it read passages alone",
+    ),
     Reader(("checkpoint_every",), lambda cfg: cfg.stage.learns != "nothing", "no stage of it trains"),
     Reader(("follows_run",), lambda cfg: cfg.follows is not None, "it follows no other run"),
     Reader(("student.*",), lambda cfg: cfg.stage.learns == "student", "no stage of it trains a student"),

@@ -17,6 +17,9 @@ pairs
     ``query<TAB>passage`` lines, of a file or (-) of the standard input; logits go to the standard output, one a line.
 dtype, backend
     As of ``Reranker`` (auto, torch).
+windows
+    That longer passages are read in, as JSON: {"stride": 64, "most": 16} and, if wished, size, aggregate (max, first, mean) and
+    top; none cuts them (those that the export was trained with).
 
 Memory holds the run and the queries; texts of passages lie on disk meanwhile, in ``<to>.part``. What was stopped goes on there
 with the same command. Scores are logits.
@@ -31,11 +34,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from rankdistil.cli import run_command
+from rankdistil.data.windows import read_windows
 from rankdistil.files import changed_settings, flattened, locked, read_json, stamp, write_json
 from rankdistil.words import key_values
 
 RERANK, SCORE = ("queries", "corpus", "run", "to"), ("pairs",)
-KEYS = ("export", *RERANK, *SCORE, "depth", "dtype", "backend")
+KEYS = ("export", *RERANK, *SCORE, "depth", "dtype", "backend", "windows")
 USAGE = "python -m rankdistil.rank export=<export> queries=<file> corpus=<file> run=<run> to=<run>, or export=<export> pairs=-"
 Candidates = tuple[str, list[str]]
 """A query's id, and those of its passages."""
@@ -64,7 +68,9 @@ def settings_of(words: Sequence[str]) -> dict[str, Any]:
         values["depth"] = int(values["depth"])
     if "to" in values and Path(values["to"]).exists():
         raise ValueError(f"to={values['to']} exists. Name another file, or remove it.")
-    return {"depth": None, "dtype": "auto", "backend": "torch"} | values
+    if "windows" in values:
+        values["windows"] = read_windows(values["windows"], "windows")
+    return {"depth": None, "dtype": "auto", "backend": "torch", "windows": None} | values
 
 
 Score = Callable[[list[tuple[str, str]]], list[float]]
@@ -219,10 +225,14 @@ def rank(settings: dict[str, Any]) -> None:
     from rankdistil.inference.export_files import weights
     from rankdistil.inference.reranker import Reranker
 
-    ranker = Reranker(settings["export"], dtype=settings["dtype"], backend=settings["backend"])
+    ranker = Reranker(settings["export"], None, settings["dtype"], settings["backend"], windows=settings["windows"])
+    windows = ranker.windows
+    if windows is not None:
+        print(f"longer passages are read in {windows.told()}", file=sys.stderr)
     if "pairs" not in settings:
         own = weights(Path(settings["export"])) if Path(settings["export"]).is_dir() else settings["export"]
         made_of = {"export": own, "dtype": ranker.dtype, "backend": settings["backend"]}
+        made_of |= {} if windows is None else {"windows": windows.values()}
         queries = rerank(settings, ranker.score, made_of)
         print(f"{settings['to']}: {queries} queries, by {settings['export']} in {ranker.dtype}", file=sys.stderr)
     elif settings["pairs"] == "-":

@@ -38,8 +38,12 @@ def tables(rows: Sequence[Row], title: str, teacher: str | None, baseline: str, 
 
 def markdown(rows: Sequence[Row], teacher: str | None, baseline: str) -> str:
     """Give the table in Markdown, all columns in one."""
-    columns = [column for block in _blocks(rows, teacher, baseline) for column in block]
-    return to_markdown(columns)
+    return to_markdown(all_columns(rows, teacher, baseline))
+
+
+def all_columns(rows: Sequence[Row], teacher: str | None, baseline: str) -> list[Column]:
+    """Make the columns of the whole table."""
+    return [column for block in _blocks(rows, teacher, baseline) for column in block]
 
 
 def legend(
@@ -320,7 +324,7 @@ def write_report(
     sections: Sequence[Section] = (),
     harm: Harm | None = None,
     first_stages: Sequence[Staged] = (),
-) -> None:
+) -> dict[str, Any]:
     """Write ``report.md`` and ``report.json``, each in one step.
 
     Args:
@@ -338,6 +342,9 @@ def write_report(
         sections: what follows the verdicts.
         harm: where the best row hurts, for the numbers.
         first_stages: what the rows are on each of several first stages, for the numbers.
+
+    Returns:
+        The content of ``report.json``.
 
     Raises:
         ValueError: for a row without a source, or a number that is NaN.
@@ -363,6 +370,7 @@ def write_report(
     text += "".join(f"- {row.name}: {', '.join(f'`{source}`' for source in sources[row.name])}\n" for row in rows)
     write_json(folder / "report.json", content)
     write_text(folder / "report.md", text)
+    return content
 
 
 def _plain(value: Any) -> Any:

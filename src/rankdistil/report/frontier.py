@@ -67,7 +67,7 @@ def draw_frontier(rows: Sequence[Row], first_stage: Row | None, folder: Path, pa
     timed = [row for row in rows if TIME in row.speed]
     if not timed:
         return []
-    procedures, sizes = ({_split(row)[part]: None for row in timed} for part in (0, 1))
+    procedures, sizes = ({procedure_and_size(row)[part]: None for row in timed} for part in (0, 1))
     figure = Figure(figsize=(9, max(6.4, 0.23 * (len(procedures) + len(sizes) + 4))), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     points = [(row.speed[TIME], row.measures[MAIN]) for row in timed]
@@ -177,7 +177,7 @@ def draw_reliability(rows: Sequence[Row], folder: Path) -> list[Path]:
     return [_save(figure, folder / f"reliability.{kind}") for kind in ("png", "svg")]
 
 
-def _split(row: Row) -> tuple[str, str]:
+def procedure_and_size(row: Row) -> tuple[str, str]:
     """Procedure and size: ``lm_distill 6l`` -> ``lm_distill``, ``6l``; what follows the size is the procedure's."""
     before, _, after = row.name.partition(f" {row.size}") if row.size else (row.name, "", "")
     return before + after, row.size
@@ -219,7 +219,7 @@ def _draw_points(figure: "Figure", axes: "Axes", rows: Sequence[Row], procedures
         looks[name] |= {"markerfacecolor": "white"}
     shapes = {name: MARKERS[number % len(MARKERS)] for number, name in enumerate(sizes)}
     for row in rows:
-        procedure, size = _split(row)
+        procedure, size = procedure_and_size(row)
         look = looks[procedure]
         edge = look["color"] if "markerfacecolor" in look else "white"
         look = look | {"marker": shapes[size], "markersize": 6, "markeredgecolor": edge, "markeredgewidth": 0.7}

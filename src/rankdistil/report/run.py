@@ -12,9 +12,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from rankdistil.config.choices import teacher_name
+from rankdistil.config.schema import plain
 from rankdistil.data.batches.groups import told_left_out
 from rankdistil.data.check.whole import Check
 from rankdistil.data.collections.splits import told_sides
+from rankdistil.data.windows import Windows
 from rankdistil.files import write_text
 from rankdistil.models.locate import locate, published
 from rankdistil.report.results import (
@@ -52,7 +54,8 @@ def data_notes(account: dict[str, Any]) -> list[str]:
             f"{larger['limit']}, the largest {larger['largest']}. Each is a batch by itself."
         )
     for split in ("valid", "test"):
-        told = account.get(f"{split}_queries")
+        told, read = account.get(f"{split}_queries"), account.get(f"{split}_windows")
+        lines += [f"{split}: {read['pairs']} documents are read in {read['windows']} windows."] if read else []
         if told and told["with_candidates"] < told["judged"]:
             lines.append(
                 f"{split}: {told['with_candidates']} of {told['judged']} judged queries have candidates; the others count as 0."
@@ -139,7 +142,7 @@ rankdistil {version} (commit {commit}), stage `{stage}`, seed {seed}.
 | losses | {losses} |
 | steps | {steps} |
 | precision | trained in {precision}, measured in float32 |
-| input | {layout}, at most {max_length} tokens; the longer text is cut first (`longest_first`) |
+| input | {layout}, at most {max_length} tokens; the longer text is cut first (`longest_first`) |{windows}
 | scores | logits, in any range; {scores} |
 
 Texts are text: `{separator}` in a passage doesn't end it, here and in tools that read `split_special_tokens`.
@@ -224,7 +227,7 @@ def write_card(
         title=f"{cfg.method} {own.name}", version=run["origin"]["versions"]["rankdistil"], commit=run["origin"]["commit"],
         stage=cfg.stage.name, seed=cfg.seed, **shape, separator=shape["layout"].split()[-1], language=_language(cfg),
         learnt_from=run["learnt_from"], train=run["train"], losses=", ".join(run["losses"]), steps=cfg.stage.steps,
-        precision=run["precision"], max_length=cfg.data.max_length,
+        precision=run["precision"], max_length=cfg.data.max_length, windows=_windows(cfg),
         test=run["test"], queries=len(own.per_query), verdict="\n\n".join(verdict), times=times and f"{times}\n",
         table=to_markdown(results_columns(results, timed.get("teacher"))),
         notes="\n".join(f"- {note}" for note in timing_notes(timing)),
@@ -257,6 +260,13 @@ def _base(cfg: DictConfig, run: Mapping[str, Any]) -> dict[str, str]:
     licence = re.match(r"---\n(?:(?!---).*\n)*?license: *(\S+)\n", text)  # in its front matter
     says = f", {licence[1]} by its card" if licence else ""
     return {"terms": f"{terms}base_model: {name}\n", "base": f" ({name}{says})"}
+
+
+def _windows(cfg: DictConfig) -> str:
+    """Say how documents are read, as a row of the card; nothing where they are cut."""
+    windows = Windows.of(plain(cfg.data.get("windows")))
+    told = "by rankdistil (Reranker, serve, rank); other tools cut them, and score otherwise"
+    return f"\n| longer documents | read in {windows.told()} {told} |" if windows else ""
 
 
 def _language(cfg: DictConfig) -> str:

@@ -27,6 +27,7 @@ class Entry(NamedTuple):
         run: the run's folder, for a run or an export inside of one.
         record: the run's ``run.json``.
         size: of its network, as its row has it; empty for what is no run.
+        windows: name of those that its documents are read in; None for those of the test's data.
     """
 
     path: str
@@ -36,6 +37,11 @@ class Entry(NamedTuple):
     run: Path | None = None
     record: dict[str, Any] | None = None
     size: str = ""
+    windows: str | None = None
+
+    def read_in(self, windows: str) -> "Entry":
+        """Return the same ranker, in a row of its own, with documents read in the windows of that name."""
+        return self._replace(row=f"{self.row} {windows}", label=f"{self.label}_{windows}", windows=windows)
 
     @property
     def export(self) -> str:
@@ -138,6 +144,7 @@ def _require_ranking(run: Path, record: dict[str, Any]) -> None:
         told = status if going or status == "failed" else "stopped"  # a killed one couldn't write that it was
         how = "It is under way." if going else "Run its command again, with resume=true if it left a checkpoint."
         raise ValueError(f"{run} is not finished ({told}). {how}")
+    read_record(run, "stage", "parents")
     if record.get("test_pending"):
         raise ValueError(f"{run} was trained, but its last test didn't end. Run its command again first.")
     if record["settings"].get("stage.learns") == "nothing":

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rankdistil.cli import DiskFullError, full_disk
 from rankdistil.config.choices import named_source, place_name
+from rankdistil.data.files.layout import shown
 from rankdistil.data.teacher_scores.folder import read_header
 from rankdistil.files import LOCK, changed_settings, fingerprint, holder, is_unfinished, read_json, write_json, write_text
 from rankdistil.inference.machine import processor
@@ -52,8 +53,12 @@ def device() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
+def read_record(folder: Path, *needed: str) -> dict[str, Any] | None:
     """Read ``run.json``; None if there is none.
+
+    Args:
+        folder: the run's folder.
+        needed: what it must hold beside ``HELD``.
 
     Raises:
         ValueError: if it is damaged.
@@ -62,9 +67,14 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     record = read_json(file, fix)
-    for key, kind in HELD.items():
-        if not isinstance(record.get(key), kind):
-            raise ValueError(f"{file} is damaged ({key} is {record.get(key)!r}). {fix}")
+    for key, kind in KINDS.items():
+        if (key in record or key in (*HELD, *needed)) and not isinstance(record.get(key), kind):
+            raise ValueError(f"{file} is damaged ({key} is {shown(record.get(key))}). {fix}")
+    for role, parent in record.get("parents", {}).items():
+        if not isinstance(parent, dict) or not all(isinstance(parent.get(key), str) for key in ("source", "fingerprint")):
+            raise ValueError(f"{file} is damaged (parents.{role} is {shown(parent)}). {fix}")
+    if not all(isinstance(made, dict) for made in record.get("tests", [])):
+        raise ValueError(f"{file} is damaged (tests is {shown(record['tests'])}). {fix}")
     return record
 
 
@@ -129,7 +139,12 @@ def _commit() -> str:
         return "unknown"
 
 
-HELD = {"status": str, "settings": dict}  # what any ``run.json`` holds
+HELD = ("status", "settings")  # what any ``run.json`` holds
+KINDS: dict[str, Any] = {
+    "status": str, "settings": dict, "stage": str, "method": str, "parents": dict, "tests": list, "finished": str,
+    "ranks": bool, "test_pending": bool, "started_from": str, "precision": str, "origin": dict, "steps": dict,
+    "validation": dict, EXPORT: dict, "wall_s": int | float, "train_s": int | float,
+}  # of what is read again  # fmt: skip
 BEGUN = (LOCK, ".hydra")  # what a run writes before its run.json
 PRODUCTS = ("export/config.json", "scores/scores.json", "negatives.run")  # what a finished run leaves for others
 
@@ -174,6 +189,7 @@ def state(folder: Path, settings: dict[str, Any], tests: Sequence[dict[str, Any]
         )
         raise ValueError(f"{folder} holds a run made with other settings (there -> asked for):\n  {shown}\n{fix}")
     if record["status"] == "finished":
+        read_record(folder, "finished")
         if not any((folder / product).is_file() for product in PRODUCTS):
             raise ValueError(f"{folder} is a finished run without its export. Remove the folder to run it again.")
         require_as_written(folder / EXPORT)

@@ -18,6 +18,9 @@ GET /health, /metrics, /openapi.json
     Where it listens (127.0.0.1, 8000; port 0 takes a free one).
 --dtype, --backend, --max-length
     As of ``Reranker`` (auto, torch, the export's own).
+--windows
+    That longer documents are read in, as JSON: {"stride": 64, "most": 16} and, if wished, size, aggregate and top; none cuts
+    them (those that the export was trained with).
 --workers
     Threads that score, between which the cores are shared out (on a CPU as many as there are cores; openvino and GPUs: 1).
 --max-queue
@@ -42,6 +45,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from rankdistil.cli import run_command
+from rankdistil.data.windows import read_windows
 from rankdistil.processes.stopping import taken
 from rankdistil.words import require
 
@@ -73,10 +77,13 @@ def settings_of(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--max-length", type=int)
+    parser.add_argument("--windows")
     numbers = {"workers": None, "max-queue": 10_000, "max-documents": 1000, "max-characters": 100_000, "max-body": 16}
     for name, default in (numbers | {"drain": 30}).items():
         parser.add_argument(f"--{name}", type=int, default=default)
     settings = parser.parse_args(words)
+    if settings.windows is not None:
+        settings.windows = read_windows(settings.windows, "--windows")
     for name in numbers:
         value = getattr(settings, name.replace("-", "_"))
         if value is not None and value < 1:
@@ -124,13 +131,15 @@ def serve(settings: argparse.Namespace) -> None:
         cores, several = usable_cores(), settings.backend != "openvino" and not torch.cuda.is_available()
         workers = settings.workers or (cores if several else 1)
         torch.set_num_threads(max(cores // workers, 1))  # before a runtime reads it
-        ranker = Reranker(settings.export, None, settings.dtype, settings.backend, settings.max_length)
+        ranker = Reranker(settings.export, None, settings.dtype, settings.backend, settings.max_length, settings.windows)
         ranker.score([("a", "b")])  # whatever is prepared at the first
         scorer = Scorer(ranker.engine, workers, settings.max_queue)
         limits = Limits(settings.max_body << 20, settings.max_documents, settings.max_characters)
         device, threads = ranker.engine.network.device.type, torch.get_num_threads()
         _tell(f"{ranker.dtype} by {settings.backend} on {device}: {workers} workers of {threads} threads, {cores} cores")
         _tell(f"pairs of {ranker.engine.encoder.max_length} tokens at most; 429 while {settings.max_queue} passages wait")
+        if ranker.windows is not None:
+            _tell(f"longer documents are read in {ranker.windows.told()}")
         _run(Service(scorer, limits, name_of(settings.export)), scorer, listening, settings.drain)
 
 

@@ -23,9 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rankdistil.data.encode import Segment
 from rankdistil.data.records import Pair
-from rankdistil.inference.engine import Engine
+from rankdistil.inference.engine import Engine, Tokens
 from rankdistil.inference.machine import trim_heap
 
 FEWEST = 256  # tokens of a step, where the rest is shared out among threads: fewer would be computed at a lower rate
@@ -214,23 +213,21 @@ class Scored(NamedTuple):
 
 
 class _Work:
-    """The pairs of a request: tokens in ascending order of length, and the scores that are there."""
+    """The pairs of a request: tokens in ascending order of length, and the scores that are there.
 
-    def __init__(self, parts: Sequence[tuple[Segment, Segment]], special: int) -> None:
-        first, second = (_joined(side) for side in zip(*parts, strict=True))
-        self.order = (first.lengths + second.lengths).argsort(kind="stable")
-        self.first, self.second = first.take(self.order), second.take(self.order)
-        self.lengths = (self.first.lengths + self.second.lengths + special).tolist()
+    A document's windows are computed in one step: in the queue it is one pair of as many tokens as they have.
+    """
+
+    def __init__(self, parts: Sequence[Tokens], special: int) -> None:
+        tokens = Tokens.joined(parts)
+        lengths = tokens.lengths(special)
+        self.order = lengths.argsort(kind="stable")
+        self.tokens, self.lengths = tokens.take(self.order), lengths[self.order].tolist()
         self.scores, self.missing = np.empty(len(self.order), np.float32), len(self.order)
         self.future: Future[Scored] = Future()
 
-    def part(self, start: int, stop: int) -> tuple[Segment, Segment]:
-        rows = np.arange(start, stop)
-        return self.first.take(rows), self.second.take(rows)
-
-
-def _joined(parts: Sequence[Segment]) -> Segment:
-    return Segment(np.concatenate([part.tokens for part in parts]), np.concatenate([part.lengths for part in parts]))
+    def part(self, start: int, stop: int) -> Tokens:
+        return self.tokens.take(np.arange(start, stop))
 
 
 PIECE = 16_000  # characters that are tokenised at a time, milliseconds: those of other requests come in between
@@ -318,8 +315,7 @@ class Scorer:
         while shares := self.queue.take(budget):
             began = time.perf_counter()
             try:
-                first, second = (_joined(side) for side in zip(*(work.part(*rows) for work, *rows in shares), strict=True))
-                scores = self._engine.score_tokens(first, second)
+                scores = self._engine.score_tokens(Tokens.joined([work.part(*rows) for work, *rows in shares]))
             except Exception as error:  # whatever a runtime raises: the other requests go on
                 self.failures += 1
                 told = f"{sum(stop - start for _, start, stop in shares)} pairs of {len(shares)} requests"

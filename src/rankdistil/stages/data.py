@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 import lightning as L
+import numpy as np
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerFast
@@ -26,6 +27,7 @@ from rankdistil.data.fetch import KINDS, Wanted, fetch, missing
 from rankdistil.data.files.bad_lines import Tolerance
 from rankdistil.data.files.folder import FolderSplit
 from rankdistil.data.settings import DataSettings
+from rankdistil.data.windows import Windows
 from rankdistil.inference.machine import require_bfloat16, resolve_precision
 from rankdistil.inference.stopwatch import TimingSettings
 from rankdistil.metrics.ranking import CUTOFF, ceiling
@@ -45,7 +47,16 @@ def data_settings(data: DictConfig) -> DataSettings:
     Raises:
         ValueError: for a value out of range, naming its key.
     """
-    return DataSettings(**{name: data[name] for name in names(DataSettings) if name in data})
+    return DataSettings(**{name: data[name] for name in names(DataSettings) if name in data} | {"windows": read_windows(data)})
+
+
+def read_windows(data: DictConfig) -> Windows | None:
+    """Read ``data.windows``.
+
+    Raises:
+        ValueError: for a value out of range, naming its key.
+    """
+    return Windows.of(plain(data.get("windows")), "data.windows")
 
 
 def tolerance(data: DictConfig) -> Tolerance:
@@ -172,9 +183,9 @@ def build_encoder(data: DictConfig, tokenizer: PreTrainedTokenizerFast, position
     """Build the encoder of pairs.
 
     Raises:
-        ValueError: for a length that the network has no positions for.
+        ValueError: for a length that the network has no positions for, or windows that don't fit into it.
     """
-    return PairEncoder(tokenizer, data.max_length, positions)
+    return PairEncoder(tokenizer, data.max_length, positions, read_windows(data))
 
 
 def build_data(
@@ -226,7 +237,7 @@ def build_texts(cfg: DictConfig) -> RankingDataModule:
 def build_passages(cfg: DictConfig, tokenizer: PreTrainedTokenizerFast, positions: int) -> PassageDataModule:
     """Build the DataModule of a stage that reads passages as text."""
     settings = data_settings(cfg.data)
-    encoder = build_encoder(cfg.data, tokenizer, positions)
+    encoder = PairEncoder(tokenizer, cfg.data.max_length, positions)  # a text alone has no windows: nothing is asked of it
     return PassageDataModule(open_passages(cfg.data), encoder, settings, cfg.seed)
 
 
@@ -285,14 +296,22 @@ def _tell_cuts(check: Check, cfg: DictConfig) -> None:
     if asks_scorer(cfg):
         _tell_own_cuts(check, cfg)
         return
-    encoder = PairEncoder(load_tokenizer(source), cfg.data.max_length, sys.maxsize)
-    lengths = [[len(ids) for ids in encoder.token_ids(found.sample, encoder.room + 1)] for _, _, found in check.texts]
+    encoder = build_encoder(cfg.data, load_tokenizer(source), sys.maxsize)
+    lengths = [[len(ids) for ids in encoder.token_ids(found.sample, encoder.reach + 1)] for _, _, found in check.texts]
     asked = [length for own, (_, kind, _) in zip(lengths, check.texts, strict=True) if kind == "query" for length in own]
     beside = int(median(asked)) if asked else 0  # tokens of the query that a passage shares its pair with
     for own, (file, kind, found) in zip(lengths, check.texts, strict=True):
         most = encoder.room // 2 if kind == "query" else encoder.room - min(beside, encoder.room // 2)
         plural = {"passage": "passages", "query": "queries"}[kind]
         whole = f"{len(own)} {plural}" if len(own) == len(found) else f"{len(own)} sampled {plural}"
+        if kind == "passage" and encoder.windows is not None:
+            counts = encoder.count(np.full(len(own), beside), np.array(own))
+            behind = sum(length > encoder.reach for length in own) / max(len(own), 1)
+            check.facts.append(
+                f"{file}: {whole} are read in {counts.mean():.1f} windows on average beside a query of {beside} tokens (the "
+                f"median), {(counts > 1).mean():.1%} in several; {behind:.1%} are cut behind {encoder.reach} tokens."
+            )
+            continue
         where = "by a long passage" if kind == "query" else f"beside a query of {beside} tokens (the median)"
         share = sum(length > most for length in own) / len(own)
         check.facts.append(f"{file}: {share:.1%} of {whole} are cut {where} at data.max_length={encoder.max_length}.")

@@ -11,13 +11,13 @@ from omegaconf import OmegaConf
 from rankdistil.cli import console
 from rankdistil.config.choices import each_test
 from rankdistil.files import built, write_text
-from rankdistil.inference.export_files import FITTED, choose, weights, write_fitted, write_precisions
+from rankdistil.inference.export_files import FITTED, choose, read_windows, weights, write_fitted, write_precisions
 from rankdistil.inference.machine import processor
 from rankdistil.inference.onnx import input_names, text_batches
 from rankdistil.inference.write_graphs import put, remove, require_packages, staged, write_graphs
 from rankdistil.metrics.fitted import ALONE, calibration, stored
 from rankdistil.metrics.ranking import fit_validation, fused_values
-from rankdistil.models.checkpoints import load_ranker
+from rankdistil.models.checkpoints import load_ranker, read_config
 from rankdistil.models.vocabulary import TOKENISER, seen_tokens, trim
 from rankdistil.report.document import calibration_sections
 from rankdistil.report.graphs import CLOSE, Check, check_columns, put_chapter, write_checks
@@ -161,6 +161,8 @@ def _megabytes(folder: Path, pattern: str) -> float:
 def _keep(folder: Path, data: HeldOut, checks: Sequence[Check], missing: Sequence[str]) -> str:
     """Write a check's rows into the export and its model card; return what was scored."""
     title = f"{data.test.told()}, against torch in float32; kept by {data.valid.told()}"
+    if read_windows(str(folder), read_config(str(folder))) is not None:
+        title += "; documents are cut, not read in windows, as other tools do"
     rows = [
         {"backend": each.backend, "dtype": each.precision, "weight_bits": each.weight_bits, "ndcg": each.valid.ndcg,
          "change": each.valid.change, "test_ndcg": each.test.ndcg, "test_change": each.test.change, "tau": each.tau,

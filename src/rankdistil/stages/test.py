@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ from rankdistil.stages import data as run_data
 TEST_FILES = ("metrics.json", "per_query.jsonl", "test.run", "latency.json")
 START = "start"  # folder of what a run started from: its export until it is tested, then its test
 
-UNRANKED = ("batch", "eval", "max", "negatives", "test", "workers")  # keys of data that decide no candidates, by word
+UNRANKED = ("batch", "eval", "max", "negatives", "test", "windows", "workers")  # data keys that decide no candidates, by word
 
 Splits = Sequence[tuple[DictConfig, RankingDataModule]]
 """The settings of ``data`` for each test split, and its data."""
@@ -212,13 +212,15 @@ def read_member(
 
 
 def fit_members(
-    members: Sequence[Member], entries: Sequence[Entry], known: dict[str, Fitted | str], wished: float, ordered: bool
-) -> tuple[list[Member], list[str]]:
+    members: Sequence[Member], entries: Sequence[Entry], read: Mapping[str, DictConfig], known: dict[str, Fitted | str],
+    wished: float, ordered: bool,
+) -> tuple[list[Member], list[str]]:  # fmt: skip
     """Add what is fitted to each ranker's scores on its run's validation; and say why, where that can't be.
 
     Args:
         members: the rankers.
         entries: what they were read from.
+        read: settings of their tests, by label.
         known: what was fitted before, or why nothing was, by label; it is added to.
         wished: precision.
         ordered: whether the first stage has an order to be fused with.
@@ -229,6 +231,7 @@ def fit_members(
         if entry.kind == "run":
             if entry.label not in known:
                 try:
+                    _require_validated(entry, read[entry.label])
                     valid, _ = read_validation(entry.run, opened)
                     known[entry.label] = fit_validation(valid, wished)
                 except (FileNotFoundError, ValueError) as error:
@@ -240,6 +243,18 @@ def fit_members(
                 member = member._replace(fitted=own if ordered else own._replace(fusions=None))
         found.append(member)
     return found, [*told]
+
+
+def _require_validated(entry: Entry, settings: DictConfig) -> None:
+    """See that a run was validated with the windows that it is tested with.
+
+    Raises:
+        ValueError: if it wasn't: its scores there say nothing of those here.
+    """
+    own, now = map(run_data.read_windows, (OmegaConf.load(entry.run / ".hydra" / "config.yaml").data, settings.data))
+    if own != now:
+        told = [f"read in {one.told()}" if one else "cut" for one in (own, now)]
+        raise ValueError(f"in its validation documents were {told[0]}, and here they are {told[1]}.")
 
 
 def unknown_training(members: Sequence[Member]) -> list[str]:
@@ -362,7 +377,7 @@ def score_export(
     rankers = {"ranker": export} | ({"teacher": teacher} if teacher else {})
     leak = find_leak(Path(export).parent, data.asked("test"))
     callbacks = [
-        RankingMetrics(folder, relevance_level, tag="_".join(label.split()), leak=leak),
+        RankingMetrics(folder, relevance_level, tag="_".join(label.split()), leak=leak, windows=data.settings.windows),
         *([InferenceTime(folder, rankers, timing, origin())] if timing else []),
         ProgressReport(label),
     ]

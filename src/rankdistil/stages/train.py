@@ -1,5 +1,6 @@
 """Training stage, from its config to its finished folder: train, export, test, card, table."""
 
+import csv
 import logging
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -20,7 +22,7 @@ from rankdistil.callbacks.checkpoints import AtomicCheckpointIO, RunCheckpoint, 
 from rankdistil.callbacks.measurements import RankingMetrics
 from rankdistil.callbacks.progress import ProgressReport
 from rankdistil.callbacks.steps import GradientShares, HeapTrim, StreamPosition, ValidationSteps, WeightAverage
-from rankdistil.callbacks.stopping import SaveLast, ended_together
+from rankdistil.callbacks.stopping import SaveLast, ended_together, repeats_validation
 from rankdistil.config.checks import recorded
 from rankdistil.config.choices import (
     asks_assistant,
@@ -167,7 +169,7 @@ def _fit(
         ValidationSteps(due),
         HeapTrim(),
         *(
-            [RankingMetrics(folder, cfg.data.relevance_level, tag=cfg.stage.name, teacher=validated)]
+            [RankingMetrics(folder, cfg.data.relevance_level, cfg.stage.name, validated, windows=data.settings.windows)]
             if module.losses.trains_head
             else []
         ),
@@ -205,15 +207,39 @@ def _fit(
 @contextmanager
 def _logging(cfg: DictConfig, folder: Path) -> Iterator[Logger]:
     """Keep a run's logger open from its first step to its test; W&B would begin another run for what comes later."""
-    if (folder / "checkpoints" / "last.ckpt").is_file() and (folder / "metrics.csv").is_file():
-        (folder / "metrics.csv").replace(folder / f"metrics.before-{time.strftime('%Y%m%d-%H%M%S')}.csv")
     logger, status = run_data.build_logger(cfg, folder), "failed"
+    if isinstance(logger, CSVLogger) and rank_zero_only.rank == 0:
+        _take_up(logger, folder)
     try:
         yield logger
         status = "success"
     finally:
         logger.finalize(status)
         finish_wandb()
+
+
+def _take_up(logger: CSVLogger, folder: Path) -> None:
+    """Let ``metrics.csv`` of a run that is resumed go on behind its checkpoint's step; what comes later is logged again.
+
+    Lightning's logger removes the file that it finds, which so stands aside until its rows are back.
+    """
+    log, aside, last = folder / "metrics.csv", folder / "metrics.before.csv", folder / "checkpoints" / "last.ckpt"
+    if not last.is_file():
+        aside.unlink(missing_ok=True)
+        return
+    if log.is_file() and not aside.is_file():  # else a run was killed between the two
+        log.replace(aside)
+    if aside.is_file():
+        checkpoint = torch.load(last, map_location="cpu", mmap=True, weights_only=True)
+        step, again = checkpoint["global_step"], repeats_validation(checkpoint)
+        with aside.open(newline="") as file:
+            whole = [line for line in file if line.endswith("\n")]  # the last one may have been cut
+        rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(whole)]
+        done = [row for row in rows if int(row["step"]) < step]
+        validated = any(key.startswith("val/") for key in done[-1]) if done else False
+        logger.experiment.metrics += done[:-1] if again and validated and int(done[-1]["step"]) == step - 1 else done
+        logger.save()
+        aside.unlink()
 
 
 def finish_wandb() -> None:

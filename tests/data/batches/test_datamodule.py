@@ -22,7 +22,7 @@ SETTINGS = DataSettings(
 )  # fmt: skip
 
 
-NO_COUNT = ("train_on", "store", "negatives_margin", "negatives_scores", "language")
+NO_COUNT = ("train_on", "store", "negatives_margin", "negatives_scores", "language", "windows")
 OPEN = (*NO_COUNT, "test_queries", "max_tokens")
 
 
@@ -133,6 +133,7 @@ def test_processes_share_test_pairs(build):
 
 
 @pytest.mark.parametrize(("world", "accumulated"), [(1, 1), (1, 4), (4, 1), (2, 2)])
+@pytest.mark.fault("E5")
 def test_a_step_reads_the_same_groups_on_any_number_of_processes_and_in_any_number_of_batches(build, world, accumulated):
     whole = [Counter(batch.passage_ids) for batch in islice(build(batch_size=4).train_dataloader(), 3)]
     steps = [Counter() for _ in whole]
@@ -145,6 +146,7 @@ def test_a_step_reads_the_same_groups_on_any_number_of_processes_and_in_any_numb
     assert steps == whole
 
 
+@pytest.mark.fault("E5")
 def test_groups_of_a_step_that_can_not_be_shared_out_evenly_are_refused_with_a_number_that_can(build):
     data = build(batch_size=8)
     data.trainer = place(0, 3, 2)
@@ -266,6 +268,7 @@ def test_evaluation_needs_neither_training_nor_validation_data(collection, tmp_p
 
 @pytest.mark.parametrize("name", [name for name in vars(SETTINGS) if name not in (*NO_COUNT, "workers", "negatives_skip")])
 @pytest.mark.parametrize("value", [0, -3, 1.5, "2", True])
+@pytest.mark.fault("A4")
 def test_setting_below_one_or_no_whole_number_names_its_key(name, value):
     with pytest.raises(ValueError, match=f"^data.{name} is {value!r}; expected a whole number of at least 1.$"):
         replace(SETTINGS, **{name: value})
@@ -333,3 +336,9 @@ def test_candidates_of_several_first_stages_are_pooled_and_tested_together(build
         assert {*row} == {*ids(tasks[0])[key], *ids(tasks[1])[key]}
     data.rerank(tasks[1])
     assert pairs_of(data.test_dataloader()) == [(query, last)]
+
+
+@pytest.mark.fault("B9")
+def test_a_validation_without_any_candidate_is_refused_before_training(build):
+    with pytest.raises(ValueError, match=r"finds no candidate for any of the 3 validation queries: nothing would tell "):
+        build(files={"run": "9 Q0 b 1 2.0 tag\n"}).open()

@@ -25,8 +25,8 @@ from rankdistil.data.batches.groups import (
 from rankdistil.data.batches.training_groups import open_source
 from rankdistil.data.collections.reader import Reader
 from rankdistil.data.collections.splits import Holdout
-from rankdistil.data.collections.texts import Collection, open_collection
-from rankdistil.data.encode import LiveTexts, PairEncoder
+from rankdistil.data.collections.texts import Collection, LiveTexts, open_collection
+from rankdistil.data.encode import PairEncoder
 from rankdistil.data.files.bad_lines import STOP, Tolerance
 from rankdistil.data.records import Candidate, Triple
 from rankdistil.data.teacher_scores.folder import TeacherScores, keys_of

@@ -137,6 +137,7 @@ def test_start_skips_exactly_that_many_batches_of_the_rank(stream, start, worker
 
 
 @pytest.mark.parametrize("world", [2, 3, 6])
+@pytest.mark.fault("E5")
 def test_parts_of_a_batch_are_of_equal_size_and_join_to_it_and_only_an_epoch_s_last_begins_again(stream, collected, world):
     size = Size(6)  # an epoch: six full batches and one of four triples
     whole = [named(collected, rows) for rows in islice(stream(size=size).batches(), 14)]
@@ -274,6 +275,7 @@ def test_candidate_stream_knows_its_number_of_batches(collected, encoder):
 
 
 @pytest.mark.parametrize(("world", "workers"), [(2, 0), (3, 2), (8, 0)])
+@pytest.mark.fault("E4")
 def test_a_rank_without_candidates_has_a_batch_that_counts_for_nothing(collected, encoder, world, workers):
     pairs = [("q1", f"p{n}") for n in LENGTHS[:9]]  # two batches
     streams = [CandidateStream(pair_rows(collected, pairs), *collected, encoder, 6, rank, world) for rank in range(world)]
@@ -340,6 +342,7 @@ def test_a_position_goes_on_where_it_was_saved() -> None:
 
 
 @pytest.mark.parametrize(("processes", "accumulated"), [(2, 1), (1, 4)])
+@pytest.mark.fault("E6")
 def test_a_position_of_other_processes_or_accumulated_batches_is_refused(processes: int, accumulated: int) -> None:
     """``trainer.devices=-1`` is the same setting on a machine with more of them."""
     saved = {"trained_batches": 7, "processes": processes, "accumulated": accumulated}

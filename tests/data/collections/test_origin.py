@@ -1,5 +1,6 @@
 """What stores are called, and what they are told from: no two sources share one, and no old content is taken for the new."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,6 +67,7 @@ def test_a_link_to_a_folder_finds_the_stores_of_the_folder(collection, tmp_path)
     assert origins[0][:3] == origins[1][:3]
 
 
+@pytest.mark.fault("B13")
 def test_a_registered_file_that_changed_is_read_again(registered):
     name, folder = registered
     assert Reader(name, store=folder / "store").texts(["a"]) == {"a": "Apples grow on trees."}
@@ -130,3 +132,26 @@ def test_a_reader_looks_at_each_kind_that_it_reads(monkeypatch: pytest.MonkeyPat
         _ = reader.qrels
     with pytest.raises(ValueError, match=r"^beir/x scoreddocs:1: "):
         reader.candidates(10)
+
+
+@pytest.mark.parametrize("inside", ["", "vaswani"])
+@pytest.mark.fault("G10")
+def test_texts_that_somebody_else_could_exchange_for_code_are_not_read(tmp_path: Path, monkeypatch, inside: str) -> None:
+    monkeypatch.setenv("IR_DATASETS_HOME", str(tmp_path / "home"))
+    place = tmp_path / "home" / inside
+    place.mkdir(parents=True)
+    Reader("vaswani").check()
+    place.chmod(0o777)
+    with pytest.raises(ValueError) as caught:
+        Reader("vaswani").check()
+    assert str(caught.value) == (
+        f"{place} can be written into by every user, and ir_datasets keeps texts there as pickles, which run any code that is "
+        f"put into them. Run chmod -R o-w {tmp_path}/home, or let IR_DATASETS_HOME name a folder of yours: a copy of this one, "
+        "if you trust it."
+    )
+    Reader("rankdistil/almanac/train").check()  # which has none there
+    place.chmod(0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: place.stat().st_uid + 1)
+    if place.stat().st_uid != 0:
+        with pytest.raises(ValueError, match="belongs to another user"):
+            Reader("vaswani").check()

@@ -88,6 +88,7 @@ def test_judgments_of_queries_outside_of_the_split_are_left_out(collection):
     assert reader.qrels == {"1": {"a": 2}}
 
 
+@pytest.mark.fault("B8")
 def test_negative_grade_counts_as_not_relevant(collection):
     assert Reader(collection(qrels="1 0 a -2\n1 0 b 3\n")).qrels == {"1": {"a": 0, "b": 3}}
 
@@ -146,6 +147,7 @@ def test_only_the_queries_asked_for_get_candidates(collection):
     assert list(Reader(collection()).candidates(10, ["3", "1"])) == ["3", "1"]
 
 
+@pytest.mark.fault("F5")
 def test_candidate_named_twice_is_refused_with_both_lines(collection):
     reader = Reader(collection(run="2 Q0 b 1 2.0 tag\n1 Q0 b 1 2.0 tag\n2 Q0 b 2 1.0 tag\n"))
     with pytest.raises(ValueError, match=r"run.txt:3: query 2 names passage b again \(line 1\). Remove the repetition.$"):
@@ -191,6 +193,14 @@ def test_the_first_stage_is_named_after_what_ranked(collection):
     given, without = Reader(collection()), Reader(replace(collection(), candidates=None))
     assert (given.first_stage, without.first_stage) == (collection().candidates, "BM25")
     assert Reader("rankdistil/almanac/test").first_stage == "BM25"
+
+
+@pytest.mark.fault("G7")
+def test_the_tag_of_a_run_names_nothing(collection):
+    run = "1 Q0 d 1 1.5 ../../x\n1 Q0 a 2 3.0 /etc/x\n"
+    reader = Reader(collection(run=run))
+    assert reader.first_stage == "run.txt"
+    assert [hit.passage_id for hit in reader.candidates(10)["1"]] == ["a", "d"]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The faults that a user's files can have, through the DataModule: each is answered, left out and counted, or does no harm."""
 
 import gzip
+import os
 import re
 import subprocess
 import sys
@@ -70,6 +71,7 @@ BAD_LINES = {
 
 
 @pytest.mark.parametrize("kind", BAD_LINES)
+@pytest.mark.fault("B1")
 def test_a_bad_line_stops_with_its_file_and_place(collection, build, kind):
     line, expected = BAD_LINES[kind]
     (file,) = collection_file(collection, kind)
@@ -79,6 +81,7 @@ def test_a_bad_line_stops_with_its_file_and_place(collection, build, kind):
 
 
 @pytest.mark.parametrize("kind", BAD_LINES)
+@pytest.mark.fault("B1")
 def test_one_bad_line_of_any_file_may_be_left_out_and_the_rest_is_the_same(collection, build, kind):
     line, expected = BAD_LINES[kind]
     (file,) = collection_file(collection, kind)
@@ -103,6 +106,7 @@ def split_of(file) -> FolderSplit:
 
 
 @pytest.mark.parametrize(("bad", "stops"), [(3, False), (4, True)])
+@pytest.mark.fault("B1")
 def test_a_thousandth_of_a_file_rounded_up_may_be_left_out(collection, build, tmp_path, bad, stops):
     split = collection(triples="1\ta\te\n" * (2001 - bad) + "1\ta\n" * bad)
     if stops:
@@ -115,6 +119,7 @@ def test_a_thousandth_of_a_file_rounded_up_may_be_left_out(collection, build, tm
 
 
 @pytest.mark.parametrize("store", [False, True])
+@pytest.mark.fault("B3")
 def test_a_batch_is_never_shorter_for_a_triple_left_out(collection, build, tmp_path, store):
     settings = {"store": str(tmp_path / "store")} if store else {}
     data = build(collection(triples=f"{TRIPLES}1\ta\tzz\n"), **settings)
@@ -131,6 +136,7 @@ def test_a_batch_is_never_shorter_for_a_triple_left_out(collection, build, tmp_p
         (b"one\0two", "byte 6 is zero. The file is damaged, or not text in UTF-8."),
     ],
 )
+@pytest.mark.fault("B2")
 def test_bytes_that_are_no_text_always_stop(collection, build, tmp_path, tolerance, raw, expected):
     split = collection()
     with (tmp_path / "corpus.tsv").open("ab") as file:
@@ -138,6 +144,7 @@ def test_bytes_that_are_no_text_always_stop(collection, build, tmp_path, toleran
     assert complaint(build, split, tolerance) == f"{tmp_path}/corpus.tsv:6: {expected}"
 
 
+@pytest.mark.fault("B2")
 def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(collection, build, tmp_path):
     clean = build(collection())
     for path in collection().files.values():
@@ -148,6 +155,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(collection, build, t
 
 
 @pytest.mark.parametrize("store", [False, True])
+@pytest.mark.fault("B4")
 def test_a_repeated_passage_is_trained_on_once_and_one_with_another_text_is_a_bad_line(
     collection, build, encoder, tmp_path, store
 ):
@@ -185,6 +193,7 @@ EMPTY = {
 
 
 @pytest.mark.parametrize("store", [False, True])
+@pytest.mark.fault("B5")
 def test_empty_texts_are_kept_and_encoded_as_no_token(collection, build, encoder, tmp_path, store):
     data = build(collection(**EMPTY), store=str(tmp_path / "store") if store else None)
     (batch,) = data.first_batches(1)
@@ -220,6 +229,7 @@ class Listening:
         )
 
 
+@pytest.mark.fault("B6")
 def test_a_passage_of_five_megabytes_reaches_the_tokenizer_cut(tokenizer):
     listening = Listening(tokenizer)
     encoder = PairEncoder(listening, SETTINGS.max_length)
@@ -228,6 +238,7 @@ def test_a_passage_of_five_megabytes_reaches_the_tokenizer_cut(tokenizer):
     assert row == tokenizer(" ".join(["word"] * encoder.room), add_special_tokens=False)["input_ids"]
 
 
+@pytest.mark.fault("B6")
 def test_characters_are_cut_where_no_token_is_lost(tokenizer):
     encoder = PairEncoder(tokenizer, SETTINGS.max_length)
     text = " ".join(["x" * (CHARACTERS - 1)] * 40)  # one token each at the most characters that a token can have
@@ -235,6 +246,7 @@ def test_characters_are_cut_where_no_token_is_lost(tokenizer):
     assert row == tokenizer(text, add_special_tokens=False, truncation=True, max_length=encoder.room)["input_ids"]
 
 
+@pytest.mark.fault("B7")
 def test_a_query_that_is_too_long_leaves_half_the_room_to_the_passage(encoder):
     batch = encoder.batch([Pair("1", "a", "tree " * 900, "grow " * 900)])
     tokens = encoder.tokenizer.convert_ids_to_tokens(batch.input_ids[0].tolist())
@@ -253,6 +265,7 @@ def test_unknown_judgments_are_refused_where_they_are_tested_on(collection, buil
     assert "qrels.txt: 1 judgments name passages that are not in corpus.tsv (line 2: elsewhere)." in message
 
 
+@pytest.mark.fault("B9")
 def test_a_judged_query_without_candidates_counts_as_zero_and_coverage_is_told(collection, build):
     data = build(collection(run="2 Q0 b 1 2.0 tag\n"), train_on="docpairs")
     task = data.task("test")
@@ -260,12 +273,15 @@ def test_a_judged_query_without_candidates_counts_as_zero_and_coverage_is_told(c
     assert data.account()["test_queries"] == {"judged": 3, "with_candidates": 1}
 
 
+@pytest.mark.fault("B9")
 def test_training_queries_that_no_group_can_be_made_of_are_counted(collection, build):
     data = build(collection(qrels="1 0 a 2\n2 0 b 0\n"), train_on="sampled")
     assert data.account()["training_queries"] == {"left_out": 2, "groups": 1}  # 2 has no positive, 3 no judgment
 
 
-def test_every_store_of_an_edited_file_is_built_anew(collection, encoder, tmp_path):
+@pytest.mark.parametrize("as_old", [False, True], ids=["later", "with the time of the old one"])
+@pytest.mark.fault("B13")
+def test_every_store_of_an_edited_file_is_built_anew(collection, encoder, tmp_path, as_old):
     split = collection()
 
     def read() -> tuple[dict[str, str], int]:
@@ -275,7 +291,10 @@ def test_every_store_of_an_edited_file_is_built_anew(collection, encoder, tmp_pa
 
     assert read() == ({"a": "Apples grow on trees."}, 5)
     path = tmp_path / "corpus.tsv"
+    told = path.stat()
     path.write_text(path.read_text().replace("Apples grow on trees.", "Apples fall off trees"))  # as many bytes
+    if as_old:
+        os.utime(path, ns=(told.st_atime_ns, told.st_mtime_ns))
     assert read() == ({"a": "Apples fall off trees"}, 4)
 
 
@@ -290,6 +309,7 @@ def test_other_columns_of_the_same_file_are_other_texts(collection, encoder, tmp
 
 
 @pytest.mark.parametrize("packed", ["gz", "zst"])
+@pytest.mark.fault("B14")
 def test_a_file_that_was_cut_off_is_named_and_no_store_is_left(collection, encoder, tmp_path, packed):
     rows = b"".join(b"p%d\tSome text that takes its place, number %d.\n" % (n, n * n) for n in range(3000))
     compress = gzip.compress if packed == "gz" else pytest.importorskip("zstandard").compress
@@ -319,6 +339,7 @@ print(ensure(folder, {"source": {"file": "corpus.tsv"}}, write, lambda built: (b
 """
 
 
+@pytest.mark.fault("B14")
 def test_of_two_processes_one_builds_a_store_and_the_other_waits_for_it(tmp_path):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     line = [sys.executable, "-c", BUILDER, str(tmp_path / "stores/one")]

@@ -19,7 +19,7 @@ from rankdistil.data.collections.splits import (
     without_twins,
     write_trained_on,
 )
-from rankdistil.data.encode import LiveTexts
+from rankdistil.data.collections.texts import LiveTexts
 
 
 @pytest.mark.parametrize(

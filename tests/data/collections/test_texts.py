@@ -43,11 +43,13 @@ def passages(tokenizer):
         ("1\ta\tzz", f"passage 'zz' is not in the collection. {HINT}"),
     ],
 )
+@pytest.mark.fault("B3")
 def test_an_unknown_id_in_a_triple_is_named_with_its_line(collection, opened, tmp_path, line, complaint):
     with pytest.raises(ValueError, match=f"^{re.escape(f'{tmp_path}/triples.tsv:2: {complaint}')}$"):
         opened(Reader(collection(triples=f"1\ta\te\n{line}\n")))
 
 
+@pytest.mark.fault("B3")
 def test_a_triple_with_an_unknown_id_may_be_left_out_whole(collection, opened, tmp_path):
     reader = Reader(collection(triples="1\ta\te\n1\ta\tzz\n2\tb\tc\n"), tolerance=SKIP)
     assert opened(reader) == [("1", "a", "e"), ("2", "b", "c")]
@@ -91,6 +93,7 @@ def test_triples_of_ir_datasets_are_counted_from_one():
 UNKNOWN = "1 0 a 2\n1 0 v 1\n2 0 w 1\n2 0 x 0\n3 0 y 1\n77 0 a 1\n"
 
 
+@pytest.mark.fault("B8")
 def test_judgments_of_unknown_passages_and_queries_name_the_first_three_the_count_and_the_ways_out(
     collection, passages, tmp_path
 ):
@@ -104,6 +107,7 @@ def test_judgments_of_unknown_passages_and_queries_name_the_first_three_the_coun
     )
 
 
+@pytest.mark.fault("B8")
 def test_allowed_unknown_passages_stay_judged_and_unknown_queries_are_left_out(collection, passages):
     reader = Reader(collection(qrels=UNKNOWN), tolerance=ALLOW)
     assert judgments(reader, passages(reader)) == {"1": {"a": 2, "v": 1}, "2": {"w": 1, "x": 0}, "3": {"y": 1}}

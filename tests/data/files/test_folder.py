@@ -94,6 +94,7 @@ def test_a_judgment_may_stand_twice(collection):
     assert collection(qrels="1 0 a 2\n1 0 d 0\n1 0 a 2.0\n").open().qrels.asdict() == {"1": {"a": 2, "d": 0}}
 
 
+@pytest.mark.fault("F5")
 def test_another_grade_of_a_passage_is_refused(collection, tmp_path):
     dataset = collection(qrels="1 0 a 2\n1 0 d 0\n1 0 a 1\n").open()
     message = f"{tmp_path}/qrels.txt:3: query 1 judges passage a again, as 1; line 1 says 2. Keep one."
@@ -101,6 +102,7 @@ def test_another_grade_of_a_passage_is_refused(collection, tmp_path):
         list(dataset.qrels_iter())
 
 
+@pytest.mark.fault("B8")
 def test_grade_and_score_must_be_numbers(collection):
     dataset = collection(qrels="1 0 a good\n", run="1 Q0 a 1 2.0 tag\n1 Q0 b 2 best tag\n").open()
     with pytest.raises(ValueError, match=r"qrels.txt:1: grade is 'good', expected a whole number.$"):
@@ -121,6 +123,7 @@ def test_triples_need_tabs_and_three_columns(collection):
         list(dataset.docpairs_iter())
 
 
+@pytest.mark.fault("B13")
 def test_edited_file_is_read_anew_by_the_next_dataset(collection):
     split = collection()
     assert len(list(split.open().docs_iter())) == 5

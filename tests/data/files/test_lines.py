@@ -321,6 +321,7 @@ def test_files_packed_one_behind_the_other_are_one_file(tmp_path: Path, kind: st
 
 @pytest.mark.parametrize("packed", [".gz", ".zst"])
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.9999])
+@pytest.mark.fault("B14")
 def test_a_file_that_was_cut_off_is_named_with_what_to_do(tmp_path: Path, packed: str, share: float) -> None:
     path, whole = tmp_path / f"some.tsv{packed}", pack(packed, b"".join(LINES))
     path.write_bytes(whole[: int(share * len(whole))])
@@ -350,3 +351,13 @@ def test_the_kind_of_a_file_does_not_depend_on_capitals(name: str, kind: str) ->
 def test_an_empty_file_has_no_lines(tmp_path: Path) -> None:
     (tmp_path / "some.tsv").touch()
     assert list(raw_lines(tmp_path / "some.tsv")) == []
+
+
+def test_text_of_parquet_that_is_none_is_named(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "corpus.parquet"
+    texts = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"t\xff"))
+    pq.write_table(pa.table({"_id": ["a"], "text": texts}), path)
+    assert complaint(path) == (
+        " can't be read as Parquet ('utf-8' codec can't decode byte 0xff in position 1: invalid start byte). Fetch it again."
+    )

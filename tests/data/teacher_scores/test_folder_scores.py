@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from rankdistil.data.collections.reader import Reader
-from rankdistil.data.collections.texts import Collection
-from rankdistil.data.encode import LiveTexts
-from rankdistil.data.teacher_scores.folder import Shard, load_scores, shard_name, texts_scored, write_shard
+from rankdistil.data.collections.texts import Collection, LiveTexts
+from rankdistil.data.teacher_scores.folder import Shard, load_scores, read_shard, shard_name, texts_scored, write_shard
 
 MADE_OF = {"teacher": "abc", "tokenizer": "t", "max_length": 27, "dtype": "float32"}
 PAIRS = [("q1", "a", 1.5), ("q1", "b", -0.25), ("q2", "a", 3.0e-7), ("q2", "c", -7.125)]
@@ -92,6 +91,7 @@ def test_a_pair_without_a_score_is_named(folder, texts):
     ("key", "value"),
     [("teacher", "other"), ("tokenizer", "u"), ("max_length", 99), ("dtype", "bfloat16")],
 )
+@pytest.mark.fault("B12")
 def test_scores_made_with_other_settings_are_refused_with_the_difference(folder, texts, key, value):
     place = folder()
     with pytest.raises(ValueError) as caught:
@@ -113,6 +113,7 @@ def test_scores_belong_to_the_texts_and_not_to_where_they_lie(collection, tmp_pa
     assert all(text.startswith("rankdistil/almanac/train ") for text in embedded.values())
 
 
+@pytest.mark.fault("B12")
 def test_scores_of_other_texts_under_the_same_ids_are_refused(collection, folder, texts):
     place = folder()
     header = json.loads((place / "scores.json").read_text())
@@ -125,6 +126,7 @@ def test_scores_of_other_texts_under_the_same_ids_are_refused(collection, folder
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.fault("B10")
 def test_a_score_that_is_not_finite_is_named_before_training(folder, texts, bad):
     place = folder([*PAIRS[:3], ("q7", "p7", bad)])
     with pytest.raises(
@@ -133,6 +135,7 @@ def test_a_score_that_is_not_finite_is_named_before_training(folder, texts, bad)
         load_scores(place, texts, {})
 
 
+@pytest.mark.fault("B11")
 def test_a_missing_a_short_and_a_cut_shard_are_refused(folder, texts):
     place = folder()
     shard = place / shard_name(0)
@@ -151,3 +154,37 @@ def test_a_missing_a_short_and_a_cut_shard_are_refused(folder, texts):
 def test_a_folder_without_scores_says_how_to_make_them(tmp_path, texts):
     with pytest.raises(FileNotFoundError, match=r"holds no scores\.json\. Make scores with python train\.py"):
         load_scores(tmp_path, texts, {})
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\xff", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+        (b"[" * 9999, "maximum recursion depth exceeded while decoding a JSON array from a unicode string"),
+        (b"3", "it holds no object"),
+        (b'{"made_of": {}}', "shards is null"),
+        (b'{"shards": [1], "made_of": {}}', "shards is [1]"),
+        (b'{"shards": {}, "made_of": 3}', "made_of is 3"),
+        (b'{"shards": {"../part-00000.parquet": 3}, "made_of": {}}', 'of a shard it says {"../part-00000.parquet": 3}'),
+        (b'{"shards": {"part-00000.parquet": "x"}, "made_of": {}}', 'of a shard it says {"part-00000.parquet": "x"}'),
+    ],
+)
+def test_a_damaged_header_is_named(folder, texts, content, told):
+    scores = folder()
+    (scores / "scores.json").write_bytes(content)
+    with pytest.raises(ValueError) as caught:
+        load_scores(scores, texts, {})
+    assert str(caught.value) == f"{scores}/scores.json is damaged ({told}). Remove {scores} and score again."
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("query_id", ["q1", None]), ("score", [1.5, None]), ("score", ["high", "low"]), ("score", [[1.5], [2.0]]),
+     ("passage_id", [b"a", b"\xff"])],
+)  # fmt: skip
+def test_a_shard_with_other_columns_or_without_a_value_is_named(tmp_path, column, values):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {"query_id": ["q1", "q2"], "passage_id": ["a", "b"], "score": [1.5, 2.5]} | {column: values}
+    pq.write_table(pa.table(columns), tmp_path / shard_name(0))
+    with pytest.raises(ValueError, match=r"part-00000\.parquet can't be read as scores \(.*\)\. Remove it and score again\.$"):
+        read_shard(tmp_path / shard_name(0))

@@ -69,12 +69,14 @@ def test_a_bad_line_is_located(tmp_path, name, line, message):
     assert complaint(written(tmp_path, f"{good}\n{line}\n"), name) == message
 
 
+@pytest.mark.fault("D4")
 def test_a_score_beyond_float32_is_refused_the_largest_is_not(tmp_path):
     path = written(tmp_path, "3.4028234e38\tq\ta\n-3.5e38\tq\tb\n")
     assert complaint(path, "pairs") == ":2: the score of query q and passage b is -3.5e+38, expected a finite float32."
 
 
 @pytest.mark.parametrize("name", ["scores.pkl", "scores.pickle", "scores.pkl.gz", "SCORES.PKL"])
+@pytest.mark.fault("G10")
 def test_a_pickle_is_not_opened(tmp_path, name):
     message = complaint(tmp_path / name, "sentence_transformers")  # it isn't there: nothing looked
     assert message == (

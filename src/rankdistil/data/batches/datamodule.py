@@ -8,15 +8,13 @@ from typing import Any, TypeVar
 import numpy as np
 from torch.utils.data import DataLoader
 
-from rankdistil.data.batches.groups import GroupSource, Margin
+from rankdistil.data.batches.groups import GroupSource, Margin, cut_windows, longest_pairs
 from rankdistil.data.batches.stream import (
     WINDOW,
     CandidateStream,
     GroupStream,
     Size,
     StreamDataModule,
-    cut_windows,
-    longest_pairs,
 )
 from rankdistil.data.batches.texts import PairTexts
 from rankdistil.data.batches.training_groups import open_source
@@ -92,13 +90,23 @@ class RankingDataModule(StreamDataModule):
         return {split: reader and reader.label for split, reader in readers.items()}
 
     def open(self) -> None:
-        """Read everything that training needs, so that bad data are answered before the first step."""
+        """Read everything that training needs, so that bad data are answered before the first step.
+
+        Raises:
+            ValueError: if nothing of the validation can be ranked: it would save no checkpoint, and choose none.
+        """
         texts, source = self.open_training()
         if self.settings.max_tokens is not None:
             first = next(cut_windows(source.epoch(self._seed, 0), WINDOW * self._size.groups))
             lengths = np.minimum(longest_pairs(*texts, first), self.encoder.room)  # as they are cut
             self._larger = self._size.larger(lengths, first.shape[1] - 1, "groups")
-        self._rows("valid")
+        if not len(self._rows("valid")):
+            task = self.task("valid")
+            raise ValueError(
+                f"{task.name}: {task.first_stage} finds no candidate for any of the {len(task.qrels)} validation queries: "
+                "nothing would tell which checkpoint is the best. Do queries and passages belong together, and is "
+                "data.language theirs? Or name a TREC run that ranks them: data.candidates=<file>."
+            )
         self.open_test()
 
     def open_test(self) -> None:
@@ -173,6 +181,8 @@ class RankingDataModule(StreamDataModule):
             if self._source.by_margin is not None:
                 told["negatives_margin"] = self._source.by_margin._asdict()
         for split, task in self._tasks.items():
+            if self.settings.windows is not None and split in self._pairs:
+                told[f"{split}_windows"] = {"windows": len(rows := self._pairs[split]), "pairs": int((rows[:, 2] == 0).sum())}
             told[f"{split}_queries"] = {"judged": len(task.qrels), "with_candidates": sum(map(bool, task.candidates.values()))}
         return told
 
@@ -242,13 +252,21 @@ class RankingDataModule(StreamDataModule):
         return known_candidates(reader, reader.candidates(depth, queries), self.collection(split).passages)
 
     def _rows(self, split: str) -> Rows:
-        """Return query and passage of each pair of a split, (N, 2)."""
+        """Return query and passage of each pair of a split, (N, 2), or each window of its document, (M, 3)."""
         if split not in self._pairs:
             collection, candidates = self.collection(split), self.task(split).candidates
             queries = [query for query, row in candidates.items() for _ in row]
             passages = [hit.passage_id for row in candidates.values() for hit in row]
-            self._pairs[split] = np.stack([collection.queries.rows(queries), collection.passages.rows(passages)], axis=1)
+            rows = np.stack([collection.queries.rows(queries), collection.passages.rows(passages)], axis=1)
+            self._pairs[split] = rows if self.encoder is None or self.settings.windows is None else self._windows(rows, split)
         return self._pairs[split]
+
+    def _windows(self, rows: Rows, split: str) -> Rows:
+        """Name every window of the documents of pairs: query, passage and the window's number, (M, 3)."""
+        queries, passages = self.collection(split)
+        counts = self.encoder.count(queries.tokens(rows[:, 0]), passages.tokens(rows[:, 1]))
+        numbers = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+        return np.column_stack([rows.repeat(counts, axis=0), numbers])
 
     def _evaluation(self, split: str) -> DataLoader:
         rows, size, encoder = self._rows(split), self.settings.eval_batch_size, self.encoder_of(split)

@@ -6,10 +6,11 @@ stage's hits. The order of an epoch depends on (seed, epoch) only, never on the 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.utils.data import get_worker_info
 
 from rankdistil.data.collections.texts import known_triples, require_known
 from rankdistil.data.encode import Rows, Texts
@@ -18,6 +19,7 @@ from rankdistil.data.records import Qrels, Ranking, Triple
 from rankdistil.data.stores.ragged import StoredRows
 from rankdistil.data.teacher_scores.folder import TeacherScores
 
+Item = TypeVar("Item")
 BLOCK = 1 << 12  # triples that stay together on their way into the shuffle: they are read from disk in one piece
 SHUFFLED = 1 << 8  # blocks that are shuffled together; the bound of the shuffle is a million triples
 CHUNK = 1 << 16
@@ -249,6 +251,43 @@ def require_groups(count: int, size: int, by_margin: bool = False) -> None:
             f"no training query has both a relevant passage and {few} among its candidates"
             f"{' that data.negatives_margin leaves' if by_margin else ''}."
         )
+
+
+def own_share(batches: Iterable[Item], rank: int, world: int, start: int) -> Iterator[tuple[int, Item]]:
+    """Pick the batches of this process and loader worker out of all.
+
+    Args:
+        batches: those of every process, in order.
+        rank: this process.
+        world: number of processes.
+        start: local batches to skip, for a run that resumes.
+
+    Yields:
+        Number of the batch among all, and the batch.
+    """
+    info = get_worker_info()
+    worker, workers = (info.id, info.num_workers) if info else (0, 1)
+    for number, batch in enumerate(batches):
+        step, owner = divmod(number, world)
+        if owner == rank and step >= start and (step - start) % workers == worker:
+            yield number, batch
+
+
+def longest_pairs(queries: Texts, passages: Texts, groups: Rows) -> NDArray[np.int64]:
+    """Return how long the longest pair of each group is, (N,), in the texts' unit."""
+    return queries.lengths(groups[:, 0]) + passages.lengths(groups[:, 1:]).max(axis=1)
+
+
+def cut_windows(chunks: Iterable[Rows], size: int) -> Iterator[Rows]:
+    """Cut a stream of rows into windows of ``size``; the last may be smaller."""
+    rest: Rows | None = None
+    for chunk in chunks:
+        rest = chunk if rest is None else np.concatenate([rest, chunk])
+        while len(rest) >= size:
+            yield rest[:size]
+            rest = rest[size:]
+    if rest is not None and len(rest):
+        yield rest
 
 
 def told_left_out(left_out: int, queries: int) -> str:

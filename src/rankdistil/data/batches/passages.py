@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from rankdistil.data.batches.groups import ListedGroups
-from rankdistil.data.batches.stream import WINDOW, Size, StreamDataModule, cut_windows, own_share
+from rankdistil.data.batches.groups import ListedGroups, cut_windows, own_share
+from rankdistil.data.batches.stream import WINDOW, Size, StreamDataModule
 from rankdistil.data.collections.reader import Reader
 from rankdistil.data.collections.texts import open_passages
 from rankdistil.data.encode import PairEncoder, Rows, Segment

@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
@@ -19,15 +19,17 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from rankdistil.data.batches.groups import GroupSource
+from rankdistil.data.batches.groups import GroupSource, cut_windows, longest_pairs, own_share
 from rankdistil.data.batches.texts import PairTexts
 from rankdistil.data.collections.reader import Reader
 from rankdistil.data.encode import FEWEST_SPECIAL, PairEncoder, Rows, Texts
 from rankdistil.data.records import PairBatch, TextBatch
 from rankdistil.data.teacher_scores.folder import TeacherScores
+from rankdistil.data.windows import RICHEST, draws
 from rankdistil.processes.stopping import STOPPING
 
-Item = TypeVar("Item")
+Asked = tuple[Rows, NDArray[np.int64] | None]
+"""Groups of a query and its passages, (N, 1 + K), and which window of each passage is read, (N, K); None without windows."""
 WINDOW = 64  # batches that are grouped by length together
 AHEAD = 256  # pairs whose texts are fetched together: each fetch costs as much again as those of a small batch
 
@@ -105,28 +107,12 @@ class Size(NamedTuple):
         return np.split(batch[np.arange(each * self.parts) % len(batch)], self.parts)
 
 
-def own_share(batches: Iterable[Item], rank: int, world: int, start: int) -> Iterator[tuple[int, Item]]:
-    """Pick the batches of this process and loader worker out of all.
-
-    Args:
-        batches: those of every process, in order.
-        rank: this process.
-        world: number of processes.
-        start: local batches to skip, for a run that resumes.
-
-    Yields:
-        Number of the batch among all, and the batch.
-    """
-    info = get_worker_info()
-    worker, workers = (info.id, info.num_workers) if info else (0, 1)
-    for number, batch in enumerate(batches):
-        step, owner = divmod(number, world)
-        if owner == rank and step >= start and (step - start) % workers == worker:
-            yield number, batch
-
-
 class GroupStream(IterableDataset):
     """Yields whole batches of groups of similar length; endless.
+
+    Where documents are read in windows, one stands for each: drawn anew in each epoch, by the seed and the ids of the pair, but
+    of a group's first passage, which is relevant, the one that shares most tokens with the query (``data.windows.richest``).
+    Teacher and student see the same window, so distillation stays exact; judgments of documents are taken over by the window.
 
     Args:
         source: the groups.
@@ -150,30 +136,36 @@ class GroupStream(IterableDataset):
         self._rank, self._world, self._start = rank, world, start
 
     def __iter__(self) -> Iterator[PairBatch]:
-        share = own_share(self.batches(), self._rank, self._world, self._start)
-        return self._encode(groups for _, groups in share)
+        share = own_share(self._in_epochs(), self._rank, self._world, self._start)
+        return self._encode((groups, self._drawn(epoch, groups)) for _, (epoch, groups) in share)
 
     def batches(self) -> Iterator[Rows]:
         """Yield the groups of the batches of every process, epoch after epoch. An epoch's last ones may be smaller."""
+        return (groups for _, groups in self._in_epochs())
+
+    def _in_epochs(self) -> Iterator[tuple[int, Rows]]:
         for epoch in count():
             for window, groups in enumerate(cut_windows(self._source.epoch(self._seed, epoch), WINDOW * self._size.groups)):
                 lengths = longest_pairs(self._queries, self._passages, groups)
                 order = lengths.argsort(kind="stable")
                 cut = np.split(groups[order], self._size.cuts(lengths[order], groups.shape[1] - 1, self._encoder.room))
                 for index in np.random.default_rng([self._seed, epoch, window]).permutation(len(cut)):
-                    yield from self._size.shares(cut[index])
+                    yield from ((epoch, share) for share in self._size.shares(cut[index]))
 
-    def _encode(self, batches: Iterable[Rows]) -> Iterator[PairBatch]:
+    def _drawn(self, epoch: int, groups: Rows) -> NDArray[np.int64] | None:
+        """Say which window stands for each passage, (N, 1 + K); None without windows."""
+        if self._encoder.windows is None:
+            return None
+        asked, answers = groups[:, 0].repeat(groups.shape[1] - 2), groups[:, 2:].reshape(-1)
+        drawn = draws(self._seed, epoch, self._queries.names(asked), self._passages.names(answers))
+        return np.insert(drawn.reshape(len(groups), -1), 0, RICHEST, axis=1)
+
+    def _encode(self, batches: Iterable[Asked]) -> Iterator[PairBatch]:
         for groups, batch in encode_batches(self._encoder, self._queries, self._passages, batches, label=1.0):
             if self._scores is not None:
                 queries, passages = np.repeat(groups[:, 0], groups.shape[1] - 1), groups[:, 1:].reshape(-1)
                 batch = batch._replace(teacher_logits=torch.from_numpy(self._scores.of(queries, passages)))
-            yield batch._replace(sizes=(len(groups), groups.shape[1] - 1))
-
-
-def longest_pairs(queries: Texts, passages: Texts, groups: Rows) -> NDArray[np.int64]:
-    """Return how long the longest pair of each group is, (N,), in the texts' unit."""
-    return queries.lengths(groups[:, 0]) + passages.lengths(groups[:, 1:]).max(axis=1)
+            yield batch._replace(sizes=(len(groups), groups.shape[1] - 1), windows=None)
 
 
 class CandidateStream(IterableDataset):
@@ -184,7 +176,7 @@ class CandidateStream(IterableDataset):
     Longest first shows a lack of memory at once, and makes the time left predictable from above.
 
     Args:
-        rows: query and passage of each pair, (N, 2).
+        rows: query and passage of each pair, (N, 2), or beside them the number of the document's window, (N, 3).
         queries: the queries.
         passages: the passages.
         encoder: lays out pairs, or leaves them as texts.
@@ -214,7 +206,8 @@ class CandidateStream(IterableDataset):
         if isinstance(self._encoder, PairTexts):
             encoded = self._encoder.batches(*texts, own)
         else:
-            encoded = encode_batches(self._encoder, *texts, own, label=0.0)
+            windows = self._encoder.windows is not None
+            encoded = encode_batches(self._encoder, *texts, ((b[:, :2], b[:, 2:] if windows else None) for b in own), label=0.0)
         return (batch if self._counts else batch.uncounted() for _, batch in encoded)
 
 
@@ -248,7 +241,7 @@ class ShardStream(IterableDataset):
 
 
 def encode_batches(
-    encoder: PairEncoder, queries: Texts, passages: Texts, batches: Iterable[Rows], label: float
+    encoder: PairEncoder, queries: Texts, passages: Texts, batches: Iterable[Asked], label: float
 ) -> Iterator[tuple[Rows, PairBatch]]:
     """Encode the pairs of groups.
 
@@ -256,7 +249,7 @@ def encode_batches(
         encoder: lays out pairs.
         queries: their queries.
         passages: their passages.
-        batches: groups of a query and its passages, (N, 1 + K) each.
+        batches: groups and, with windows, which of them are read, see ``PairEncoder.window``.
         label: of the first passage of a group; that of the others is 0.
 
     Yields:
@@ -264,12 +257,17 @@ def encode_batches(
     """
     batches = iter(batches)
     for head in batches:
-        bunch = [head, *islice(batches, (AHEAD - 1) // head[:, 1:].size)]
-        rows, pairs = np.concatenate(bunch), head.shape[1] - 1
+        bunch, wanted = zip(head, *islice(batches, (AHEAD - 1) // head[0][:, 1:].size), strict=True)
+        rows, pairs = np.concatenate(bunch), head[0].shape[1] - 1
         asked, answers = rows[:, 0].repeat(pairs), rows[:, 1:].reshape(-1)
         names, sizes, at = (queries.names(asked), passages.names(answers)), [len(groups) * pairs for groups in bunch], 0
-        segments = queries.gather(asked).parts(sizes), passages.gather(answers).parts(sizes)
-        for groups, size, *pair in zip(bunch, sizes, *segments, strict=True):
+        first, numbers = queries.gather(asked), None
+        if encoder.windows is None:
+            second = passages.gather(answers)
+        else:
+            own, place = np.unique(answers, return_inverse=True)  # the windows of a document mostly come together
+            second, numbers = encoder.window(first, passages.gather(own), place, np.concatenate(wanted).reshape(-1))
+        for groups, size, *pair in zip(bunch, sizes, first.parts(sizes), second.parts(sizes), strict=True):
             labels = np.zeros((len(groups), pairs), np.float32)  # torch takes several times as long for so little
             labels[:, 0] = label
             inputs = encoder.assemble(*pair)
@@ -281,21 +279,10 @@ def encode_batches(
                     torch.from_numpy(np.arange(len(groups)).repeat(pairs)),
                     *(ids[at : at + size] for ids in names),
                     tokens=int(inputs[1].sum()),
+                    windows=None if numbers is None else tuple(numbers[at : at + size].tolist()),
                 ),
             )
             at += size
-
-
-def cut_windows(chunks: Iterable[Rows], size: int) -> Iterator[Rows]:
-    """Cut a stream of rows into windows of ``size``; the last may be smaller."""
-    rest: Rows | None = None
-    for chunk in chunks:
-        rest = chunk if rest is None else np.concatenate([rest, chunk])
-        while len(rest) >= size:
-            yield rest[:size]
-            rest = rest[size:]
-    if rest is not None and len(rest):
-        yield rest
 
 
 class StreamDataModule(L.LightningDataModule):

@@ -1,6 +1,8 @@
 """Identity of a collection: names of its stores, and what tells its texts and triples from others."""
 
 import json
+import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,6 +87,26 @@ def of_dataset(name: str, kind: str) -> Origin:
     else:
         content = {"ir_datasets": ir_datasets.__version__, "count": dataset.metadata().get(part, {}).get("count")}
     return Origin(parent.replace("/", "-"), {"dataset": parent}, {"dataset": parent} | content, files)
+
+
+def require_own_home() -> None:
+    """See that nobody else can write where ir_datasets keeps texts: as pickles, which run whatever code was put into them.
+
+    Raises:
+        ValueError: naming a folder that another user owns, or may write into.
+    """
+    home = Path(ir_datasets.util.home_path())
+    for place in (home, *filter(Path.is_dir, home.iterdir())):
+        told = place.stat()
+        fault = (
+            "belongs to another user" if told.st_uid not in (0, os.geteuid())
+            else "can be written into by every user" if told.st_mode & stat.S_IWOTH else None
+        )  # fmt: skip
+        if fault:
+            raise ValueError(
+                f"{place} {fault}, and ir_datasets keeps texts there as pickles, which run any code that is put into them. "
+                f"Run chmod -R o-w {home}, or let IR_DATASETS_HOME name a folder of yours: a copy of this one, if you trust it."
+            )
 
 
 def _files(value: Any, seen: set[int]) -> Iterator[Path]:

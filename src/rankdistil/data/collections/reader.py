@@ -14,7 +14,7 @@ from ir_datasets.indices.base import DocstoreOptions, FileAccess
 
 from rankdistil.data.collections import almanac
 from rankdistil.data.collections.bm25 import Bm25, shared_index
-from rankdistil.data.collections.origin import KINDS, Origin, of_dataset, of_file, with_ids
+from rankdistil.data.collections.origin import KINDS, Origin, of_dataset, of_file, require_own_home, with_ids
 from rankdistil.data.collections.splits import Holdout, answered
 from rankdistil.data.files.bad_lines import LIST, STRICT, BadLines, Tally, Tolerance
 from rankdistil.data.files.folder import BM25, FileScoredDocs, FolderSplit, RunFiles
@@ -143,11 +143,13 @@ class Reader:
         """The dataset behind the reader.
 
         Raises:
-            ValueError: for an id that ir_datasets doesn't know.
+            ValueError: for an id that ir_datasets doesn't know, or a home of its files that others can write into.
         """
         if isinstance(self.source, FolderSplit):
             return self.source.open(self.bad, stored=self.store is not None or self.bad.on_bad == LIST)
         almanac.register()
+        if self.source not in almanac.IDS:
+            require_own_home()
         try:
             return ir_datasets.load(self.source)
         except KeyError:

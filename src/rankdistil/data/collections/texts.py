@@ -3,21 +3,73 @@
 A triple is never shortened, a candidate never exchanged for another passage: its line is a bad one.
 """
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rankdistil.data.collections.origin import with_ids
 from rankdistil.data.collections.reader import Reader
-from rankdistil.data.encode import LiveTexts, PairEncoder, Texts
+from rankdistil.data.encode import PairEncoder, Rows, Segment, Texts
 from rankdistil.data.files.bad_lines import Tally
 from rankdistil.data.files.folder import FolderSplit, Lines
 from rankdistil.data.records import Candidate, Qrels, Ranking, Triple
 from rankdistil.data.stores.contents import TextStore, open_texts, open_tokens
 from rankdistil.data.stores.ragged import RaggedStore
+
+COUNTED = 1 << 10  # texts that are tokenised together to be counted
+
+
+class LiveTexts:
+    """Texts that are tokenised each time they are gathered; lengths are in characters.
+
+    Rows are given out in the order in which ids are first asked for.
+
+    Args:
+        fetch: text by id, for those of some ids that are there.
+        encoder: gives the token ids; None where they are never gathered.
+    """
+
+    def __init__(self, fetch: Callable[[Sequence[str]], Mapping[str, str]], encoder: PairEncoder | None) -> None:
+        self._fetch, self._encoder = fetch, encoder
+        self._row: dict[str, int] = {}
+        self._ids: list[str] = []
+
+    def rows(self, ids: Sequence[str]) -> Rows:
+        """Give each new id whose text is there a row."""
+        new = [key for key in dict.fromkeys(ids) if key not in self._row]
+        found = self._fetch(new) if new else {}
+        for key in new:
+            if key in found:
+                self._row[key] = len(self._ids)
+                self._ids.append(key)
+        return np.array([self._row.get(key, -1) for key in ids], dtype=np.int64)
+
+    def names(self, rows: Rows) -> tuple[str, ...]:
+        """Return the ids of rows, (N,)."""
+        return tuple(self._ids[row] for row in rows.tolist())
+
+    def lengths(self, rows: Rows) -> NDArray[np.int64]:
+        """Return the characters of each row's text, the same shape."""
+        return np.array([len(text) for text in self._texts(rows.reshape(-1))], dtype=np.int64).reshape(rows.shape)
+
+    def tokens(self, rows: Rows) -> NDArray[np.int64]:
+        """Tokenise the texts of rows, (N,), each once, to count them."""
+        own, place = np.unique(rows, return_inverse=True)
+        parts = np.array_split(own, -(-len(own) // COUNTED) or 1)
+        return np.concatenate([self.gather(part).lengths for part in parts])[place]
+
+    def gather(self, rows: Rows) -> Segment:
+        """Tokenise the texts of rows, (N,)."""
+        return self._encoder.segment(self._texts(rows))
+
+    def _texts(self, rows: Rows) -> list[str]:
+        ids = self.names(rows)
+        found = self._fetch(ids)
+        return [found[key] for key in ids]
 
 
 class Collection(NamedTuple):

@@ -252,9 +252,14 @@ def _parquet(path: Path, bad: BadLines) -> Iterator[tuple[int, Record]]:
             for record in batch.to_pylist():
                 number += 1
                 yield number, record
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} can't be read as Parquet ({str(error).splitlines()[0]}). Fetch it again.") from None
+    except (pa.ArrowException, OSError, ValueError, ArithmeticError) as error:  # also of a text or a date that is none
+        raise ValueError(f"{path} can't be read as Parquet ({first_line(error)}). Fetch it again.") from None
     bad.of(path).end(number)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what a library says."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def texts(

@@ -84,7 +84,7 @@ def open_tokens(
     Args:
         folder: where it is or goes.
         texts: gives (id, text) of every text.
-        encoder: gives the token ids, without special tokens; each text is cut to the room of a pair.
+        encoder: gives the token ids, without special tokens; each text is cut to what is looked at of any.
         source: what tells the data from others.
         tally: see ``ensure``.
 
@@ -97,7 +97,7 @@ def open_tokens(
         dtype = np.dtype(np.uint16 if len(encoder.tokenizer) <= 1 << 16 else np.uint32)
         return write_ragged(building, _tokenised(texts(), encoder, counts), dtype) | counts
 
-    made_of = {"tokenizer": tokenizer_fingerprint(encoder.tokenizer), "tokens": encoder.room, SOURCE: source}
+    made_of = {"tokenizer": tokenizer_fingerprint(encoder.tokenizer), "tokens": encoder.reach, SOURCE: source}
     return ensure(folder, made_of, write, RaggedStore, tally)
 
 
@@ -121,6 +121,6 @@ def _tokenised(texts: Iterable[tuple[str, str]], encoder: PairEncoder, counts: d
     for chunk in in_chunks(texts, TOKENISED):
         found = encoder.segment([text for _, text in chunk])
         whole = found.lengths if found.whole is None else found.whole
-        counts["cut"] += int((whole > encoder.room).sum())
+        counts["cut"] += int((whole > encoder.reach).sum())
         counts["empty"] += int((whole == 0).sum())
         yield [key for key, _ in chunk], found._replace(whole=whole)

@@ -92,6 +92,8 @@ class RaggedStore:
         """Return the length of each row, the same shape."""
         return self._starts[rows + 1] - self._starts[rows]
 
+    tokens = lengths  # of a token store
+
     def gather(self, rows: NDArray[np.integer]) -> Segment:
         """Fetch rows, (N,).
 

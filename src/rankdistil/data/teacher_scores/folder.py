@@ -3,7 +3,7 @@
 A folder holds ``scores.json`` (what made them) and Parquet shards with the columns query_id, passage_id and score.
 """
 
-import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankdistil.data.encode import Rows
-from rankdistil.files import called, content, written
+from rankdistil.data.files.layout import shown
+from rankdistil.data.files.lines import first_line
+from rankdistil.files import called, content, read_json, written
 from rankdistil.words import require
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from rankdistil.data.encode import Rows
 
 HEADER = "scores.json"
+NAME = re.compile(r"part-[0-9]{5,9}\.parquet")  # of a shard
 SHARD = 1 << 15  # pairs in a shard: processes wait for the one with the last of them, which gloo lets them do for half an hour
 KEY = "teacher.scores"
 COLUMNS = ("query_id", "passage_id", "score")
@@ -187,12 +190,15 @@ def read_header(folder: Path, key: str = KEY) -> dict[str, Any]:
             f"{key}={folder} holds no {HEADER}. Make scores with {called('train')} +experiment=score_teacher, "
             "or import them with python -m rankdistil.data.import_scores."
         )
-    try:
-        header = json.loads(path.read_text(encoding="utf-8"))
-        shards, made_of = header["shards"], header["made_of"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error!r}). Remove {folder} and score again.") from None
-    return {"shards": shards, "made_of": made_of}
+    fix = f"Remove {folder} and score again."
+    header = read_json(path, fix)
+    for name in ("shards", "made_of"):
+        if not isinstance(header.get(name), dict):
+            raise ValueError(f"{path} is damaged ({name} is {shown(header.get(name))}). {fix}")
+    for name, count in header["shards"].items():
+        if not NAME.fullmatch(name) or isinstance(count, bool) or not isinstance(count, int):
+            raise ValueError(f"{path} is damaged (of a shard it says {shown({name: count})}). {fix}")
+    return {"shards": header["shards"], "made_of": header["made_of"]}
 
 
 def _shards(folder: Path, header: dict[str, Any]) -> Iterator[tuple[Path, Shard]]:
@@ -207,7 +213,7 @@ def _shards(folder: Path, header: dict[str, Any]) -> Iterator[tuple[Path, Shard]
 
 
 def shard_name(number: int) -> str:
-    """Name the file of a shard."""
+    """Name the file of a shard, see ``NAME``."""
     return f"part-{number:05d}.parquet"
 
 
@@ -219,10 +225,12 @@ def read_shard(file: Path) -> Shard:
     """
     pa, pq = require("pyarrow", f"{file} (Parquet)"), require("pyarrow.parquet", f"{file} (Parquet)")
     try:
-        table = pq.read_table(file, columns=list(COLUMNS))
-    except (pa.ArrowInvalid, OSError, KeyError) as error:
-        raise ValueError(f"{file} can't be read as scores ({str(error).splitlines()[0]}). Remove it and score again.") from None
-    return Shard(*(table[name].to_pylist() for name in COLUMNS[:2]), table["score"].to_numpy().astype(np.float32))
+        ids = (pa.field(name, pa.string(), nullable=False) for name in COLUMNS[:2])
+        schema = pa.schema([*ids, pa.field("score", pa.float32(), nullable=False)])
+        table = pq.read_table(file, columns=list(COLUMNS)).cast(schema)
+        return Shard(*(table[name].to_pylist() for name in COLUMNS[:2]), table["score"].to_numpy())
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{file} can't be read as scores ({first_line(error)}). Remove it and score again.") from None
 
 
 def write_shard(file: Path, shard: Shard) -> None:
