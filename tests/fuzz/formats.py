@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
-from rankdistil.data.collections.texts import Collection
-from rankdistil.data.encode import LiveTexts, PairEncoder
+from rankdistil.data.collections.texts import Collection, LiveTexts
+from rankdistil.data.encode import PairEncoder
 from rankdistil.data.files import trec_runs
 from rankdistil.data.files.bad_lines import LIST, BadLines, Listing
 from rankdistil.data.files.folder import HIGHEST_GRADE, FileDocPairs, FileQrels, FileScoredDocs, TextDocPairs
