@@ -83,11 +83,6 @@ def timing_settings(cfg: DictConfig) -> TimingSettings | None:
     return TimingSettings(**plain(section))
 
 
-def named_runs(data: DictConfig) -> list[str]:
-    """Return what ``data.candidates`` names; null among others is what a split has itself where no run ranks its queries."""
-    return [run for run in listed(data.candidates) if run is not None]
-
-
 def open_reader(data: DictConfig, split: str) -> Reader:
     """Open a split: an ir_datasets id, the files of ``data.root``, or training queries held out for validation or test.
 
@@ -105,7 +100,8 @@ def open_reader(data: DictConfig, split: str) -> Reader:
         source, holdout = data.train, Holdout(data.holdout, True, data.holdout * apart.index(split), data.relevance_level)
     elif split == "train" and apart:
         holdout = Holdout(data.holdout * len(apart), inside=False, level=data.relevance_level)
-    runs, more = named_runs(data), {"language": data.get("language", "en")}
+    runs = [run for run in listed(data.candidates) if run is not None]  # null: what a split has itself, if no run ranks it
+    more = {"language": data.get("language", "en")}
     if split == "train":
         more["negatives_runs"] = listed(data.get("negatives_runs"))
     if not isinstance(source, DictConfig):
@@ -322,10 +318,8 @@ def _tell_own_cuts(check: Check, cfg: DictConfig) -> None:
     settings = scorer_settings(cfg)
     for file, kind, found in check.texts:
         lengths, most = token_lengths(settings, found.sample)
-        share, plural = (
-            sum(length > most for length in lengths) / len(lengths),
-            {"passage": "passages", "query": "queries"}[kind],
-        )
+        share = sum(length > most for length in lengths) / len(lengths)
+        plural = {"passage": "passages", "query": "queries"}[kind]
         told = f"{share:.1%} of {len(lengths)} {plural} have more than {most} tokens (teacher.max_length)"
         check.facts.append(f"{file}: {told}.")
 
