@@ -18,7 +18,7 @@ def first_of_four() -> SimpleNamespace:
     """Make what a callback asks of a Trainer behind the first step of four before a validation."""
     return SimpleNamespace(
         global_step=1, val_check_batch=4, is_global_zero=False, fit_loop=SimpleNamespace(total_batch_idx=0),
-        save_checkpoint=lambda file: None, _logger_connector=SimpleNamespace(update_train_step_metrics=lambda: None),
+        save_checkpoint=lambda file: None, log_every_n_steps=1, logged_metrics={}, loggers=[], current_epoch=0,
     )  # fmt: skip
 
 
