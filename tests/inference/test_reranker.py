@@ -334,7 +334,7 @@ def test_what_was_fitted_to_other_weights_is_not_used_and_a_damaged_file_is_name
     with pytest.raises(ValueError) as caught:
         ranker.rerank(QUERY, ["a"], first_stage_scores=[1.0])
     assert str(caught.value) == (
-        f"first_stage_scores: {export} keeps no fusion, or one of other weights. Fit it on the run's validation: "
+        f"first_stage_scores: {export} keeps no fusion, or one of other weights or windows. Fit it on the run's validation: "
         "python -m rankdistil.export run=<run> to=fitted"
     )
     (export / "fitted.json").write_text("{}")

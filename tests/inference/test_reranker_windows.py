@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from rankdistil import Reranker
 from rankdistil.data.windows import Windows
 from rankdistil.inference import engine
-from rankdistil.inference.export_files import read_windows, write_export
+from rankdistil.inference.export_files import read_windows, write_export, write_fitted
 from rankdistil.models.checkpoints import read_config
 
 QUERY = "how do bees fly in spring"
@@ -132,6 +132,20 @@ def test_an_export_keeps_its_windows_and_other_tools_read_it_as_ever(export: Pat
     write_export(tmp_path / "cut", ranker, tokenizer, 38)
     assert "rankdistil" not in json.loads((tmp_path / "cut/config.json").read_text())
     assert read_windows("cut", read_config(str(tmp_path / "cut"))) is None
+
+
+def test_what_was_fitted_to_scores_of_windows_is_not_used_beside_others(tmp_path: Path) -> None:
+    ranker, tokenizer = uneven_ranker(1)
+    write_export(tmp_path / "export", ranker, tokenizer, 38, windows=Windows(**WINDOWS))
+    write_fitted(tmp_path / "export", {"fusion": {"method": "rrf"}, "probability": {"slope": 1.0, "offset": 0.0}})
+    own, cut = Reranker(tmp_path / "export", device="cpu"), Reranker(tmp_path / "export", device="cpu", windows=False)
+    assert own.fusion is not None
+    assert own.rerank(QUERY, DOCUMENTS[:2])[0].probability is not None
+    assert (cut.fusion, cut.probability) == (None, None)
+    with pytest.raises(ValueError, match=r"keeps no fusion, or one of other weights or windows\."):
+        cut.rerank(QUERY, DOCUMENTS[:2], first_stage_scores=[1.0, 2.0])
+    same = Reranker(tmp_path / "export", device="cpu", windows=WINDOWS)
+    assert same.fusion == own.fusion
 
 
 @pytest.mark.parametrize("held", [{"windows": {"stride": 0, "most": 2}}, {"windows": 3}, [1]])

@@ -69,8 +69,8 @@ class Reranker:
         engine: scores the pairs.
         windows: that longer passages are read in; None where they are cut.
         fusion: with the first stage's scores, as ``python -m rankdistil.export run=<run> to=fitted`` left it in the folder;
-            None without it.
-        probability: of relevance, as it left it, too; None without it.
+            None without it, and beside other windows than the export's.
+        probability: of relevance, as it left it, too; None as well.
 
     Raises:
         FileNotFoundError: if there is nothing at the path.
@@ -85,14 +85,15 @@ class Reranker:
         path = self._path = str(path)
         config, tokenizer = require_labels(path), load_tokenizer(path)
         require_fitting(path, tokenizer, config)
-        given = windows not in (None, False)
-        self.windows = Windows.of(windows) if given else None if windows is False else read_windows(path, config)
+        own = read_windows(path, config)
+        self.windows = own if windows is None else None if windows is False else Windows.of(windows)
         length = pair_length(path, tokenizer, config, max_length)
         encoder = PairEncoder(tokenizer, length, max_positions(config), self.windows)
         dtype = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
         place = _device(device, backend, dtype)
         self.dtype = choose(path, backend, place) if dtype == "auto" else dtype
-        self.fusion, self.probability = read_fitted(path)
+        # Both were fitted to scores of the export's own windows.
+        self.fusion, self.probability = read_fitted(path) if self.windows == own else (None, None)
         self.engine = Engine(open_network(backend, path, encoder, place, self.dtype), encoder, ahead=place.type != "cpu")
 
     def score(self, pairs: Iterable[tuple[str, str]]) -> list[float]:
@@ -148,8 +149,8 @@ class Reranker:
     def _first_stage(self, scores: list[float], passages: int) -> list[float]:
         if self.fusion is None:
             raise ValueError(
-                f"first_stage_scores: {self._path} keeps no fusion, or one of other weights. Fit it on the run's validation: "
-                "python -m rankdistil.export run=<run> to=fitted"
+                f"first_stage_scores: {self._path} keeps no fusion, or one of other weights or windows. Fit it on the run's "
+                "validation: python -m rankdistil.export run=<run> to=fitted"
             )
         if len(scores) != passages:
             raise ValueError(f"first_stage_scores holds {len(scores)} numbers; expected one for each of {passages} passages.")
