@@ -23,7 +23,7 @@ from rankdistil.planning import plan as outcomes
 from rankdistil.planning.plan import outcome_settings
 from rankdistil.runs import record as run_record
 from rankdistil.runs.entries import find_entries
-from rankdistil.runs.record import discard_unstarted, prepare, read_record, state
+from rankdistil.runs.record import discard_unstarted, prepare, read_record, run_config, state
 
 SETTINGS = {"seed": 0, "stage.lr": 0.1}
 
@@ -511,3 +511,23 @@ def test_an_installed_package_inside_of_another_checkout_has_no_commit(tmp_path:
     line = [sys.executable, "-c", code]
     done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout == f"{installed}/__init__.py unknown\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"data: {a: 1", "while parsing a flow mapping"), (b"\xff\xfe\x00", "'utf-8' codec can't decode byte 0xff"),
+        (b"- 1", "it lacks data, stage, student, teacher"), (b"data: {}\nstage: {}\nstudent: {}\n", "it lacks teacher"),
+        (b"a: ${b", "no viable alternative at input"),
+    ],
+)  # fmt: skip
+def test_a_damaged_config_of_a_run_is_named_with_its_fault(tmp_path: Path, content: bytes, fault: str) -> None:
+    (tmp_path / ".hydra").mkdir()
+    file = tmp_path / ".hydra" / "config.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="Put it back, or train the run again") as caught:
+        run_config(tmp_path)
+    assert str(caught.value).startswith(f"{file} is damaged ({fault}")
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match="is not there: it holds the settings of the run"):
+        run_config(tmp_path)

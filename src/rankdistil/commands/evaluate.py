@@ -60,7 +60,7 @@ from rankdistil.report.several import (
 from rankdistil.report.tables import Section, print_plain, to_markdown, to_table
 from rankdistil.report.verdict import Harm, depth_note
 from rankdistil.runs.entries import Entry, find_entries
-from rankdistil.runs.record import origin
+from rankdistil.runs.record import origin, run_config
 from rankdistil.stages import data as run_data
 from rankdistil.stages import test as stage_test
 from rankdistil.stages.test import (
@@ -285,7 +285,7 @@ def _tests(cfg: DictConfig, entries: Sequence[Entry]) -> dict[str, DictConfig]:
         ValueError: for settings that go without effect, or contradict each other.
     """
     run = next((entry.run for entry in entries if entry.run), None)
-    base = OmegaConf.load(run / ".hydra" / "config.yaml") if run else _default()
+    base = run_config(run) if run else _default()
     given, asked = cfg.get("data") or OmegaConf.create(), plain(cfg.collections)
     if asked:
         refuse_beside(given, HydraConfig.get().runtime.choices.get("data"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from rankdistil.callbacks.checkpoints import require_resumable
 from rankdistil.callbacks.steps import GradientShares
@@ -26,7 +26,7 @@ from rankdistil.processes.group import Group
 from rankdistil.processes.stopping import restarted
 from rankdistil.report.run import print_check
 from rankdistil.report.tables import print_plain
-from rankdistil.runs.record import discard_unstarted, prepare, read_record, state
+from rankdistil.runs.record import discard_unstarted, prepare, read_record, run_config, state
 from rankdistil.stages import data as run_data
 from rankdistil.stages import networks
 from rankdistil.stages.mine_negatives import run_mining
@@ -216,7 +216,7 @@ def _check_sources(cfg: DictConfig) -> None:
 
 def carry_out_prepared(folder: Path) -> None:
     """Carry out the job that another process prepared in a run folder, and locked for this one."""
-    cfg = OmegaConf.load(folder / ".hydra" / "config.yaml")
+    cfg = run_config(folder)
     rank_group.join(run_data.trainer_arguments(cfg)["timeout"])
     record = read_record(folder)
     _stage(cfg)(cfg, folder, record["settings"], record["parents"], console())

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from rankdistil.config.choices import asks_teacher, each_test, named_source, reads_scores
 from rankdistil.data.collections.reader import Reader
@@ -21,7 +21,7 @@ from rankdistil.models.families import shape_of
 from rankdistil.models.locate import locate
 from rankdistil.planning.plan import OF_ASSISTANT, Step, among
 from rankdistil.processes import ranks
-from rankdistil.runs.record import device, read_record
+from rankdistil.runs.record import device, read_record, run_config
 from rankdistil.stages import data as run_data
 from rankdistil.stages import networks
 
@@ -158,7 +158,7 @@ def _alike(step: Step, folder: Path, record: dict) -> bool:
         return False
     if origin["threads"] != torch.get_num_threads():
         return False
-    other = OmegaConf.load(folder / ".hydra" / "config.yaml").teacher
+    other = run_config(folder).teacher
     return all(other.get(key) == step.cfg.teacher[key] for key in ("path", "export", "scores", *OF_ASSISTANT))
 
 

@@ -6,11 +6,9 @@ from glob import escape, glob
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import OmegaConf
-
 from rankdistil.files import changed_settings, holder
 from rankdistil.models.locate import EXPORT, require_as_written
-from rankdistil.runs.record import read_record, run_label
+from rankdistil.runs.record import read_record, run_config, run_label
 
 SEEDED = {"student": "start", "assistant": "assistant"}  # by role, as settings of theirs are called
 SEED_NAME = re.compile(r"seed\d+")
@@ -124,7 +122,7 @@ def _entry(path: str) -> Entry:
 
 def _row(run: Path, record: dict[str, Any]) -> tuple[str, str]:
     """Name a run's row by method and size; by its run name too, where that isn't its seed's. Return the size beside it."""
-    cfg = OmegaConf.load(run / ".hydra" / "config.yaml")
+    cfg = run_config(run)
     size = cfg.teacher.name if record["stage"] == "teacher" else cfg.student.name
     name = f"{cfg.method} {size}"
     return name if SEED_NAME.fullmatch(str(cfg.run_name)) else f"{name} {cfg.run_name}", size
@@ -132,7 +130,7 @@ def _row(run: Path, record: dict[str, Any]) -> tuple[str, str]:
 
 def _scorer_row(run: Path) -> str:
     """Name the row of a teacher that only scored: its kind and name."""
-    teacher = OmegaConf.load(run / ".hydra" / "config.yaml").teacher
+    teacher = run_config(run).teacher
     return f"{teacher.kind} {teacher.name}"
 
 

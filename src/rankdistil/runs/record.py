@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from rankdistil.cli import DiskFullError, full_disk
 from rankdistil.config.choices import named_source, place_name
@@ -233,6 +235,28 @@ def refuse_occupied(folder: Path) -> None:
 def run_label(folder: Path) -> str:
     """Name a run (method, student, run name) or any other folder by the last parts of its path, as its test files do."""
     return "_".join(part for part in folder.parts[-3:] if part != folder.anchor)
+
+
+def run_config(run: Path) -> DictConfig:
+    """Read back the config that a run was prepared with.
+
+    Raises:
+        FileNotFoundError: if it isn't there.
+        ValueError: if it is damaged.
+    """
+    file = run / ".hydra" / "config.yaml"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is not there: it holds the settings of the run. Put it back, or train the run again.")
+    try:
+        cfg = OmegaConf.load(file)
+    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+        fault = str(error).partition("\n")[0]
+    else:
+        lacks = [key for key in ("data", "stage", "student", "teacher") if not isinstance(cfg, DictConfig) or key not in cfg]
+        if not lacks:
+            return cfg
+        fault = f"it lacks {', '.join(lacks)}"
+    raise ValueError(f"{file} is damaged ({fault}): it holds the settings of the run. Put it back, or train the run again.")
 
 
 def prepare(

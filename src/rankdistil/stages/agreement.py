@@ -29,6 +29,7 @@ from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.checkpoints import load_ranker, load_tokenizer, read_config
 from rankdistil.models.families import max_positions
 from rankdistil.report.graphs import Check, Quality
+from rankdistil.runs.record import run_config
 from rankdistil.stages import data as run_data
 
 MEASURE = "nDCG@10"
@@ -89,7 +90,7 @@ def open_held_out(run: Path, export: str, pairs: int, others: int) -> HeldOut:
     Raises:
         ValueError: if the data can't be used, or no query of a split has candidates.
     """
-    cfg = OmegaConf.load(run / ".hydra" / "config.yaml")
+    cfg = run_config(run)
     settings = OmegaConf.create({"data": each_test(cfg.data)[0]})
     run_data.fetch_data(settings, train=False, valid=True)
     tokenizer, config = load_tokenizer(export), read_config(export)

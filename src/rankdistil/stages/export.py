@@ -22,6 +22,7 @@ from rankdistil.models.vocabulary import TOKENISER, seen_tokens, trim
 from rankdistil.report.document import calibration_sections
 from rankdistil.report.graphs import CLOSE, Check, check_columns, put_chapter, write_checks
 from rankdistil.report.tables import Column, print_plain, to_markdown, to_table
+from rankdistil.runs.record import run_config
 from rankdistil.stages import data as run_data
 from rankdistil.stages.agreement import MEASURE, HeldOut, Reference, open_held_out, own_ways, tool_ways, trimmed_way
 from rankdistil.stages.test import read_test, read_validation
@@ -85,7 +86,7 @@ def export_trimmed(folder: Path, run: Path, pairs: int, bound: float) -> None:
         ValueError: if it exceeds its bound; the smaller export is removed.
     """
     data = open_held_out(run, str(folder), pairs, 0)
-    reader = run_data.open_reader(OmegaConf.load(run / ".hydra" / "config.yaml").data, "train")
+    reader = run_data.open_reader(run_config(run).data, "train")
     print(f"reading the tokens of {reader.label}", flush=True)
     seen = seen_tokens(data.encoder, chain((text for _, text in reader.passages()), reader.queries.values()))
     smaller = folder.with_name(f"{folder.name}{TRIMMED}")
@@ -127,7 +128,7 @@ def export_fitted(folder: Path, run: Path, wished: float) -> None:
         FileNotFoundError: if the run's validation isn't kept.
         ValueError: if it allows neither fusion nor probability, or has other candidates now.
     """
-    cfg = OmegaConf.load(run / ".hydra" / "config.yaml")
+    cfg = run_config(run)
     run_data.fetch_data(OmegaConf.create({"data": each_test(cfg.data)[0]}), train=False, valid=True)
     valid, data = read_validation(run, {})
     fitted = fit_validation(valid, wished)

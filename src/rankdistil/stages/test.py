@@ -39,7 +39,7 @@ from rankdistil.report.run import Tested
 from rankdistil.report.tables import print_plain
 from rankdistil.report.verdict import likely_cures
 from rankdistil.runs.entries import Entry
-from rankdistil.runs.record import origin, run_label
+from rankdistil.runs.record import origin, run_config, run_label
 from rankdistil.stages import data as run_data
 
 TEST_FILES = ("metrics.json", "per_query.jsonl", "test.run", "latency.json")
@@ -119,7 +119,7 @@ def read_validation(run: Path, opened: dict[str, RankingDataModule]) -> tuple[Sp
     """
     if not (run / VALIDATED).is_file():
         raise FileNotFoundError(f"{run / VALIDATED} is not there: the run's validation wasn't kept. Train it again.")
-    cfg = OmegaConf.load(run / ".hydra" / "config.yaml")
+    cfg = run_config(run)
     data = {key: value for key, value in plain(cfg.data).items() if key.partition("_")[0] not in UNRANKED}
     key = json.dumps(data, sort_keys=True)
     if key not in opened:
@@ -140,7 +140,7 @@ def read_test(run: Path, data: RankingDataModule) -> Split | None:
     """Read how a run's own test ranked on its first split; None if it left none, or has other candidates now."""
     if not (run / "test.run").is_file():
         return None
-    cfg, task, found = OmegaConf.load(run / ".hydra" / "config.yaml"), data.task("test"), read_run(run / "test.run")
+    cfg, task, found = run_config(run), data.task("test"), read_run(run / "test.run")
     level = each_test(cfg.data)[0].test_relevance_level
     return Split(found, task.candidates, task.qrels, level, task.topics) if _same_pairs(found, task.candidates) else None
 
@@ -251,7 +251,7 @@ def _require_validated(entry: Entry, settings: DictConfig) -> None:
     Raises:
         ValueError: if it wasn't: its scores there say nothing of those here.
     """
-    own, now = map(run_data.read_windows, (OmegaConf.load(entry.run / ".hydra" / "config.yaml").data, settings.data))
+    own, now = map(run_data.read_windows, (run_config(entry.run).data, settings.data))
     if own != now:
         told = [f"read in {one.told()}" if one else "cut" for one in (own, now)]
         raise ValueError(f"in its validation documents were {told[0]}, and here they are {told[1]}.")
