@@ -132,11 +132,12 @@ class Load:
 
     def send(self, connection: HTTPConnection, request: Request) -> None:
         """Send a request, and note what becomes of it."""
-        start, found = time.perf_counter(), None
+        start, found, pause = time.perf_counter(), None, 0.0
         try:
             connection.request("POST", "/rerank", request.body, {"Content-Type": "application/json"})
             response = connection.getresponse()
             status, found = response.status, response.read()
+            pause = float(response.getheader("Retry-After", 0))
         except (OSError, HTTPException):
             connection.close()
             status = 0
@@ -150,6 +151,7 @@ class Load:
             else:
                 self.seconds.append(took)
                 self.wrong += not right
+        time.sleep(pause)
 
     def _right(self, given: list[float], due: list[float]) -> bool:
         return len(given) == len(due) and bool(np.allclose(given, due, rtol=0, atol=self._off))

@@ -104,6 +104,7 @@ class Service:
             raise RefusedError(503, DRAINING)
         with self._memory() as hold:
             body = await self._body(request, hold)
+            self._scorer.queue.admit(0)  # while it is full, a refusal costs no more than reading the body
             asked = await asyncio.to_thread(read, body, self._limits)
             del body
             scored = await _while_there(request, self._scorer.score(asked.pairs))
