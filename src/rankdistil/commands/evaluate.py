@@ -191,12 +191,12 @@ def _test(cfg: DictConfig, models: Models, settings: DictConfig, out: Path) -> D
         told += [f"left out: {one.path} ranks none of the queries of {tasks[0].name}." for one in every if one not in entries]
     print_plain(screen, told)
     notes += told
+    ranked = [entries, *(without_first_stage(entries, first, settings)[0] for first in firsts[1:])]  # refused before the work
     read = {entry.label: _settings_of(cfg, entry, settings) for entry in models.entries}
     windows = {label: plain(one.data.windows) for label, one in read.items()}
     folders = {entry.label: _tested(cfg, entry, read[entry.label], out, pool) for entry in models.entries}
     compared = []
-    for task, first in zip(tasks, firsts, strict=True):
-        kept = entries if task is tasks[0] else without_first_stage(entries, first, settings)[0]
+    for task, first, kept in zip(tasks, firsts, ranked, strict=True):
         members = [read_member(entry, folders[entry.label], first, task, settings, pool is not None) for entry in kept]
         members, unfitted = fit_members(members, kept, read, models.fitted, cfg.precision, is_ordered(task.candidates))
         told = [*told_windows(kept, windows), *unknown_training(members), *unfitted] if task is tasks[0] else []
