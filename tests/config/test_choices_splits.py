@@ -7,7 +7,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from support import CONF, composed
 
-from rankdistil.config.choices import choose_tests, collections, each_test, named_tests, refuse_beside
+from rankdistil.config.choices import (
+    choose_tests,
+    collections,
+    each_test,
+    named_tests,
+    refuse_beside,
+    without_default,
+)
 
 FILES = ["+experiment=ranker_distill_6l", "data=files", "data.root=/anywhere"]
 
@@ -122,6 +129,28 @@ def test_collections_are_files_of_conf_folders_and_ids(tmp_path: Path) -> None:
 def test_a_file_of_conf_with_two_splits_is_two_collections() -> None:
     found = named_tests(composed("+experiment=ranker_distill_6l").data, collections(["msmarco_passage"], {}, group))
     assert list(found) == ["msmarco-passage/trec-dl-2019/judged", "msmarco-passage/trec-dl-2020/judged"]
+
+
+WIDE = {"stride": 64, "most": 16, "size": 100, "aggregate": "mean", "top": 3}
+LEAN = {"stride": 32, "most": 4}
+
+
+def test_a_comparison_replaces_windows_as_one_setting() -> None:
+    data = OmegaConf.merge(ids(), {"windows": WIDE})
+    assert [one.windows for one in choose_tests(data, OmegaConf.create({"test": "c", "windows": LEAN}))] == [LEAN]
+    assert [one.windows for one in choose_tests(data, OmegaConf.create({"windows": None}))] == [None]
+
+
+def test_collections_leave_windows_to_the_ranker_unless_the_command_names_some() -> None:
+    asked = [{"root": "/a", "name": "own", "windows": WIDE}, {"root": "/a", "name": "cut", "windows": None}, "almanac"]
+    found = collections(asked, OmegaConf.create(), group)
+    assert [data.get("windows", "unsaid") for data in found.values()] == [WIDE, None, "unsaid"]
+    found = collections(asked, OmegaConf.create({"windows": LEAN}), group)
+    assert [data.windows for data in found.values()] == [LEAN] * 3
+    assert [data.windows for data in collections(asked, OmegaConf.create({"windows": None}), group).values()] == [None] * 3
+    given = group("almanac").data
+    assert (given.windows, "windows" in without_default(given), without_default(given).test) == (None, False, given.test)
+    assert without_default(OmegaConf.create({"windows": WIDE})).windows == WIDE
 
 
 @pytest.mark.parametrize(

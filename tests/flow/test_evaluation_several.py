@@ -163,6 +163,9 @@ def test_two_first_stages_of_one_name_and_one_of_other_queries_are_refused(root:
     )  # fmt: skip
     done = evaluate(root, "refused", *where, "data.candidates=[bm25,other.run]")
     assert done.stderr.startswith("error: data.candidates=other.run is used by no split: it ranks none of their queries")
+    done = evaluate(root, "refused", *where, "data.candidates=[bm25,dense.run]", "models=[tiny,more/dense.run]")
+    assert done.stderr.startswith("error: more/dense.run has the name of the first stage (dense.run), but ranks otherwise.")
+    assert "tiny: test" not in done.stderr  # before anything was scored
     assert not (root / "out/refused").exists()
 
 

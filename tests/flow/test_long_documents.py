@@ -78,6 +78,22 @@ def test_one_command_compares_windows_with_the_cut_a_row_each(trained, folder: P
     assert [*found] == ["smoke 2l MaxP", "smoke 2l FirstP", "smoke 2l cut"]
     assert found["smoke 2l MaxP"] == json.loads((run / "metrics.json").read_text())["measures"]
     assert found["smoke 2l FirstP"] == found["smoke 2l cut"]  # no question of these is cut
-    assert "smoke 2l cut: a longer document is cut." in report["notes"]
+    own = "windows of 40 tokens, one every 24, 8 at most (MaxP)"
+    assert f"smoke 2l MaxP: a longer document is read in {own}." in report["notes"]
+    assert f"smoke 2l cut: a longer document is cut, not read in {own}, as in its training." in report["notes"]
     told = "documents were read in windows of 40 tokens, one every 24, 8 at most (MaxP), and here they are cut."
     assert f"no fusion and no probability of smoke 2l cut: in its validation {told}" in report["notes"]
+
+
+def test_another_collection_is_read_as_the_run_was_trained_unless_the_command_says_otherwise(trained, folder: Path) -> None:
+    _, run = trained
+    asked = f"{{root: '{folder / 'data'}', name: own}},{{root: '{folder / 'data'}', name: cut, windows: null}}"
+    few = ["data.test_queries=6", "data.depth=8", FAST, f"paths.evaluations={folder}"]
+    done = command("evaluate.py", f"models={run}", f"collections=[{asked}]", *few, "folder=both", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    notes = [json.loads((folder / f"both/{place}/report.json").read_text())["notes"] for place in ("1-own", "2-cut")]
+    windows = "windows of 40 tokens, one every 24, 8 at most (MaxP)"
+    assert f"smoke 2l: a longer document is read in {windows}." in notes[0]
+    assert f"smoke 2l: a longer document is cut, not read in {windows}, as in its training." in notes[1]
+    assert not any(note.startswith("no fusion and no probability") for note in notes[0])
+    assert any(note.startswith("no fusion and no probability of smoke 2l: in its validation") for note in notes[1])

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from support import uneven_ranker
 
+from rankdistil.data.windows import Windows
 from rankdistil.files import locked
-from rankdistil.runs.entries import find_entries
+from rankdistil.inference.export_files import write_export
+from rankdistil.runs.entries import Entry, find_entries, told_windows, windows_of
 
 
 @pytest.fixture
@@ -17,7 +20,7 @@ def make(tmp_path: Path):
     def write(method: str, student: str, name: str, **record: object) -> Path:
         folder = tmp_path / "runs" / method / student / name
         (folder / ".hydra").mkdir(parents=True)
-        names = {"teacher": {"name": student}, "student": {"name": student}}
+        names = {"teacher": {"name": student}, "student": {"name": student}, "data": {}, "stage": {}}
         OmegaConf.save(OmegaConf.create({"method": method, "run_name": name, **names}), folder / ".hydra" / "config.yaml")
         seed = int(name.removeprefix("seed")) if name.startswith("seed") else 0
         settings = {"seed": seed, "stage.lr": 0.1} | record.pop("settings", {})
@@ -215,4 +218,32 @@ def test_files_are_rankings_and_everything_else_is_an_export_or_a_hub_id(tmp_pat
     assert [(entry.kind, entry.row) for entry in entries] == [
         ("ranking", "run.splade.txt"),
         ("export", "cross-encoder_ms-marco-MiniLM-L6-v2"),
+    ]
+
+
+def test_a_ranker_is_tested_in_its_own_windows_unless_others_are_asked_for(make, tmp_path):
+    wide, lean = {"stride": 64, "most": 16, "size": 100, "aggregate": "mean", "top": 3}, {"stride": 32, "most": 4}
+    write_export(tmp_path / "wide", *uneven_ranker(1), 64, windows=Windows.of(wide))
+    write_export(tmp_path / "plain", *uneven_ranker(1), 64)
+    run = make("distill", "6l", "seed0")
+    cfg = OmegaConf.load(run / ".hydra" / "config.yaml")
+    OmegaConf.save(OmegaConf.merge(cfg, {"data": {"windows": lean}}), run / ".hydra" / "config.yaml")
+    (run / "test.run").write_text("1 Q0 a 1 1.0 x\n")
+    entries, _ = find_entries([str(run), str(tmp_path / "wide"), str(tmp_path / "plain")])
+    entries.append(Entry(str(run / "test.run"), "ranking", "test.run", "test.run"))
+    assert [windows_of(one, None, {}) for one in entries] == [lean, wide, None, None]
+    assert [windows_of(one, None, {"windows": None}) for one in entries] == [None] * 4
+    assert windows_of(entries[0].read_in("other"), {"other": wide}, {"windows": None}) == wide
+    assert told_windows(entries[2:], {entries[2].label: None}) == []
+    names = [one.label for one in entries[:3]]
+    assert told_windows(entries, dict(zip(names, (lean, wide, None), strict=True))) == [
+        "distill 6l: a longer document is read in windows of as many tokens as the query leaves, one every 32, 4 at most "
+        "(MaxP).",
+        f"{entries[1].row}: a longer document is read in windows of 100 tokens, one every 64, 16 at most (the mean of the 3 "
+        "highest scores).",
+        f"{entries[2].row}: a longer document is cut.",
+    ]
+    assert told_windows(entries[:1], {names[0]: None}) == [
+        "distill 6l: a longer document is cut, not read in windows of as many tokens as the query leaves, one every 32, 4 at "
+        "most (MaxP), as in its training."
     ]

@@ -7,10 +7,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from rankdistil.data.collections.splits import Leak
+from rankdistil.metrics.fitted import Fitted
 from rankdistil.report.comparison import Member
 from rankdistil.report.results import Result, Tied
 from rankdistil.runs.entries import Entry
-from rankdistil.stages.test import read_member, unknown_training, without_first_stage
+from rankdistil.stages.test import fit_members, read_member, unknown_training, without_first_stage
 
 SETTINGS = OmegaConf.create({"data": {"depth": 2}})
 FIRST = Member("run.bm25.txt", Result("run.bm25.txt", {}, {}, {}), {"q1": ["a", "b"]})
@@ -58,3 +59,21 @@ def test_rows_whose_training_nobody_knows_are_named() -> None:
     assert unknown_training([known]) == []
     unknown = [FIRST._replace(row="export"), FIRST._replace(row="x.run", own_candidates=True)]
     assert unknown_training([known, *unknown]) == ["not known whether test queries were trained on: export."]
+
+
+def test_what_was_fitted_is_not_taken_where_a_later_collection_is_read_in_other_windows(tmp_path: Path) -> None:
+    windows = {"stride": 24, "most": 8}
+    (tmp_path / ".hydra").mkdir()
+    config = {"data": {"windows": windows}, "stage": {}, "student": {}, "teacher": {}}
+    OmegaConf.save(OmegaConf.create(config), tmp_path / ".hydra" / "config.yaml")
+    one, fitted = Entry(str(tmp_path), "run", "6l", "6l", tmp_path), Fitted(None, None, None, 0.9)
+    found = []
+    for now in (windows, None, windows):
+        read = {"6l": OmegaConf.create({"data": {"windows": now}})}
+        (member,), told = fit_members([FIRST._replace(row="6l")], [one], read, {"6l": fitted}, 0.9, True)
+        found.append((member.fitted, told))
+    why = (
+        "in its validation documents were read in windows of as many tokens as the query leaves, one every 24, 8 at most (MaxP)"
+    )
+    refused = (None, [f"no fusion and no probability of 6l: {why}, and here they are cut."])
+    assert found == [(fitted, []), refused, (fitted, [])]

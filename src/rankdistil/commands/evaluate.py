@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rankdistil.cli import console, describe, full_disk
 from rankdistil.config.checks import check_data, check_evaluation
-from rankdistil.config.choices import collections, named_tests, refuse_beside
+from rankdistil.config.choices import collections, named_tests, refuse_beside, without_default
 from rankdistil.config.schema import listed, plain
 from rankdistil.data.batches.datamodule import RankingDataModule, RerankingTask, pooled
 from rankdistil.data.collections.reader import is_ordered, require_used
@@ -59,7 +59,7 @@ from rankdistil.report.several import (
 )
 from rankdistil.report.tables import Section, print_plain, to_markdown, to_table
 from rankdistil.report.verdict import Harm, depth_note
-from rankdistil.runs.entries import Entry, find_entries
+from rankdistil.runs.entries import Entry, find_entries, told_windows, windows_of
 from rankdistil.runs.record import origin, run_config
 from rankdistil.stages import data as run_data
 from rankdistil.stages import test as stage_test
@@ -73,6 +73,7 @@ from rankdistil.stages.test import (
     without_first_stage,
 )
 from rankdistil.stages.train import log_table, quieten
+from rankdistil.words import key_of
 
 
 class Models(NamedTuple):
@@ -190,14 +191,15 @@ def _test(cfg: DictConfig, models: Models, settings: DictConfig, out: Path) -> D
         told += [f"left out: {one.path} ranks none of the queries of {tasks[0].name}." for one in every if one not in entries]
     print_plain(screen, told)
     notes += told
+    ranked = [entries, *(without_first_stage(entries, first, settings)[0] for first in firsts[1:])]  # refused before the work
     read = {entry.label: _settings_of(cfg, entry, settings) for entry in models.entries}
+    windows = {label: plain(one.data.windows) for label, one in read.items()}
     folders = {entry.label: _tested(cfg, entry, read[entry.label], out, pool) for entry in models.entries}
     compared = []
-    for task, first in zip(tasks, firsts, strict=True):
-        kept = entries if task is tasks[0] else without_first_stage(entries, first, settings)[0]
+    for task, first, kept in zip(tasks, firsts, ranked, strict=True):
         members = [read_member(entry, folders[entry.label], first, task, settings, pool is not None) for entry in kept]
         members, unfitted = fit_members(members, kept, read, models.fitted, cfg.precision, is_ordered(task.candidates))
-        told = [*_told_windows(kept, read), *unknown_training(members), *unfitted] if task is tasks[0] else []
+        told = [*told_windows(kept, windows), *unknown_training(members), *unfitted] if task is tasks[0] else []
         print_plain(screen, told)
         notes += told
         names = {first.row, *(member.row for member in members)}
@@ -285,19 +287,22 @@ def _tests(cfg: DictConfig, entries: Sequence[Entry]) -> dict[str, DictConfig]:
         ValueError: for settings that go without effect, or contradict each other.
     """
     run = next((entry.run for entry in entries if entry.run), None)
-    base = run_config(run) if run else _default()
-    given, asked = cfg.get("data") or OmegaConf.create(), plain(cfg.collections)
+    base = plain((run_config(run) if run else _default()).data)
+    base.pop("windows", None)  # each ranker has its own, unless the command says otherwise
+    given, asked, typed = cfg.get("data") or OmegaConf.create(), plain(cfg.collections), HydraConfig.get().overrides.task
+    given = given if "data.windows" in map(key_of, typed) else without_default(given)
     if asked:
         refuse_beside(given, HydraConfig.get().runtime.choices.get("data"))
         given = collections(asked, given, lambda kind: hydra.compose("evaluate", overrides=["models=none", f"data={kind}"]))
-    found = named_tests(base.data, given if asked else {"": given})
-    complaints = [unread_by_test(HydraConfig.get().overrides.task, settings) for settings in found.values()]
+    found = named_tests(OmegaConf.create(base), given if asked else {"": given})
+    complaints = [unread_by_test(typed, settings) for settings in found.values()]
     if unread := [each for each in complaints[0] if all(each in others for others in complaints)]:
         raise ValueError("\n".join(unread))
     for settings in found.values():
         check_data(settings)
+        settings.max_tokens = None  # of training, and bound to its store
         if all(entry.kind == "ranking" for entry in entries):
-            settings.store = settings.max_tokens = None  # nothing is tokenised
+            settings.store = None  # nothing is tokenised
         if len(found) > 1:
             run_data.open_reader(settings, "test").check()  # a mistyped name is told before anything is tested
     return {name: OmegaConf.create({"data": settings}) for name, settings in found.items()}
@@ -322,18 +327,9 @@ def _in_windows(cfg: DictConfig, entry: Entry) -> list[Entry]:
 
 
 def _settings_of(cfg: DictConfig, entry: Entry, settings: DictConfig) -> DictConfig:
-    """Return what an entry is tested with: in a row for the command's ``windows``, those."""
-    if entry.windows is None:
-        return settings
-    return OmegaConf.create({"data": plain(settings.data) | {"windows": plain(cfg.windows[entry.windows])}})
-
-
-def _told_windows(entries: Sequence[Entry], read: Mapping[str, DictConfig]) -> list[str]:
-    """Say of each row how documents are read, unless all are cut."""
-    found = {one.row: run_data.read_windows(read[one.label].data) for one in entries if one.kind != "ranking"}
-    if not any(found.values()):
-        return []
-    return [f"{row}: a longer document is {f'read in {own.told()}' if own else 'cut'}." for row, own in found.items()]
+    """Return what an entry is tested with: the collection's settings, in the windows of its row or, if nobody asks, its own."""
+    data = plain(settings.data)
+    return OmegaConf.create({"data": data | {"windows": windows_of(entry, plain(cfg.windows), data)}})
 
 
 def _default() -> DictConfig:

@@ -1,10 +1,11 @@
 """Config accessors: a stage's teacher or its scores, its start, its losses, its test splits."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from rankdistil.cli import conf_folder
 from rankdistil.config.checks import target
@@ -212,7 +213,7 @@ def choose_tests(data: DictConfig, given: DictConfig) -> list[DictConfig]:
         ValueError: if the relevance level of another split than the run's can't be known.
     """
     own, changes = plain(data), plain(given)
-    changed = plain(OmegaConf.merge(own, {key: value for key, value in changes.items() if key != "test"}))
+    changed = _changed(own, {key: value for key, value in changes.items() if key != "test"})
     more = changes.get("more_tests") or []
     if "test" not in changes and not more:
         return each_test(OmegaConf.create(changed))[:1]
@@ -301,11 +302,28 @@ def collections(asked: Sequence[Any], common: DictConfig, compose: Callable[[str
             raise ValueError(f"collections names {name} twice. Give one of them another name: {{name: <name>, ...}}.")
         cfg = compose(kind)
         for key, value in given.items():
-            OmegaConf.update(cfg, f"data.{key}", value, merge=True, force_add=True)
+            OmegaConf.update(cfg, f"data.{key}", value, merge=key != "windows", force_add=True)
         if OmegaConf.is_missing(cfg.data, "train"):
             cfg.data.train = None  # nothing is trained
-        found[name] = OmegaConf.merge(plain(cfg.data), common)
+        own = OmegaConf.create(plain(cfg.data))
+        found[name] = OmegaConf.create(_changed(plain(own if "windows" in given else without_default(own)), plain(common)))
     return found
+
+
+def without_default(given: DictConfig) -> DictConfig:
+    """Leave out the ``windows: null`` that files of conf/data have: how documents are read is a ranker's own."""
+    if "windows" not in given or given.windows is not None:
+        return given
+    given = copy.deepcopy(given)
+    with open_dict(given):
+        del given["windows"]
+    return given
+
+
+def _changed(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Change settings of ``data``; windows are one setting, and so replaced whole."""
+    merged = plain(OmegaConf.merge(data, changes))
+    return merged | ({"windows": changes["windows"]} if "windows" in changes else {})
 
 
 def _collection(name: str) -> tuple[str, dict[str, Any]]:

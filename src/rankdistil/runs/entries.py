@@ -1,12 +1,16 @@
 """Entries of ``models=...``: runs, exports, hub ids and TREC run files, each with the row of the table that it belongs to."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from glob import escape, glob
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rankdistil.config.schema import plain
+from rankdistil.data.windows import Windows
 from rankdistil.files import changed_settings, holder
+from rankdistil.inference.export_files import read_windows
+from rankdistil.models.checkpoints import read_config
 from rankdistil.models.locate import EXPORT, require_as_written
 from rankdistil.runs.record import read_record, run_config, run_label
 
@@ -25,7 +29,7 @@ class Entry(NamedTuple):
         run: the run's folder, for a run or an export inside of one.
         record: the run's ``run.json``.
         size: of its network, as its row has it; empty for what is no run.
-        windows: name of those that its documents are read in; None for those of the test's data.
+        windows: name of those that its documents are read in; None for those of the test's data or, without, its own.
     """
 
     path: str
@@ -45,6 +49,45 @@ class Entry(NamedTuple):
     def export(self) -> str:
         """Folder or hub id of the ranker."""
         return str(self.run / EXPORT) if self.run else self.path
+
+    def own_windows(self) -> dict[str, Any] | None:
+        """Return the windows that the ranker was trained with; None for one that cuts documents, and for a ranking file."""
+        if self.kind == "ranking":
+            return None
+        if self.run is not None:
+            return plain(run_config(self.run).data.get("windows"))
+        own = read_windows(self.path, read_config(self.path))
+        return None if own is None else own.values()
+
+
+def windows_of(entry: Entry, named: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the windows that an entry is tested with: those of its row, else those that were asked for, else its own.
+
+    Args:
+        entry: a ranker; a ranking file has none.
+        named: windows by name.
+        data: settings of the test; without ``windows`` nobody asked for any.
+    """
+    if entry.windows is not None:
+        return named[entry.windows]
+    return data["windows"] if "windows" in data else entry.own_windows()
+
+
+def told_windows(entries: Sequence[Entry], read: Mapping[str, Any]) -> list[str]:
+    """Say of each row how documents are read, and where that isn't as in training; nothing where all are cut, as ever.
+
+    Args:
+        entries: what is tested.
+        read: windows of each by label, see ``windows_of``.
+    """
+    found = {one.row: tuple(map(Windows.of, (read[one.label], one.own_windows()))) for one in entries if one.kind != "ranking"}
+    if not any(any(each) for each in found.values()):
+        return []
+    told = []
+    for row, ways in found.items():
+        now, own = (f"read in {one.told()}" if one else "cut" for one in ways)
+        told.append(f"{row}: a longer document is {now}{'' if now == own else f', not {own}, as in its training'}.")
+    return told
 
 
 def find_entries(models: Sequence[str]) -> tuple[list[Entry], list[str]]:

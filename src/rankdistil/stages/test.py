@@ -229,14 +229,13 @@ def fit_members(
     found, told = [], {}
     for member, entry in zip(members, entries, strict=True):
         if entry.kind == "run":
-            if entry.label not in known:
+            own = _otherwise_validated(entry, read[entry.label])
+            if own is None and entry.label not in known:
                 try:
-                    _require_validated(entry, read[entry.label])
-                    valid, _ = read_validation(entry.run, opened)
-                    known[entry.label] = fit_validation(valid, wished)
+                    known[entry.label] = fit_validation(read_validation(entry.run, opened)[0], wished)
                 except (FileNotFoundError, ValueError) as error:
                     known[entry.label] = str(error)
-            own = known[entry.label]
+            own = own or known[entry.label]
             if isinstance(own, str):
                 told[f"no fusion and no probability of {member.row}: {own}"] = None
             else:
@@ -245,16 +244,11 @@ def fit_members(
     return found, [*told]
 
 
-def _require_validated(entry: Entry, settings: DictConfig) -> None:
-    """See that a run was validated with the windows that it is tested with.
-
-    Raises:
-        ValueError: if it wasn't: its scores there say nothing of those here.
-    """
+def _otherwise_validated(entry: Entry, settings: DictConfig) -> str | None:
+    """Say that a run was validated with other windows than it is tested with: its scores there say nothing of those here."""
     own, now = map(run_data.read_windows, (run_config(entry.run).data, settings.data))
-    if own != now:
-        told = [f"read in {one.told()}" if one else "cut" for one in (own, now)]
-        raise ValueError(f"in its validation documents were {told[0]}, and here they are {told[1]}.")
+    told = [f"read in {one.told()}" if one else "cut" for one in (own, now)]
+    return None if own == now else f"in its validation documents were {told[0]}, and here they are {told[1]}."
 
 
 def unknown_training(members: Sequence[Member]) -> list[str]:
