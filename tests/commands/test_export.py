@@ -18,8 +18,9 @@ from rankdistil.inference.machine import computes_bfloat16, weight_bits
 from rankdistil.inference.tools import TOOLS, Tool
 from rankdistil.inference.write_graphs import staged
 from rankdistil.metrics.ranking import ranked, write_run
-from rankdistil.models.checkpoints import load_ranker
+from rankdistil.models.checkpoints import load_ranker, load_tokenizer
 from rankdistil.stages import agreement
+from rankdistil.stages import data as run_data
 from rankdistil.stages import export as stage_export
 from rankdistil.stages.agreement import open_held_out
 
@@ -232,6 +233,19 @@ def test_pairs_are_whole_queries_from_all_over_a_split(run):
     assert not {*whole.valid.qrels} & {*whole.test.qrels}
     assert whole.others == []
     assert [*open_held_out(run, str(run / "export"), 1, 0).test.qrels] == [*whole.test.qrels][:1]
+
+
+def test_the_data_of_a_run_in_windows_are_opened_without_tokenising_them(run, tmp_path):
+    before = open_held_out(run, str(run / "export"), 40, 20)
+    store = tmp_path / "store"
+    cfg = composed("+experiment=smoke", "data.windows={stride: 8, most: 16}", "data.max_length=64", f"data.store={store}")
+    OmegaConf.save(cfg, run / ".hydra" / "config.yaml")
+    run_data.build_data(cfg, load_tokenizer(str(run / "export")), 64, 0, train=False).open_test()  # as the run did
+    tokens = {*store.glob("*-passages")}
+    found = open_held_out(run, str(run / "export"), 40, 20)
+    assert found[:3] == before[:3]
+    assert len(tokens) == 1
+    assert {*store.glob("*-passages")} == tokens
 
 
 def test_what_8_bit_ranges_are_found_on_decides_nothing(run):

@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> tuple[subprocess.CompletedProcess[str], Path]:
     """Distil a student from its teacher, both with windows, at the smallest scale."""
-    words = ["+experiment=smoke", "data=files", f"data.root={folder / 'data'}", WORDS, *SMALL]
+    words = ["+experiment=smoke", "data=files", f"data.root={folder / 'data'}", WORDS, *SMALL, "data.store=stores"]
     done = command("train.py", *words, f"paths.runs={folder / 'runs'}", cwd=folder)
     assert done.returncode == 0, done.stderr
     return done, folder / "runs/smoke/2l/seed0"

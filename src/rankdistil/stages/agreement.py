@@ -96,7 +96,8 @@ def open_held_out(run: Path, export: str, pairs: int, others: int) -> HeldOut:
     tokenizer, config = load_tokenizer(export), read_config(export)
     encoder = PairEncoder(tokenizer, pair_length(export, tokenizer, config), max_positions(config))
     readers = (run_data.open_reader(settings.data, split) for split in ("valid", "test"))
-    data = RankingDataModule(None, *readers, encoder, run_data.data_settings(settings.data), cfg.seed)
+    # Pairs are read as texts: no store of tokens is needed, least of all one without the run's windows.
+    data = RankingDataModule(None, *readers, None, run_data.data_settings(settings.data), cfg.seed)
     able = _able(data, "valid")
     apart = _spread(able, data.task("valid").candidates, others)[: len(able) // 2] if others else []
     valid = _judged(data, "valid", [query for query in able if query not in apart], pairs)

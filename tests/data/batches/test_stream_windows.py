@@ -1,6 +1,8 @@
 """Windows of documents in training and in what is scored: which, when, and always the same."""
 
+from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from rankdistil.data.batches.datamodule import RankingDataModule
 from rankdistil.data.collections.reader import Reader
+from rankdistil.data.collections.texts import open_passages
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.records import PairBatch
 from rankdistil.data.settings import DataSettings
@@ -31,10 +34,14 @@ DOCUMENTS = {
 }  # fmt: skip
 
 
+def corpus() -> str:
+    return "".join(f"{key}\t{text}\n" for key, text in DOCUMENTS.items())
+
+
 @pytest.fixture(params=["tokenised each time", "token store"])
 def build(request, collection, tokenizer, tmp_path):
     """Build an opened DataModule of documents of 3 to 90 words, whose windows have 6 tokens."""
-    reader = Reader(collection(corpus="".join(f"{key}\t{text}\n" for key, text in DOCUMENTS.items())))
+    reader = Reader(collection(corpus=corpus()))
     store = str(tmp_path / "store") if request.param == "token store" else None
 
     def build(windows: Windows | None = WINDOWS, seed: int = 0) -> RankingDataModule:
@@ -116,10 +123,34 @@ def test_ranks_read_what_one_process_reads(build):
     assert rows(0, 1) == [one | other for one, other in zip(rows(0, 2), rows(1, 2), strict=True)]
 
 
-def test_a_store_without_windows_is_not_read_with_them(build, request):
-    if "store" not in request.node.callspec.params["build"]:
-        return
-    build(None)
-    build(Windows(4, 5, 6, "first"))  # which looks at no more tokens
-    with pytest.raises(ValueError, match=r"was built with other settings \(there -> asked for\):\n  tokens: 13 -> 22\n"):
-        build()
+def test_data_with_windows_and_without_share_a_folder_of_stores(collection, tokenizer, tmp_path):
+    reader, store = Reader(collection(corpus=corpus())), tmp_path / "store"
+    plain = PairEncoder(tokenizer, SETTINGS.max_length)
+    first = open_passages(reader, plain, store)  # as by the first stage of a chain, which never has windows
+
+    def build(windows: Windows | None, store: Path) -> RankingDataModule:
+        settings = replace(SETTINGS, windows=windows, store=str(store))
+        encoder = PairEncoder(tokenizer, SETTINGS.max_length, windows=windows)
+        data = RankingDataModule(reader, reader, reader, encoder, settings, 0)
+        data.open()
+        return data
+
+    def built() -> dict[str, int]:
+        return {folder.name: folder.stat().st_ino for folder in store.iterdir() if folder.is_dir()}
+
+    several = [WINDOWS, None, Windows(4, 9, 6), Windows(4, 5, 6, "first")]
+    for number, windows in enumerate(several):
+        found = []
+        for folder in (store, tmp_path / f"alone {number}"):
+            data = build(windows, folder)
+            batches = [*data.test_dataloader(), *islice(data.training_stream(0, 1, 0), 8)]
+            found.append([batch.input_ids.tolist() for batch in batches])
+        assert found[0] == found[1], windows
+    folders = built()
+    kinds = {kind: sum(name.endswith(f"-{kind}") for name in folders) for kind in ("passages", "queries", "triples")}
+    assert kinds == {"passages": 3, "queries": 3, "triples": 1}
+    assert first.folder == build(None, store).collection("test").passages.folder
+    assert first.folder == reader.origin("passages").folder(store, "passages")
+    for windows in several:
+        build(windows, store)
+    assert built() == folders, "none is built in turn"

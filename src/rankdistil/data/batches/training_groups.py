@@ -45,7 +45,8 @@ def open_triples(store: Path, reader: Reader, collection: Collection) -> tuple[S
         ValueError: for a query or passage that isn't there, unless bad lines may be left out.
     """
     tally, triples = training_triples(reader)
-    texts = {kind: getattr(collection, kind).header["made_of"] for kind in ("queries", "passages")}
+    # Rows are the same whatever tokens the texts were cut to: with windows and without, these triples are shared.
+    texts = {kind: getattr(collection, kind).header["made_of"][SOURCE] for kind in ("queries", "passages")}
     held_out = {"held out": str(reader.holdout)}
     sides = {} if reader.holdout is None else {"queries of the side": _digest(reader.queries)}  # judgments decide, too
     origin = reader.origin("docpairs")

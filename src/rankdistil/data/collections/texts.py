@@ -94,7 +94,7 @@ def open_collection(reader: Reader, encoder: PairEncoder | None, store: Path | N
         return Collection(_open_queries(reader, store), reader.open_texts())
     origin = reader.origin("queries")
     texts = lambda: reader.all_queries.items()  # noqa: E731 - they are read only where their store must be built
-    queries = open_tokens(origin.folder(store, "queries"), texts, encoder, origin.source)
+    queries = open_tokens(origin.folder(store, "queries", **_longer(encoder)), texts, encoder, origin.source)
     return Collection(queries, open_passages(reader, encoder, store))
 
 
@@ -107,8 +107,13 @@ def _open_queries(reader: Reader, store: Path) -> TextStore:
 def open_passages(reader: Reader, encoder: PairEncoder, store: Path) -> RaggedStore:
     """Open the token store of a collection's passages."""
     origin = reader.origin("passages")
-    folder = origin.folder(store, "passages")
+    folder = origin.folder(store, "passages", **_longer(encoder))
     return open_tokens(folder, reader.passages, encoder, origin.source, reader.passages_tally)
+
+
+def _longer(encoder: PairEncoder) -> dict[str, int]:
+    """Tell a store of longer texts by their tokens: stages and rankers with windows share ``data.store`` with others."""
+    return {} if encoder.reach == encoder.room else {"tokens": encoder.reach}
 
 
 class _Queries:
