@@ -20,8 +20,13 @@ def make(tmp_path: Path):
     def write(method: str, student: str, name: str, **record: object) -> Path:
         folder = tmp_path / "runs" / method / student / name
         (folder / ".hydra").mkdir(parents=True)
-        names = {"teacher": {"name": student}, "student": {"name": student}, "data": {}, "stage": {}}
-        OmegaConf.save(OmegaConf.create({"method": method, "run_name": name, **names}), folder / ".hydra" / "config.yaml")
+        held = {
+            "teacher": {"name": student},
+            "student": {"name": student},
+            "data": {"max_length": 64},
+            "stage": {"learns": "x"},
+        }
+        OmegaConf.save(OmegaConf.create({"method": method, "run_name": name, **held}), folder / ".hydra" / "config.yaml")
         seed = int(name.removeprefix("seed")) if name.startswith("seed") else 0
         settings = {"seed": seed, "stage.lr": 0.1} | record.pop("settings", {})
         defaults = {"status": "finished", "stage": "ranker_distill", "ranks": True, "settings": settings, "parents": {}}
