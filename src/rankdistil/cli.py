@@ -233,6 +233,10 @@ def _told(error: Exception, config_name: str) -> str:
     return f"{type(error).__name__}: {error}\nThis looks like a fault of rankdistil. {FULL}=1 shows where it happened."
 
 
+ONEDNN = "could not create a primitive"  # what it says to most failures
+NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
 def _no_memory(error: Exception) -> str | None:
     """Say that there is no memory left, of the machine or of a GPU, in the library's words, and what takes less."""
     said = str(error).partition("\n")[0].strip()
@@ -240,14 +244,14 @@ def _no_memory(error: Exception) -> str | None:
         isinstance(error, MemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
         or type(error).__name__ == "OutOfMemoryError"  # torch's, which need not be imported here
-        or "can't allocate memory" in said
-        or said == "could not create a primitive"  # oneDNN's
+        or any(words in said for words in NO_MEMORY)
+        or said == ONEDNN
     ):
         return None
     return (
-        f"there is no memory for more: {said or 'Python has got none'}. Lower data.batch_size (or raise "
-        "trainer.accumulate_grad_batches: the same step in more parts), data.eval_batch_size or data.max_length, or end other "
-        "programs; a training that left a checkpoint goes on with resume=true."
+        f"there is {'probably ' if said == ONEDNN else ''}no memory for more: {said or 'Python has got none'}. Lower "
+        "data.batch_size (or raise trainer.accumulate_grad_batches: the same step in more parts), data.eval_batch_size or "
+        "data.max_length, or end other programs; a training that left a checkpoint goes on with resume=true."
     )
 
 

@@ -5,6 +5,7 @@
 written into that file, behind its mark, and the session fails unless every row is true. A test that is skipped proves nothing.
 """
 
+import ast
 import csv
 import os
 import platform
@@ -41,6 +42,19 @@ def read_rows() -> dict[str, Row]:
     return {line[0]: Row(*line[1:3], line[3] if len(line) > 3 else "") for line in lines}
 
 
+def marked(folder: Path) -> dict[str, set[str]]:
+    """Return the tests whose marks name each row, whether or not a session runs them."""
+    found: dict[str, set[str]] = {}
+    for path in sorted(folder.rglob("test_*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                for mark in node.decorator_list:
+                    if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.fault":
+                        for word in mark.args:
+                            found.setdefault(ast.literal_eval(word), set()).add(node.name)
+    return found
+
+
 @dataclass
 class Ended:
     """A test, with all of its parameters: attributes file; seconds; why it was left out; whether one of them failed."""
@@ -54,8 +68,8 @@ class Ended:
 class Outcomes:
     """Collects the outcomes of a session by row."""
 
-    def __init__(self, table: Path) -> None:
-        self._table = table
+    def __init__(self, table: Path, tests: Path) -> None:
+        self._table, self._marked = table, marked(tests)
         self._rows: dict[str, dict[str, Ended]] = {name: {} for name in read_rows()}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -78,21 +92,22 @@ class Outcomes:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Name the rows that aren't true."""
-        false = {name: self._outcome(tests) for name, tests in self.false().items()}
+        false = {name: self._outcome(name, tests) for name, tests in self.false().items()}
         terminalreporter.write_line(f"{len(self._rows) - len(false)} of {len(self._rows)} rows are true: {self._table}")
         for name, told in false.items():
             terminalreporter.write_line(f"  {name}: {told}")
 
     def false(self) -> dict[str, dict[str, Ended]]:
         """Return the rows that aren't true, and their tests."""
-        return {name: tests for name, tests in self._rows.items() if self._outcome(tests) != "true"}
+        return {name: tests for name, tests in self._rows.items() if self._outcome(name, tests) != "true"}
 
-    @staticmethod
-    def _outcome(tests: dict[str, Ended]) -> str:
+    def _outcome(self, row: str, tests: dict[str, Ended]) -> str:
         if not tests:
             return "**not run**"
         if any(test.failed for test in tests.values()):
             return "**false**"
+        if left := sorted(self._marked.get(row, set()) - tests.keys()):
+            return f"**not run: {'; '.join(map(_sentence, left))}**"
         skipped = sorted({reason for test in tests.values() for reason in test.skipped})
         return f"**not shown here: {'; '.join(skipped)}**" if skipped else "true"
 
@@ -114,7 +129,7 @@ class Outcomes:
     def _line(self, name: str, row: Row) -> str:
         tests = self._rows[name]
         links = "<br>".join(f"[{_sentence(test)}]({_link(ended.file)})" for test, ended in sorted(tests.items()))
-        told = self._outcome(tests) + (f"; not shown: {row.not_shown}" if row.not_shown else "")
+        told = self._outcome(name, tests) + (f"; not shown: {row.not_shown}" if row.not_shown else "")
         seconds = sum(test.seconds for test in tests.values())
         return f"| {name} | {row.done} | {row.promised} | {links} | {told} | {seconds:.1f} |\n"
 
@@ -141,7 +156,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Collect outcomes in the process that hears of all tests."""
     table = config.getoption("--fault-table")
     if table is not None and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Outcomes(config.rootpath / table))
+        config.pluginmanager.register(Outcomes(config.rootpath / table, config.rootpath / "tests"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

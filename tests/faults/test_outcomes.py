@@ -59,7 +59,7 @@ def test_the_table_has_every_row_once_and_the_tests_that_it_names_are_there() ->
     assert [line[0] for line in lines] == list(rows)
     for name, done, promised, links, outcome in lines:
         assert (done, promised) == rows[name][:2]
-        assert outcome.startswith(("true", "**false**", "**not run**", "**not shown here: "))
+        assert outcome.startswith(("true", "**false**", "**not run", "**not shown here: "))
         assert_there(LINK.findall(links))
 
 
@@ -127,3 +127,9 @@ def test_a_row_is_true_if_all_of_its_tests_have_passed(tmp_path: Path, processes
         assert done.returncode == 1  # other rows have no test here
         assert "\n2 of 76 rows are true: " in done.stdout
         assert "\n  A3: **not shown here: no such machine**\n" in done.stdout
+        (tmp_path / "tests").mkdir()
+        (tmp_path / "tests/test_more.py").write_text('import pytest\n\n@pytest.mark.fault("A1")\ndef test_more(): pass\n')
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *words, str(toy)], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        )
+        assert "\n  A1: **not run: more**\n" in done.stdout

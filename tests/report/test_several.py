@@ -2,12 +2,15 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
 import pytest
 
+from rankdistil.data.batches.datamodule import RerankingTask
 from rankdistil.data.collections.splits import Leak
+from rankdistil.data.records import Candidate
 from rankdistil.metrics.comparing import holm, randomisation_test
 from rankdistil.report.comparison import Row
 from rankdistil.report.results import Result
@@ -16,6 +19,7 @@ from rankdistil.report.several import (
     Staged,
     adjusted,
     collections_section,
+    coverage_notes,
     first_stages_section,
     mean_test,
     over_collections,
@@ -134,3 +138,9 @@ def test_the_files_hold_the_table_and_lead_to_each_collection_s_report(tmp_path:
     assert text.startswith("# nDCG@10 on 1 collections\n\nWritten ")
     assert "\n| a | 0.7500 | +0.2500 (p 1.000) | 0.7500 |\n" in text
     assert text.endswith("- [x](1-BM25/report.md): toy, 2 queries, BM25\n")
+
+
+def test_a_first_stage_without_candidates_for_some_queries_is_told() -> None:
+    full = RerankingTask("t", {"1": [Candidate("a", 1.0)], "2": [Candidate("b", 1.0)]}, {"1": {"a": 1}, "2": {"b": 1}}, "BM25")
+    half = replace(full, candidates={"1": [Candidate("a", 1.0)], "2": []}, first_stage="dense")
+    assert coverage_notes([full, half]) == ["dense: 1 of 2 judged queries have candidates; the others count as 0."]

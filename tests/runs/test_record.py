@@ -517,7 +517,7 @@ def test_an_installed_package_inside_of_another_checkout_has_no_commit(tmp_path:
     ("content", "fault"),
     [
         (b"data: {a: 1", "while parsing a flow mapping"), (b"\xff\xfe\x00", "'utf-8' codec can't decode byte 0xff"),
-        (b"- 1", "it lacks data, stage, student, teacher"), (b"data: {}\nstage: {}\nstudent: {}\n", "it lacks teacher"),
+        (b"- 1", "it lacks data.max_length, stage.learns, student.name, "), (b"student: 3", "it lacks data.max_length, "),
         (b"a: ${b", "no viable alternative at input"),
     ],
 )  # fmt: skip

@@ -53,6 +53,7 @@ from rankdistil.report.several import (
     adjusted,
     collected,
     collections_section,
+    coverage_notes,
     first_stages_section,
     over_collections,
     staged,
@@ -196,6 +197,7 @@ def _test(cfg: DictConfig, models: Models, settings: DictConfig, out: Path, befo
         asked, every = tasks[0].qrels.keys(), entries
         entries = [one for one in every if one.kind != "ranking" or not asked.isdisjoint(read_ranking(one, settings))]
         told += [f"left out: {one.path} ranks none of the queries of {tasks[0].name}." for one in every if one not in entries]
+    told += coverage_notes(tasks[1:])
     print_plain(screen, told)
     notes += told
     ranked = [entries, *(without_first_stage(entries, first, settings)[0] for first in firsts[1:])]  # refused before the work

@@ -31,6 +31,12 @@ KINDS = ("docs", "queries", "qrels", "docpairs", "scoreddocs")
 ANSWERS_WITHIN_S = 5.0
 if hasattr(tarfile, "data_filter"):  # ir_datasets unpacks whole archives: from here on as Python 3.14 does, nothing beside them
     tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
+else:
+
+    def _too_old(*_: Any, **__: Any) -> None:
+        raise tarfile.TarError("this Python can't keep an archive's members inside its folder; 3.11.4 and later can")
+
+    tarfile.TarFile.extract = tarfile.TarFile.extractall = _too_old
 
 
 Wanted = dict[str, tuple[ir_datasets.Dataset, Collection[str]]]

@@ -51,7 +51,7 @@ def by_query(
         members: as they were compared.
         test: its candidates and judgments.
         teacher: name of its row; None if there is none.
-        ranker: name of the row whose queries are chosen; None for the last one.
+        ranker: name of the row whose queries are chosen; None for the best one.
         pairs: gives the texts of candidates.
 
     Returns:
@@ -65,7 +65,7 @@ def by_query(
     ids = list(first.per_query)
     opened = {
         query: _opened(query, {name: of[0] for name, of in own.items()}, test)
-        for query in _chosen(first, results[ranker or rows[-1].name], results[teacher or rows[0].name])
+        for query in _chosen(first, results[ranker or best_row(rows).name], results[teacher or rows[0].name])
     }
     shown: Ranking = {query: row[:1] for query, row in test.first.items() if row}
     for query, one in opened.items():
@@ -90,6 +90,11 @@ def by_query(
         "ids": ids, "texts": [asked.get(query, "") for query in ids], "values": values, "level": test.level,
         "opened": kept, "passages": texts,
     }  # fmt: skip
+
+
+def best_row(rows: Sequence[Row]) -> Row:
+    """Return the row that is looked into where no row re-ranks the first stage: the best one behind it."""
+    return max(rows[1:] or rows, key=lambda row: row.measures[MAIN])
 
 
 def _chosen(first: Result, own: Result, teacher: Result) -> list[str]:
@@ -151,7 +156,8 @@ def write_page(
     procedures, sizes = zip(*map(procedure_and_size, rows), strict=True)
     data = {
         "report": {**report, "harm": harm}, "listed": listed, "main": MAIN, "time": TIME, "least": LEAST, "top": TOP,
-        "passages": passages, "shown": [row.shown for row in rows], "procedure": procedures, "size": sizes,
+        "best": best_row(rows).name, "passages": passages, "shown": [row.shown for row in rows],
+        "procedure": procedures, "size": sizes,
         "frontier": [timed[at].name for at in best], "table": _columns(table),
         "sections": {one.title: {"columns": _columns(one.columns), "notes": list(one.notes)} for one in sections},
         "queries": queries,

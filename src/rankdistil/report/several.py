@@ -58,6 +58,16 @@ class Staged(NamedTuple):
     gains: dict[str, Difference]
 
 
+def coverage_notes(tasks: Sequence[RerankingTask]) -> list[str]:
+    """Say which first stages lack candidates for queries: there any ranker's gain is 0."""
+    counts = [(task, sum(map(bool, task.candidates.values()))) for task in tasks]
+    return [
+        f"{task.first_stage}: {count} of {len(task.qrels)} judged queries have candidates; the others count as 0."
+        for task, count in counts
+        if count < len(task.qrels)
+    ]
+
+
 def staged(one: Compared, seed: int = 0) -> Staged:
     """Take the gains over the first stage out of a comparison."""
     first = one.members[0].row

@@ -85,7 +85,7 @@ def begun(cfg: DictConfig, settings: dict[str, Any], parents: dict[str, Any]) ->
     return {
         "status": "running",
         "stage": cfg.stage.name,
-        "method": cfg.method,
+        "method": str(cfg.method),
         "fingerprint": fingerprint(settings),
         "settings": settings,
         "seed": cfg.seed,
@@ -143,7 +143,7 @@ def _commit() -> str:
 
 HELD = ("status", "settings")  # what any ``run.json`` holds
 KINDS: dict[str, Any] = {
-    "status": str, "settings": dict, "stage": str, "method": str, "parents": dict, "tests": list, "finished": str,
+    "status": str, "settings": dict, "stage": str, "method": str | int | float, "parents": dict, "tests": list, "finished": str,
     "ranks": bool, "test_pending": bool, "started_from": str, "precision": str, "origin": dict, "steps": dict,
     "validation": dict, EXPORT: dict, "wall_s": int | float, "train_s": int | float,
 }  # of what is read again  # fmt: skip
@@ -237,6 +237,9 @@ def run_label(folder: Path) -> str:
     return "_".join(part for part in folder.parts[-3:] if part != folder.anchor)
 
 
+READ = ("data.max_length", "stage.learns", "student.name", "teacher.name", "method", "run_name")  # of any run's config
+
+
 def run_config(run: Path) -> DictConfig:
     """Read back the config that a run was prepared with.
 
@@ -252,7 +255,7 @@ def run_config(run: Path) -> DictConfig:
     except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
         fault = str(error).partition("\n")[0]
     else:
-        lacks = [key for key in ("data", "stage", "student", "teacher") if not isinstance(cfg, DictConfig) or key not in cfg]
+        lacks = [key for key in READ if not isinstance(cfg, DictConfig) or OmegaConf.select(cfg, key) is None]
         if not lacks:
             return cfg
         fault = f"it lacks {', '.join(lacks)}"

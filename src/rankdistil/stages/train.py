@@ -223,7 +223,8 @@ def _take_up(logger: CSVLogger, folder: Path) -> None:
 
     Lightning's logger removes the file that it finds, which so stands aside until its rows are back.
     """
-    log, aside, last = folder / "metrics.csv", folder / "metrics.before.csv", folder / "checkpoints" / "last.ckpt"
+    log, last = Path(logger.log_dir) / "metrics.csv", folder / "checkpoints" / "last.ckpt"
+    aside = log.with_name("metrics.before.csv")
     if not last.is_file():
         aside.unlink(missing_ok=True)
         return
@@ -236,7 +237,7 @@ def _take_up(logger: CSVLogger, folder: Path) -> None:
             whole = [line for line in file if line.endswith("\n")]  # the last one may have been cut
         rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(whole)]
         done = [row for row in rows if int(row["step"]) < step]
-        validated = any(key.startswith("val/") for key in done[-1]) if done else False
+        validated = any("val/" in key for key in done[-1]) if done else False
         logger.experiment.metrics += done[:-1] if again and validated and int(done[-1]["step"]) == step - 1 else done
         logger.save()
         aside.unlink()

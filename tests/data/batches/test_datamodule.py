@@ -336,6 +336,12 @@ def test_candidates_of_several_first_stages_are_pooled_and_tested_together(build
         assert {*row} == {*ids(tasks[0])[key], *ids(tasks[1])[key]}
     data.rerank(tasks[1])
     assert pairs_of(data.test_dataloader()) == [(query, last)]
+    deeper = data.settings.depth + 1
+    assert [[pair.passage_id for pair in call] for call in data.timed_pairs(9, deeper)] == [[last]]
+    data.rerank(tasks[0])
+    assert [len(call) for call in data.timed_pairs(9, deeper)] == [
+        min(len(row), deeper) for row in ids(data.task("test")).values()
+    ]
 
 
 @pytest.mark.fault("B9")

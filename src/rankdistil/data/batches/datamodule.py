@@ -75,6 +75,7 @@ class RankingDataModule(StreamDataModule):
             self._size = self._size._replace(special=encoder.layout.special)
         self._source: GroupSource | None = None
         self._tasks: dict[str, RerankingTask] = {}
+        self._stages: dict[str, Reader] = {}  # by name, of further first stages
         self._collections: dict[str, Collection] = {}
         self._pairs: dict[str, Rows] = {}
 
@@ -156,7 +157,9 @@ class RankingDataModule(StreamDataModule):
         task, passages = self.task("test"), self.collection("test").passages
         reader = self._test.ranked_by(run)
         found = known_candidates(reader, reader.candidates(self.settings.depth, task.qrels), passages)
-        return replace(task, candidates=found, first_stage=_named(reader, found))
+        named = _named(reader, found)
+        self._stages[named] = reader
+        return replace(task, candidates=found, first_stage=named)
 
     def rerank(self, task: RerankingTask) -> None:
         """Let the test re-rank other candidates than the split's own."""
@@ -204,7 +207,7 @@ class RankingDataModule(StreamDataModule):
         if depth <= self.settings.depth:
             found = {query: candidates[query][:depth] for query in able}
         else:
-            found = self._ranked("test", depth, able)
+            found = self._ranked("test", depth, able, self._stages.get(self.task("test").first_stage))
         pairs = self.pairs("test", found)
         return [[pair for pair in pairs if pair.query_id == query] for query in found]
 
@@ -247,8 +250,8 @@ class RankingDataModule(StreamDataModule):
             self._collections[split] = open_collection(self._reader(split), self.encoder, self._store)
         return self._collections[split]
 
-    def _ranked(self, split: str, depth: int, queries: Iterable[str]) -> Ranking:
-        reader = self._reader(split)
+    def _ranked(self, split: str, depth: int, queries: Iterable[str], reader: Reader | None = None) -> Ranking:
+        reader = reader or self._reader(split)
         return known_candidates(reader, reader.candidates(depth, queries), self.collection(split).passages)
 
     def _rows(self, split: str) -> Rows:

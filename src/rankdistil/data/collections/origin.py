@@ -90,23 +90,31 @@ def of_dataset(name: str, kind: str) -> Origin:
 
 
 def require_own_home() -> None:
-    """See that nobody else can write where ir_datasets keeps texts: as pickles, which run whatever code was put into them.
+    """See that nobody whom the user doesn't trust writes where ir_datasets keeps texts: pickles run the code that is in them.
+
+    A folder that every user may write into is refused, at three levels. One of another user is taken where IR_DATASETS_HOME
+    names it, as a shared one is; who may write there as its group is that user's choice.
 
     Raises:
-        ValueError: naming a folder that another user owns, or may write into.
+        ValueError: naming the folder.
     """
     home = Path(ir_datasets.util.home_path())
-    for place in (home, *filter(Path.is_dir, home.iterdir())):
+    levels = (place for pattern in ("*/", "*/*/") for place in home.glob(pattern))
+    for place in (home, *levels):
         told = place.stat()
-        fault = (
-            "belongs to another user" if told.st_uid not in (0, os.geteuid())
-            else "can be written into by every user" if told.st_mode & stat.S_IWOTH else None
-        )  # fmt: skip
-        if fault:
-            raise ValueError(
-                f"{place} {fault}, and ir_datasets keeps texts there as pickles, which run any code that is put into them. "
+        if told.st_uid not in (0, os.geteuid()) and "IR_DATASETS_HOME" not in os.environ:
+            fault = "belongs to another user"
+            cure = f"Set IR_DATASETS_HOME={home} if you trust who can write there, or to a folder of yours."
+        elif told.st_mode & stat.S_IWOTH:
+            fault = "can be written into by every user"
+            cure = (
                 f"Run chmod -R o-w {home}, or let IR_DATASETS_HOME name a folder of yours: a copy of this one, if you trust it."
             )
+        else:
+            continue
+        raise ValueError(
+            f"{place} {fault}, and ir_datasets keeps texts there as pickles, which run any code that is put into them. {cure}"
+        )
 
 
 def _files(value: Any, seen: set[int]) -> Iterator[Path]:

@@ -5,7 +5,7 @@
   const rows = report.rows;
   const first = rows[0];
   const place = new Map(rows.map((row, number) => [row.name, number]));
-  const best = report.harm ? report.harm.ranker : rows[rows.length - 1].name;
+  const best = report.harm ? report.harm.ranker : data.best;
   const byId = (id) => document.getElementById(id);
   const shown = (name) => data.shown[place.get(name)];
   const four = (value) => value.toFixed(4);
@@ -32,7 +32,7 @@
 
   function leading(cell) {
     const found = /^[<]?([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)/i.exec(cell);
-    return found ? Number(found[1]) : null;
+    return found ? Number(found[1]) - (cell.startsWith("<") ? 1e-12 : 0) : null; // below, and so before, its equal
   }
 
   /* A table that its headers sort; only one page of its rows is in the document.
@@ -391,16 +391,23 @@
     const known = rows.filter((row) => row.depth);
     if (!known.length) return byId("depth").remove();
     byId("depth").querySelector(".about").textContent =
-      "Only so many candidates re-ranked, the others as the first stage has them. A ring: from there on no gain is found.";
+      "Only so many candidates re-ranked, the others as the first stage has them. A ring: from there on no gain is found, or quality decays.";
     const ticks = known[0].depth.points.map((point) => point.candidates);
     const worth = (row) => row.depth.peak ?? row.depth.ends;
+    const deepest = (row) => row.depth.points[row.depth.points.length - 1].candidates;
+    const told = (row) =>
+      row.depth.peak !== null
+        ? `peaks at ${row.depth.peak} and decays`
+        : worth(row) === deepest(row)
+          ? "every candidate counts"
+          : `no gain found from ${worth(row)} on`;
     plot("depth-chart", () => ({
       label:
         `${main} by number of candidates. ${known
           .map(
             (row) =>
               `${row.name}: ${four(row.depth.points[0].value)} to ` +
-              `${four(row.depth.points[row.depth.points.length - 1].value)}, no gain found from ${worth(row)} on`,
+              `${four(row.depth.points[row.depth.points.length - 1].value)}, ${told(row)}`,
           )
           .join("; ")}. ` + "The table below holds the numbers.",
       points: known.flatMap((row, series) =>
@@ -411,7 +418,7 @@
           lines: [
             `${count(point.candidates, "candidate")}: ${main} ${four(point.value)}`,
             point.ms === null ? null : `${point.ms.toFixed(1)} ms a query`,
-            point.candidates === worth(row) ? "no gain found from here on" : null,
+            point.candidates === worth(row) ? told(row) : null,
           ].filter(Boolean),
         })),
       ),
@@ -438,7 +445,7 @@
             symbolSize: 7,
             data: row.depth.points.map((point) => ({
               value: [point.candidates, point.value],
-              ...(point.candidates === worth(row) ? ring(colourOf(row)) : {}),
+              ...(point.candidates === worth(row) && worth(row) !== deepest(row) ? ring(colourOf(row)) : {}),
             })),
           })),
           level(ticks[0], ticks[ticks.length - 1]),
@@ -689,7 +696,10 @@
     const gaps = comparable() ? `, in brackets the score less that of ${other()}` : "";
     byId("open-values").textContent =
       `${id}. ${byId("measure").value}: ${names.map((name) => `${shown(name)} ${four(values(name)[number])}`).join(", ")}.` +
-      (found ? ` ▲ ▼: places gained or lost against ${first.name}${gaps}.` : "");
+      (found ? ` ▲ ▼: places gained or lost against ${first.name}${gaps}.` : "") +
+      (names.some((name) => rows[place.get(name)].seeds > 1)
+        ? " Measures are means over seeds; order and scores those of the first seed."
+        : "");
     if (found) byId("rankings").replaceChildren(...names.map((name) => ranking(found, name)));
     else
       byId("rankings").replaceChildren(
