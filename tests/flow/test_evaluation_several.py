@@ -212,6 +212,24 @@ def test_a_collection_that_fails_is_named_and_the_others_are_kept(root: Path) ->
     assert not (root / "out/partly/2-broken").exists()
 
 
+def test_a_run_of_other_queries_fails_its_collection_and_one_of_another_split_does_not(root: Path) -> None:
+    run_file(root / "elsewhere.run", 1, range(20, 24))
+    run_file(root / "half.run", 7, range(4))
+    (root / "zoo/qrels.late.txt").write_text("".join(f"q{at} 0 p{at} 1\n" for at in range(4, 8)))
+    (root / "zoo/qrels.early.txt").write_text("".join(f"q{at} 0 p{at} 1\n" for at in range(4)))
+    done = evaluate(root, "unused", "collections=[zoo,{root: sea, candidates: [bm25,elsewhere.run]}]")
+    assert done.returncode == 1
+    told_that = "data.candidates=elsewhere.run is used by no split: it ranks none of their queries"
+    assert f"\nerror: 1 of 2 collections failed; out/unused has what the others gave:\n  sea: {told_that}" in done.stderr
+    early, late = (f"{{queries: queries.test.tsv, qrels: qrels.{name}.txt}}" for name in ("early", "late"))
+    both = f"{{root: zoo, test: {early}, more_tests: [{late}], candidates: [bm25,half.run]}}"
+    done = evaluate(root, "halves", f"collections=[{both}]")
+    assert done.returncode == 0, done.stderr
+    done = evaluate(root, "neither", f"collections=[{both.replace('half.run', 'elsewhere.run')}]")
+    assert done.returncode == 1
+    assert told_that in done.stderr
+
+
 def test_where_all_fail_nothing_is_left(root: Path) -> None:
     broken = collection(root / "one", ZOO, 0)
     (broken / "qrels.test.txt").write_text("q0 0 p77 1\n")

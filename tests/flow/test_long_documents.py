@@ -1,11 +1,13 @@
 """Documents that are longer than a pair: a run that reads them in windows, its export, and the same one against the cut."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from commands import command
+from omegaconf import OmegaConf
 
 from rankdistil import Reranker
 from rankdistil.metrics.ranking import read_run
@@ -86,7 +88,10 @@ def test_one_command_compares_windows_with_the_cut_a_row_each(trained, folder: P
 
 
 def test_another_collection_is_read_as_the_run_was_trained_unless_the_command_says_otherwise(trained, folder: Path) -> None:
-    _, run = trained
+    run = Path(shutil.copytree(trained[1], folder / "stored/2l/seed0"))
+    cfg = OmegaConf.load(run / ".hydra/config.yaml")
+    cfg.data.max_tokens, cfg.data.store = 4096, "stores"  # of training: decides no test, and needs no store in one
+    OmegaConf.save(cfg, run / ".hydra/config.yaml")
     asked = f"{{root: '{folder / 'data'}', name: own}},{{root: '{folder / 'data'}', name: cut, windows: null}}"
     few = ["data.test_queries=6", "data.depth=8", FAST, f"paths.evaluations={folder}"]
     done = command("evaluate.py", f"models={run}", f"collections=[{asked}]", *few, "folder=both", cwd=folder)

@@ -10,7 +10,7 @@ from support import uneven_ranker
 from rankdistil.data.windows import Windows
 from rankdistil.files import locked
 from rankdistil.inference.export_files import write_export
-from rankdistil.runs.entries import Entry, find_entries, told_windows, windows_of
+from rankdistil.runs.entries import Entry, find_entries, in_windows, told_windows, windows_of
 
 
 @pytest.fixture
@@ -20,8 +20,13 @@ def make(tmp_path: Path):
     def write(method: str, student: str, name: str, **record: object) -> Path:
         folder = tmp_path / "runs" / method / student / name
         (folder / ".hydra").mkdir(parents=True)
-        names = {"teacher": {"name": student}, "student": {"name": student}, "data": {}, "stage": {}}
-        OmegaConf.save(OmegaConf.create({"method": method, "run_name": name, **names}), folder / ".hydra" / "config.yaml")
+        held = {
+            "teacher": {"name": student},
+            "student": {"name": student},
+            "data": {"max_length": 64},
+            "stage": {"learns": "x"},
+        }
+        OmegaConf.save(OmegaConf.create({"method": method, "run_name": name, **held}), folder / ".hydra" / "config.yaml")
         seed = int(name.removeprefix("seed")) if name.startswith("seed") else 0
         settings = {"seed": seed, "stage.lr": 0.1} | record.pop("settings", {})
         defaults = {"status": "finished", "stage": "ranker_distill", "ranks": True, "settings": settings, "parents": {}}
@@ -233,7 +238,9 @@ def test_a_ranker_is_tested_in_its_own_windows_unless_others_are_asked_for(make,
     entries.append(Entry(str(run / "test.run"), "ranking", "test.run", "test.run"))
     assert [windows_of(one, None, {}) for one in entries] == [lean, wide, None, None]
     assert [windows_of(one, None, {"windows": None}) for one in entries] == [None] * 4
-    assert windows_of(entries[0].read_in("other"), {"other": wide}, {"windows": None}) == wide
+    *rows, ranking = in_windows([entries[0], entries[3]], {"other": wide, "cut": None})
+    assert ([one.row for one in rows], ranking) == (["distill 6l other", "distill 6l cut"], entries[3])
+    assert [windows_of(one, {"other": wide, "cut": None}, {"windows": lean}) for one in rows] == [wide, None]
     assert told_windows(entries[2:], {entries[2].label: None}) == []
     names = [one.label for one in entries[:3]]
     assert told_windows(entries, dict(zip(names, (lean, wide, None), strict=True))) == [

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
+from support import composed
 
 from rankdistil.data.collections.splits import Leak
 from rankdistil.metrics.fitted import Fitted
@@ -64,8 +65,9 @@ def test_rows_whose_training_nobody_knows_are_named() -> None:
 def test_what_was_fitted_is_not_taken_where_a_later_collection_is_read_in_other_windows(tmp_path: Path) -> None:
     windows = {"stride": 24, "most": 8}
     (tmp_path / ".hydra").mkdir()
-    config = {"data": {"windows": windows}, "stage": {}, "student": {}, "teacher": {}}
-    OmegaConf.save(OmegaConf.create(config), tmp_path / ".hydra" / "config.yaml")
+    OmegaConf.save(
+        OmegaConf.merge(composed("+experiment=smoke"), {"data": {"windows": windows}}), tmp_path / ".hydra" / "config.yaml"
+    )
     one, fitted = Entry(str(tmp_path), "run", "6l", "6l", tmp_path), Fitted(None, None, None, 0.9)
     found = []
     for now in (windows, None, windows):

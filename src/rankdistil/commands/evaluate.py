@@ -1,6 +1,7 @@
 """The command ``evaluate.py``: finished rankers compared in one table, one plot, one folder."""
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rankdistil.cli import console, describe, full_disk
 from rankdistil.config.checks import check_data, check_evaluation
-from rankdistil.config.choices import collections, named_tests, refuse_beside, without_default
+from rankdistil.config.choices import collections, named_tests, of_collection, refuse_beside, without_default
 from rankdistil.config.schema import listed, plain
 from rankdistil.data.batches.datamodule import RankingDataModule, RerankingTask, pooled
 from rankdistil.data.collections.reader import is_ordered, require_used
@@ -60,7 +61,7 @@ from rankdistil.report.several import (
 )
 from rankdistil.report.tables import Section, print_plain, to_markdown, to_table
 from rankdistil.report.verdict import Harm, depth_note
-from rankdistil.runs.entries import Entry, find_entries, told_windows, windows_of
+from rankdistil.runs.entries import Entry, find_entries, in_windows, told_windows, windows_of
 from rankdistil.runs.record import origin, run_config
 from rankdistil.stages import data as run_data
 from rankdistil.stages import test as stage_test
@@ -120,7 +121,7 @@ def evaluate(cfg: DictConfig) -> None:
         timing = run_data.timing_settings(cfg)
         entries, notes = find_entries(plain(cfg.models) if isinstance(cfg.models, ListConfig) else [str(cfg.models)])
         print_plain(console(), notes)
-        entries = [each for entry in entries for each in _in_windows(cfg, entry)]
+        entries = in_windows(entries, plain(cfg.windows))
         tests = _tests(cfg, entries)
         models = Models(entries, notes, timing, {}, len(tests) > 1)
         if models.several:
@@ -137,29 +138,29 @@ def evaluate(cfg: DictConfig) -> None:
 
 def _test_each(cfg: DictConfig, models: Models, tests: Mapping[str, DictConfig], out: Path) -> dict[str, str]:
     """Test on several collections, each into a folder of its own, and tell all in one table; return why some failed."""
-    screen, used = console(), []
+    screen, kinds = console(), {name: of_collection(settings.data) for name, settings in tests.items()}
+    left, used = Counter(kinds.values()), defaultdict(list)
     found: dict[str, Collected] = {}
     failed: dict[str, str] = {}
-    for number, (name, settings) in enumerate(tests.items(), 1):
+    for number, (name, kind) in enumerate(kinds.items(), 1):
+        left[kind] -= 1
         print_plain(screen, ["", f"collection {number} of {len(tests)}: {name}"])
         place = out / f"{number}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.')}"
         try:
             with filled(place):
-                done = _test(cfg, models, settings, place)
+                done = _test(cfg, models, tests[name], place, None if left[kind] else used[kind])
         except (OSError, RuntimeError, ValueError) as error:
             if full_disk(error) is not None:
                 raise
-            failed[name] = describe(error, "evaluate")
+            failed[name], used[kind] = describe(error, "evaluate"), None
             print_plain(screen, [f"{name} FAILED: {failed[name]}"])
             continue
         found[name] = collected(done.first, place.name)
-        used += done.used
+        used[kind] = None if used[kind] is None else [*used[kind], *done.used]
         if (place / "latency.json").is_file():
             models = models._replace(timing=None)  # one collection's texts will do
     if not found:
         raise ValueError("all collections failed:" + "".join(f"\n  {name}: {told}" for name, told in failed.items()))
-    if not failed and "candidates" in (cfg.get("data") or ()):
-        require_used(listed(cfg.data.candidates), used)
     rows = over_collections(found, cfg.seed)
     section = collections_section(rows, found, failed)
     for table in section.tables(screen.width):
@@ -174,13 +175,19 @@ def _test_each(cfg: DictConfig, models: Models, tests: Mapping[str, DictConfig],
     return failed
 
 
-def _test(cfg: DictConfig, models: Models, settings: DictConfig, out: Path) -> Done:
-    """Compare the models on one collection, on the candidates of each first stage, and report that."""
+def _test(cfg: DictConfig, models: Models, settings: DictConfig, out: Path, before: Sequence[str | None] | None = ()) -> Done:
+    """Compare the models on one collection, on the candidates of each first stage, and report that.
+
+    ``before`` holds runs that other splits of it used; None leaves it to a later split to see that all are used.
+    """
     screen, notes = console(), [*models.notes]
     run_data.fetch_data(settings, train=False)
     data = run_data.build_data(settings, *_tokens(models.entries), cfg.seed, train=False)
     chosen = cfg.collections or "candidates" in (cfg.get("data") or ())  # else they are those that the run was tested on
-    tasks, used = run_data.first_stages(data, listed(settings.data.candidates) if chosen else [], not models.several)
+    named = listed(settings.data.candidates) if chosen else []
+    tasks, used = run_data.first_stages(data, named)
+    if before is not None:
+        require_used(named, [*before, *used])
     print_plain(screen, data_notes(data.account()))
     pool = pooled(tasks) if len(tasks) > 1 else None
     firsts = [first_stage_member(task, settings.data.test_relevance_level) for task in tasks]
@@ -319,13 +326,6 @@ def _tokens(entries: Sequence[Entry]) -> tuple[Any, int]:
     if source is None:
         source = str(_default().teacher.path)
     return load_tokenizer(source), max_positions(read_config(source))
-
-
-def _in_windows(cfg: DictConfig, entry: Entry) -> list[Entry]:
-    """Give a ranker a row for each of the command's ``windows``; a ranking file is what it is."""
-    if cfg.windows is None or entry.kind == "ranking":
-        return [entry]
-    return [entry.read_in(name) for name in cfg.windows]
 
 
 def _settings_of(cfg: DictConfig, entry: Entry, settings: DictConfig) -> DictConfig:

@@ -1,6 +1,7 @@
 """Config accessors: a stage's teacher or its scores, its start, its losses, its test splits."""
 
 import copy
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,11 @@ def named_tests(data: DictConfig, given: Mapping[str, DictConfig]) -> dict[str, 
             title = name if name and len(splits) == 1 else split
             found[f"{title}, grades from {settings.test_relevance_level}" if title in found else title] = settings
     return found
+
+
+def of_collection(data: DictConfig) -> str:
+    """Return what tests on splits of one collection have in common: all settings of ``data`` but what names the split."""
+    return json.dumps({key: each for key, each in plain(data).items() if key not in ("test", "test_relevance_level")})
 
 
 def refuse_beside(given: DictConfig, group: str | None) -> None:

@@ -60,6 +60,11 @@ class Entry(NamedTuple):
         return None if own is None else own.values()
 
 
+def in_windows(entries: Sequence[Entry], named: Mapping[str, Any] | None) -> list[Entry]:
+    """Give each ranker a row for each of the windows ``named``, if there are some; a ranking file is what it is."""
+    return [row for one in entries for row in (map(one.read_in, named) if named and one.kind != "ranking" else [one])]
+
+
 def windows_of(entry: Entry, named: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the windows that an entry is tested with: those of its row, else those that were asked for, else its own.
 

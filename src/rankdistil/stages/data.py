@@ -20,7 +20,7 @@ from rankdistil.data.batches.datamodule import RankingDataModule, RerankingTask
 from rankdistil.data.batches.passages import PassageDataModule
 from rankdistil.data.batches.training_groups import lists_groups
 from rankdistil.data.check.whole import Check, Split
-from rankdistil.data.collections.reader import Reader, require_used
+from rankdistil.data.collections.reader import Reader
 from rankdistil.data.collections.splits import Holdout
 from rankdistil.data.encode import PairEncoder
 from rankdistil.data.fetch import KINDS, Wanted, fetch, missing
@@ -195,27 +195,20 @@ def build_data(
     return RankingDataModule(*readers, open_reader(cfg.data, "test"), encoder, settings, seed, scores)
 
 
-def first_stages(
-    data: RankingDataModule, named: Sequence[str | None], all_used: bool
-) -> tuple[list[RerankingTask], list[str | None]]:
+def first_stages(data: RankingDataModule, named: Sequence[str | None]) -> tuple[list[RerankingTask], list[str | None]]:
     """Return what a test re-ranks after each first stage, and the runs that rank its queries; it keeps the first of them.
 
     Args:
         data: with the test alone.
         named: runs, ``BM25`` or None for the split's own candidates; fewer than two leave it to the reader.
-        all_used: whether each run must rank the test's queries; else it may be another test's.
 
     Raises:
-        ValueError: for a run of other queries, or two of one name.
+        ValueError: for two of one name.
     """
     (reader,) = data.readers
     if len(named) < 2:
-        if all_used:
-            require_used(named, [reader.run])
         return [data.task("test")], [reader.run]
     used = [run for run in named if run is None or reader.ranked_by(run).run == run]
-    if all_used:
-        require_used(named, used)
     tasks = [data.after(run) for run in used] or [data.task("test")]
     names = [task.first_stage for task in tasks]
     if twice := [name for number, name in enumerate(names) if name in names[:number]]:
