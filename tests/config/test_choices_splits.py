@@ -184,4 +184,4 @@ def test_what_can_t_be_of_several_collections_is_refused(given: dict, kind: str 
 
 
 def test_settings_of_all_collections_are_allowed() -> None:
-    refuse_beside(OmegaConf.create({"depth": 50, "candidates": "bm25"}), None)
+    assert refuse_beside(OmegaConf.create({"depth": 50, "candidates": "bm25"}), None) is None

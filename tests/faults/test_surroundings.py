@@ -1,6 +1,7 @@
 """What a run needs and doesn't get: memory, its loaders, a folder, a clock that goes on; and what must not matter to it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,7 +33,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_without_memory_a_run_ends_with_what_to_lower(tmp_path: Path) -> None:
     ended = train(tmp_path, at=STEP, call=1, do="memory")  # before the optimiser asks for its own
     assert ended.status == 1, ended.said
-    assert ended.said.startswith("error: there is no memory for more: "), ended.said
+    assert re.match(r"error: there is (probably )?no memory for more: ", ended.said), ended.said  # oneDNN doesn't say which
     assert "Lower data.batch_size" in ended.said
     assert ended.said.count("error: ") == 1
     assert not left(tmp_path)

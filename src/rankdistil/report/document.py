@@ -336,12 +336,10 @@ def write_report(
         notes: the table's legend.
         setup: ``setup`` of ``latency.json``; None if nothing was timed.
         origin: commit, versions, device and threads, as ``rankdistil.runs.record.origin`` gives them.
-        sources: for each row's name the folders or commands that its rankers come from.
-        pictures: files in the folder, shown in ``report.md`` if they are PNG.
+        sources, pictures: by row the folders or commands of its rankers; files in the folder, of which PNG are shown.
         times: columns of a second table, of inference time; none if the first says it all.
         sections: what follows the verdicts.
-        harm: where the best row hurts, for the numbers.
-        first_stages: what the rows are on each of several first stages, for the numbers.
+        harm, first_stages: for the numbers, where the best row hurts, and what the rows are on each of several first stages.
 
     Returns:
         The content of ``report.json``.
