@@ -310,21 +310,11 @@ def _difference(test: Difference | None) -> str:
 
 
 def write_report(
-    folder: Path,
-    rows: Sequence[Row],
-    teacher: str | None,
-    baseline: str,
-    title: str,
-    notes: Sequence[str],
-    setup: Mapping[str, Any] | None,
-    origin: Mapping[str, Any],
-    sources: Mapping[str, Sequence[str]],
-    pictures: Sequence[Path] = (),
-    times: Sequence[Column] = (),
-    sections: Sequence[Section] = (),
-    harm: Harm | None = None,
+    folder: Path, rows: Sequence[Row], teacher: str | None, baseline: str, title: str, notes: Sequence[str],
+    setup: Mapping[str, Any] | None, origin: Mapping[str, Any], sources: Mapping[str, Sequence[str]],
+    pictures: Sequence[Path] = (), times: Sequence[Column] = (), sections: Sequence[Section] = (), harm: Harm | None = None,
     first_stages: Sequence[Staged] = (),
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Write ``report.md`` and ``report.json``, each in one step.
 
     Args:
@@ -336,10 +326,12 @@ def write_report(
         notes: the table's legend.
         setup: ``setup`` of ``latency.json``; None if nothing was timed.
         origin: commit, versions, device and threads, as ``rankdistil.runs.record.origin`` gives them.
-        sources, pictures: by row the folders or commands of its rankers; files in the folder, of which PNG are shown.
+        sources: for each row's name the folders or commands that its rankers come from.
+        pictures: files in the folder, shown in ``report.md`` if they are PNG.
         times: columns of a second table, of inference time; none if the first says it all.
         sections: what follows the verdicts.
-        harm, first_stages: for the numbers, where the best row hurts, and what the rows are on each of several first stages.
+        harm: where the best row hurts, for the numbers.
+        first_stages: what the rows are on each of several first stages, for the numbers.
 
     Returns:
         The content of ``report.json``.
