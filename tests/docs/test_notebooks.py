@@ -62,7 +62,8 @@ def runs(procedures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(procedures, folder, ignore=shutil.ignore_patterns("checkpoints"))
     for name, status in (("untested/2l/seed0", "finished"), ("broken/2l/seed0", "failed")):
         (folder / name).mkdir(parents=True)
-        record = {"status": status, "stage": "some_stage", "settings": {}, "parents": {"teacher": {}}, "finished": "9999"}
+        parents = {"teacher": {"source": "teacher/minilm/seed0", "fingerprint": "0" * 64}}
+        record = {"status": status, "stage": "some_stage", "settings": {}, "parents": parents, "finished": "9999"}
         (folder / name / "run.json").write_text(json.dumps(record))
     return folder
 
