@@ -11,6 +11,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported:
 
 import pytest
 import torch
+from faulty import train
 from hypothesis import HealthCheck, settings
 from support import PROCEDURES
 from transformers import BertConfig, BertForSequenceClassification
@@ -46,20 +47,40 @@ def shared() -> Path:
     return Path(folder)
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder that is made by the first of the test processes that needs it, for all of them: tests only read it."""
+    own = factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
+    with locked(folder, wait=True):
+        if not (folder / "made").exists():
+            make(folder)
+            (folder / "made").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def procedures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of runs after a sweep over three procedures; what it printed stands beside it. Tests only read them."""
-    own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "procedures"
-    runs, printed = folder / "runs", folder / "stdout.txt"
-    with locked(folder, wait=True):  # the first test process that needs it makes it for all
-        if not printed.exists():
-            line = [sys.executable, str(REPOSITORY / "train.py"), *PROCEDURES, f"paths.runs={runs}"]
-            done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
-            assert done.returncode == 0, done.stderr
-            assert "Warning" not in done.stderr, done.stderr
-            printed.write_text(done.stdout)
-    return runs
+
+    def sweep(folder: Path) -> None:
+        line = [sys.executable, str(REPOSITORY / "train.py"), *PROCEDURES, f"paths.runs={folder / 'runs'}"]
+        done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        assert "Warning" not in done.stderr, done.stderr
+        (folder / "stdout.txt").write_text(done.stdout)
+
+    return made_once(tmp_path_factory, "procedures", sweep) / "runs"
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of runs with one that nobody disturbed: 8 steps, validated after 4 and 8. Tests only read it."""
+
+    def undisturbed(folder: Path) -> None:
+        ended = train(folder / "runs")
+        assert ended.status == 0, ended.said
+
+    return made_once(tmp_path_factory, "whole", undisturbed) / "runs"
 
 
 @pytest.fixture

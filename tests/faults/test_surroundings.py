@@ -21,14 +21,6 @@ SCORING = "rankdistil.stages.score_teacher:TextScoring.test_step"
 LOSS = "rankdistil.modules.stage:FinetuneModule.loss"
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of runs with one that nobody disturbed."""
-    runs = tmp_path_factory.mktemp("whole")
-    assert train(runs).status == 0
-    return runs
-
-
 @pytest.mark.fault("C10")
 def test_without_memory_a_run_ends_with_what_to_lower(tmp_path: Path) -> None:
     ended = train(tmp_path, at=STEP, call=1, do="memory")  # before the optimiser asks for its own

@@ -87,6 +87,15 @@ def test_one_command_compares_windows_with_the_cut_a_row_each(trained, folder: P
     assert f"no fusion and no probability of smoke 2l cut: in its validation {told}" in report["notes"]
 
 
+def test_windows_that_do_not_fit_are_refused_before_another_row_is_scored(trained, folder: Path) -> None:
+    _, run = trained
+    rows = "windows={MaxP: {stride: 24, most: 8, size: 40}, long: {stride: 24, most: 8, size: 400}}"
+    done = command("evaluate.py", f"models={run}", rows, FAST, f"paths.evaluations={folder}", "folder=unfit", cwd=folder)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: windows.size is 400; expected "), done.stderr  # no progress of a test before it
+    assert not (folder / "unfit").exists()
+
+
 def test_another_collection_is_read_as_the_run_was_trained_unless_the_command_says_otherwise(trained, folder: Path) -> None:
     run = Path(shutil.copytree(trained[1], folder / "stored/2l/seed0"))
     cfg = OmegaConf.load(run / ".hydra/config.yaml")

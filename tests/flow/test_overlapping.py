@@ -20,14 +20,6 @@ LOGGING = "rankdistil.stages.train:repeats_validation"  # asked while metrics.cs
 RECORDING = "rankdistil.commands.train:prepare"
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of runs with one that nobody disturbed: 8 steps, validated after 4 and 8."""
-    runs = tmp_path_factory.mktemp("whole")
-    assert train(runs).status == 0
-    return runs
-
-
 @pytest.mark.fault("C1", "C2", "C7")
 def test_a_run_that_is_killed_while_it_is_resumed_ends_as_one_that_was_left_alone(whole: Path, tmp_path: Path) -> None:
     """As it takes up its record, its log and its state, half of that in place, and behind the first checkpoint it saves."""

@@ -17,14 +17,6 @@ EXPORT = "rankdistil.callbacks.checkpoints:write_export"
 TEST = "rankdistil.stages.test:load_ranker"
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of runs with one that nobody disturbed: 8 steps, validated after 4 and 8."""
-    runs = tmp_path_factory.mktemp("whole")
-    assert train(runs).status == 0
-    return runs
-
-
 @pytest.mark.fault("C5", "C6")
 def test_a_run_that_each_signal_stops_in_turn_ends_as_one_that_was_left_alone(whole: Path, tmp_path: Path) -> None:
     last = tmp_path / RUN / "checkpoints/last.ckpt"

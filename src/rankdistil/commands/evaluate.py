@@ -203,6 +203,9 @@ def _test(cfg: DictConfig, models: Models, settings: DictConfig, out: Path, befo
     ranked = [entries, *(without_first_stage(entries, first, settings)[0] for first in firsts[1:])]  # refused before the work
     read = {entry.label: _settings_of(cfg, entry, settings) for entry in models.entries}
     windows = {label: plain(one.data.windows) for label, one in read.items()}
+    for entry in models.entries:
+        if entry.kind != "ranking" and windows[entry.label] is not None:
+            run_data.build_encoder(read[entry.label].data, *_tokens([entry]))  # those that don't fit are refused first
     folders = {entry.label: _tested(cfg, entry, read[entry.label], out, pool) for entry in models.entries}
     compared = []
     for task, first, kept in zip(tasks, firsts, ranked, strict=True):

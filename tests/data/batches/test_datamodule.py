@@ -330,6 +330,7 @@ def test_candidates_of_several_first_stages_are_pooled_and_tested_together(build
     assert ids(tasks[1])[query] == [last]
     assert tasks[1].qrels == data.task("test").qrels
     pool = pooled([tasks[1], tasks[0]])
+    assert pool.first_stage == "other.run (no order) + BM25"
     assert ids(pool)[query][0] == last
     for key, row in ids(pool).items():
         assert len(row) == len({*row})

@@ -284,7 +284,8 @@ def _named(reader: Reader, candidates: Ranking) -> str:
 def pooled(tasks: Sequence[RerankingTask]) -> RerankingTask:
     """Unite the candidates of several first stages, so that each pair is scored once for all of them."""
     every = sum(max(map(len, task.candidates.values()), default=0) for task in tasks)
-    return replace(tasks[0], candidates=interleaved([task.candidates for task in tasks], every))
+    candidates = interleaved([task.candidates for task in tasks], every)
+    return replace(tasks[0], candidates=candidates, first_stage=" + ".join(task.first_stage for task in tasks))
 
 
 def spread(judged: Qrels, limit: int | None) -> Qrels:
