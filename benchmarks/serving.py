@@ -239,16 +239,20 @@ def row_of(name: str, cell: Cell, load: Load, wall: float, cpu: float, memory: f
 
 
 def memory_of(port: int, process: int, words: Words, count: int, seed: int) -> dict[str, float]:
-    """Send requests of random sizes; returns resident memory in MiB after a tenth of them, and after all."""
-    random, load, found = np.random.default_rng(seed), Load(port, 1e9), {}
+    """Send requests of random sizes; returns the most resident memory in MiB after any of the first and of the last tenth.
+
+    What it is just after one of them says when memory was last given back, more than how much there is.
+    """
+    random, load, found = np.random.default_rng(seed), Load(port, 1e9), []
     connection = HTTPConnection("127.0.0.1", port, timeout=600)
-    for number in range(count):
+    for _ in range(count):
         given = texts(words, random, int(random.integers(1, 101)), float(random.integers(10, 401)))
         load.send(connection, Request(body_of("how do bees fly", given), [0.0] * len(given)))
-        if number + 1 in (count // 10, count):
-            found[f"after {number + 1}"] = used(process)[1]
+        found.append(used(process)[1])
     connection.close()
-    return found | {"failed": load.failed + load.refused}
+    tenth = max(count // 10, 1)
+    most = {f"first {tenth}": max(found[:tenth]), f"last {tenth}": max(found[-tenth:])}
+    return most | {"failed": load.failed + load.refused}
 
 
 def measure(asked: argparse.Namespace, console: Console) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -298,7 +302,7 @@ def show(result: dict[str, Any], console: Console) -> None:
         )  # fmt: skip
     console.print(table)
     for name, found in result["memory_mib"].items():
-        console.print(f"{name}: resident MiB {found}")
+        console.print(f"{name}: most resident MiB {found}")
     used_by = f"{shown_share(result['used_by_others'])} of the cores used by others than this process and its services"
     console.print(f"{result['machine']['processor']}, {result['machine']['cores']} cores; {used_by}; {result['command']}")
 

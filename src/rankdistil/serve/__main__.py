@@ -123,11 +123,13 @@ def serve(settings: argparse.Namespace) -> None:
         _tell(f"loading {settings.export}")
         import torch
 
+        from rankdistil.inference.machine import map_large_blocks
         from rankdistil.inference.reranker import Reranker
         from rankdistil.serve.app import Service
         from rankdistil.serve.batching import Scorer
         from rankdistil.serve.messages import Limits
 
+        map_large_blocks()
         cores, several = usable_cores(), settings.backend != "openvino" and not torch.cuda.is_available()
         workers = settings.workers or (cores if several else 1)
         torch.set_num_threads(max(cores // workers, 1))  # before a runtime reads it
