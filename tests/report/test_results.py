@@ -98,6 +98,11 @@ def test_the_notes_say_how_it_was_measured_and_what_was_left_out_and_why() -> No
     ]
 
 
+def test_where_documents_are_read_in_windows_the_notes_say_from_how_many_tokens_to_how_many() -> None:
+    timed = timing(row("cut", 4.0), row("MaxP", 9.0) | {"tokens_per_pair": 310.4}, row("MaxP", 9.0, candidates=None))
+    assert ", 100 passages each, 80 to 310 tokens a pair, strings to scores, float32, cpu, " in timing_notes(timed)[0]
+
+
 def test_what_others_used_may_be_unknown_and_makes_no_machine_busy() -> None:
     unknown = timing(row("ranker", 4.0), others=None, busy=None)
     assert timing_notes(unknown)[0].endswith("2 threads; others used an unknown share of its 2 cores meanwhile")

@@ -141,11 +141,14 @@ def timing_notes(timing: Timing | None) -> list[str]:
             f"Measure again when nothing else runs: {called('evaluate')} models=<run>",
             *_left_out(setup["left_out"]),
         ]
+    alike = [one for one in _summed(timing) if (one["measured"], one["candidates"]) == (row["measured"], row["candidates"])]
+    tokens = sorted({round(one["tokens_per_pair"]) for one in alike})  # those of a document's windows count together
     percentile = " and 95th percentile" if "latency_ms_p95" in row else ""
     lines = [
         f"ms / query: median, fastest and slowest{percentile} of {setup['queries']} queries x {row['rounds']} rounds, "
         f"{row['passages']:.0f} passages each, "
-        f"{row['tokens_per_pair']:.0f} tokens a pair, strings to scores, {_named(reference(timing))}, "
+        f"{' to '.join(map(str, dict.fromkeys(tokens[:1] + tokens[-1:])))} tokens a pair, strings to scores, "
+        f"{_named(reference(timing))}, "
         f"{setup['device']}, {setup['threads']} threads{together}; {used}"
     ]
     pairs = next((row["passages"] for row in _summed(timing) if row["measured"] == "throughput"), None)
