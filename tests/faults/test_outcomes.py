@@ -52,14 +52,14 @@ def test_ten_promises_name_rows_and_tests_that_there_are() -> None:
         assert_there(links)
 
 
-def test_the_table_has_every_row_once_and_the_tests_that_it_names_are_there() -> None:
+def test_the_table_has_every_row_once_all_of_them_true_and_the_tests_that_it_names_are_there() -> None:
     table = PAGE.read_text(encoding="utf-8").partition(MARK)[2]
     rows = read_rows()
     lines = re.findall(r"^\| ([A-H]\d+) \| ([^|]+) \| ([^|]+) \| (.*) \| ([^|]+) \| [\d.]+ \|$", table, re.MULTILINE)
     assert [line[0] for line in lines] == list(rows)
     for name, done, promised, links, outcome in lines:
         assert (done, promised) == rows[name][:2]
-        assert outcome.startswith(("true", "**false**", "**not run", "**not shown here: "))
+        assert outcome.partition("; not shown: ")[0] == "true"  # of all that a machine without GPUs can be shown
         assert_there(LINK.findall(links))
 
 
