@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 from threading import Event
 
+import numpy as np
 import pytest
 import torch
-from support import MINILM, random_student
+from support import MINILM, needs_bfloat16, random_student, uneven_ranker
 from tokenizers import Tokenizer
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from rankdistil.data.encode import PairEncoder
@@ -19,6 +22,7 @@ from rankdistil.inference.engine import Engine, TorchNetwork
 from rankdistil.inference.export_files import write_export
 from rankdistil.models.bert import CrossEncoder
 from rankdistil.models.checkpoints import load_ranker, load_tokenizer
+from rankdistil.models.cpu_layers import prepacks
 from rankdistil.models.student import StudentSize
 
 PAIRS = [
@@ -54,6 +58,38 @@ def test_scores_come_in_the_order_of_the_pairs_and_equal_the_plain_network(
     assert scores == pytest.approx(alone, abs=1e-5)
     assert sample.tokenise > 0
     assert sample.model > 0
+
+
+class Rows(TorchDispatchMode):
+    """Notes how many rows oneDNN is given to multiply by weights: for each number it prepares a kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[int] = set()
+
+    def __torch_dispatch__(self, func: OpOverload, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        if "linear_pointwise" in str(func):
+            self.seen.add(len(args[0]))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "precision",
+    ["int8", pytest.param("bfloat16", marks=[needs_bfloat16, pytest.mark.skipif(not prepacks(), reason="no kernels")])],
+)
+def test_in_fewer_bits_batches_of_any_sizes_have_few_numbers_of_rows(precision: str) -> None:
+    ranker, tokenizer = uneven_ranker(2)
+    encoder, place = PairEncoder(tokenizer, 38, 40), torch.device("cpu")
+    network, exact = (TorchNetwork(ranker, encoder, place, each, budget=256) for each in (precision, "float32"))
+    batches = [[PAIRS[number % 5] for number in range(count)] for count in range(1, 41)]
+    with Rows() as rows:
+        found = [Engine(network, encoder).score(pairs)[0] for pairs in batches]
+    expected = np.array(Engine(exact, encoder).score(PAIRS)[0])
+    for scores in found:
+        gaps = [abs(score - expected[number % 5]) for number, score in enumerate(scores)]
+        assert max(gaps) < 0.2 * expected.std()
+    assert len(rows.seen) > 1
+    assert rows.seen <= {*range(64, 257, 64), *range(8, 64, 8)}
 
 
 def test_attention_as_a_gpu_computes_it_gives_the_same_scores(ranker: CrossEncoder, tokenizer: object) -> None:

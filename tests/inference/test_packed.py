@@ -48,6 +48,15 @@ def test_side_by_side_pairs_are_padded_to_a_multiple_of_sixteen() -> None:
     assert (batch.padded.mask == 0).sum((1, 2, 3)).tolist() == [4, 6, 6, 7]
 
 
+def test_rounded_up_it_has_tokens_and_pairs_that_are_nobodys() -> None:
+    batch, rounded = pack(FIRST, SECOND, BERT), pack(FIRST, SECOND, BERT).rounded()
+    assert [len(part) for part in rounded[:4]] == [64, 64, 64, 8]
+    assert all(torch.equal(part[: len(own)], own) for part, own in zip(rounded[:4], batch[:4], strict=True))
+    assert not any(part[len(own) :].any() for part, own in zip(rounded[:4], batch[:4], strict=True))
+    assert (rounded.runs, rounded.length) == (batch.runs, batch.length)
+    assert all(map(torch.equal, rounded.rounded()[:4], rounded[:4]))
+
+
 @pytest.mark.parametrize(
     ("padded", "budget", "sizes"),
     [(False, 10, [4, 1, 1, 1]), (False, 10_000, [7]), (True, 1, [1] * 7), (True, 10, [3, 2, 1, 1]), (True, 12, [4, 1, 1, 1]),

@@ -46,6 +46,7 @@ def test_every_layout_gives_a_pair_one_score(ranker: CrossEncoder, sizes: list[t
         "wider": ranker(*wider).logits,
         "in another order": ranker(*(part[order] for part in inputs)).logits[order.argsort()],
         "packed": packed_ranker(packed)[torch.from_numpy(ascending).argsort()],
+        "packed, rounded up": packed_ranker(packed.rounded())[torch.from_numpy(ascending).argsort()],
         "packed out of padding": packed_ranker(loose)[kept.argsort()],
         "side by side": packed_ranker(packed.side_by_side())[torch.from_numpy(ascending).argsort()],
         "fused": packed_ranker(fused)[in_order.argsort()],

@@ -198,9 +198,10 @@ class TorchNetwork:
             raise ValueError(f"dtype=int8 runs on CPUs only, not on {device}. Use bfloat16 there.")
         if precision == "bfloat16" and device.type == "cpu":
             require_bfloat16("dtype=bfloat16", "dtype=float32 or int8")
-        self.ranker = PackedRanker(ranker, precision, weight_bits).to(device)
+        self.ranker = PackedRanker(ranker, precision, weight_bits, stays=device.type == "cpu").to(device)
         self.device, self.precision = device, precision
         self._fused = device.type != "cpu" if fused is None else fused
+        self._rounded = precision != "float32" and not self._fused
         self._layout = encoder.layout
         self.budget = budget or BUDGET.get(device.type, BUDGET["cpu"])
 
@@ -208,15 +209,15 @@ class TorchNetwork:
     def __call__(self, first: Segment, second: Segment) -> NDArray[np.float32]:
         """Score pairs in ascending order of length, (B,); the scores are fetched from the device once."""
         sizes = cut(first.lengths + second.lengths + self._layout.special, self.budget)
-        parts = zip(first.parts(sizes), second.parts(sizes), strict=True)
-        found = [self.ranker(self._on_device(pack(*pair, self._layout))) for pair in parts]
+        parts = zip(sizes, first.parts(sizes), second.parts(sizes), strict=True)
+        found = [self.ranker(self._on_device(pack(*pair, self._layout)))[:size] for size, *pair in parts]
         return torch.cat(found).cpu().numpy()
 
     def _on_device(self, batch: PackedBatch) -> PackedBatch:
         if self.device.type != "cpu":
             tensors = (tensor.pin_memory().to(self.device, non_blocking=True) for tensor in batch[:4])
             batch = PackedBatch(*tensors, batch.runs)
-        return batch.side_by_side() if self._fused else batch
+        return batch.side_by_side() if self._fused else batch.rounded() if self._rounded else batch
 
 
 BACKENDS = ("torch", "onnx", "openvino")

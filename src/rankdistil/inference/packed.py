@@ -4,6 +4,9 @@ torch's own dynamic quantisation is deprecated, and has one scale for all rows o
 its own middle between its lowest and highest value: what follows a GELU, or a LayerNorm with an outlier, isn't centred on 0. So
 a pair's score doesn't depend on what else is in its batch, and rounding costs less of a ranking than without the middle.
 
+oneDNN, which multiplies in bfloat16 and 8 bits, prepares a kernel for each number of rows: in milliseconds, as long as a batch
+takes, and it keeps a thousand of a megabyte each. So batches have one of a few numbers of rows, the last of which are nobody's.
+
 Without 8-bit dot products a processor sums pairs of products in 16 bits. Weights of 7 bits keep these sums in range, so the
 result is exact there, too; activations keep their 8 bits.
 """
@@ -22,21 +25,23 @@ from torch import Tensor, nn
 from rankdistil.data.encode import PairLayout, Segment
 from rankdistil.inference.machine import LEVELS, ZERO, multiply_int8, pack_int8, require_weight_bits
 from rankdistil.models.bert import CrossEncoder, embed, encode, score
-from rankdistil.models.cpu_layers import Dropout
+from rankdistil.models.cpu_layers import Dropout, PrepackedLinear, prepacks
 from rankdistil.models.families import Encoder, Layer
 from rankdistil.models.layout import NOWHERE, Padded, Places, attend, lay_out
 
 LENGTHS = 16  # a padded batch is as long as a multiple of it, as fused kernels want their masks
+ROWS, PAIRS = 64, 8  # tokens and first tokens of a batch that is rounded up are multiples of them
 
 
 class PackedBatch(NamedTuple):
     """Pairs laid end to end, in ascending order of length; a layout, as ``Padded`` is one, of runs of equal length.
 
     Attributes:
-        input_ids: of each pair as its tokenizer lays it out, [CLS] query [SEP] passage [SEP] for BERT, int64, (tokens,).
+        input_ids: of each pair as its tokenizer lays it out, [CLS] query [SEP] passage [SEP] for BERT, int64, (tokens,). Where
+            the batch is rounded up, tokens of no pair follow, which attend to nothing.
         token_type_ids: 0 up to the passage of a pair, from there the layout's type of passages, int64, (tokens,).
         positions: place in the pair, from 0, int64, (tokens,).
-        starts: place of each pair's [CLS], int64, (B,).
+        starts: place of each pair's [CLS], int64, (B,); where the batch is rounded up, 0 of no pair follow.
         runs: pairs of one length that stand together: (pairs, tokens of each).
         padded: the same rows, where all pairs attend in one padded batch, as a GPU wants them: telling it of hundreds of runs
             takes longer than computing their padding. None where each run attends by itself.
@@ -56,6 +61,11 @@ class PackedBatch(NamedTuple):
         real = torch.arange(length, device=self.starts.device) < lengths[:, None]
         return self._replace(padded=lay_out(real, padding=False, tokens=tokens, fused=True))
 
+    def rounded(self) -> "PackedBatch":
+        """Let tokens and pairs of nobody follow, up to a multiple of ``ROWS`` and of ``PAIRS``; all pairs get scores."""
+        parts = zip(self[:4], (ROWS, ROWS, ROWS, PAIRS), strict=True)
+        return PackedBatch(*(F.pad(part, (0, -len(part) % size)) for part, size in parts), self.runs)
+
     def first(self, rows: Tensor) -> Tensor:
         """Return the rows of first tokens, (B, H)."""
         return rows[self.starts]
@@ -64,10 +74,9 @@ class PackedBatch(NamedTuple):
         """Average the rows of each pair's tokens, (B, D)."""
         if self.padded is not None:
             return self.padded.mean(rows)
-        sums = (
-            part.view(*run, -1).mean(1) for part, run in zip(rows.split([a * b for a, b in self.runs]), self.runs, strict=True)
-        )
-        return torch.cat([*sums])
+        sizes = [pairs * tokens for pairs, tokens in self.runs]
+        parts = zip(rows[: sum(sizes)].split(sizes), self.runs, strict=True)
+        return torch.cat([part.view(*run, -1).mean(1) for part, run in parts])
 
     @property
     def length(self) -> int:
@@ -93,12 +102,13 @@ class PackedBatch(NamedTuple):
         dtype = torch.float32 if query.device.type == "cpu" else query.dtype
         every = [pairs * tokens for pairs, tokens in self.runs]
         asking = [pairs for pairs, _ in self.runs] if alone else every
-        parts = (rows.to(dtype).split(sizes) for rows, sizes in ((query, asking), (key, every), (value, every)))
+        parts = (rows[: sum(sizes)].to(dtype).split(sizes) for rows, sizes in ((query, asking), (key, every), (value, every)))
         width, found = query.size(1), []
         for (pairs, _), *run in zip(self.runs, *parts, strict=True):
             split = (rows.view(pairs, -1, heads, width // heads).transpose(1, 2) for rows in run)
             found.append(attend(*split, None, p, False, where)[0].transpose(1, 2).reshape(-1, width))
-        return torch.cat(found).to(query.dtype), None
+        nobody = len(query) - sum(asking)
+        return torch.cat([*found, query.new_zeros(nobody, width, dtype=dtype)] if nobody else found).to(query.dtype), None
 
 
 def pack(first: Segment, second: Segment, layout: PairLayout) -> PackedBatch:
@@ -303,21 +313,25 @@ class PackedRanker(InferenceRanker):
         precision: ``float32``; ``bfloat16`` weights and states; ``int8`` products of float32 states (CPU only). Logits are
             float32 always.
         weight_bits: of int8's weights, see ``Int8Linear``.
+        stays: it is not to be moved from the CPU, so weights in bfloat16 may lie as its kernels want them.
 
     Raises:
         ValueError: for another precision, or one that this machine can't compute.
     """
 
-    def __init__(self, ranker: CrossEncoder, precision: str = "float32", weight_bits: int | None = None) -> None:
+    def __init__(
+        self, ranker: CrossEncoder, precision: str = "float32", weight_bits: int | None = None, stays: bool = False
+    ) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"dtype is {precision!r}; expected one of {', '.join(PRECISIONS)}.")
-        encoder = ranker.encoder
+        encoder, build = ranker.encoder, partial(Int8Linear, bits=weight_bits) if precision == "int8" else Dense
         if precision == "bfloat16":
+            build = PrepackedLinear if stays and prepacks() else Dense
             half = copy.deepcopy(ranker).to(torch.bfloat16).encoder
             encoder = half._replace(
                 pooler=encoder.pooler, pool_norm=encoder.pool_norm, head=encoder.head, rotary=encoder.rotary
             )
-        super().__init__(encoder, partial(Int8Linear, bits=weight_bits) if precision == "int8" else Dense)
+        super().__init__(encoder, build)
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """Score a batch.

@@ -83,24 +83,30 @@ class PrepackedLinear(nn.Module):
     """A linear layer that isn't trained, moved or saved any more.
 
     Args:
-        layer: in bfloat16, on a CPU.
+        weight: in bfloat16, on a CPU, (out, in).
+        bias: as the weight, (out,); None for none.
     """
 
-    def __init__(self, layer: nn.Linear) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        self._bias = None if layer.bias is None else layer.bias.detach()
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach())
+        self._bias = None if bias is None else bias.detach()
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
 
     def forward(self, rows: Tensor) -> Tensor:
         """Multiply bfloat16 rows, (N, in); returns (N, out)."""
         return torch.ops.mkldnn._linear_pointwise(rows, self._weight, self._bias, "none", [], "none")
 
 
+def prepacks() -> bool:
+    """Whether torch and the processor have kernels for ``PrepackedLinear``."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def prepack(network: nn.Module) -> None:
     """Replace a frozen network's linear layers in bfloat16, for good; nothing is done where torch or the processor can't."""
-    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+    if not prepacks():
         return
     for part in list(network.modules()):
         for name, child in part.named_children():
             if type(child) is nn.Linear and child.weight.dtype == torch.bfloat16 and child.weight.device.type == "cpu":
-                setattr(part, name, PrepackedLinear(child))
+                setattr(part, name, PrepackedLinear(child.weight, child.bias))
