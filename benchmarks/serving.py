@@ -241,18 +241,21 @@ def row_of(name: str, cell: Cell, load: Load, wall: float, cpu: float, memory: f
 def memory_of(port: int, process: int, words: Words, count: int, seed: int) -> dict[str, float]:
     """Send requests of random sizes; returns the most resident memory in MiB after any of the first and of the last tenth.
 
-    What it is just after one of them says when memory was last given back, more than how much there is.
+    What it is just after one of them says when memory was last given back, more than how much there is. The passages/s of all
+    are those of texts whose lengths never repeat.
     """
-    random, load, found = np.random.default_rng(seed), Load(port, 1e9), []
+    random, load, found, passages, seconds = np.random.default_rng(seed), Load(port, 1e9), [], 0, 0.0
     connection = HTTPConnection("127.0.0.1", port, timeout=600)
     for _ in range(count):
         given = texts(words, random, int(random.integers(1, 101)), float(random.integers(10, 401)))
-        load.send(connection, Request(body_of("how do bees fly", given), [0.0] * len(given)))
+        request, before = Request(body_of("how do bees fly", given), [0.0] * len(given)), time.perf_counter()
+        load.send(connection, request)
+        passages, seconds = passages + len(given), seconds + time.perf_counter() - before
         found.append(used(process)[1])
     connection.close()
     tenth = max(count // 10, 1)
     most = {f"first {tenth}": max(found[:tenth]), f"last {tenth}": max(found[-tenth:])}
-    return most | {"failed": load.failed + load.refused}
+    return most | {"failed": load.failed + load.refused, "passages/s": passages / seconds}
 
 
 def measure(asked: argparse.Namespace, console: Console) -> tuple[list[dict[str, Any]], dict[str, Any]]:

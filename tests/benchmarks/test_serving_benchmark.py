@@ -24,7 +24,7 @@ def test_both_services_answer_all_with_the_scores_of_the_reranker(tmp_path: Path
         assert row["answered"] >= 3
         assert 0 < row["p50_s"] <= row["p95_s"] <= row["p99_s"]
         assert row["ideal_s"] == pytest.approx(15 / row["engine_passages_per_s"])
-    assert all({*memory} == {"first 1", "last 1", "failed"} for memory in found["memory_mib"].values())
+    assert all({*memory} == {"first 1", "last 1", "failed", "passages/s"} for memory in found["memory_mib"].values())
     assert found["command"].startswith("python -m benchmarks.serving --results")
 
 
