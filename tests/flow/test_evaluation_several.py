@@ -189,10 +189,12 @@ def test_collections_share_a_table_with_their_mean(root: Path, several) -> None:
         assert {row["name"]: row["values"][name] for row in found["rows"]} == pytest.approx(rows)
     assert own["mean"] == pytest.approx(fmean(own["values"].values()))
     assert own["gain"]["difference"] == pytest.approx(own["mean"] - first["mean"])
+    low, high = own["gain"]["interval"]
+    assert low < own["gain"]["difference"] < high
     assert [stage["name"] for stage in told(root, "several/3-deep/report.json")["first_stages"]] == ["BM25", "mine.run"]
     assert told(root, "several/1-zoo/report.json")["first_stages"] == []
     text = (root / "out/several/collections.md").read_text()
-    assert "| ranker | mean | vs BM25 | zoo | sea | deep |" in text
+    assert "| ranker | mean | vs BM25 | 95 % interval | zoo | sea | deep |" in text
     assert f"| tiny | {own['mean']:.4f} | " in text
     assert "- [zoo](1-zoo/report.md): zoo/queries.test.tsv, 8 queries, BM25" in text
 

@@ -48,6 +48,7 @@ def runs(train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     told = f"Train from them: teacher.scores={folder / 'score_teacher/minilm/seed0/scores'}"
     assert told in done.stdout
+    assert "teacher minilm: scoring " in done.stdout + done.stderr
     return folder
 
 

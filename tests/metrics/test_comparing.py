@@ -91,10 +91,10 @@ def test_drawn_signs_are_counted_as_one_by_one_also_where_they_are_too_many_to_b
     expected = (np.sum(np.abs(signs @ gaps) >= abs(gaps.sum()) - 1e-9) + 1) / 5001
     values = {f"q{at:02}": gap for at, gap in enumerate(gaps)}
     assert randomisation_test(values, dict.fromkeys(values, 0.0), 5000, seed=5).p_value == expected
-    kept = bootstrap_interval(gaps, np.ones(21), seed=5)
+    kept = bootstrap_interval([(gaps, np.ones(21))], seed=5)
     monkeypatch.setattr("rankdistil.metrics.comparing.KEPT_BYTES", 0)
     assert randomisation_test(values, dict.fromkeys(values, 1e-13), 5000, seed=5).p_value == expected  # no kept answer
-    assert bootstrap_interval(gaps, np.ones(21), seed=5) == kept
+    assert bootstrap_interval([(gaps, np.ones(21))], seed=5) == kept
 
 
 CLUSTERS = {"q0": "a", "q1": "a", "q2": "b", "q3": "c"}
@@ -266,7 +266,7 @@ GAPS = np.random.default_rng(5).gamma(1.0, 0.2, 30) - 0.15  # skewed, as gains o
 
 def test_an_interval_over_queries_is_that_of_scipy() -> None:
     expected = stats.bootstrap((GAPS,), np.mean, method="BCa", n_resamples=50_000, rng=1).confidence_interval
-    found = bootstrap_interval(GAPS, np.ones(30), samples=50_000)
+    found = bootstrap_interval([(GAPS, np.ones(30))], times=50_000)
     assert found == pytest.approx(tuple(expected), abs=0.001)
     plain = stats.bootstrap((GAPS,), np.mean, method="percentile", n_resamples=50_000, rng=1).confidence_interval
     assert expected.high - plain.high > 0.002  # or the correction would not be tested
@@ -278,12 +278,31 @@ def test_an_interval_over_topics_draws_topics_with_all_their_queries_as_scipy_do
     sums = counts * random.normal(0.3, 0.5, 25)
     drawn = {"statistic": lambda sums, counts: sums.sum() / counts.sum(), "paired": True, "vectorized": False}
     expected = stats.bootstrap((sums, counts), **drawn, method="BCa", n_resamples=9999, rng=2).confidence_interval
-    assert bootstrap_interval(sums, counts) == pytest.approx(tuple(expected), abs=0.02)
+    assert bootstrap_interval([(sums, counts)]) == pytest.approx(tuple(expected), abs=0.02)
+
+
+def test_an_interval_of_a_mean_of_means_draws_each_sample_by_itself_as_scipy_does() -> None:
+    """Of samples of unequal size, so that a mean over all values would be another number with another interval."""
+    others = np.random.default_rng(7).gamma(0.5, 0.4, 12)
+    drawn = {"statistic": lambda one, other: (one.mean() + other.mean()) / 2, "vectorized": False}
+    expected = stats.bootstrap((GAPS, others), **drawn, method="BCa", n_resamples=50_000, rng=3).confidence_interval
+    plain = stats.bootstrap((GAPS, others), **drawn, method="percentile", n_resamples=50_000, rng=3).confidence_interval
+    found = bootstrap_interval([(GAPS, np.ones(30)), (others, np.ones(12))], times=50_000)
+    assert found == pytest.approx(tuple(expected), abs=0.002)
+    assert expected.high - plain.high > 0.004  # or the correction would not be tested
+
+
+def test_equal_samples_of_two_collections_are_not_drawn_alike() -> None:
+    """Drawn alike they would vary as one of them does, by the root of two more than their mean."""
+    one = bootstrap_interval([(GAPS, np.ones(30))])
+    both = bootstrap_interval([(GAPS, np.ones(30))] * 2)
+    assert (both[1] - both[0]) / (one[1] - one[0]) == pytest.approx(0.5**0.5, abs=0.03)
 
 
 def test_equal_differences_have_an_interval_without_length_and_one_unit_has_none() -> None:
-    assert bootstrap_interval(np.full(9, 0.25), np.ones(9)) == (0.25, 0.25)
-    assert bootstrap_interval(np.array([0.5]), np.array([3.0])) is None
+    assert bootstrap_interval([(np.full(9, 0.25), np.ones(9))]) == (0.25, 0.25)
+    assert bootstrap_interval([(np.array([0.5]), np.array([3.0]))]) is None
+    assert bootstrap_interval([(GAPS, np.ones(30)), (np.array([0.5]), np.array([3.0]))]) is None
 
 
 def test_units_are_queries_or_clusters_with_all_of_theirs() -> None:

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import pytest
 
 from rankdistil.data.batches.datamodule import RerankingTask
 from rankdistil.data.collections.splits import Leak
 from rankdistil.data.records import Candidate
-from rankdistil.metrics.comparing import holm, randomisation_test
+from rankdistil.metrics.comparing import bootstrap_interval, holm, randomisation_test
 from rankdistil.report.comparison import Row
 from rankdistil.report.results import Result
 from rankdistil.report.several import (
@@ -21,6 +22,7 @@ from rankdistil.report.several import (
     collections_section,
     coverage_notes,
     first_stages_section,
+    mean_interval,
     mean_test,
     over_collections,
     write_collections,
@@ -85,6 +87,17 @@ def test_a_mean_weighs_collections_alike_and_its_p_value_counts_all_signs_of_the
 def test_of_one_collection_the_test_is_that_of_its_own_report() -> None:
     own, base = result("a", OWN["x"]), result("b", BASE["x"])
     assert mean_test({"x": own}, {"x": base}) == pytest.approx(randomisation_test(own.values(), base.values()))
+    gaps = np.array(OWN["x"]) - np.array(BASE["x"])
+    assert mean_interval({"x": own}, {"x": base}, seed=4) == bootstrap_interval([(gaps, np.ones(4))], seed=4)
+
+
+def test_an_interval_of_a_mean_draws_topics_within_their_collection() -> None:
+    topics = ["bees", "bees", "tides", "tides"]
+    sides = [{name: result("r", values, topics[: len(values)]) for name, values in side.items()} for side in (OWN, BASE)]
+    assert mean_interval(*sides) is None  # of y there is one topic
+    own, base = ({name: side[name] for name in ("x",)} | {"z": side["x"]} for side in sides)
+    sums = np.array([0.8 + 0.3, -0.2 + 0.4]), np.array([2.0, 2.0])
+    assert mean_interval(own, base) == pytest.approx(bootstrap_interval([sums, sums]))
 
 
 def test_questions_of_one_topic_share_a_sign_within_their_collection_only() -> None:
@@ -107,8 +120,8 @@ def test_first_stages_share_a_row_and_a_row_that_one_collection_lacks_has_no_mea
     assert (rows[0].gain, rows[2].gain) == (None, None)
     assert rows[1].gain.difference == pytest.approx(0.125)
     section = collections_section(rows, found, {"z": "it burnt"})
-    assert [column.header for column in section.columns] == ["ranker", "mean", "vs first stage", "x", "y"]
-    assert [column.cells[2] for column in section.columns] == ["b", "-", "-", "0.2500", "-"]
+    assert [column.header for column in section.columns] == ["ranker", "mean", "vs first stage", "95 % interval", "x", "y"]
+    assert [column.cells[2] for column in section.columns] == ["b", "-", "-", "-", "0.2500", "-"]
     assert section.notes[-1] == "FAILED, and not in the mean: z: it burnt"
     assert [one.name for one in over_collections({"x": found["x"]})] == ["BM25", "a", "b"]
 
@@ -136,7 +149,7 @@ def test_the_files_hold_the_table_and_lead_to_each_collection_s_report(tmp_path:
     assert (content["rows"][1]["values"], content["rows"][1]["gain"]["p_value"]) == ({"x": 0.75}, 1.0)
     text = (tmp_path / "collections.md").read_text()
     assert text.startswith("# nDCG@10 on 1 collections\n\nWritten ")
-    assert "\n| a | 0.7500 | +0.2500 (p 1.000) | 0.7500 |\n" in text
+    assert "\n| a | 0.7500 | +0.2500 (p 1.000) | +0.0000 .. +0.5000 | 0.7500 |\n" in text
     assert text.endswith("- [x](1-BM25/report.md): toy, 2 queries, BM25\n")
 
 

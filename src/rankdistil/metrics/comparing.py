@@ -12,7 +12,7 @@ from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from statistics import NormalDist, fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,37 +184,39 @@ RESAMPLES = 10_000
 
 
 def bootstrap_interval(
-    sums: NDArray, counts: NDArray, level: float = 0.95, samples: int = RESAMPLES, seed: int = 0
+    samples: Sequence[tuple[NDArray, NDArray]], level: float = 0.95, times: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float] | None:
     """Confidence interval of a mean over queries or pairs that come in units: bias-corrected and accelerated bootstrap.
 
     Args:
-        sums: of the values of each unit, (U,); units are drawn, with all that belongs to them.
-        counts: number of values of each unit, (U,).
+        samples: sums and numbers of values of units, (U,) each, see ``unit_sums``. Units are drawn, with all that belongs to
+            them; each sample by itself, if there are several: the interval is that of the mean of their means.
         level: probability that intervals made so hold the true mean.
-        samples: times that units are drawn.
+        times: that units are drawn.
         seed: of the draws.
 
     Returns:
-        Its ends; None for fewer than two units, of which nothing is known.
+        Its ends; None where a sample has fewer than two units, of which nothing is known.
 
-    Source: Efron 1987, "Better bootstrap confidence intervals".
+    Source: Efron 1987, "Better bootstrap confidence intervals"; Davison & Hinkley 1997, section 5.3.2, for several samples.
     """
-    units, normal = len(sums), NormalDist()
-    if units < 2:
+    if min(len(sums) for sums, _ in samples) < 2:
         return None
-    mean, even = sums.sum() / counts.sum(), bool((counts == counts[0]).all())
-    parts = []
-    for times in _kept(_draws, 8 * units * samples, units, samples, seed):
-        of = units * counts[0] if even else times @ counts
-        parts.append(times @ sums / np.maximum(of, np.finfo(float).tiny))
-    draws = np.concatenate(parts)
+    mean, draws, gaps = 0.0, np.zeros(times), []
+    for number, (sums, counts) in enumerate(samples):
+        units, even, drawn = len(sums), bool((counts == counts[0]).all()), []
+        for often in _kept(_draws, 8 * units * times, units, times, (seed, number) if number else seed):
+            of = units * counts[0] if even else often @ counts
+            drawn.append(often @ sums / np.maximum(of, np.finfo(float).tiny))
+        without = (sums.sum() - sums) / np.maximum(counts.sum() - counts, np.finfo(float).tiny)
+        mean += sums.sum() / counts.sum() / len(samples)
+        draws += np.concatenate(drawn) / len(samples)
+        gaps.append((without.mean() - without) / len(samples))
     if np.ptp(draws) <= 1e-12 * max(1.0, abs(mean)):
         return mean, mean
-    below = ((draws < mean).sum() + (draws <= mean).sum()) / 2 / samples
-    bias = normal.inv_cdf(min(max(below, 0.5 / samples), 1 - 0.5 / samples))
-    without = (sums.sum() - sums) / np.maximum(counts.sum() - counts, np.finfo(float).tiny)
-    gaps = without.mean() - without
+    normal, gaps = NormalDist(), np.concatenate(gaps)
+    below = ((draws < mean).sum() + (draws <= mean).sum()) / 2 / times
+    bias = normal.inv_cdf(min(max(below, 0.5 / times), 1 - 0.5 / times))
     spread = (gaps**2).sum() ** 1.5
     acceleration = (gaps**3).sum() / (6 * spread) if spread else 0.0
     tails = [bias + normal.inv_cdf(tail) for tail in ((1 - level) / 2, (1 + level) / 2)]
@@ -222,7 +224,7 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _draws(units: int, samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def _draws(units: int, samples: int, seed: int | tuple[int, int]) -> Iterator[NDArray[np.float64]]:
     """Draw units with replacement; yield how often each is in a sample, (S, U), in blocks."""
     random, block = np.random.default_rng(seed), max(1, BLOCK_BYTES // (8 * units))
     for start in range(0, samples, block):
@@ -231,9 +233,9 @@ def _draws(units: int, samples: int, seed: int) -> Iterator[NDArray[np.float64]]
         yield np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)
 
 
-def _kept(draw: Callable[..., Iterator[NDArray]], size: int, units: int, samples: int, seed: int) -> Iterable[NDArray]:
+def _kept(draw: Callable[..., Iterator[NDArray]], size: int, *how: Any) -> Iterable[NDArray]:
     """Return the blocks of draws; those of a small size are kept, as all tests on the same queries take the same ones."""
-    return _WHOLE(draw, units, samples, seed) if size <= KEPT_BYTES else draw(units, samples, seed)
+    return _WHOLE(draw, *how) if size <= KEPT_BYTES else draw(*how)
 
 
 POWER = 0.8
@@ -350,10 +352,7 @@ def _all_sums(values: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def _count_extreme(sums: bytes, enough: float, samples: int, seed: int) -> int:
-    """Draw sign assignments and count those whose sum of float64 values is as extreme.
-
-    The same difference is asked for by a table, by verdicts and by curves, so the answer is kept.
-    """
+    """Draw sign assignments and count those as extreme; kept, as a table, verdicts and curves ask for the same difference."""
     values, count = np.frombuffer(sums), 0
     whole, wide = values.sum(), -(-len(values) // 8)  # bytes that hold one bit for each value
     padded = np.pad(values, (0, 8 * wide - len(values)))

@@ -237,7 +237,7 @@ class Pairs(NamedTuple):
         size = int(self.units.max()) + 1
         hits, counts = np.bincount(units, self.relevant[above], size), np.bincount(units, minlength=size).astype(float)
         share, there = float(hits.sum() / counts.sum()), int((counts > 0).sum())
-        interval = bootstrap_interval(hits, counts)
+        interval = bootstrap_interval([(hits, counts)])
         if share in (0.0, 1.0):  # which all draws have: as if each unit were one of so many that all turned out alike
             low = (LEVEL / 2) ** (1 / there)
             interval = (low, 1.0) if share else (0.0, 1 - low)

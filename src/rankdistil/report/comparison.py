@@ -355,7 +355,7 @@ def _difference(values: dict[str, float], base: dict[str, float], topics: dict[s
     """Test a difference, and say between which numbers it lies; nothing is adjusted yet."""
     test = randomisation_test(values, base, seed=seed, clusters=topics)
     units = unit_sums({query: value - base[query] for query, value in values.items()}, topics)
-    return Difference(test.difference, test.p_value, test.p_value, bootstrap_interval(*units, seed=seed), detectable(*units))
+    return Difference(test.difference, test.p_value, test.p_value, bootstrap_interval([units], seed=seed), detectable(*units))
 
 
 def _agreement(row: list[Member], teachers: list[Member], how: Callable[[Orders, Orders], float | None]) -> float | None:

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 from rankdistil.data.batches.datamodule import RerankingTask
 from rankdistil.files import write_json, write_text
-from rankdistil.metrics.comparing import Comparison, holm, randomisation_test, shown_p
+from rankdistil.metrics.comparing import Comparison, bootstrap_interval, holm, randomisation_test, shown_p, unit_sums
 from rankdistil.metrics.ranking import MAIN
 from rankdistil.report.comparison import Member, Row, compare
 from rankdistil.report.results import Result, average
 from rankdistil.report.tables import Column, Section, names_column, to_markdown
-from rankdistil.report.verdict import Difference
+from rankdistil.report.verdict import Difference, shown_interval
 from rankdistil.runs.entries import Entry
 
 
@@ -175,7 +175,7 @@ def over_collections(found: Mapping[str, Collected], seed: int = 0) -> list[Mean
     first = firsts.pop() if len(firsts) == 1 else FIRST
     results = {name: {first: one.results[one.first_stage]} | one.results for name, one in found.items()}
     names = [first, *dict.fromkeys(row for one in found.values() for row in one.results if row != one.first_stage)]
-    rows, tests = [], {}
+    rows, tests, intervals = [], {}, {}
     for row in names:
         there = {name: of[row] for name, of in results.items() if row in of}
         measures = {name: one.measures for name, one in there.items()}
@@ -183,10 +183,11 @@ def over_collections(found: Mapping[str, Collected], seed: int = 0) -> list[Mean
         whole = len(there) == len(found)
         leaked = [name for name, one in there.items() if one.leak is not None and one.leak.queries]
         if whole and row != first:
-            tests[row] = mean_test(there, {name: of[first] for name, of in results.items()}, seed)
+            against = {name: of[first] for name, of in results.items()}
+            tests[row], intervals[row] = mean_test(there, against, seed), mean_interval(there, against, seed)
         rows.append(Mean(row, values, measures, fmean(values.values()) if whole else None, None, leaked))
     corrected = holm({row: test.p_value for row, test in tests.items()})
-    gains = {row: Difference(test.difference, test.p_value, corrected[row]) for row, test in tests.items()}
+    gains = {row: Difference(test.difference, test.p_value, corrected[row], intervals[row]) for row, test in tests.items()}
     return [row._replace(gain=gains.get(row.name)) for row in rows]
 
 
@@ -201,12 +202,25 @@ def mean_test(a: Mapping[str, Result], b: Mapping[str, Result], seed: int = 0) -
     whole, sides, units = sum(len(one.per_query) for one in a.values()), ({}, {}), {}
     for name, one in a.items():
         weight = whole / (len(a) * len(one.per_query))
-        topics = b[name].topics or one.topics
+        topics = _topics(one, b[name])
         for query in one.per_query:
             units[f"{name}\t{query}"] = f"{name}\t{query if topics is None else topics[query]}"
         for side, result in zip(sides, (one, b[name]), strict=True):
             side.update({f"{name}\t{query}": value * weight for query, value in result.values().items()})
     return randomisation_test(*sides, seed=seed, clusters=units)
+
+
+def mean_interval(a: Mapping[str, Result], b: Mapping[str, Result], seed: int = 0) -> tuple[float, float] | None:
+    """Give the 95 % interval of the difference that ``mean_test`` tests: queries or topics are drawn within each collection."""
+    gaps = []
+    for name, one in a.items():
+        base = b[name].values()
+        gaps.append(unit_sums({query: value - base[query] for query, value in one.values().items()}, _topics(one, b[name])))
+    return bootstrap_interval(gaps, seed=seed)
+
+
+def _topics(own: Result, other: Result) -> Mapping[str, str] | None:
+    return other.topics or own.topics
 
 
 def collections_section(rows: Sequence[Mean], found: Mapping[str, Collected], failed: Mapping[str, str]) -> Section:
@@ -222,17 +236,20 @@ def collections_section(rows: Sequence[Mean], found: Mapping[str, Collected], fa
         names_column("ranker", [f"{row.name} (!)" if row.leaked else row.name for row in rows]),
         Column("mean", ["-" if row.mean is None else f"{row.mean:.4f}" for row in rows]),
         Column(f"vs {rows[0].name}", [_gain(row.gain) for row in rows]),
-    ]
+        Column("95 % interval", ["-" if row.gain is None or row.gain.interval is None else shown_interval(row.gain.interval)
+                                 for row in rows]),
+    ]  # fmt: skip
     for name in found:
         cells = [f"{row.values[name]:.4f}" + " (!)" * (name in row.leaked) if name in row.values else "-" for row in rows]
         columns.append(Column(name, cells))
-    units = "query, or by topic where topics are known" if any(_topics(one) for one in found.values()) else "query"
+    units = "query, or by topic where topics are known" if any(_has_topics(one) for one in found.values()) else "query"
     notes = [f"mean: of the {len(found)} collections' {MAIN}, each counting alike"]
     if tests:
         notes.append(
             f"vs {rows[0].name}: difference of the means; p: paired randomisation test by {units}, Holm-adjusted over {tests} "
             f"comparison{'s' * (tests > 1)}"
         )
+        notes.append("95 % interval: bootstrap (BCa) of that difference; each collection's are drawn by themselves")
     notes += [f"FAILED, and not in the mean: {name}: {told}" for name, told in failed.items()]
     if any(row.leaked for row in rows):
         notes.append("(!): trained on test queries of the collection; its report says how many")
@@ -274,7 +291,7 @@ def write_collections(
     write_text(folder / "collections.md", text)
 
 
-def _topics(one: Collected) -> bool:
+def _has_topics(one: Collected) -> bool:
     return any(result.topics is not None for result in one.results.values())
 
 

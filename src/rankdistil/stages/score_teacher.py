@@ -136,7 +136,9 @@ def write_scores(cfg: DictConfig, teacher: Teacher, collection: Collection, pair
     left = {number: rows for number, rows in shards.items() if not (folder / shard_name(number)).is_file()}
     if left:
         writer = ScoreWriter(folder, {number: len(rows) for number, rows in left.items()})
-        runner = build_runner(run_data.trainer_arguments(cfg), [writer, ProgressReport(f"teacher {teacher_name(cfg)}")])
+        runner = build_runner(
+            run_data.trainer_arguments(cfg), [writer, ProgressReport(f"teacher {teacher_name(cfg)}", tested="scoring")]
+        )
         place, encoder = (runner.global_rank, runner.world_size), teacher.data.encoder_of("train")
         stream = ShardStream(left, *collection, encoder, cfg.data.eval_batch_size, *place)
         runner.test(teacher.module, teacher.data.loader(stream), verbose=False)
