@@ -246,12 +246,13 @@ def soak(asked: argparse.Namespace, console: Console) -> dict[str, Any]:
         clients = [Client(kind, service.port, what, stop) for kind, (many, what) in sent.items() for _ in range(many)]
         for client in clients:
             client.start()
-        memory, end = [], time.monotonic() + asked.seconds
-        while (left := end - time.monotonic()) > 0:
+        memory, left = [], asked.seconds  # of lives: a slow machine, which ends and starts a service late, has as many of them
+        while left > 0:
             time.sleep(min(asked.kill_every, left))
+            left -= asked.kill_every
             memory.append(round(used(service.process.pid)[1]))
-            console.print(f"{max(end - time.monotonic(), 0):,.0f} s left; {memory[-1]:,} MiB resident")
-            if left > asked.kill_every:
+            console.print(f"{max(left, 0):,.0f} s left; {memory[-1]:,} MiB resident")
+            if left > 0:
                 service.end((signal.SIGTERM, signal.SIGKILL)[len(memory) % 2 - 1])
                 service.start()
         stop.set()
@@ -286,7 +287,7 @@ def main() -> None:
     """Soak, print, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, required=True, help="folder for soak.json, and for what the service prints")
-    parser.add_argument("--seconds", type=float, default=600.0, help="that clients begin requests for (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="that services live, all together (default: %(default)s)")
     parser.add_argument("--kill-every", type=float, default=60.0, help="seconds that a service lives (default: %(default)s)")
     parser.add_argument("--model", default="2x384x768", help="a size, or folder of an export (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of texts and weights (default: %(default)s)")
