@@ -84,14 +84,17 @@ def timed(runs: Path) -> list[tuple[float, Place]]:
 
 
 def live_until(runs: Path, moment: float, passed: list[tuple[float, Place]]) -> bool:
-    """Go on with a chain until it is where one that nobody kills is at a moment; kill it; return whether it was under way."""
+    """Go on with a chain until it is where one that nobody kills is at a moment; kill it; return whether it was under way.
+
+    On a machine that is faster just now than it was, it is killed as soon as it is further than that.
+    """
     at, place = [row for row in passed if row[0] <= moment][-1]
     watch = Watch(runs, time.time())
     chain = start(runs)
     while chain.poll() is None and watch.place() < place:
         time.sleep(0.01)
     late = time.monotonic() + moment - at
-    while chain.poll() is None and time.monotonic() < late:
+    while chain.poll() is None and time.monotonic() < late and watch.place() <= place:
         time.sleep(0.005)
     alive = chain.poll() is None
     kill_all(runs)
