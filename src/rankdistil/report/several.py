@@ -249,7 +249,7 @@ def collections_section(rows: Sequence[Mean], found: Mapping[str, Collected], fa
             f"vs {rows[0].name}: difference of the means; p: paired randomisation test by {units}, Holm-adjusted over {tests} "
             f"comparison{'s' * (tests > 1)}"
         )
-        notes.append("95 % interval: bootstrap (BCa) of that difference; each collection's are drawn by themselves")
+        notes.append("95 % interval: bootstrap (BCa) of that difference; queries, or topics, are drawn within each collection")
     notes += [f"FAILED, and not in the mean: {name}: {told}" for name, told in failed.items()]
     if any(row.leaked for row in rows):
         notes.append("(!): trained on test queries of the collection; its report says how many")
